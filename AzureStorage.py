@@ -1,0 +1,3161 @@
+"""Azure Storage for Cortex XSOAR: sign in to Microsoft Entra ID, manage Azure Storage through Azure Resource Manager.
+
+The file reads from top to bottom, every name defined before it is used:
+
+    constants      clouds, API versions, limits
+    errors         one tree, hint tables, the parser of ARM's error bodies
+    secrets        a value that never prints, one redactor
+    names          resource ids, accounts, containers: parsed once, at the edge
+    settings       instance parameters -> one validated object
+    arguments      argument strings -> typed values, and the groups of arguments that commands share
+    results        plain data -> tables for people and context for playbooks
+    network        one exchange: timeouts, retries, back-off
+    sign-in        the Microsoft auth client over msal, and its store in the integration context
+    HTTP           one authorised send: host check, 401 and claims challenge, errors
+    ARM            one short method per endpoint
+    plan           what a change would do: merge, differences, before and after
+    commands       grouped by noun, registered by name
+    main           parameters, dispatch, the one error boundary
+
+To add a command: write one function under its noun, decorated with @command (name, the Azure permissions it needs);
+its keyword parameters are its arguments. Describe it in AzureStorage.yml. Run `make docs`.
+The tests say what was forgotten.
+"""
+
+import demistomock as demisto  # noqa: F401
+from CommonServerPython import *  # noqa: F401
+
+import base64
+import binascii
+import email.utils
+import hashlib
+import inspect
+import ipaddress
+import itertools
+import json
+import logging
+import random
+import re
+import threading
+import time
+import traceback
+import urllib.parse
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
+
+import requests
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+# --- constants ---------------------------------------------------------------------------------------------------------
+
+# Every containment call exists in this version, and sovereign clouds tend to lag behind the newest (2026-09-01).
+STORAGE_API = "2025-08-01"
+SUBSCRIPTIONS_API = "2022-12-01"
+RESOURCE_GROUPS_API = "2024-11-01"
+
+STORAGE_AUDIENCE = "https://storage.azure.com"  # the same in every cloud
+CORTEX_APP_ID = "55f9764e-300a-474a-a2bb-549cece85439"
+# What a person without a web server of their own registers: the browser fails to open it, the address bar holds the code.
+DEFAULT_REDIRECT_URI = "https://localhost/myapp"
+
+CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60  # seconds
+MAX_TRIES = 5
+MAX_WAIT = 60.0  # seconds a command may spend waiting between tries before it gives up and says how long to wait
+TOKEN_MARGIN = 120  # seconds: a token that ends sooner is not used any more
+TURN_SECONDS = 90  # how long one command may hold the right to refresh before others take it over
+DEFAULT_LIMIT = 50
+SNIPPET = 200  # characters of an answer that is not what it should be
+
+
+class Cloud(NamedTuple):
+    """The hosts of one Azure. https://learn.microsoft.com/azure/developer/python/sdk/authentication/multi-cloud
+
+    audience is what an ARM token is asked for; discovery tells whether the sign-in endpoints have to be asked for
+    or follow Entra's fixed layout.
+    """
+
+    name: str
+    authority: str
+    resource_manager: str
+    audience: str
+    storage_suffix: str
+    discovery: bool = False
+
+
+CLOUDS = {
+    cloud.name: cloud
+    for cloud in (
+        Cloud(
+            "Worldwide",
+            "https://login.microsoftonline.com",
+            "https://management.azure.com",
+            "https://management.azure.com",
+            "core.windows.net",
+        ),
+        Cloud(
+            "US Government",
+            "https://login.microsoftonline.us",
+            "https://management.usgovcloudapi.net",
+            "https://management.usgovcloudapi.net",
+            "core.usgovcloudapi.net",
+        ),
+        Cloud(
+            "China",
+            "https://login.partner.microsoftonline.cn",
+            "https://management.chinacloudapi.cn",
+            "https://management.chinacloudapi.cn",
+            "core.chinacloudapi.cn",
+        ),
+    )
+}
+CUSTOM_CLOUD = "Custom"
+
+AUTHORIZATION_CODE = "Authorization Code"
+DEVICE_CODE = "Device Code"
+CLIENT_CREDENTIALS = "Client Credentials"
+MANAGED_IDENTITY = "Azure Managed Identities"
+USER_FLOWS = (AUTHORIZATION_CODE, DEVICE_CODE)
+
+
+# --- errors ------------------------------------------------------------------------------------------------------------
+
+
+class AzureStorageError(Exception):
+    """Anything this integration refuses or fails to do, in words for the person who ran the command.
+
+    AzureStorageError
+      UsageError          an argument or an instance parameter is wrong; nothing was sent
+      SignInError         Entra ID refused, or nobody has signed in yet
+        SignInPending     the person has not finished in the browser; not a failure
+      NetworkError        no usable answer: name, connection, TLS, proxy, time-out, not the service's words
+      ServiceError        Azure answered with an error
+
+    `next_step` says what to do about it; it is empty where the message already does.
+    """
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message}\nWhat to do: {self.next_step}" if self.next_step else self.message
+
+
+class UsageError(AzureStorageError):
+    """An argument or an instance parameter is wrong; nothing was sent."""
+
+
+class SignInError(AzureStorageError):
+    """Entra ID refused, or nobody has signed in yet. `code` is OAuth's error name."""
+
+    def __init__(self, message: str, next_step: str = "", code: str = "") -> None:
+        super().__init__(message, next_step)
+        self.code = code
+
+
+class SignInPending(SignInError):
+    """The person has not finished in the browser; the same command can be repeated."""
+
+
+class NetworkError(AzureStorageError):
+    """No usable answer came back."""
+
+
+class ServiceError(AzureStorageError):
+    """Azure answered with an error.
+
+    Holds what was tried (`action`), the HTTP `status`, the service's `code` and `detail`, and the `request_id` that
+    Microsoft support asks for.
+    """
+
+    def __init__(self, action: str, status: int, code: str, detail: str, request_id: str = "", hint: str = "") -> None:
+        words = f"Could not {action}: {status} {code}".rstrip()
+        super().__init__(f"{words}. {detail}".rstrip(), hint or ARM_HINTS.get(code, STATUS_HINTS.get(status, "")))
+        self.action, self.status, self.code, self.detail, self.request_id = action, status, code, detail, request_id
+
+    def __str__(self) -> str:
+        return super().__str__() + (f"\nRequest id: {self.request_id}" if self.request_id else "")
+
+
+SIGN_IN_AGAIN = "run !azure-storage-auth-start to sign in again; the instance needs no change."
+ASK_ADMIN = "ask an administrator of the tenant to look at the sign-in log with the correlation id below."
+OTHER_FLOW = (
+    "use the Authorization Code flow from a managed device, or Client Credentials with a self-deployed application; "
+    "device code sign-in is often blocked by Conditional Access."
+)
+
+# OAuth's own error names come first: Microsoft says that the AADSTS numbers may change.
+# https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+OAUTH_HINTS = {
+    "authorization_pending": "finish the sign-in in the browser, then run !azure-storage-auth-complete again.",
+    "slow_down": "wait a few seconds, then run !azure-storage-auth-complete again.",
+    "authorization_declined": "the sign-in was declined in the browser; run !azure-storage-auth-start again.",
+    "access_denied": "the sign-in was declined in the browser; run !azure-storage-auth-start again.",
+    "expired_token": "the device code has expired (it lives 15 minutes); run !azure-storage-auth-start for a new one.",
+    "bad_verification_code": "the device code is not known any more; run !azure-storage-auth-start for a new one.",
+    "temporarily_unavailable": "Entra ID is busy; run the command again in a minute.",
+    "invalid_scope": "the sign-in service does not know the resource; check the cloud of the instance.",
+}
+# For these names the number tells more than the name does.
+OAUTH_FALLBACK_HINTS = {
+    "invalid_grant": SIGN_IN_AGAIN,
+    "invalid_client": "check the client secret or certificate and the application id of the instance.",
+    "unauthorized_client": "check the application id, and that the application allows this way of signing in.",
+    "interaction_required": SIGN_IN_AGAIN,
+    "invalid_request": "check the application id, tenant id and redirect URI of the instance.",
+}
+AADSTS_HINTS: dict[int, str] = {
+    **dict.fromkeys(
+        (90119, 90120), "the code was not accepted in the browser; run !azure-storage-auth-start for a new one."
+    ),
+    50058: "sign in to Microsoft in that browser profile first, then open the address again.",
+    **dict.fromkeys(
+        (50059, 50128, 90019), "set the Tenant ID of the instance; the application does not tell the tenant."
+    ),
+    90002: "the tenant was not found: check the Tenant ID and the cloud of the instance.",
+    **dict.fromkeys(
+        (700016, 700011),
+        "the application is not known in this tenant: check the Application ID and Tenant ID, or ask an administrator to add the application.",
+    ),
+    **dict.fromkeys(
+        (50194, 9001023, 90130),
+        "the application is for one tenant only: set the Tenant ID of the instance to that tenant.",
+    ),
+    **dict.fromkeys((50020, 50034, 90072), "sign in with a member or guest account of the tenant."),
+    50126: "the user name or password was wrong; sign in again.",
+    **dict.fromkeys(
+        (50053, 50055, 50057), "the account is locked, disabled or its password has expired; ask an administrator."
+    ),
+    **dict.fromkeys(
+        (50072, 50074, 50076, 50078, 50079, 50158),
+        "multi-factor authentication is asked for: run !azure-storage-auth-start and sign in interactively. For automation use Client Credentials, which are exempt.",
+    ),
+    **dict.fromkeys((53000, 53001, 530003), "a managed or compliant device is required: " + OTHER_FLOW),
+    **dict.fromkeys((53003, 530032, 530035), "a Conditional Access policy blocked the sign-in: " + OTHER_FLOW),
+    **dict.fromkeys(
+        (65001, 90094, 65004),
+        "the application lacks consent: sign in as someone who may consent, or ask an administrator to grant the permissions named in the README.",
+    ),
+    **dict.fromkeys(
+        (650056, 650057, 500011),
+        "add the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation) to the application, then consent.",
+    ),
+    54005: "the authorization code was already used: run !azure-storage-generate-login-url and paste the new code.",
+    **dict.fromkeys((70008,), "the code or the session has expired: sign in again with !azure-storage-auth-start."),
+    **dict.fromkeys((70000, 700082, 70043, 50173, 50089), "the session is over or was revoked: " + SIGN_IN_AGAIN),
+    700005: "the code was issued by another tenant: set the Tenant ID of the instance to the tenant you sign in to.",
+    **dict.fromkeys(
+        (501481, 50147),
+        "the code belongs to another login URL: run !azure-storage-generate-login-url and use that one.",
+    ),
+    **dict.fromkeys(
+        (50011, 70004, 900971),
+        "the redirect URI of the instance must be one of the application's redirect URIs, letter by letter.",
+    ),
+    **dict.fromkeys(
+        (70011, 28002, 700022), "the resource is not known in this cloud: check the cloud of the instance."
+    ),
+    7000215: "paste the secret's value, not its id, as the Client Secret.",
+    7000222: "the client secret has expired: create a new one and paste its value.",
+    70002: "check the Client Secret of the instance.",
+    7000218: "the application is confidential: give its Client Secret, or turn on 'Allow public client flows' for it.",
+    700025: "the application is public: remove the Client Secret from the instance.",
+    **dict.fromkeys(
+        (700027, 700030),
+        "the certificate was refused: check its thumbprint, key and that it is uploaded to the application.",
+    ),
+    **dict.fromkeys((7000112, 70001), "the application is disabled in this tenant; ask an administrator."),
+    **dict.fromkeys(
+        (90014, 900144), "a field is missing: check that Application ID, Tenant ID and redirect URI are filled in."
+    ),
+    50105: "the user is not assigned to the application; ask an administrator.",
+    50196: "too many sign-in requests in a row; wait a few minutes.",
+    **dict.fromkeys(
+        (90033, 90006, 90012, 50033, 50087, 90024, 90055), "Entra ID is busy; run the command again in a minute."
+    ),
+}
+# Numbers that say the refresh token itself is dead; any other refusal leaves it usable for another resource.
+DEAD_GRANTS = frozenset((70000, 70008, 700082, 700084, 70043, 50173, 50089, 50132, 50133))
+
+# https://learn.microsoft.com/rest/api/storagerp/srp_error_codes_reference and ARM's common error codes
+ARM_HINTS = {
+    "TooManyRequests": "wait a little and run the command again; Azure throttles per subscription.",
+    "StorageAccountBeingCreated": "the account is still being created; run the command again in a minute.",
+    "StorageAccountIsNotProvisioned": "the account is not ready yet; run the command again in a minute.",
+    "StorageAccountOperationInProgress": "another operation holds the account; run the command again in a minute.",
+    "StorageAccountAlreadyExists": "the name is taken in this subscription; see !azure-storage-account-list.",
+    "StorageAccountAlreadyTaken": "account names are unique in all of Azure; choose another name.",
+    "AccountNameInvalid": "an account name has 3 to 24 lower-case letters and digits.",
+    "ContainerBeingDeleted": "the name is locked for about half a minute after a deletion; try again then.",
+    "ContainerNotFound": (
+        "check the name with !azure-storage-blob-containers-list; include_deleted=true shows soft-deleted containers."
+    ),
+    "ScopeLocked": "a resource lock stands in the way; remove the lock named above first.",
+    "AccountProtectedFromDeletion": "a legal hold or a locked immutability policy protects the account.",
+    "AuthorizationFailed": "give the signed-in identity a role that allows the action named above on that scope; new roles take minutes.",
+    "LinkedAuthorizationFailed": "the identity also needs a role on the linked resource named above.",
+    "RequestDisallowedByPolicy": "an Azure Policy forbids this; the policy is named above.",
+    "RequestDisallowedByAzure": "Azure does not allow this in the region; choose another location.",
+    "InvalidAuthenticationToken": SIGN_IN_AGAIN,
+    "ExpiredAuthenticationToken": SIGN_IN_AGAIN,
+    "InvalidAuthenticationTokenTenant": "the subscription belongs to another tenant; set the Tenant ID of the instance.",
+    "SubscriptionNotFound": "check the subscription id, and that the identity may see it, with !azure-storage-subscriptions-list.",
+    "ResourceGroupNotFound": "check the group with !azure-storage-resource-group-list.",
+    "ResourceNotFound": (
+        "check the name, the resource group and the subscription with !azure-storage-account-list; a missing role looks the same."
+    ),
+    "InvalidApiVersionParameter": "this cloud does not know the API version yet; the versions it knows are named above.",
+    "NoRegisteredProviderFound": "this cloud does not offer the API version or location; what it offers is named above.",
+    "MissingSubscriptionRegistration": "register the resource provider Microsoft.Storage in the subscription.",
+    "FeatureNotSupportedForAccount": "this kind of account does not have that feature.",
+}
+STATUS_HINTS = {
+    401: SIGN_IN_AGAIN,
+    403: "the identity lacks a permission.",
+    408: "the service was slow; run the command again.",
+    409: "the resource is in a state that does not allow this now.",
+    429: "wait a little and run the command again; Azure throttles per subscription.",
+    500: "the service failed; run the command again, and give the request id to Microsoft support if it stays.",
+    503: "the service is busy; run the command again in a minute.",
+}
+
+
+class ErrorBody(NamedTuple):
+    """What an ARM error body says: its code, its message, and the lines of its details."""
+
+    code: str
+    message: str
+
+
+def parse_arm_error(text: str) -> ErrorBody:
+    """Read an ARM error body in any of the shapes ARM has been seen to use.
+
+    {"error": {...}} or the bare object; the message may itself be such a document; `details` and the policy names in
+    `additionalInfo` are added to the message. Anything else gives its first characters.
+    https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors
+    """
+    error = json_object(text)
+    error = error.get("error", error)
+    if not isinstance(error, dict) or not (error.get("code") or error.get("message")):
+        return ErrorBody("", snippet(text))
+    message = str(error.get("message") or "")
+    if json_object(message):
+        inner = parse_arm_error(message)
+        return ErrorBody(inner.code or str(error.get("code") or ""), inner.message)
+    parts = [message]
+    parts += [f"{d.get('code', '')}: {d.get('message', '')}" for d in dicts(error.get("details"))]
+    parts += [f"Policy: {name}" for name in policy_names(error)]
+    return ErrorBody(str(error.get("code") or ""), " ".join(part.strip() for part in parts if part.strip(" :")))
+
+
+def policy_names(error: Json) -> list[str]:
+    """The names of the Azure policies that an ARM error's additionalInfo blames."""
+    infos = [info.get("info") for info in dicts(error.get("additionalInfo"))]
+    named = [info.get("policyDefinitionDisplayName") or info.get("policyDefinitionName") for info in dicts(infos)]
+    return [str(name) for name in named if name]
+
+
+def json_object(text: str) -> Json:
+    """The JSON object in a text, or {} where there is none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def dicts(value: Any) -> list[Json]:
+    """The objects in a list from a service; nothing for whatever else may stand there."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def snippet(text: str) -> str:
+    """The start of an unexpected answer, on one line and without secrets."""
+    line = " ".join(redact(text).split())
+    return line[:SNIPPET] + ("..." if len(line) > SNIPPET else "")
+
+
+# --- secrets -----------------------------------------------------------------------------------------------------------
+
+HIDDEN = "<hidden>"
+_known_secrets: set[str] = set()
+
+_SECRET_PATTERNS = (
+    # in a query string or a form
+    (
+        re.compile(
+            r"(?i)\b(sig|client_secret|refresh_token|access_token|id_token|assertion|client_assertion|device_code|code_verifier)"
+            r"=[^&\s\"'<>]+"
+        ),
+        rf"\1={HIDDEN}",
+    ),
+    # an authorization code, but not the number of an error
+    (re.compile(r"(?i)\b(code)=(?!\d{1,8}\b)[^&\s\"'<>]+"), rf"\1={HIDDEN}"),
+    # in JSON
+    (
+        re.compile(
+            r'(?i)("(?:sig|code_verifier|client_secret|refresh_token|access_token|id_token|assertion|client_assertion|device_code|accountKey)"\s*:\s*)"[^"]*"'
+        ),
+        rf'\1"{HIDDEN}"',
+    ),
+    (re.compile(r"(?i)\b(bearer|sharedkey)\s+[\w.~+/=:-]{8,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),  # a JSON web token
+    (re.compile(r"[A-Za-z0-9+/]{86}=="), HIDDEN),  # an account key
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
+)
+
+
+class Secret:
+    """A value that never prints. `reveal()` is the only way to it; the redactor knows it from the start."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        remember_secret(value)
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return f"Secret({HIDDEN})" if self._value else "Secret()"
+
+
+def remember_secret(value: str) -> None:
+    """Hide this value from now on: in our own texts, and in the platform's log when the instance runs in debug mode."""
+    if len(value) < 6 or value in _known_secrets:  # hiding something so short would only garble texts
+        return
+    _known_secrets.add(value)
+    LOG.add_replace_strs(value)
+
+
+def redact(text: str) -> str:
+    """The text without tokens, keys, signatures, codes and every value held as a Secret."""
+    for value in sorted(_known_secrets, key=len, reverse=True):
+        text = text.replace(value, HIDDEN)
+    for pattern, replacement in _SECRET_PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+# --- names -------------------------------------------------------------------------------------------------------------
+
+GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+ACCOUNT_NAME = re.compile(r"[a-z0-9]{3,24}")
+CONTAINER_NAME = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]|\$(?:root|web|logs|blobchangefeed)")
+# https://learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules
+GROUP_NAME = re.compile(r"[\w().-]{0,89}[\w()-]")
+SUBNET_ID = re.compile(
+    r"(?i)/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.(?:Classic)?Network/virtualNetworks/[^/]+/subnets/[^/]+"
+)
+
+
+class ResourceId(NamedTuple):
+    """The parts of an ARM id that this integration uses; a part that is not there is empty."""
+
+    subscription: str
+    group: str = ""
+    account: str = ""
+    container: str = ""
+
+
+def parse_resource_id(text: str) -> ResourceId:
+    """Split an ARM id, whatever the case of its keywords. https://learn.microsoft.com/rest/api/resources
+
+    ValueError if it is not one.
+    """
+    segments = [urllib.parse.unquote(segment) for segment in text.strip().strip("/").split("/")]
+    pairs = dict(zip((segment.lower() for segment in segments), segments[1:], strict=False))
+    if segments[0].lower() != "subscriptions" or len(segments) < 2:
+        raise ValueError
+    return ResourceId(
+        segments[1], pairs.get("resourcegroups", ""), pairs.get("storageaccounts", ""), pairs.get("containers", "")
+    )
+
+
+def resource_id(item: Json) -> ResourceId:
+    """The parsed id of an ARM object; empty parts where the object has none."""
+    try:
+        return parse_resource_id(str(item.get("id") or ""))
+    except ValueError:
+        return ResourceId("")
+
+
+@dataclass(frozen=True)
+class AccountClue:
+    """What an account argument told: always a name; subscription and group when a whole id was pasted."""
+
+    name: str
+    subscription: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class AccountRef:
+    """One storage account, fully named."""
+
+    subscription: str
+    group: str
+    name: str
+
+    @property
+    def id(self) -> str:
+        return f"{group_path(self.subscription, self.group)}/providers/Microsoft.Storage/storageAccounts/{segment(self.name)}"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def segment(text: str) -> str:
+    """One path segment of a URL; nothing in it can reach another path, host or query."""
+    return urllib.parse.quote(text, safe="")
+
+
+def subscription_path(subscription: str) -> str:
+    return f"/subscriptions/{segment(subscription)}"
+
+
+def group_path(subscription: str, group: str) -> str:
+    return f"{subscription_path(subscription)}/resourceGroups/{segment(group)}"
+
+
+def container_path(account: AccountRef, container: str) -> str:
+    return f"{account.id}/blobServices/default/containers/{segment(container)}"
+
+
+def unquoted(text: str) -> str:
+    """A pasted name without the quotes, blanks and trailing slash that came along."""
+    return text.strip().strip("\"'`").strip().rstrip("/")
+
+
+def matching(pattern: re.Pattern[str], text: str) -> str:
+    """The text if it matches the pattern from end to end; ValueError otherwise."""
+    if not pattern.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def parse_subscription(text: str) -> str:
+    text = unquoted(text)
+    return matching(GUID, parse_resource_id(text).subscription if text.startswith("/") else text).lower()
+
+
+def parse_group(text: str) -> str:
+    text = unquoted(text)
+    return matching(GROUP_NAME, parse_resource_id(text).group if text.startswith("/") else text)
+
+
+def parse_account(text: str) -> AccountClue:
+    """An account from what people paste: its name in any case, an ARM id, or a URL of anything in it."""
+    text = unquoted(text)
+    if text.lower().startswith("/subscriptions/"):
+        found = parse_resource_id(text)
+        name = matching(ACCOUNT_NAME, found.account.lower())
+        return AccountClue(name, parse_subscription(found.subscription), parse_group(found.group))
+    if "://" in text:
+        text = urllib.parse.urlsplit(text).hostname or ""
+    return AccountClue(matching(ACCOUNT_NAME, text.split(".")[0].lower()))
+
+
+def parse_container(text: str) -> str:
+    return matching(CONTAINER_NAME, unquoted(text).lower())
+
+
+def host_of(url: str) -> str:
+    """Host and port of a URL, lower case; empty unless it is https without user information."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.netloc.lower() if parts.scheme == "https" and "@" not in parts.netloc else ""
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The instance's parameters, checked once. Empty strings stand for what was not given."""
+
+    auth_type: str
+    cloud: Cloud
+    app_id: str
+    tenant: str
+    client_secret: Secret
+    certificate_thumbprint: str
+    certificate_key: Secret
+    redirect_uri: str
+    authorization_code: Secret
+    identity_client_id: str
+    subscription: str
+    group: str
+    verify: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the identity: a token is only ever used by an instance with the same fingerprint.
+
+        The secret counts for client credentials, where it is the identity; a person's session outlives a new secret.
+        """
+        parts = [
+            self.auth_type,
+            self.app_id,
+            self.tenant,
+            self.cloud.authority,
+            self.cloud.audience,
+            self.identity_client_id,
+        ]
+        if self.auth_type == CLIENT_CREDENTIALS:
+            parts += [self.client_secret.reveal(), self.certificate_thumbprint, self.certificate_key.reveal()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def read_settings(params: Mapping[str, Any]) -> Settings:
+    """Turn demisto.params() into Settings. UsageError names the field as the form shows it."""
+    auth_type = str(params.get("auth_type") or DEVICE_CODE)
+    if auth_type not in (*USER_FLOWS, CLIENT_CREDENTIALS, MANAGED_IDENTITY):
+        raise UsageError(f"Authentication Type: {auth_type!r} is not one of the choices.")
+    thumbprint, key = certificate_param(params.get("certificate"))
+    settings = Settings(
+        auth_type=auth_type,
+        cloud=read_cloud(params),
+        app_id=str(params.get("app_id") or "").strip() or CORTEX_APP_ID,
+        tenant=str(params.get("tenant_id") or "").strip().strip("/"),
+        client_secret=Secret(password_param(params.get("credentials"))),
+        certificate_thumbprint=thumbprint,
+        certificate_key=Secret(key),
+        redirect_uri=str(params.get("redirect_uri") or "").strip() or DEFAULT_REDIRECT_URI,
+        authorization_code=Secret(password_param(params.get("auth_code"))),
+        identity_client_id=password_param(params.get("managed_identities_client_id")),
+        subscription=checked_param(params, "subscription_id", "Default Subscription ID", parse_subscription),
+        group=checked_param(params, "resource_group_name", "Default Resource Group Name", parse_group),
+        verify=not is_true(params.get("insecure")),
+    )
+    check_identity(settings)
+    return settings
+
+
+def check_identity(settings: Settings) -> None:
+    """Refuse combinations that Entra ID would refuse later in less helpful words."""
+    if settings.auth_type == MANAGED_IDENTITY:
+        return
+    if not GUID.fullmatch(settings.app_id):
+        raise UsageError("Application ID: give the application (client) id, a GUID such as " + CORTEX_APP_ID + ".")
+    if not re.fullmatch(r"[\w.-]*", settings.tenant):
+        raise UsageError("Tenant ID: give the directory (tenant) id, a GUID, or a domain of the tenant.")
+    if settings.auth_type != CLIENT_CREDENTIALS:
+        return
+    if not settings.tenant:
+        raise UsageError("Tenant ID: Client Credentials need the tenant of the application.")
+    if settings.app_id == CORTEX_APP_ID:
+        raise UsageError(
+            "Application ID: Client Credentials need a self-deployed application, not the Cortex XSOAR one."
+        )
+    if bool(settings.client_secret) == bool(settings.certificate_key):
+        raise UsageError("Client Credentials need a Client Secret or a Certificate with its private key, and not both.")
+    if settings.certificate_key and not re.fullmatch(r"[0-9A-F]{40}", settings.certificate_thumbprint):
+        raise UsageError("Certificate Thumbprint: give the 40 hexadecimal digits that the Azure portal shows.")
+
+
+def read_cloud(params: Mapping[str, Any]) -> Cloud:
+    """The chosen cloud; a custom one is made of the endpoints given. UsageError if one is missing or not https."""
+    name = str(params.get("cloud") or "Worldwide")
+    if name in CLOUDS:
+        return CLOUDS[name]
+    if name != CUSTOM_CLOUD:
+        raise UsageError(f"Cloud: {name!r} is not one of {', '.join((*CLOUDS, CUSTOM_CLOUD))}.")
+    authority = https_param(params, "custom_authority_url", "Sign-in Authority URL")
+    resource_manager = https_param(params, "custom_resource_manager_url", "Resource Manager URL")
+    audience = str(params.get("custom_resource_manager_audience") or "").strip() or resource_manager
+    suffix = str(params.get("custom_storage_suffix") or "").strip().strip("./").lower()
+    if not re.fullmatch(r"[\w.-]+(?::\d+)?", suffix):
+        raise UsageError("Storage Endpoint Suffix: the Custom cloud needs it, for example local.azurestack.external.")
+    return Cloud(CUSTOM_CLOUD, authority, resource_manager, audience, suffix, discovery=True)
+
+
+def https_param(params: Mapping[str, Any], name: str, display: str) -> str:
+    url = str(params.get(name) or "").strip().rstrip("/")
+    if not host_of(url) or urllib.parse.urlsplit(url).query:
+        raise UsageError(f"{display}: the Custom cloud needs it, an address that begins with https://.")
+    return url
+
+
+def checked_param(params: Mapping[str, Any], name: str, display: str, parse: Callable[[str], str]) -> str:
+    text = str(params.get(name) or "").strip()
+    try:
+        return parse(text) if text else ""
+    except ValueError:
+        raise UsageError(f"{display}: {redact(text)!r} is not valid.") from None
+
+
+def password_param(value: Any) -> str:
+    """The hidden half of a credentials parameter."""
+    return str(value.get("password") or "").strip() if isinstance(value, dict) else str(value or "").strip()
+
+
+def certificate_param(value: Any) -> tuple[str, str]:
+    """Thumbprint (hexadecimal, no separators) and private key (PEM) of the certificate parameter.
+
+    A form field loses the line ends of a PEM document, so they are put back; a key from the credentials store stands in
+    its sshkey field.
+    """
+    if not isinstance(value, dict):
+        return "", ""
+    stored = value.get("credentials")
+    key = str(value.get("password") or (stored.get("sshkey") if isinstance(stored, dict) else "") or "").strip()
+    thumbprint = re.sub(r"[\s:]", "", str(value.get("identifier") or "")).upper()
+    found = re.search(r"-----BEGIN ([A-Z ]+)-----(.*?)-----END \1-----", key, re.DOTALL)
+    if key and not found:
+        raise UsageError("Certificate Private Key: give the whole PEM text, from -----BEGIN to -----END.")
+    if not found:
+        return thumbprint, ""
+    remember_secret(found[2].strip())
+    body = "\n".join(found[2].split())
+    return thumbprint, f"-----BEGIN {found[1]}-----\n{body}\n-----END {found[1]}-----\n"
+
+
+def is_true(value: Any) -> bool:
+    return value is True or str(value).strip().lower() in ("true", "yes", "1")
+
+
+# --- arguments ---------------------------------------------------------------------------------------------------------
+
+
+class Reader(NamedTuple):
+    """Turns one argument's string into a value. `read` raises ValueError; `accepts` finishes "... accepts ..."."""
+
+    accepts: str
+    read: Callable[[str], Any]
+    choices: tuple[str, ...] = ()
+    secret: bool = False  # the value itself never appears in a message
+
+
+class Argument(NamedTuple):
+    """One argument of a command as the manifest must show it; `default` is inspect.Parameter.empty when required."""
+
+    reader: Reader
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+class Group(NamedTuple):
+    """Several arguments that make one value together, such as the three that name an account.
+
+    `build` gets the Azure at hand and the values by name, with None for what was not given and has no default.
+    """
+
+    arguments: Mapping[str, Argument]
+    build: Callable[[Any, dict[str, Any]], Any]
+
+
+def read_number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?\d{1,12}", text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return read
+
+
+def number(low: int, high: int) -> Reader:
+    return Reader(f"a whole number from {low} to {high}", read_number(low, high))
+
+
+def read_flag(text: str) -> bool:
+    if text.lower() in ("true", "yes", "1"):
+        return True
+    if text.lower() in ("false", "no", "0"):
+        return False
+    raise ValueError
+
+
+def choice(*choices: str, free: bool = False) -> Reader:
+    """One of the choices, in any case. `free`: the manifest offers no list, as the existing pack does not."""
+    by_lower = {item.lower(): item for item in choices}
+
+    def read(text: str) -> str:
+        if text.lower() not in by_lower:
+            raise ValueError
+        return by_lower[text.lower()]
+
+    return Reader("one of " + ", ".join(choices), read, () if free else choices)
+
+
+def listed(item: Reader) -> Reader:
+    """A comma list or a JSON array of items."""
+
+    def read(text: str) -> list[Any]:
+        return [item.read(part) for part in split_list(text)]
+
+    return Reader(f"a list: {item.accepts}", read, item.choices)
+
+
+def split_list(text: str) -> list[str]:
+    """The strings in a comma list or a JSON array; ValueError for a malformed array."""
+    if text.startswith("["):
+        values = json.loads(text)
+        if not all(isinstance(value, str | int) for value in values):
+            raise ValueError
+        return [str(value).strip() for value in values]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def read_json_object(text: str) -> Json:
+    found = json_object(text)
+    if not found:
+        raise ValueError
+    return found
+
+
+def read_tags(text: str) -> dict[str, str]:
+    """Tags from a JSON object, key=value pairs, or a bare comma list, which becomes tag1..tagN as the existing pack has it.
+
+    https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources
+    """
+    if text.startswith("{"):
+        tags = {str(key): str(value) for key, value in read_json_object(text).items()}
+    else:
+        parts = split_list(text)
+        pairs = [part.partition("=") for part in parts]
+        if all(sign for _, sign, _ in pairs):
+            tags = {key.strip(): value.strip() for key, _, value in pairs}
+        elif any(sign for _, sign, _ in pairs):
+            raise ValueError("some items have no =")
+        else:
+            tags = {f"tag{count}": part for count, part in enumerate(parts, 1)}
+    if not tags or len(tags) > 50 or any(not 1 <= len(k) <= 128 or len(v) > 256 for k, v in tags.items()):
+        raise ValueError
+    if any(set(key) & set("<>%&\\?/") for key in tags):
+        raise ValueError("a name holds one of < > % & \\ ? /")
+    return tags
+
+
+def read_tag_filter(text: str) -> tuple[str, str]:
+    """One tag as {"name": "value"} or name=value."""
+    tags = read_tags(text) if text.startswith("{") or "=" in text else {}
+    if len(tags) != 1:
+        raise ValueError
+    return next(iter(tags.items()))
+
+
+def read_location(text: str) -> str:
+    """A region by its name or its display name: "West Europe" is westeurope."""
+    return matching(re.compile(r"[a-z0-9]{3,40}"), re.sub(r"[\s-]", "", text).lower())
+
+
+def read_ip_rule(text: str) -> str:
+    """An IPv4 address or network as ARM takes it: public, /1 to /30, and a single address without /32.
+
+    https://learn.microsoft.com/azure/storage/common/storage-network-security#restrictions-for-ip-network-rules
+    """
+    network = ipaddress.IPv4Network(text.strip(), strict=False)
+    if network.is_private:
+        raise ValueError("private addresses cannot be used in a storage firewall")
+    if network.prefixlen == 31:
+        raise ValueError("a /31 is not possible; give its two addresses")
+    return str(network.network_address) if network.prefixlen == 32 else str(network)
+
+
+def read_ip_rules(text: str) -> list[Json]:
+    """IP rules from a comma list of addresses and networks, or a JSON array of them or of ARM's own objects."""
+    return [
+        {"value": read_ip_rule(value), "action": "Allow"} for value in rule_values(text, "value", "IPAddressOrRange")
+    ]
+
+
+def read_subnet_rules(text: str) -> list[Json]:
+    """Virtual network rules from a comma list of subnet ids, or a JSON array of them or of ARM's own objects."""
+    return [{"id": matching(SUBNET_ID, value), "action": "Allow"} for value in rule_values(text, "id", "id")]
+
+
+def rule_values(text: str, *keys: str) -> list[str]:
+    """The values of a rule list in any of its forms; a single JSON object counts as a list of one."""
+    if not text.startswith(("[", "{")):
+        return split_list(text)
+    found = json.loads(text)
+    items = found if isinstance(found, list) else [found]
+    return [
+        next(str(item[key]) for key in (*keys, "") if key in item) if isinstance(item, dict) else str(item)
+        for item in items
+    ]
+
+
+def read_token(text: str) -> Json:
+    """The place in a listing that an earlier call handed out; see Listing."""
+    try:
+        place = json.loads(base64.urlsafe_b64decode(text.encode() + b"=="))
+        return {"url": str(place["u"]), "skip": int(place["s"])}
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        raise ValueError from None
+
+
+def read_operation(text: str) -> str:
+    if not host_of(text):
+        raise ValueError
+    return text
+
+
+Flag = Annotated[bool, Reader("true or false", read_flag, ("true", "false"))]
+Text = Annotated[str, Reader("text", str)]
+SecretText = Annotated[Secret, Reader("text", Secret, secret=True)]
+Days = Annotated[int, number(1, 365)]
+Count = Annotated[int, number(1, 1_000_000)]
+Seconds = Annotated[int, number(1, 86_400)]
+Subscription = Annotated[str, Reader("a subscription id (GUID)", parse_subscription)]
+GroupName = Annotated[str, Reader("a resource group name of at most 90 characters", parse_group)]
+Account = Annotated[
+    AccountClue,
+    Reader("a storage account name (3 to 24 lower-case letters and digits), its ARM id or a URL in it", parse_account),
+]
+Container = Annotated[
+    str,
+    Reader(
+        "a container name (3 to 63 lower-case letters, digits and single hyphens), or $root, $web, $logs",
+        parse_container,
+    ),
+]
+Tags = Annotated[
+    dict[str, str],
+    Reader(
+        'name=value pairs separated by commas, or a JSON object such as {"case":"1234"}, of at most 50 tags', read_tags
+    ),
+]
+TagFilter = Annotated[tuple[str, str], Reader('one tag as name=value or {"name":"value"}', read_tag_filter)]
+PageToken = Annotated[Json, Reader("the next_token that an earlier call returned", read_token)]
+Operation = Annotated[str, Reader("the address of a running operation", read_operation, secret=True)]
+
+
+def reader_of(annotation: Any) -> Reader | Group | None:
+    """What turns strings into a parameter of this annotation: the Reader or Group in its Annotated, optional or not."""
+    for candidate in (annotation, *get_args(annotation)):
+        if get_origin(candidate) is Annotated:
+            return next((meta for meta in get_args(candidate)[1:] if isinstance(meta, Reader | Group)), None)
+    return None
+
+
+def optional(annotation: Any, default: Any = None) -> Argument:
+    reader = reader_of(annotation)
+    assert isinstance(reader, Reader), annotation  # noqa: S101 - a slip of ours, seen by every test
+    return Argument(reader, default)
+
+
+def required(annotation: Any) -> Argument:
+    return optional(annotation, inspect.Parameter.empty)
+
+
+def as_text(value: Any) -> str:
+    """An argument as the string a person would have typed: playbooks also hand over booleans, numbers, lists and objects."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, list | dict | bool) else str(value)
+
+
+def read_argument(name: str, argument: Argument, text: str) -> Any:
+    """The typed value of one argument; an empty string counts as not given. UsageError names what is accepted."""
+    if not text:
+        if argument.required:
+            raise UsageError(f"Argument {name} is missing: it accepts {argument.reader.accepts}.")
+        return argument.default
+    try:
+        return argument.reader.read(text)
+    except (ValueError, TypeError, StopIteration) as error:
+        given = "a value that is not" if argument.reader.secret else repr(redact(text)[:SNIPPET]) + " is not"
+        reason = (
+            f" ({error})" if type(error) is ValueError and str(error).isascii() and 0 < len(str(error)) < 80 else ""
+        )
+        raise UsageError(f"Argument {name}: {given} accepted{reason}; it accepts {argument.reader.accepts}.") from None
+
+
+# The groups of arguments that commands share. `azure` is the Azure of the section below.
+
+
+class Paging(NamedTuple):
+    """How much of a listing is wanted, and from where on."""
+
+    limit: int = DEFAULT_LIMIT
+    all_results: bool = False
+    start: Json | None = None
+
+
+PAGING_ARGUMENTS = {
+    "limit": optional(Count, DEFAULT_LIMIT),
+    "all_results": optional(Flag, False),
+    "next_token": optional(PageToken),
+}
+SCOPE_ARGUMENTS = {"resource_group_name": optional(GroupName), "subscription_id": optional(Subscription)}
+
+
+def build_paging(azure: Any, given: dict[str, Any]) -> Paging:
+    return Paging(given["limit"], given["all_results"], given["next_token"])
+
+
+def build_account(azure: "Azure", given: dict[str, Any]) -> AccountRef:
+    """The account that the arguments and the instance name together. UsageError says what is missing."""
+    clue: AccountClue = given["account_name"]
+    for name, found in (("subscription_id", clue.subscription), ("resource_group_name", clue.group)):
+        if found and given[name] and found.lower() != given[name].lower():
+            raise UsageError(f"Argument {name}: {given[name]!r} contradicts the id given as account_name.")
+    subscription = clue.subscription or azure.subscription(given["subscription_id"])
+    return AccountRef(subscription, clue.group or azure.group(given["resource_group_name"]), clue.name)
+
+
+PagingArgs = Annotated[Paging, Group(PAGING_ARGUMENTS, build_paging)]
+AccountArgs = Annotated[AccountRef, Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, build_account)]
+
+
+class BodyField(NamedTuple):
+    """An argument that becomes one property of an ARM body, at a dotted path."""
+
+    argument: Argument
+    path: str
+
+
+def body_group(fields: Mapping[str, BodyField]) -> Group:
+    """The arguments of an ARM body: only what was given is in it, and it is nested as ARM nests it."""
+
+    def build(azure: Any, given: dict[str, Any]) -> Json:
+        body: Json = {}
+        for name, value in given.items():
+            if value is not None:
+                put_path(body, fields[name].path, value)
+        return body
+
+    return Group({name: entry.argument for name, entry in fields.items()}, build)
+
+
+def put_path(body: Json, path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        body = body.setdefault(parent, {})
+    body[last] = value
+
+
+def at_path(value: Any, path: str) -> Any:
+    """What stands at a dotted path; None where it ends early."""
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def without(value: Json, paths: Iterable[str]) -> Json:
+    """A copy without what stands at the dotted paths."""
+    copy = deepcopy(value)
+    for path in paths:
+        parent, _, last = path.rpartition(".")
+        holder = at_path(copy, parent) if parent else copy
+        if isinstance(holder, dict):
+            holder.pop(last, None)
+    return copy
+
+
+def body_fields(*rows: tuple[str, Any, str]) -> dict[str, BodyField]:
+    return {name: BodyField(optional(annotation), path) for name, annotation, path in rows}
+
+
+Sku = Annotated[
+    str,
+    choice(
+        "Premium_LRS",
+        "Premium_ZRS",
+        "Standard_GRS",
+        "Standard_GZRS",
+        "Standard_LRS",
+        "Standard_RAGRS",
+        "Standard_RAGZRS",
+        "Standard_ZRS",
+    ),
+]
+Kind = Annotated[str, choice("Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage")]
+Bypass = Annotated[list[str], listed(choice("AzureServices", "Logging", "Metrics", "None"))]
+
+# https://learn.microsoft.com/rest/api/storagerp/storage-accounts/create
+ACCOUNT_FIELDS = body_fields(
+    ("sku", Sku, "sku.name"),
+    ("kind", Kind, "kind"),
+    ("location", Annotated[str, Reader("an Azure region such as westeurope", read_location)], "location"),
+    ("tags", Tags, "tags"),
+    ("custom_domain_name", Text, "properties.customDomain.name"),
+    ("use_sub_domain_name", Flag, "properties.customDomain.useSubDomainName"),
+    (
+        "enc_key_source",
+        Annotated[str, choice("Microsoft.Storage", "Microsoft.Keyvault")],
+        "properties.encryption.keySource",
+    ),
+    ("enc_require_infrastructure_encryption", Flag, "properties.encryption.requireInfrastructureEncryption"),
+    ("enc_keyvault_key_name", Text, "properties.encryption.keyvaultproperties.keyname"),
+    ("enc_keyvault_key_version", Text, "properties.encryption.keyvaultproperties.keyversion"),
+    ("enc_keyvault_uri", Text, "properties.encryption.keyvaultproperties.keyvaulturi"),
+    ("access_tier", Annotated[str, choice("Hot", "Cool", "Cold", "Premium")], "properties.accessTier"),
+    ("supports_https_traffic_only", Flag, "properties.supportsHttpsTrafficOnly"),
+    ("is_hns_enabled", Flag, "properties.isHnsEnabled"),
+    ("large_file_shares_state", Annotated[str, choice("Disabled", "Enabled")], "properties.largeFileSharesState"),
+    ("allow_blob_public_access", Flag, "properties.allowBlobPublicAccess"),
+    ("allow_shared_key_access", Flag, "properties.allowSharedKeyAccess"),
+    (
+        "public_network_access",
+        Annotated[str, choice("Enabled", "Disabled", "SecuredByPerimeter")],
+        "properties.publicNetworkAccess",
+    ),
+    (
+        "minimum_tls_version",
+        Annotated[str, choice("TLS1_0", "TLS1_1", "TLS1_2", "TLS1_3")],
+        "properties.minimumTlsVersion",
+    ),
+    ("network_ruleset_bypass", Bypass, "properties.networkAcls.bypass"),
+    (
+        "network_ruleset_default_action",
+        Annotated[str, choice("Allow", "Deny", free=True)],
+        "properties.networkAcls.defaultAction",
+    ),
+    (
+        "network_ruleset_ip_rules",
+        Annotated[
+            list[Json],
+            Reader(
+                'public IPv4 addresses or networks separated by commas, or a JSON array such as [{"value":"203.0.113.7"}]',
+                read_ip_rules,
+            ),
+        ],
+        "properties.networkAcls.ipRules",
+    ),
+    (
+        "virtual_network_rules",
+        Annotated[
+            list[Json],
+            Reader(
+                'subnet ids separated by commas, or a JSON array such as [{"id":"/subscriptions/.../subnets/..."}]',
+                read_subnet_rules,
+            ),
+        ],
+        "properties.networkAcls.virtualNetworkRules",
+    ),
+)
+AccountBody = Annotated[Json, body_group(ACCOUNT_FIELDS)]
+
+# https://learn.microsoft.com/rest/api/storagerp/blob-services/set-service-properties
+BLOB_SERVICE_FIELDS = body_fields(
+    ("change_feed_enabled", Flag, "changeFeed.enabled"),
+    ("change_feed_retention_days", Annotated[int, number(1, 146_000)], "changeFeed.retentionInDays"),
+    ("container_delete_retention_policy_enabled", Flag, "containerDeleteRetentionPolicy.enabled"),
+    ("container_delete_retention_policy_days", Days, "containerDeleteRetentionPolicy.days"),
+    ("delete_retention_policy_enabled", Flag, "deleteRetentionPolicy.enabled"),
+    ("delete_retention_policy_days", Days, "deleteRetentionPolicy.days"),
+    ("versioning", Flag, "isVersioningEnabled"),
+    ("last_access_time_tracking_policy_enabled", Flag, "lastAccessTimeTrackingPolicy.enable"),
+    (
+        "last_access_time_tracking_policy_blob_types",
+        Annotated[list[str], listed(choice("blockBlob", free=True))],
+        "lastAccessTimeTrackingPolicy.blobType",
+    ),
+    ("last_access_time_tracking_policy_days", Count, "lastAccessTimeTrackingPolicy.trackingGranularityInDays"),
+    ("restore_policy_enabled", Flag, "restorePolicy.enabled"),
+    ("restore_policy_min_restore_time", Text, "restorePolicy.minRestoreTime"),
+    ("restore_policy_days", Annotated[int, number(1, 364)], "restorePolicy.days"),
+)
+BlobServiceBody = Annotated[Json, body_group(BLOB_SERVICE_FIELDS)]
+
+# https://learn.microsoft.com/rest/api/storagerp/blob-containers/create
+CONTAINER_FIELDS = body_fields(
+    ("default_encryption_scope", Text, "defaultEncryptionScope"),
+    ("deny_encryption_scope_override", Flag, "denyEncryptionScopeOverride"),
+    ("public_access", Annotated[str, choice("Blob", "Container", "None")], "publicAccess"),
+)
+ContainerBody = Annotated[Json, body_group(CONTAINER_FIELDS)]
+
+
+# --- results -----------------------------------------------------------------------------------------------------------
+
+
+class View(NamedTuple):
+    """How one kind of object is shown: its name in context, the title of its table, and where each column comes from."""
+
+    name: str
+    title: str
+    columns: Mapping[str, str | Callable[[Json], Any]]
+    key: str = "id"
+
+    @property
+    def context(self) -> str:
+        return f"AzureStorage.{self.name}(val.{self.key} && val.{self.key} == obj.{self.key})"
+
+    def row(self, item: Json) -> Json:
+        return {
+            header: at_path(item, source) if isinstance(source, str) else source(item)
+            for header, source in self.columns.items()
+        }
+
+
+class Listing(NamedTuple):
+    """Part of a collection; `token` is empty at its end, else where to go on: a page and how much of it was shown."""
+
+    items: list[Json]
+    token: str = ""
+
+
+def table(view: View, items: list[Json], title: str = "", note: str = "") -> str:
+    text = str(tableToMarkdown(title or view.title, [view.row(item) for item in items], headers=list(view.columns)))
+    return f"{text}\n{note}\n" if note else text
+
+
+def show(view: View, item: Json, *, title: str = "", note: str = "") -> CommandResults:
+    """One object: its row for people, all of it for playbooks."""
+    return CommandResults(
+        outputs={view.context: item}, readable_output=table(view, [item], title, note), raw_response=item
+    )
+
+
+def show_list(view: View, listing: Listing) -> CommandResults:
+    """A listing, and in context the token that the next call takes; an empty token overwrites that of an earlier page."""
+    note = (
+        f"More are there: repeat the command with `next_token={listing.token}` or `all_results=true`."
+        if listing.token
+        else ""
+    )
+    return CommandResults(
+        outputs={view.context: listing.items, "AzureStorage(true)": {f"{view.name}NextToken": listing.token}},
+        readable_output=table(view, listing.items, note=note),
+        raw_response=listing.items,
+    )
+
+
+def poll_again(command: str, args: Json, message: str, interval: int, timeout: int) -> CommandResults:
+    """Ask the server to run a command again later; no worker is held while it waits. Times in seconds.
+
+    https://xsoar.pan.dev/docs/integrations/scheduled-commands
+    """
+    schedule = ScheduledCommand(
+        command=command, next_run_in_seconds=interval, args={**args, "polling": "true"}, timeout_in_seconds=timeout
+    )
+    return CommandResults(readable_output=message, scheduled_command=schedule)
+
+
+def iso_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def account_of(item: Json) -> str:
+    return resource_id(item).account
+
+
+def subscription_of(item: Json) -> str:
+    return resource_id(item).subscription
+
+
+def group_of(item: Json) -> str:
+    return resource_id(item).group
+
+
+PARENTS: dict[str, str | Callable[[Json], Any]] = {
+    "Account Name": account_of,
+    "Subscription ID": subscription_of,
+    "Resource Group": group_of,
+}
+ACCOUNT_VIEW = View(
+    "StorageAccount",
+    "Azure Storage Account",
+    {
+        **PARENTS,
+        "Kind": "kind",
+        "Status Primary": "properties.statusOfPrimary",
+        "Status Secondary": "properties.statusOfSecondary",
+        "Location": "location",
+    },
+)
+ACCOUNTS_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account List")
+BLOB_SERVICE_VIEW = View(
+    "BlobServiceProperties",
+    "Azure Storage Blob Service Properties",
+    {
+        "Name": "name",
+        **PARENTS,
+        "Change Feed": "properties.changeFeed.enabled",
+        "Delete Retention Policy": "properties.deleteRetentionPolicy.enabled",
+        "Versioning": "properties.isVersioningEnabled",
+    },
+)
+CONTAINER_VIEW = View("BlobContainer", "Azure Storage Blob Containers Properties", {"Name": "name", **PARENTS})
+UPDATED_CONTAINER_VIEW = CONTAINER_VIEW._replace(
+    columns={**CONTAINER_VIEW.columns, "Public Access": "properties.publicAccess"}
+)
+CONTAINERS_VIEW = View(
+    "BlobContainer",
+    "Azure Storage Blob Containers list",
+    {
+        "Container Name": "name",
+        **PARENTS,
+        "Public Access": "properties.publicAccess",
+        "Lease State": "properties.leaseState",
+        "Last Modified Time": "properties.lastModifiedTime",
+    },
+)
+DELETED_CONTAINERS_VIEW = CONTAINERS_VIEW._replace(
+    columns={
+        **CONTAINERS_VIEW.columns,
+        "Deleted Time": "properties.deletedTime",
+        "Remaining Retention Days": "properties.remainingRetentionDays",
+        "Version": "properties.version",
+    }
+)
+SUBSCRIPTIONS_VIEW = View(
+    "Subscription",
+    "Azure Storage Subscriptions list",
+    {name: name for name in ("subscriptionId", "tenantId", "displayName", "state")},
+)
+GROUPS_VIEW = View(
+    "ResourceGroup",
+    "Resource Groups List",
+    {"name": "name", "location": "location", "tags": "tags", "provisioning state": "properties.provisioningState"},
+)
+SIGN_IN_VIEW = View(
+    "SignIn",
+    "Azure Storage sign-in",
+    {
+        "Signed in as": "identity",
+        "Kind": "kind",
+        "Authentication Type": "authType",
+        "Tenant ID": "tenantId",
+        "Application ID": "appId",
+        "Cloud": "cloud",
+    },
+)
+RESOURCES_VIEW = View(
+    "SignIn", "Tokens", {"Resource": "resource", "Usable": "usable", "Until": "expiresOn", "Message": "message"}
+)
+
+
+# --- network -----------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Time, in one place, so that tests can do without waiting. `wait` gives way to nothing else: the command just waits."""
+
+    @staticmethod
+    def now() -> float:
+        return time.time()
+
+    @staticmethod
+    def wait(seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+
+# 501 and 505 say that asking again is of no use.
+RETRY_STATUSES = frozenset({408, 429, *range(500, 600)} - {501, 505})
+
+
+def retry_delay(status: int, retry_after: str, attempt: int, now: float) -> float | None:
+    """Seconds to wait before the next try, None if another try makes no sense.
+
+    status 0 stands for a connection that broke. Retry-After may be seconds or a date; without one the wait doubles from
+    half a second, with jitter so that parallel commands do not march in step. attempt counts from 0.
+    """
+    if status and status not in RETRY_STATUSES:
+        return None
+    asked = parse_retry_after(retry_after, now)
+    return asked if asked is not None else 0.5 * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+
+
+def parse_retry_after(text: str, now: float) -> float | None:
+    """https://www.rfc-editor.org/rfc/rfc9110#field.retry-after"""
+    if re.fullmatch(r"\d{1,6}", text.strip()):
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+    except (TypeError, ValueError):
+        return None
+
+
+class Network:
+    """One exchange with a server, tried again where that is safe. It knows neither tokens nor Azure."""
+
+    def __init__(
+        self,
+        verify: bool,
+        *,
+        use_environment: bool = True,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        tries: int = MAX_TRIES,
+    ) -> None:
+        self.verify, self.timeout, self.tries = verify, (connect_timeout, READ_TIMEOUT), tries
+        self.session = requests.Session()
+        self.session.trust_env = use_environment
+
+    def exchange(self, method: str, url: str, *, action: str, replayable: bool, **options: Any) -> requests.Response:
+        """The final answer, whatever its status.
+
+        `replayable` tells whether a request that may have arrived can be sent again; one that never left, or was
+        answered with 429, always can. NetworkError if no answer came.
+        """
+        waited = 0.0
+        for attempt in itertools.count():
+            answer = self._try(method, url, options)
+            status = answer.status_code if isinstance(answer, requests.Response) else 0
+            safe = replayable or status == 429 or (not status and never_left(answer))
+            retry_after = answer.headers.get("Retry-After", "") if isinstance(answer, requests.Response) else ""
+            more = safe and attempt + 1 < self.tries
+            delay = retry_delay(status, retry_after, attempt, Clock.now()) if more else None
+            if delay is None or waited + delay > MAX_WAIT:
+                return self._final(answer, action, url, delay)
+            demisto.debug(
+                f"{method} {host_of(url)}: try {attempt + 1} ended with {status or type(answer).__name__}, next in {delay:.1f} s"
+            )
+            if isinstance(answer, requests.Response):
+                answer.close()
+            Clock.wait(delay)
+            waited += delay
+        raise AssertionError  # pragma: no cover - count() does not end
+
+    def _try(self, method: str, url: str, options: Json) -> requests.Response | requests.RequestException:
+        # verify is given per request: on the session, requests lets REQUESTS_CA_BUNDLE win over verify=False.
+        try:
+            return self.session.request(
+                method, url, timeout=self.timeout, verify=self.verify, allow_redirects=False, **options
+            )
+        except requests.RequestException as error:
+            return error
+
+    @staticmethod
+    def _final(
+        answer: requests.Response | requests.RequestException, action: str, url: str, delay: float | None
+    ) -> requests.Response:
+        if isinstance(answer, requests.RequestException):
+            raise network_error(answer, action, url) from None
+        if delay is not None:
+            raise ServiceError(
+                action,
+                answer.status_code,
+                "TooManyRequests" if answer.status_code == 429 else "",
+                "The service asks to wait longer than a command may.",
+                answer.headers.get("x-ms-request-id", ""),
+                f"run the command again in {round(delay)} seconds.",
+            )
+        return answer
+
+
+def never_left(error: object) -> bool:
+    """Whether a failure came before the request reached the server."""
+    return isinstance(error, requests.exceptions.ConnectTimeout) or "NewConnectionError" in repr(error)
+
+
+def network_error(error: requests.RequestException, action: str, url: str) -> NetworkError:
+    """The failure in words. The exception's own text is not shown: it may hold a URL with a signature."""
+    host = host_of(url) or "the address"
+    text = repr(error)
+    for sign, words, step in NETWORK_HINTS:
+        if sign in text:
+            return NetworkError(f"Could not {action}: {words.format(host=host)}", step)
+    return NetworkError(f"Could not {action}: the connection to {host} failed ({type(error).__name__}).", CHECK_NETWORK)
+
+
+CHECK_NETWORK = "check that the engine or server reaches the address, through a proxy if it needs one."
+# Found in the text of a requests exception, which names what urllib3 met; the first that fits counts.
+NETWORK_HINTS = (
+    (
+        "ProxyError",
+        "the proxy on the way to {host} refused or is not there.",
+        "check 'Use system proxy settings' and the proxy of the engine.",
+    ),
+    (
+        "SSLError",
+        "the certificate of {host} is not trusted.",
+        "a proxy may inspect TLS: add its certificate authority to the server, or as a last resort tick 'Trust any certificate'.",
+    ),
+    (
+        "NameResolutionError",
+        "the name {host} is not known.",
+        "the account may be deleted, in another cloud, or only known to a private DNS zone; check the name and the cloud of the instance.",
+    ),
+    ("ConnectTimeout", "{host} did not answer within " + str(CONNECT_TIMEOUT) + " seconds.", CHECK_NETWORK),
+    ("ReadTimeout", "{host} took longer than " + str(READ_TIMEOUT) + " seconds to answer.", "run the command again."),
+    ("NewConnectionError", "{host} refuses connections.", CHECK_NETWORK),
+)
+
+
+def text_of(response: requests.Response) -> str:
+    """The body as UTF-8, which Azure always sends, without a byte order mark; requests would guess."""
+    return response.content.decode("utf-8-sig", errors="replace")
+
+
+def body_of(response: requests.Response, action: str) -> Json:
+    """The JSON object an answer holds; {} if it has no body. NetworkError shows the start of anything else."""
+    if not response.content:
+        return {}
+    text = text_of(response)
+    found = json_object(text)
+    if not found and text.strip() not in ("{}", "null"):
+        raise NetworkError(
+            f"Could not {action}: {host_of(response.url)} answered with something that is not JSON: {snippet(text)}",
+            "a proxy or a TLS inspection may have answered in its place.",
+        )
+    return found
+
+
+# --- sign-in -----------------------------------------------------------------------------------------------------------
+
+Session = Json  # what the store keeps for one identity; the fields are described at SessionStore
+WAIT = object()
+
+
+class SessionStore:
+    """Our part of the integration context: one JSON document under one key, so that nothing else in there is touched.
+
+    A session holds, each only while there is one:
+      tokens       resource -> {"token", "expires_at"}
+      cache        msal's token cache without access tokens: the refresh token and the account
+      username     who signed in
+      device_flow  a device code sign-in that has not been finished; login: the same for the authorization code
+      claims       what a claims challenge asked for and only a person can give
+      codes        digests of the authorization codes that were tried, for a code works once
+      turn         which command may talk to the sign-in service now, and until when
+    """
+
+    KEY = "azure_storage_sign_in"
+    VERSION = 1
+    ATTEMPTS = 40
+
+    def __init__(self, fingerprint: str, *, in_memory: bool = False) -> None:
+        self.fingerprint = fingerprint
+        self.unreadable = False  # what was stored could not be read
+        self._memory: Json | None = {} if in_memory else None
+
+    def read(self) -> Session:
+        return self.update(deepcopy)
+
+    def update(self, change: Callable[[Session], T], *, forget_others: bool = False) -> T:
+        """Apply `change` to the session and save the outcome; again from the start if another command saved in between.
+
+        `change` edits the session in place and may run more than once. Returns what it returns. Nothing is written when
+        nothing was edited. `forget_others` drops the sessions of what the instance was configured to before.
+        """
+        for _ in range(self.ATTEMPTS):
+            context, version = self._load()
+            sessions = self._sessions(context)
+            session = sessions.get(self.fingerprint, {})
+            edited = deepcopy(session)
+            result = change(edited)
+            if edited == session:
+                return result
+            kept = {} if forget_others else sessions
+            document = {"version": self.VERSION, "sessions": {**kept, self.fingerprint: edited}}
+            if self._save({**context, self.KEY: json.dumps(document)}, version):
+                return result
+            Clock.wait(random.uniform(0.01, 0.1))  # noqa: S311 - spreads colliding commands
+        raise SignInError(
+            "The sign-in could not be saved: other commands keep changing the integration context.",
+            "run the command again.",
+        )
+
+    def clear(self) -> bool:
+        """Remove all that is ours, and nothing else. Tells whether there was anything."""
+        for _ in range(self.ATTEMPTS):
+            context, version = self._load()
+            kept = {key: value for key, value in context.items() if not key.startswith(self.KEY)}
+            if kept == context or self._save(kept, version):
+                return kept != context
+        raise SignInError(
+            "The sign-in could not be removed: other commands keep changing it.", "run the command again."
+        )
+
+    def _load(self) -> tuple[Json, int]:
+        if self._memory is not None:
+            return dict(self._memory), -1
+        context, version = get_integration_context_with_version()
+        return dict(context) if isinstance(context, dict) else {}, version
+
+    def _save(self, context: Json, version: int) -> bool:
+        """False if another command saved since the version was read."""
+        if self._memory is not None:
+            self._memory = context
+            return True
+        try:
+            set_integration_context(context, version=version)
+        except ValueError:
+            return False
+        return True
+
+    def _sessions(self, context: Json) -> dict[str, Session]:
+        """The sessions in the context. What cannot be read is set aside, where auth-reset still finds it, and said so."""
+        stored = context.get(self.KEY)
+        if not stored:
+            return {}
+        document = json_object(stored) if isinstance(stored, str) else {}
+        sessions = document.get("sessions")
+        whole = isinstance(sessions, dict) and all(isinstance(session, dict) for session in sessions.values())
+        if document.get("version") == self.VERSION and whole:
+            return dict(sessions or {})
+        context[self.KEY + "_unreadable"] = context.pop(self.KEY)
+        self.unreadable = True
+        demisto.info("Azure Storage: the stored sign-in could not be read and was set aside; sign in again.")
+        return {}
+
+
+class CannedResponse(NamedTuple):
+    """As much of a requests.Response as msal looks at."""
+
+    status_code: int
+    text: str
+    headers: Mapping[str, str]
+
+
+class TokenHttp:
+    """What msal talks through: our network, guarded to one host, and the endpoints of Microsoft's clouds from constants.
+
+    msal itself has no time-outs, logs answers it cannot parse, and hides the body of a 5xx: all of that is settled here
+    before it sees an answer.
+    """
+
+    def __init__(self, network: Network, authority: str = "", tenant: str = "", *, discovery: bool = True) -> None:
+        self.network, self.authority, self.tenant, self.discovery = network, authority, tenant, discovery
+
+    def get(
+        self, url: str, params: Json | None = None, headers: Json | None = None, **_: Any
+    ) -> requests.Response | CannedResponse:
+        if not self.discovery and url.endswith("/.well-known/openid-configuration"):
+            base = f"{self.authority}/{self.tenant}"
+            endpoints = {
+                "issuer": f"{base}/v2.0",
+                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                "token_endpoint": f"{base}/oauth2/v2.0/token",
+                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+            }
+            return CannedResponse(200, json.dumps(endpoints), {})
+        return self._exchange("GET", url, True, params=params, headers=headers)
+
+    def post(
+        self, url: str, params: Json | None = None, data: Any = None, headers: Json | None = None, **_: Any
+    ) -> requests.Response | CannedResponse:
+        grant = str(data.get("grant_type", "")) if isinstance(data, dict) else ""
+        # A code is good for one try: sending it again may revoke what the first try brought.
+        replayable = not grant.endswith(("authorization_code", "device_code"))
+        return self._exchange("POST", url, replayable, params=params, data=data, headers=headers)
+
+    def close(self) -> None:
+        """Part of what msal expects; the network is not ours to close."""
+
+    def _exchange(self, method: str, url: str, replayable: bool, **options: Any) -> requests.Response:
+        if self.authority and host_of(url) != host_of(self.authority):
+            raise SignInError(
+                f"The sign-in service points to {host_of(url) or 'an unsafe address'}, which is not the chosen one."
+            )
+        response = self.network.exchange(method, url, action="sign in", replayable=replayable, **options)
+        answer = json_object(text_of(response))
+        if response.status_code >= 500 or not answer:
+            raise SignInError(
+                f"Could not sign in: {host_of(url) or 'the identity endpoint'} answered {response.status_code}: {snippet(text_of(response))}",
+                "run the command again in a minute."
+                if response.status_code >= 500
+                else "check the Tenant ID and the cloud of the instance; a proxy may also have answered in Microsoft's place.",
+            )
+        return response
+
+
+def sign_in_error(result: Json, action: str = "sign in") -> SignInError:
+    """Entra ID's refusal with the next step: OAuth's error name first, the AADSTS number second."""
+    code = str(result.get("error") or "unknown_error")
+    text = str(result.get("error_description") or "")
+    numbers = aadsts_numbers(result)
+    hint = OAUTH_HINTS.get(code) or next((AADSTS_HINTS[n] for n in numbers if n in AADSTS_HINTS), "")
+    hint = hint or OAUTH_FALLBACK_HINTS.get(code, ASK_ADMIN)
+    lines = [f"Could not {action}: {code}. {text.splitlines()[0] if text else ''}".rstrip()]
+    correlation = str(result.get("correlation_id") or "")
+    if correlation:
+        lines.append(f"Correlation id: {correlation}")
+    if numbers:
+        lines.append(f"More about it: https://login.microsoftonline.com/error?code={numbers[0]}")
+    return SignInError("\n".join(lines), hint, code)
+
+
+def aadsts_numbers(result: Json) -> list[int]:
+    """The AADSTS numbers of a refusal, from its list or else from its text."""
+    listed_codes = result.get("error_codes")
+    if isinstance(listed_codes, list) and listed_codes:
+        return [int(code) for code in listed_codes if str(code).isdigit()]
+    return [int(code) for code in re.findall(r"AADSTS(\d+)", str(result.get("error_description") or ""))]
+
+
+def grant_is_dead(result: Json) -> bool:
+    """Whether a refusal is about the refresh token itself, and not about consent or MFA for one resource."""
+    if result.get("error") != "invalid_grant" or result.get("claims"):
+        return False
+    numbers = aadsts_numbers(result)
+    return result.get("suberror") in (None, "", "bad_token", "token_expired") and (
+        not numbers or not DEAD_GRANTS.isdisjoint(numbers)
+    )
+
+
+def not_signed_in(unreadable: bool = False) -> SignInError:
+    why = " The stored sign-in could not be read and was set aside." if unreadable else ""
+    return SignInError(
+        "Nobody is signed in on this instance." + why,
+        "run !azure-storage-auth-start and follow what it says.",
+        "login_required",
+    )
+
+
+def usable_token(session: Session, resource: str, stale: str) -> str | None:
+    """The stored token for a resource, unless it ends soon or is the one that was just refused."""
+    entry = session.get("tokens", {}).get(resource)
+    if not entry or entry["token"] == stale or entry["expires_at"] - Clock.now() < TOKEN_MARGIN:
+        return None
+    return str(entry["token"])
+
+
+def code_digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()[:32]
+
+
+def read_pasted_code(text: str) -> tuple[str, str]:
+    """Code and state from what a person pastes: the bare code, or the whole address the browser ended at.
+
+    SignInError if the address tells of a refusal or holds no code.
+    """
+    text = unquoted(text)
+    if "?" not in text and "code=" not in text:
+        return text, ""
+    query = urllib.parse.parse_qs(urllib.parse.urlsplit(text).query or text)
+    if "error" in query:
+        raise sign_in_error({key: values[0] for key, values in query.items()})
+    if "code" not in query:
+        raise SignInError(
+            "The pasted address holds no code.",
+            "copy the whole address the browser ended at, from https:// to the end, after signing in.",
+        )
+    return query["code"][0], query.get("state", [""])[0]
+
+
+NEW_CODE = "run !azure-storage-generate-login-url, sign in there, and give the new address or code to !azure-storage-auth-complete code=..."
+
+
+class MicrosoftAuth:
+    """Tokens for one instance: authorization code, device code, client credentials and managed identity, all over msal.
+
+    One refresh token serves every resource; each resource has an access token of its own. All methods raise SignInError
+    with the next step when Entra ID refuses. https://learn.microsoft.com/entra/msal/python/
+    """
+
+    def __init__(self, settings: Settings, network: Network, store: SessionStore) -> None:
+        self.settings, self.network, self.store = settings, network, store
+        self._me = uuid.uuid4().hex
+        self._lock = threading.Lock()
+
+    # Tokens
+
+    def token(self, resource: str, *, stale: str = "", claims: str = "") -> str:
+        """An access token for a resource (such as https://storage.azure.com).
+
+        `stale` is a token the service has just refused; `claims` the JSON its claims challenge asked for. Of several
+        commands that need a new token one refreshes and the others take its result, since a refresh token that rotates
+        works once.
+        """
+        with self._lock:
+            self._redeem_instance_code()
+            found: str | None = self._take_turn(lambda session: usable_token(session, resource, stale))
+            if found is None:
+                try:
+                    found = self._acquire(resource, claims)
+                finally:
+                    self._end_turn()
+        remember_secret(found)
+        return found
+
+    def _acquire(self, resource: str, claims: str) -> str:
+        if self.settings.auth_type == MANAGED_IDENTITY:
+            result, cache = self._ask_identity(resource), ""
+        elif self.settings.auth_type == CLIENT_CREDENTIALS:
+            result, cache = self._ask_as_application(resource, claims), ""
+        else:
+            result, cache = self._ask_with_refresh_token(resource, claims)
+        return self._save_token(result, resource, cache)
+
+    def _ask_as_application(self, resource: str, claims: str) -> Json:
+        app = self._app(None)
+        try:
+            result: Json = app.acquire_token_for_client([f"{resource}/.default"], claims_challenge=claims or None)
+        except AzureStorageError:
+            raise
+        except Exception as error:  # the libraries that sign with the key each have errors of their own
+            if not self.settings.certificate_key:
+                raise
+            raise SignInError(
+                f"The certificate's private key cannot be read ({type(error).__name__}).",
+                "paste an unencrypted RSA key in PEM form, from -----BEGIN to -----END.",
+            ) from None
+        return result
+
+    def _ask_with_refresh_token(self, resource: str, claims: str) -> tuple[Json, str]:
+        """msal's answer and its cache after it. Drops the session if its refresh token turns out dead."""
+        stored = str(self.store.read().get("cache") or "")
+        cache = self._cache(stored)
+        app = self._app(cache)
+        accounts = app.get_accounts() if stored else []
+        if not accounts:
+            raise not_signed_in(self.store.unreadable)
+        result = app.acquire_token_silent_with_error(
+            [f"{resource}/.default"], accounts[0], force_refresh=True, claims_challenge=claims or None
+        )
+        if not result:
+            raise not_signed_in(self.store.unreadable)
+        if "access_token" in result:
+            return result, self._cache_text(cache)
+        wanted = result.get("claims") or claims
+
+        def remember_refusal(session: Session) -> None:
+            if grant_is_dead(result) and session.get("cache") == stored:
+                for name in ("cache", "tokens", "username"):
+                    session.pop(name, None)
+            elif wanted:
+                session["claims"] = wanted
+
+        self.store.update(remember_refusal)
+        raise sign_in_error(result, f"get a token for {resource}")
+
+    def _ask_identity(self, resource: str) -> Json:
+        """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
+        msal = load_msal()
+        client_id = self.settings.identity_client_id
+        identity = (
+            msal.UserAssignedManagedIdentity(client_id=client_id) if client_id else msal.SystemAssignedManagedIdentity()
+        )
+        # A link-local address: no proxy can reach it, and where there is no identity nothing answers at all.
+        local = Network(self.settings.verify, use_environment=False, connect_timeout=2, tries=3)
+        client = msal.ManagedIdentityClient(identity, http_client=TokenHttp(local))
+        try:
+            result: Json = client.acquire_token_for_client(resource=resource)
+        except NetworkError as error:
+            raise SignInError(
+                f"No managed identity answers here. {error.message}",
+                "run the instance on an Azure machine (or engine) that has a managed identity, or choose another Authentication Type.",
+            ) from error
+        return result
+
+    def _save_token(self, result: Json, resource: str, cache: str, **extra: Any) -> str:
+        """Keep an answer of the token endpoint, before anything is done with the token. Returns the token."""
+        if "access_token" not in result:
+            raise sign_in_error(result, f"get a token for {resource}")
+        token = str(result["access_token"])
+        entry = {"token": token, "expires_at": int(Clock.now()) + int(result.get("expires_in") or 0)}
+
+        def change(session: Session) -> None:
+            session.setdefault("tokens", {})[resource] = entry
+            session.update({key: value for key, value in {"cache": cache, **extra}.items() if value})
+
+        self.store.update(change)
+        return token
+
+    # Signing in, step by step
+
+    def start_device_flow(self) -> Json:
+        """Begin a device code sign-in. The answer has user_code, verification_uri and expires_at.
+
+        What is signed in stays so until the new sign-in is complete.
+        """
+        claims = self.store.read().get("claims")
+        flow: Json = self._app(self._cache("")).initiate_device_flow([self._first_scope], claims_challenge=claims)
+        if "user_code" not in flow:
+            raise sign_in_error(flow, "start the sign-in")
+
+        def change(session: Session) -> None:
+            session["device_flow"] = flow
+
+        self.store.update(change)
+        return flow
+
+    def start_login(self) -> str:
+        """Begin an authorization code sign-in with state and PKCE. Returns the address to open in a browser."""
+        claims = self.store.read().get("claims")
+        with quiet_warnings():
+            flow: Json = self._app(self._cache("")).initiate_auth_code_flow(
+                [self._first_scope],
+                redirect_uri=self.settings.redirect_uri,
+                prompt="select_account",
+                claims_challenge=claims,
+            )
+
+        def change(session: Session) -> None:
+            session["login"] = flow
+
+        self.store.update(change)
+        return str(flow["auth_uri"])
+
+    def complete_device_flow(self) -> None:
+        """Ask once whether the person has signed in. SignInPending if not yet; the call can be repeated."""
+        with self._lock:
+            self._take_turn(lambda session: None)
+            try:
+                self._poll_device_flow()
+            finally:
+                self._end_turn()
+
+    def _poll_device_flow(self) -> None:
+        session = self.store.read()
+        flow = session.get("device_flow")
+        if not flow:
+            if session.get("cache"):  # another command has just completed it
+                return
+            raise SignInError("No sign-in is waiting to be completed.", "run !azure-storage-auth-start first.")
+        remember_secret(str(flow.get("device_code", "")))
+        cache = self._cache("")
+        if flow["expires_at"] <= Clock.now():
+            result: Json = {"error": "expired_token"}
+        else:
+            with quiet_warnings():  # msal warns of polling faster than the interval; the service says so itself
+                result = self._app(cache).acquire_token_by_device_flow(
+                    flow, exit_condition=lambda _: True, claims_challenge=session.get("claims")
+                )
+        error = result.get("error")
+        pending = error in ("authorization_pending", "slow_down")
+
+        def change(current: Session) -> None:
+            # A redeemed code must never be sent again: replaying it revokes the whole sign-in.
+            if pending:
+                current["device_flow"] = flow
+            else:
+                current.pop("device_flow", None)
+
+        if pending:
+            self.store.update(change)
+            raise SignInPending(
+                f"The sign-in is not finished yet: open {flow['verification_uri']} and enter the code {flow['user_code']}.",
+                OAUTH_HINTS["authorization_pending"],
+                "authorization_pending",
+            )
+        if error:
+            self.store.update(change)
+            raise sign_in_error(result, "complete the sign-in")
+        self._save_sign_in(result, cache, "device_flow")
+
+    def complete_login(self, pasted: str) -> None:
+        """Redeem an authorization code: bare, or in the whole redirect address, whose state is then verified."""
+        with self._lock:
+            self._redeem(pasted)
+
+    def _redeem_instance_code(self) -> None:
+        """A code pasted into the instance that was never tried wins over whatever session there is."""
+        pasted = self.settings.authorization_code
+        if self.settings.auth_type != AUTHORIZATION_CODE or not pasted:
+            return
+        session = self.store.read()
+        if code_digest(pasted.reveal()) not in session.get("codes", []):
+            self._redeem(pasted.reveal(), from_instance=True)
+        elif not session.get("cache"):
+            raise SignInError(
+                "The authorization code in the instance was used before, and nobody is signed in.",
+                "run !azure-storage-generate-login-url, sign in, and give the new code to !azure-storage-auth-complete code=...",
+            )
+
+    def _redeem(self, pasted: str, *, from_instance: bool = False) -> None:
+        code, state = read_pasted_code(pasted)
+        remember_secret(code)
+        self._take_turn(lambda session: None)
+        try:
+            session = self.store.read()
+            login = session.get("login") or {}
+            if code_digest(code) in session.get("codes", []):
+                if from_instance:  # another command was quicker
+                    return
+                raise SignInError("This authorization code was used before; a code works once.", NEW_CODE)
+            if state and state != login.get("state"):
+                raise SignInError(
+                    "The address belongs to another login URL than the last one made on this instance (state mismatch).",
+                    NEW_CODE,
+                )
+            self._redeem_code(code, pasted, login)
+        finally:
+            self._end_turn()
+
+    def _redeem_code(self, code: str, pasted: str, login: Json) -> None:
+        cache = self._cache("")
+        app = self._app(cache)
+        try:
+            with quiet_warnings():
+                result: Json = (
+                    app.acquire_token_by_auth_code_flow(login, {"code": code, "state": login["state"]})
+                    if login
+                    else app.acquire_token_by_authorization_code(
+                        code, [self._first_scope], redirect_uri=self.settings.redirect_uri
+                    )
+                )
+        except (RuntimeError, ValueError):  # msal found an id token that is not for this application or this login
+            result = {"error": "invalid_grant", "error_description": "The answer does not belong to this login."}
+        tried = sorted({code_digest(text) for text in (code, pasted, self.settings.authorization_code.reveal())})
+
+        def mark_tried(session: Session) -> None:
+            session["codes"] = [*(digest for digest in session.get("codes", []) if digest not in tried), *tried][-12:]
+
+        self.store.update(mark_tried)
+        if "access_token" in result:
+            self._save_sign_in(result, cache, "login")
+            return
+        error = sign_in_error(result, "redeem the authorization code")
+        if error.code == "invalid_grant" and error.next_step == SIGN_IN_AGAIN:
+            error.next_step = (
+                "the code was used before, is older than ten minutes or belongs to another login URL: " + NEW_CODE
+            )
+        raise error
+
+    def _save_sign_in(self, result: Json, cache: Any, flow: str) -> None:
+        """Replace the session by a new one, in one write with the removal of the flow that brought it."""
+        if "access_token" not in result:
+            raise sign_in_error(result)
+        token = str(result["access_token"])
+        remember_secret(token)
+        entry = {"token": token, "expires_at": int(Clock.now()) + int(result.get("expires_in") or 0)}
+        claims = result.get("id_token_claims") or {}
+
+        def change(session: Session) -> None:
+            for name in (flow, "claims"):
+                session.pop(name, None)
+            session["tokens"] = {self.settings.cloud.audience: entry}
+            session["cache"] = self._cache_text(cache)
+            session["username"] = str(claims.get("preferred_username") or "")
+
+        self.store.update(change, forget_others=True)
+
+    # What is known
+
+    def identity(self) -> Json:
+        """Who is signed in, from the stored session and the claims of the ARM token, which are shown and never trusted."""
+        session = self.store.read()
+        entry = session.get("tokens", {}).get(self.settings.cloud.audience, {})
+        claims = token_claims(str(entry.get("token", "")))
+        person = self.settings.auth_type in USER_FLOWS
+        name = session.get("username") or claims.get("upn") or claims.get("unique_name") if person else ""
+        return {
+            "identity": name
+            or claims.get("app_displayname")
+            or claims.get("appid")
+            or claims.get("oid")
+            or self.settings.app_id,
+            "kind": "user" if person else "application",
+            "authType": self.settings.auth_type,
+            "tenantId": claims.get("tid") or self.settings.tenant,
+            "appId": claims.get("appid")
+            or ("" if self.settings.auth_type == MANAGED_IDENTITY else self.settings.app_id),
+            "cloud": self.settings.cloud.name,
+        }
+
+    def expires_at(self, resource: str) -> float:
+        return float(self.store.read().get("tokens", {}).get(resource, {}).get("expires_at", 0))
+
+    # Turns, and msal
+
+    def _take_turn(self, found: Callable[[Session], str | None]) -> str | None:
+        """Wait until this command alone may talk to the sign-in service; or return what `found` sees meanwhile."""
+
+        def change(session: Session) -> Any:
+            value = found(session)
+            if value is not None:
+                return value
+            turn = session.get("turn")
+            if turn and turn["by"] != self._me and turn["until"] > Clock.now():
+                return WAIT
+            session["turn"] = {"by": self._me, "until": Clock.now() + TURN_SECONDS}
+            return None
+
+        while (outcome := self.store.update(change)) is WAIT:
+            Clock.wait(0.25)
+        return outcome if isinstance(outcome, str) else None
+
+    def _end_turn(self) -> None:
+        def change(session: Session) -> None:
+            if session.get("turn", {}).get("by") == self._me:
+                session.pop("turn")
+
+        self.store.update(change)
+
+    @property
+    def _first_scope(self) -> str:
+        return f"{self.settings.cloud.audience}/.default"
+
+    def _app(self, cache: Any) -> Any:
+        """msal's application object. Building it asks a custom authority for its endpoints, so it is made only when needed."""
+        msal, settings = load_msal(), self.settings
+        tenant = settings.tenant or "organizations"
+        http = TokenHttp(self.network, settings.cloud.authority, tenant, discovery=settings.cloud.discovery)
+        options = {
+            "authority": f"{settings.cloud.authority}/{tenant}",
+            "token_cache": cache,
+            "http_client": http,
+            "instance_discovery": False,  # otherwise an empty cache makes msal ask a host that nobody chose
+        }
+        credential: Any = settings.client_secret.reveal() or None
+        if settings.certificate_key:
+            credential = {
+                "thumbprint": settings.certificate_thumbprint,
+                "private_key": settings.certificate_key.reveal(),
+            }
+        try:
+            if credential and settings.auth_type in (AUTHORIZATION_CODE, CLIENT_CREDENTIALS):
+                return msal.ConfidentialClientApplication(settings.app_id, client_credential=credential, **options)
+            return msal.PublicClientApplication(settings.app_id, **options)
+        except ValueError:
+            raise SignInError(
+                f"The tenant {tenant!r} is not known at {host_of(settings.cloud.authority)}.", AADSTS_HINTS[90002]
+            ) from None
+
+    @staticmethod
+    def _cache(text: str) -> Any:
+        cache = load_msal().SerializableTokenCache()
+        if text:
+            cache.deserialize(text)
+        return cache
+
+    @staticmethod
+    def _cache_text(cache: Any) -> str:
+        """msal's cache without access tokens, which the session holds itself so that msal is not imported to read one."""
+        kept = json.loads(cache.serialize())
+        kept.pop("AccessToken", None)
+        for entry in kept.get("RefreshToken", {}).values():
+            remember_secret(str(entry.get("secret", "")))
+        return json.dumps(kept)
+
+
+def load_msal() -> Any:
+    """msal, imported when a token is really needed: with a stored token a command does without, and a missing package
+    becomes a clean message. Its loggers are muted, since they print codes and unparsable token answers."""
+    try:
+        import msal
+    except ImportError:
+        raise SignInError(
+            "The Python package msal is missing in the Docker image.",
+            "use the image that the integration's YAML names.",
+        ) from None
+    logger = logging.getLogger("msal")
+    logger.setLevel(logging.CRITICAL + 1)
+    logger.propagate = False
+    return msal
+
+
+@contextmanager
+def quiet_warnings() -> Iterator[None]:
+    """Mutes msal's advice, such as form_post instead of a code in the address bar, where a code to be pasted has to be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def token_claims(token: str) -> Json:
+    """The payload of a JSON web token, unverified; {} for an opaque one."""
+    parts = token.split(".")
+    try:
+        return json_object(base64.urlsafe_b64decode(parts[1] + "==").decode()) if len(parts) == 3 else {}
+    except (ValueError, binascii.Error):
+        return {}
+
+
+# --- HTTP --------------------------------------------------------------------------------------------------------------
+
+
+class Http:
+    """One authorised request: the only place where a token meets a URL."""
+
+    def __init__(self, settings: Settings, auth: MicrosoftAuth, network: Network) -> None:
+        self.settings, self.auth, self.network = settings, auth, network
+
+    def send(
+        self, method: str, url: str, *, action: str, replayable: bool | None = None, **options: Any
+    ) -> requests.Response:
+        """The answer to a request to the resource manager, with status 2xx.
+
+        A 401 is answered once: with what its claims challenge asks for, or with a fresh token. Requests other than POST
+        count as replayable unless told. `action` completes "Could not ...". ServiceError, NetworkError or SignInError.
+        """
+        self.guard(url, action)
+        safe = method != "POST" if replayable is None else replayable
+        resource = self.settings.cloud.audience
+        token = self.auth.token(resource)
+        response = self._authorised(method, url, token, action, safe, options)
+        if response.status_code == 401:
+            token = self.auth.token(resource, stale=token, claims=claims_of(response))
+            response = self._authorised(method, url, token, action, safe, options)
+        if response.status_code >= 400:
+            raise arm_error(response, action)
+        if response.status_code >= 300:
+            raise NetworkError(
+                f"Could not {action}: {host_of(url)} wants to redirect the request, which is not followed."
+            )
+        return response
+
+    def _authorised(
+        self, method: str, url: str, token: str, action: str, replayable: bool, options: Json
+    ) -> requests.Response:
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",
+            "x-ms-client-request-id": str(uuid.uuid4()),
+        }
+        return self.network.exchange(method, url, action=action, replayable=replayable, headers=headers, **options)
+
+    def guard(self, url: str, action: str) -> None:
+        """A token only goes to the chosen cloud, wherever a nextLink or a Location points."""
+        if host_of(url) != host_of(self.settings.cloud.resource_manager):
+            raise NetworkError(
+                f"Could not {action}: Azure points to {host_of(url) or 'an unsafe address'}, which is not in the chosen cloud; nothing was sent.",
+                "check the cloud of the instance.",
+            )
+
+
+def claims_of(response: requests.Response) -> str:
+    """The claims that a 401 asks for, as JSON; empty without a challenge.
+
+    https://learn.microsoft.com/entra/identity-platform/claims-challenge
+    """
+    found = re.search(r'claims="([^"]+)"', response.headers.get("WWW-Authenticate", ""))
+    if not found:
+        return ""
+    try:
+        claims = base64.b64decode(found[1] + "==", altchars=b"-_" if set(found[1]) & set("-_") else None).decode()
+    except (ValueError, binascii.Error):
+        return ""
+    return claims if json_object(claims) else ""
+
+
+def arm_error(response: requests.Response, action: str) -> ServiceError:
+    error = parse_arm_error(text_of(response))
+    request_id = response.headers.get("x-ms-correlation-request-id") or response.headers.get("x-ms-request-id", "")
+    return ServiceError(action, response.status_code, error.code, error.message, request_id)
+
+
+# --- ARM ---------------------------------------------------------------------------------------------------------------
+
+
+class ResourceManager:
+    """Azure Resource Manager: one short method per endpoint, plain data in and out.
+
+    https://learn.microsoft.com/rest/api/storagerp/
+    """
+
+    def __init__(self, http: Http, host: str) -> None:
+        self.http, self.host = http, host
+
+    # What every endpoint shares
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        action: str,
+        *,
+        version: str = STORAGE_API,
+        body: Json | None = None,
+        **params: Any,
+    ) -> requests.Response:
+        query = {"api-version": version, **given_only(params)}
+        options: Json = {"json": body} if body is not None else {}
+        return self.http.send(method, self.host + path, action=action, params=query, **options)
+
+    def read(self, path: str, action: str, *, version: str = STORAGE_API, **params: Any) -> Json:
+        return body_of(self.call("GET", path, action, version=version, **params), action)
+
+    def read_if_there(self, path: str, action: str, missing_code: str) -> Json | None:
+        """The object, or None if ARM says by that code that it is not there; what it is in must be there."""
+        try:
+            return self.read(path, action)
+        except ServiceError as error:
+            if error.status == 404 and error.code == missing_code:
+                return None
+            raise
+
+    def pages(self, path: str, url: str, action: str) -> Iterator[tuple[list[Json], str]]:
+        """The pages of a collection from an address (path and query) on, each with the address of the next one.
+
+        Wherever that or ARM's nextLink points, it has to be the same collection.
+        """
+        seen: set[str] = set()
+        while url and url not in seen:
+            seen.add(url)
+            self._same_collection(url, path)
+            page = body_of(self.http.send("GET", self.host + url, action=action), action)
+            url = self._local_part(str(page.get("nextLink") or ""), action)
+            yield dicts(page.get("value")), url
+
+    def _local_part(self, link: str, action: str) -> str:
+        """Path and query of a nextLink. NetworkError if it leads out of the chosen cloud."""
+        if not link:
+            return ""
+        self.http.guard(link, action)
+        parts = urllib.parse.urlsplit(link)
+        return f"{parts.path}?{parts.query}"
+
+    @staticmethod
+    def _same_collection(url: str, path: str) -> None:
+        found = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rstrip("/").lower()
+        if not re.match(r"/(?!/)", url) or found != urllib.parse.unquote(path).rstrip("/").lower():
+            raise UsageError("Argument next_token: it belongs to another listing; repeat the command without it.")
+
+    def listing(
+        self, path: str, action: str, paging: Paging, *, version: str = STORAGE_API, params: Json | None = None
+    ) -> Listing:
+        """As much of a collection as `paging` asks for."""
+        query = {"api-version": version, **given_only(params or {})}
+        url, skip = (paging.start["url"], paging.start["skip"]) if paging.start else ("", 0)
+        here = url or f"{path}?" + urllib.parse.urlencode(query, safe="$'/,")
+        items: list[Json] = []
+        for page, following in self.pages(path, here, action):
+            room = len(page) if paging.all_results else paging.limit - len(items)
+            items += page[skip : skip + room]
+            if skip + room < len(page):
+                return Listing(items, place_token(here, skip + room))
+            if following and not paging.all_results and len(items) == paging.limit:
+                return Listing(items, place_token(following, 0))
+            here, skip = following, 0
+        return Listing(items)
+
+    # Subscriptions and resource groups
+
+    def subscriptions(self, paging: Paging) -> Listing:
+        return self.listing("/subscriptions", "list subscriptions", paging, version=SUBSCRIPTIONS_API)
+
+    def resource_groups(self, subscription: str, paging: Paging, tag: tuple[str, str] | None) -> Listing:
+        path, condition = f"{subscription_path(subscription)}/resourcegroups", None
+        if tag:
+            condition = " and ".join(
+                f"{name} eq '{quoted}'"
+                for name, quoted in zip(("tagName", "tagValue"), (t.replace("'", "''") for t in tag), strict=True)
+            )
+        params: Json = {"$filter": condition, "$top": None if paging.all_results else min(paging.limit, 1000)}
+        return self.listing(path, "list resource groups", paging, version=RESOURCE_GROUPS_API, params=params)
+
+    # Storage accounts
+
+    def accounts(self, subscription: str, group: str, paging: Paging) -> Listing:
+        """The accounts of a resource group, or with an empty group of the whole subscription."""
+        scope = group_path(subscription, group) if group else subscription_path(subscription)
+        return self.listing(f"{scope}/providers/Microsoft.Storage/storageAccounts", "list storage accounts", paging)
+
+    def account(self, account: AccountRef) -> Json:
+        return self.read(account.id, f"read storage account {account}")
+
+    def account_if_there(self, account: AccountRef) -> Json | None:
+        return self.read_if_there(account.id, f"read storage account {account}", "ResourceNotFound")
+
+    def create_account(self, account: AccountRef, body: Json) -> tuple[Json | None, str]:
+        """The account, or None and the address of the operation that is still creating it."""
+        return self.outcome(
+            self.call("PUT", account.id, f"create storage account {account}", body=body),
+            f"create storage account {account}",
+        )
+
+    def account_operation(self, url: str, account: AccountRef) -> tuple[Json | None, str]:
+        """The same, for an operation that an earlier call began."""
+        action = f"create storage account {account}"
+        done, location = self.outcome(self.http.send("GET", url, action=action), action)
+        return done, location or url
+
+    def update_account(self, account: AccountRef, patch: Json) -> Json:
+        action = f"update storage account {account}"
+        return body_of(self.call("PATCH", account.id, action, body=patch), action)
+
+    # Blob service
+
+    def blob_service(self, account: AccountRef) -> Json:
+        return self.read(f"{account.id}/blobServices/default", f"read the blob service of {account}")
+
+    def set_blob_service(self, account: AccountRef, properties: Json) -> Json:
+        """Replaces the whole object: what is not in `properties` is lost."""
+        action = f"change the blob service of {account}"
+        return body_of(
+            self.call("PUT", f"{account.id}/blobServices/default", action, body={"properties": properties}), action
+        )
+
+    # Containers
+
+    def containers(self, account: AccountRef, paging: Paging, page_size: int | None, deleted: bool) -> Listing:
+        return self.listing(
+            f"{account.id}/blobServices/default/containers",
+            f"list the containers of {account}",
+            paging,
+            params={"$maxpagesize": page_size, "$include": "deleted" if deleted else None},
+        )
+
+    def container(self, account: AccountRef, name: str) -> Json:
+        return self.read(container_path(account, name), f"read container {name} of {account}")
+
+    def container_if_there(self, account: AccountRef, name: str) -> Json | None:
+        return self.read_if_there(
+            container_path(account, name), f"read container {name} of {account}", "ContainerNotFound"
+        )
+
+    def create_container(self, account: AccountRef, name: str, properties: Json) -> Json:
+        return self._write_container("PUT", "create", account, name, properties)
+
+    def update_container(self, account: AccountRef, name: str, properties: Json) -> Json:
+        return self._write_container("PATCH", "update", account, name, properties)
+
+    def _write_container(self, method: str, verb: str, account: AccountRef, name: str, properties: Json) -> Json:
+        action = f"{verb} container {name} of {account}"
+        return body_of(
+            self.call(method, container_path(account, name), action, body={"properties": properties}), action
+        )
+
+    def delete_container(self, account: AccountRef, name: str) -> bool:
+        """Whether there was one: ARM answers 204, and some clouds 404, where there was none."""
+        try:
+            return (
+                self.call("DELETE", container_path(account, name), f"delete container {name} of {account}").status_code
+                != 204
+            )
+        except ServiceError as error:
+            if error.code == "ContainerNotFound":
+                return False
+            raise
+
+    # Long operations
+
+    @staticmethod
+    def outcome(response: requests.Response, action: str) -> tuple[Json | None, str]:
+        """The object an operation made, or None and the address that tells how it goes on.
+
+        https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
+        """
+        if response.status_code != 202:
+            return body_of(response, action), ""
+        return None, response.headers.get("Location") or response.headers.get("Azure-AsyncOperation", "")
+
+
+def given_only(values: Json) -> Json:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def place_token(url: str, skip: int) -> str:
+    """A place in a listing as a next_token: a page's path and query, never its host, and the items of it already shown."""
+    return base64.urlsafe_b64encode(json.dumps({"u": url, "s": skip}).encode()).decode().rstrip("=")
+
+
+class Azure:
+    """What a command works with: the instance's settings, the sign-in and the operations."""
+
+    def __init__(self, settings: Settings, *, in_memory: bool = False) -> None:
+        network = Network(settings.verify)
+        self.settings = settings
+        self.store = SessionStore(settings.fingerprint, in_memory=in_memory)
+        self.auth = MicrosoftAuth(settings, network, self.store)
+        self.arm = ResourceManager(Http(settings, self.auth, network), settings.cloud.resource_manager)
+
+    def subscription(self, given: str | None) -> str:
+        """The subscription named, or else the instance's. UsageError without either."""
+        return given or self.settings.subscription or missing("subscription_id", "Default Subscription ID")
+
+    def group(self, given: str | None) -> str:
+        return given or self.settings.group or missing("resource_group_name", "Default Resource Group Name")
+
+
+def missing(argument: str, parameter: str) -> str:
+    raise UsageError(f"Argument {argument} is missing, and the instance has no {parameter}: give one of the two.")
+
+
+# --- plan --------------------------------------------------------------------------------------------------------------
+
+# Objects that a change replaces as a whole instead of merging into them.
+REPLACED_WHOLE = frozenset({"tags"})
+# Fields that ARM computes; they are not sent back.
+READ_ONLY = frozenset(
+    {
+        "lastEnabledTime",
+        "minRestoreTime",
+        "currentVersionedKeyIdentifier",
+        "currentVersionedKeyExpirationTimestamp",
+        "lastKeyRotationTimestamp",
+        "protectedAppendWritesHistory",
+    }
+)
+
+
+class Change(NamedTuple):
+    """What a command did, or with dry_run would do, to one resource: only the settings that differ, before and after."""
+
+    target: str
+    before: Json
+    after: Json
+    dry_run: bool = False
+
+    @property
+    def needed(self) -> bool:
+        return self.before != self.after
+
+    def context(self, command_name: str) -> Json:
+        return {
+            "id": self.target,
+            "command": command_name,
+            "changed": self.needed and not self.dry_run,
+            "dryRun": self.dry_run,
+            "before": self.before,
+            "after": self.after,
+        }
+
+    def words(self) -> str:
+        if not self.needed:
+            return "Nothing to change: it is so already."
+        lines = [f"* {path}: {shown(old)} -> {shown(new)}" for path, old, new in leaves(self.before, self.after)]
+        return "\n".join(["Dry run, nothing was changed. It would change:" if self.dry_run else "Changed:", *lines])
+
+
+def differences(current: Json, wanted: Json) -> tuple[Json, Json]:
+    """The settings of `wanted` that differ from `current`: as they are (None where unset), and as wanted."""
+    before: Json = {}
+    after: Json = {}
+    for key, value in wanted.items():
+        now = current.get(key)
+        if isinstance(value, dict) and key not in REPLACED_WHOLE:
+            old, new = differences(now if isinstance(now, dict) else {}, value)
+            if new:
+                before[key], after[key] = old, new
+        elif not same(now, value):
+            before[key], after[key] = now, value
+    return before, after
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether ARM would see no difference: the order of a list, the blanks of "Logging, Metrics", a missing empty list."""
+    if isinstance(left, list | None) and isinstance(right, list):
+        return sorted(map(canonical, left or [])) == sorted(map(canonical, right))
+    return bool(canonical(left) == canonical(right))
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True).replace(" ", "").lower() if not isinstance(value, bool) else str(value)
+
+
+def merged(current: Json, wanted: Json) -> Json:
+    """`current` with the settings of `wanted` put in, and without what ARM computes itself."""
+    result = {
+        key: merged(value, {}) if isinstance(value, dict) else value
+        for key, value in current.items()
+        if key not in READ_ONLY
+    }
+    for key, value in wanted.items():
+        old = result.get(key)
+        deep = isinstance(value, dict) and isinstance(old, dict) and key not in REPLACED_WHOLE
+        result[key] = merged(old or {}, value) if deep else value
+    return result
+
+
+def leaves(before: Json, after: Json, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each changed setting with its dotted path, without the word properties that says nothing to people."""
+    for key, new in after.items():
+        old = before.get(key) if isinstance(before, dict) else None
+        here = path if key == "properties" and not path else f"{path}.{key}".lstrip(".")
+        if isinstance(new, dict) and key not in REPLACED_WHOLE:
+            yield from leaves(old or {}, new, here)
+        else:
+            yield here, old, new
+
+
+def shown(value: Any) -> str:
+    return "unset" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+# https://learn.microsoft.com/rest/api/storagerp/storage-accounts/update says what an update can do.
+CREATION_ONLY = ("location", "properties.isHnsEnabled", "properties.encryption.requireInfrastructureEncryption")
+
+
+def account_patch(current: Json, wanted: Json) -> tuple[Json, Json, Json]:
+    """The PATCH that turns an account into what is wanted, with before and after; an empty one if it is so already.
+
+    Only properties that change are sent; objects that ARM replaces as a unit (networkAcls, encryption) are sent whole, so
+    that what was not named stays. UsageError for what only creation can set.
+    """
+    for path in CREATION_ONLY:
+        value = at_path(wanted, path)
+        if value is not None and not same(at_path(current, path) or False, value):
+            names = {entry.path: name for name, entry in ACCOUNT_FIELDS.items()}
+            raise UsageError(
+                f"Argument {names[path]}: {shown(value)!r} cannot be set after creation; the account has {shown(at_path(current, path))!r}."
+            )
+    wanted = without(wanted, CREATION_ONLY)
+    before, after = differences(current, wanted)
+    patch = {key: wanted[key] for key in after if key != "properties"}
+    if "properties" in after:
+        whole = merged(current.get("properties", {}), wanted["properties"])
+        patch["properties"] = {key: whole[key] for key in after["properties"]}
+    return patch, before, after
+
+
+# --- commands ----------------------------------------------------------------------------------------------------------
+
+
+class Command(NamedTuple):
+    """A command as the registry holds it.
+
+    needs: the Azure permissions, for the 403 hint and the manifest; role: the built-in role that has them;
+    aliases: other spellings of its arguments; changes: it changes something, so it has dry_run.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    needs: tuple[str, ...] = ()
+    role: str = ""
+    changes: bool = False
+    aliases: Mapping[str, str] = {}
+
+    def parameters(self) -> Iterator[tuple[str, Argument | Group]]:
+        """What the function takes after `azure`."""
+        for parameter in list(inspect.signature(self.run).parameters.values())[1:]:
+            reader = reader_of(parameter.annotation)
+            assert reader is not None, (self.name, parameter.name)  # noqa: S101 - a slip of ours, seen by every test
+            yield parameter.name, reader if isinstance(reader, Group) else Argument(reader, parameter.default)
+
+    def arguments(self) -> dict[str, Argument]:
+        """All arguments as a person may give them, aliases included."""
+        found: dict[str, Argument] = {}
+        for name, entry in self.parameters():
+            found.update(entry.arguments if isinstance(entry, Group) else {name: entry})
+        return found | {alias: found[name]._replace(default=None) for alias, name in self.aliases.items()}
+
+    def call(self, azure: Azure, args: Mapping[str, Any]) -> Any:
+        """Run with the strings a person gave. Every one is read before anything else happens."""
+        given = self._given(args)
+        values: Json = {}
+        groups: dict[str, tuple[Group, Json]] = {}
+        for name, entry in self.parameters():
+            if isinstance(entry, Group):
+                groups[name] = (
+                    entry,
+                    {key: read_argument(key, arg, given.get(key, "")) for key, arg in entry.arguments.items()},
+                )
+            else:
+                values[name] = read_argument(name, entry, given.get(name, ""))
+        values |= {name: group.build(azure, read) for name, (group, read) in groups.items()}
+        return self.run(azure, **values)
+
+    def _given(self, args: Mapping[str, Any]) -> dict[str, str]:
+        """The arguments as text, aliases resolved. UsageError for an unknown one, or two spellings that contradict."""
+        known = self.arguments()
+        given: dict[str, str] = {}
+        for name, value in args.items():
+            text = as_text(value)
+            if name not in known:
+                raise UsageError(
+                    f"Argument {name} is not known to {self.name}; it has: {', '.join(sorted(known)) or 'none'}."
+                )
+            right = self.aliases.get(name, name)
+            if text and given.get(right, text) != text:
+                raise UsageError(f"Arguments {right} and its other spelling contradict each other; give one.")
+            given[right] = text or given.get(right, "")
+        return given
+
+
+COMMANDS: dict[str, Command] = {}
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+def command(
+    name: str,
+    *,
+    needs: tuple[str, ...] = (),
+    role: str = "",
+    changes: bool = False,
+    aliases: Mapping[str, str] | None = None,
+) -> Callable[[Handler], Handler]:
+    """Registers a function as a command; see Command."""
+
+    def register(run: Handler) -> Handler:
+        COMMANDS[name] = Command(name, run, needs, role, changes, aliases or {})
+        return run
+
+    return register
+
+
+def show_change(name: str, view: View, item: Json | None, change: Change, title: str = "") -> CommandResults:
+    """A changed object with what was changed. Each change is an entry of its own in context, so that it can be undone."""
+    record = change.context(name)
+    outputs = {"AzureStorage.Change": record, **({view.context: item} if item else {})}
+    text = table(view, [item], title, change.words()) if item else f"### {title or view.title}\n{change.words()}\n"
+    return CommandResults(outputs=outputs, readable_output=text, raw_response=item or record)
+
+
+# Sign-in
+
+
+@command("test-module")
+def test_module(azure: Azure) -> str:
+    """The test button. It has no integration context: a person's sign-in can be neither made nor seen here."""
+    settings = azure.settings
+    if settings.auth_type == DEVICE_CODE:
+        raise UsageError(
+            "The settings are well-formed. Save the instance, run !azure-storage-auth-start in the war room and follow it, "
+            "then !azure-storage-auth-test: with Device Code the sign-in happens there, and this button cannot see it."
+        )
+    if settings.auth_type == AUTHORIZATION_CODE:
+        raise UsageError(
+            "The settings are well-formed. Save the instance, run !azure-storage-generate-login-url in the war room, sign in there, "
+            "give the address the browser ends at to !azure-storage-auth-complete code=..., then run !azure-storage-auth-test: "
+            "with Authorization Code the sign-in happens there, and this button cannot see it."
+        )
+    first = Paging(limit=1)
+    if settings.subscription:
+        azure.arm.accounts(settings.subscription, settings.group, first)
+    else:
+        azure.arm.subscriptions(first)
+    return "ok"
+
+
+@command("azure-storage-auth-start")
+def auth_start(
+    azure: Azure, polling: Flag = False, interval_in_seconds: Seconds = 10, timeout_in_seconds: Seconds = 900
+) -> CommandResults:
+    settings = azure.settings
+    if settings.auth_type == AUTHORIZATION_CODE:
+        return login_url(azure)
+    if settings.auth_type not in USER_FLOWS:
+        return CommandResults(
+            readable_output=f"{settings.auth_type} sign in by themselves: nothing to start. Run !azure-storage-auth-test to see whether it works."
+        )
+    flow = azure.auth.start_device_flow()
+    lines = [
+        "### Sign in to Azure Storage",
+        f"1. Open [{flow['verification_uri']}]({flow['verification_uri']})",
+        f"2. Enter the code **{flow['user_code']}** before {iso_time(flow['expires_at'])}",
+    ]
+    if polling:
+        lines.append("3. This command ends by itself when you have signed in.")
+        return poll_again(
+            "azure-storage-auth-complete",
+            {"interval_in_seconds": str(interval_in_seconds), "timeout_in_seconds": str(timeout_in_seconds)},
+            "\n".join(lines),
+            interval_in_seconds,
+            timeout_in_seconds,
+        )
+    lines.append("3. Then run `!azure-storage-auth-complete`")
+    return CommandResults(readable_output="\n".join(lines))
+
+
+@command("azure-storage-generate-login-url")
+def generate_login_url(azure: Azure) -> CommandResults:
+    if azure.settings.auth_type != AUTHORIZATION_CODE:
+        raise UsageError(
+            f"A login URL belongs to the Authorization Code flow; this instance uses {azure.settings.auth_type}: run !azure-storage-auth-start."
+        )
+    return login_url(azure)
+
+
+def login_url(azure: Azure) -> CommandResults:
+    url = azure.auth.start_login()
+    lines = [
+        "### Sign in to Azure Storage",
+        f"1. Open the [login URL]({url}) and sign in",
+        f"2. The browser ends at {azure.settings.redirect_uri} (a page that does not open is fine): copy the whole address, at once, as its code lives ten minutes",
+        "3. Run `!azure-storage-auth-complete code=<the address>`, or paste it as the Authorization code of the instance and save",
+    ]
+    return CommandResults(readable_output="\n".join(lines), raw_response={"login_url": url})
+
+
+@command("azure-storage-auth-complete")
+def auth_complete(
+    azure: Azure,
+    code: SecretText | None = None,
+    polling: Flag = False,
+    interval_in_seconds: Seconds = 10,
+    timeout_in_seconds: Seconds = 900,
+) -> CommandResults:
+    settings = azure.settings
+    if settings.auth_type not in USER_FLOWS:
+        raise UsageError(
+            f"{settings.auth_type} sign in by themselves: nothing to complete. Run !azure-storage-auth-test."
+        )
+    try:
+        if settings.auth_type == DEVICE_CODE:
+            if code:
+                raise UsageError("Argument code belongs to the Authorization Code flow; with Device Code leave it out.")
+            azure.auth.complete_device_flow()
+        elif code:
+            azure.auth.complete_login(code.reveal())
+        else:
+            azure.auth.token(settings.cloud.audience)  # redeems a code pasted into the instance
+    except SignInPending:
+        if not polling:
+            raise
+        args = {"interval_in_seconds": str(interval_in_seconds), "timeout_in_seconds": str(timeout_in_seconds)}
+        return poll_again("azure-storage-auth-complete", args, "", interval_in_seconds, timeout_in_seconds)
+    who = azure.auth.identity()
+    note = "Signed in. Run `!azure-storage-auth-test` to see what this identity can reach."
+    return show(SIGN_IN_VIEW, who, note=note)
+
+
+@command("azure-storage-auth-test")
+def auth_test(azure: Azure) -> CommandResults:
+    """Who is signed in, and for which resources a token can be had. Fails when none can."""
+    rows, failures = [], []
+    for name, resource in (
+        ("Azure Resource Manager", azure.settings.cloud.audience),
+        ("Azure Storage", STORAGE_AUDIENCE),
+    ):
+        row = {"resource": name, "usable": True, "expiresOn": "", "message": ""}
+        try:
+            azure.auth.token(resource)
+            row["expiresOn"] = iso_time(azure.auth.expires_at(resource))
+        except SignInError as error:
+            row |= {"usable": False, "message": redact(str(error))}
+            failures.append(error)
+        rows.append(row)
+    if len(failures) == len(rows):
+        raise failures[0]
+    if rows[0]["usable"]:
+        azure.arm.subscriptions(Paging(limit=1))  # a token alone does not say that Azure accepts it
+    who = azure.auth.identity()
+    text = table(SIGN_IN_VIEW, [who]) + table(RESOURCES_VIEW, rows)
+    outputs = {SIGN_IN_VIEW.context: {**who, "resources": rows}}
+    return CommandResults(outputs=outputs, readable_output=text, raw_response=outputs)
+
+
+@command("azure-storage-auth-reset")
+def auth_reset(azure: Azure) -> CommandResults:
+    removed = azure.store.clear()
+    text = "The stored sign-in was removed." if removed else "There was no stored sign-in."
+    return CommandResults(readable_output=f"{text} Run !azure-storage-auth-start to sign in again.")
+
+
+# Scope
+
+
+@command("azure-storage-subscriptions-list", needs=("Microsoft.Resources/subscriptions/read",), role="Reader")
+def subscriptions_list(azure: Azure, paging: PagingArgs) -> CommandResults:
+    return show_list(SUBSCRIPTIONS_VIEW, azure.arm.subscriptions(paging))
+
+
+@command(
+    "azure-storage-resource-group-list", needs=("Microsoft.Resources/subscriptions/resourceGroups/read",), role="Reader"
+)
+def resource_group_list(
+    azure: Azure, paging: PagingArgs, subscription_id: Subscription | None = None, tag: TagFilter | None = None
+) -> CommandResults:
+    return show_list(GROUPS_VIEW, azure.arm.resource_groups(azure.subscription(subscription_id), paging, tag))
+
+
+# Accounts
+
+READ_ACCOUNT = "Microsoft.Storage/storageAccounts/read"
+WRITE_ACCOUNT = "Microsoft.Storage/storageAccounts/write"
+
+
+@command("azure-storage-account-list", needs=(READ_ACCOUNT,), role="Reader")
+def account_list(
+    azure: Azure,
+    paging: PagingArgs,
+    account_name: Account | None = None,
+    resource_group_name: GroupName | None = None,
+    subscription_id: Subscription | None = None,
+) -> CommandResults:
+    if account_name:
+        scope = {
+            "account_name": account_name,
+            "resource_group_name": resource_group_name,
+            "subscription_id": subscription_id,
+        }
+        return show(ACCOUNTS_VIEW, azure.arm.account(build_account(azure, scope)))
+    subscription = azure.subscription(subscription_id)
+    group = resource_group_name or (azure.settings.group if subscription == azure.settings.subscription else "")
+    return show_list(ACCOUNTS_VIEW, azure.arm.accounts(subscription, group, paging))
+
+
+@command(
+    "azure-storage-account-create-update",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
+    role="Storage Account Contributor",
+    changes=True,
+    aliases={
+        "enc_requireInfrastructureEncryption": "enc_require_infrastructure_encryption",
+        "network_ruleset_ipRules": "network_ruleset_ip_rules",
+    },
+)
+def account_create_update(
+    azure: Azure,
+    account: AccountArgs,
+    body: AccountBody,
+    dry_run: Flag = False,
+    polling: Flag = True,
+    interval_in_seconds: Seconds = 10,
+    timeout_in_seconds: Seconds = 600,
+    operation_url: Operation | None = None,
+) -> CommandResults:
+    """Creates the account, or changes what is given of one that is there."""
+    if operation_url:
+        done, location = azure.arm.account_operation(operation_url, account)
+    else:
+        check_account_body(body)
+        current = azure.arm.account_if_there(account)
+        if current is not None:
+            return update_account(azure, account, current, body, dry_run)
+        check_creation(account, body)
+        change = Change(account.id, {}, body, dry_run)
+        if dry_run:
+            return show_change("azure-storage-account-create-update", ACCOUNT_VIEW, None, change)
+        done, location = azure.arm.create_account(account, body)
+    if done is None and polling and location:
+        return keep_creating(account, location, interval_in_seconds, timeout_in_seconds, first=not operation_url)
+    if done is None:
+        text = f"Storage account {account} is being created: run `!azure-storage-account-list account_name={account}` in a minute."
+        return CommandResults(readable_output=text)
+    created = azure.arm.account(account)
+    return show_change(
+        "azure-storage-account-create-update", ACCOUNT_VIEW, created, Change(account.id, {}, created_settings(created))
+    )
+
+
+def keep_creating(account: AccountRef, location: str, interval: int, timeout: int, *, first: bool) -> CommandResults:
+    args = {
+        "account_name": account.name,
+        "resource_group_name": account.group,
+        "subscription_id": account.subscription,
+        "operation_url": location,
+        "interval_in_seconds": str(interval),
+        "timeout_in_seconds": str(timeout),
+    }
+    text = f"Azure is creating storage account {account}; this command ends when it is done." if first else ""
+    return poll_again("azure-storage-account-create-update", args, text, interval, timeout)
+
+
+def created_settings(account: Json) -> Json:
+    """What stands for "after" once an account was created: what a person would name it by."""
+    return {key: account.get(key) for key in ("name", "location", "kind", "sku")}
+
+
+def update_account(azure: Azure, account: AccountRef, current: Json, body: Json, dry_run: bool) -> CommandResults:
+    patch, before, after = account_patch(current, body)
+    change = Change(account.id, before, after, dry_run)
+    updated = azure.arm.update_account(account, patch) if patch and not dry_run else current
+    return show_change("azure-storage-account-create-update", ACCOUNT_VIEW, updated, change)
+
+
+def check_account_body(body: Json) -> None:
+    """Refuse combinations that ARM would refuse in less helpful words, and put the bypass list into ARM's form."""
+    domain = at_path(body, "properties.customDomain") or {}
+    if "useSubDomainName" in domain and "name" not in domain:
+        raise UsageError("Argument use_sub_domain_name: it goes together with custom_domain_name, which is missing.")
+    rules = at_path(body, "properties.networkAcls") or {}
+    if "bypass" in rules:
+        if "None" in rules["bypass"] and len(rules["bypass"]) > 1:
+            raise UsageError(
+                "Argument network_ruleset_bypass: None stands alone; it accepts None, or a list of the others."
+            )
+        rules["bypass"] = ", ".join(rules["bypass"])
+    encryption = at_path(body, "properties.encryption") or {}
+    vault = encryption.get("keyvaultproperties") or {}
+    if encryption.get("keySource") == "Microsoft.Keyvault" and not {"keyname", "keyvaulturi"} <= set(vault):
+        raise UsageError(
+            "Argument enc_key_source: Microsoft.Keyvault needs enc_keyvault_key_name and enc_keyvault_uri as well."
+        )
+
+
+def check_creation(account: AccountRef, body: Json) -> None:
+    """A new account needs three things, and firewall rules a default action."""
+    lacking = [name for name in ("sku", "kind", "location") if name not in body]
+    if lacking:
+        raise UsageError(
+            f"Storage account {account} is not in resource group {account.group}; to create it, give {', '.join(lacking)} as well."
+        )
+    rules = at_path(body, "properties.networkAcls")
+    if rules and "defaultAction" not in rules:
+        raise UsageError(
+            "Argument network_ruleset_default_action is missing: a new account's network rules need Allow or Deny."
+        )
+
+
+# Blob service
+
+
+@command(
+    "azure-storage-blob-service-properties-get",
+    needs=("Microsoft.Storage/storageAccounts/blobServices/read",),
+    role="Reader",
+)
+def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandResults:
+    return show(BLOB_SERVICE_VIEW, azure.arm.blob_service(account))
+
+
+@command(
+    "azure-storage-blob-service-properties-set",
+    needs=(
+        "Microsoft.Storage/storageAccounts/blobServices/read",
+        "Microsoft.Storage/storageAccounts/blobServices/write",
+    ),
+    role="Storage Account Contributor",
+    changes=True,
+    aliases={
+        "container_delete_rentention_policy_enabled": "container_delete_retention_policy_enabled",
+        "container_delete_rentention_policy_days": "container_delete_retention_policy_days",
+        "delete_rentention_policy_enabled": "delete_retention_policy_enabled",
+        "delete_rentention_policy_days": "delete_retention_policy_days",
+    },
+)
+def blob_service_properties_set(
+    azure: Azure, account: AccountArgs, wanted: BlobServiceBody, dry_run: Flag = False
+) -> CommandResults:
+    """Reads, merges and writes: the service replaces the whole object, so what was set before goes along."""
+    ignored = wanted.get("restorePolicy", {}).pop("minRestoreTime", None)
+    current = azure.arm.blob_service(account)
+    properties = current.get("properties", {})
+    before, after = differences(properties, wanted)
+    whole = merged(properties, wanted)
+    check_retention(whole)
+    change = Change(f"{account.id}/blobServices/default", before, after, dry_run)
+    updated = azure.arm.set_blob_service(account, whole) if change.needed and not dry_run else current
+    result = show_change("azure-storage-blob-service-properties-set", BLOB_SERVICE_VIEW, updated, change)
+    if ignored:
+        result.readable_output += "restore_policy_min_restore_time was not sent: Azure computes that time itself.\n"
+    return result
+
+
+def check_retention(properties: Json) -> None:
+    """A policy that is on needs its days; ARM's own refusal does not name the argument."""
+    for policy, argument in (
+        ("deleteRetentionPolicy", "delete_retention_policy_days"),
+        ("containerDeleteRetentionPolicy", "container_delete_retention_policy_days"),
+        ("restorePolicy", "restore_policy_days"),
+    ):
+        settings = properties.get(policy) or {}
+        if settings.get("enabled") and not settings.get("days"):
+            raise UsageError(
+                f"Argument {argument} is missing: the policy cannot be turned on without a number of days."
+            )
+
+
+# Containers
+
+READ_CONTAINER = "Microsoft.Storage/storageAccounts/blobServices/containers/read"
+WRITE_CONTAINER = "Microsoft.Storage/storageAccounts/blobServices/containers/write"
+DELETE_CONTAINER = "Microsoft.Storage/storageAccounts/blobServices/containers/delete"
+
+
+@command(
+    "azure-storage-blob-containers-create",
+    needs=(READ_CONTAINER, WRITE_CONTAINER),
+    role="Storage Account Contributor",
+    changes=True,
+)
+def blob_containers_create(
+    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody, dry_run: Flag = False
+) -> CommandResults:
+    """Creates the container; one that is there only gets the given settings, never an empty body that would reset it."""
+    current = azure.arm.container_if_there(account, container_name)
+    name = "azure-storage-blob-containers-create"
+    if current is not None:
+        return change_container(name, CONTAINER_VIEW, azure, account, container_name, current, properties, dry_run)
+    change = Change(container_path(account, container_name), {}, {"name": container_name, **properties}, dry_run)
+    created = None if dry_run else azure.arm.create_container(account, container_name, properties)
+    return show_change(name, CONTAINER_VIEW, created, change)
+
+
+@command(
+    "azure-storage-blob-containers-update",
+    needs=(READ_CONTAINER, WRITE_CONTAINER),
+    role="Storage Account Contributor",
+    changes=True,
+)
+def blob_containers_update(
+    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody, dry_run: Flag = False
+) -> CommandResults:
+    current = azure.arm.container(account, container_name)
+    name = "azure-storage-blob-containers-update"
+    return change_container(name, UPDATED_CONTAINER_VIEW, azure, account, container_name, current, properties, dry_run)
+
+
+def change_container(
+    name: str, view: View, azure: Azure, account: AccountRef, container: str, current: Json, wanted: Json, dry_run: bool
+) -> CommandResults:
+    before, after = differences(current.get("properties", {}), wanted)
+    change = Change(container_path(account, container), before, after, dry_run)
+    if not change.needed or dry_run:
+        return show_change(name, view, current, change)
+    azure.arm.update_container(account, container, after)
+    return show_change(name, view, azure.arm.container(account, container), change)
+
+
+@command("azure-storage-blob-containers-list", needs=(READ_CONTAINER,), role="Reader")
+def blob_containers_list(
+    azure: Azure,
+    account: AccountArgs,
+    container_name: Container | None = None,
+    include_deleted: Flag = False,
+    maxpagesize: Annotated[int, number(1, 5000)] | None = None,
+    limit: Count | None = None,
+    all_results: Flag = False,
+    next_token: PageToken | None = None,
+) -> CommandResults:
+    """`maxpagesize` alone also says how many are wanted, as it does in playbooks made for the existing pack."""
+    if container_name and not include_deleted:
+        return show(CONTAINERS_VIEW, azure.arm.container(account, container_name))
+    paging = Paging(limit or maxpagesize or DEFAULT_LIMIT, all_results or bool(container_name), next_token)
+    listing = azure.arm.containers(account, paging, maxpagesize, include_deleted)
+    if container_name:
+        listing = Listing([item for item in listing.items if item.get("name") == container_name])
+    return show_list(DELETED_CONTAINERS_VIEW if include_deleted else CONTAINERS_VIEW, listing)
+
+
+@command(
+    "azure-storage-blob-container-delete",
+    needs=(READ_CONTAINER, DELETE_CONTAINER),
+    role="Storage Account Contributor",
+    changes=True,
+)
+def blob_container_delete(
+    azure: Azure, account: AccountArgs, container_name: Container, dry_run: Flag = False
+) -> CommandResults:
+    name, title = "azure-storage-blob-container-delete", "Azure Storage Blob Container delete"
+    current = azure.arm.container_if_there(account, container_name)
+    gone = current is None or (not dry_run and not azure.arm.delete_container(account, container_name))
+    path = container_path(account, container_name)
+    change = Change(path, {} if gone else {"name": container_name}, {} if gone else {"name": None}, dry_run)
+    words = (
+        f"There is no container {container_name} in {account}."
+        if gone
+        else f"Dry run: container {container_name} of {account} would be deleted."
+        if dry_run
+        else f"Container {container_name} of {account} was deleted."
+    )
+    return CommandResults(
+        outputs={"AzureStorage.Change": change.context(name)},
+        readable_output=f"### {title}\n{words}\n",
+        raw_response=words,
+    )
+
+
+# --- main --------------------------------------------------------------------------------------------------------------
+
+
+def run(name: str, params: Mapping[str, Any], args: Mapping[str, Any]) -> Any:
+    """The result of one command. Raises AzureStorageError for all that can be foreseen."""
+    found = COMMANDS.get(name)
+    if not found:
+        raise UsageError(f"There is no command {name} in this integration.")
+    azure = Azure(read_settings(params), in_memory=name == "test-module")
+    return found.call(azure, args)
+
+
+def explain(error: Exception, name: str) -> str:
+    """What the war room shows of a failure: never a secret, and for a missing permission which one it is."""
+    if not isinstance(error, AzureStorageError):
+        demisto.debug(redact(traceback.format_exc()))
+        return redact(f"{name} failed in a way nobody foresaw: {type(error).__name__}: {error}")
+    text = str(error)
+    if isinstance(error, ServiceError) and error.status == 403 and name in COMMANDS and COMMANDS[name].needs:
+        found = COMMANDS[name]
+        text += f"\n{name} needs {', '.join(found.needs)}; the built-in role {found.role} has it."
+    return redact(text)
+
+
+def main() -> None:
+    name = demisto.command()
+    try:
+        handle_proxy()
+        return_results(run(name, demisto.params(), demisto.args()))
+    except Exception as error:
+        return_error(explain(error, name))
+
+
+if __name__ in ("__main__", "__builtin__", "builtins"):
+    main()

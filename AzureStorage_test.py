@@ -1,0 +1,1874 @@
+"""Unit tests of AzureStorage.py: every command through its own main() and the real HTTP layer, with canned answers.
+
+No network, no server, no waiting: the clock is a list, answers come from requests-mock.
+"""
+
+import base64
+import email.utils
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import demistomock as demisto
+import pytest
+import requests
+import requests_mock as rm
+
+import AzureStorage as az
+
+SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
+GROUP = "rg-finance"
+ACCOUNT = "contosobackups"
+ARM = "https://management.azure.com"
+GROUP_PATH = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+ACCOUNTS_PATH = f"{GROUP_PATH}/providers/Microsoft.Storage/storageAccounts"
+ACCOUNT_PATH = f"{ACCOUNTS_PATH}/{ACCOUNT}"
+SERVICE_PATH = f"{ACCOUNT_PATH}/blobServices/default"
+CONTAINERS_PATH = f"{SERVICE_PATH}/containers"
+ENTRA = "https://login.microsoftonline.com/organizations/oauth2/v2.0"
+TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"
+TENANT_ENTRA = f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0"
+APP = "3f2a1c0e-7d55-4a53-9a44-0d1b7f6f2b11"
+DEVICE_PARAMS = {"auth_type": "Device Code", "subscription_id": SUBSCRIPTION, "resource_group_name": GROUP}
+CODE_PARAMS = {**DEVICE_PARAMS, "auth_type": "Authorization Code"}
+SECRET_PARAMS = {
+    **DEVICE_PARAMS,
+    "auth_type": "Client Credentials",
+    "app_id": APP,
+    "tenant_id": TENANT,
+    "credentials": {"identifier": "", "password": "marker-client-secret"},
+}
+IDENTITY_PARAMS = {**DEVICE_PARAMS, "auth_type": "Azure Managed Identities"}
+
+
+class FakeClock:
+    """Time that passes only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.time = 1_800_000_000.0
+        self.waits: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.time += seconds
+
+
+class WarRoom:
+    """Runs commands as the server does and keeps what they return."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+        self.monkeypatch, self.clock = monkeypatch, clock
+        self.params: dict[str, Any] = dict(DEVICE_PARAMS)
+        self.entries: list[dict[str, Any]] = []
+        self.log: list[str] = []
+        self.nonce = ""
+        monkeypatch.setattr(demisto, "results", self._keep)
+        for level in ("debug", "info", "error"):
+            monkeypatch.setattr(demisto, level, lambda *words: self.log.append(" ".join(map(str, words))))
+
+    def _keep(self, result: Any) -> None:
+        self.entries.extend(result if isinstance(result, list) else [result])
+
+    def run(self, name: str, **args: Any) -> SimpleNamespace:
+        """The last entry of a command: its text, context, error and schedule."""
+        self.entries = []
+        self.monkeypatch.setattr(demisto, "command", lambda: name)
+        self.monkeypatch.setattr(demisto, "params", lambda: self.params)
+        self.monkeypatch.setattr(demisto, "args", lambda: args)
+        try:
+            az.main()
+        except SystemExit:
+            pass
+        entry = self.entries[-1]
+        if not isinstance(entry, dict):
+            return SimpleNamespace(text=str(entry), context={}, error="", entry=entry, raw=entry)
+        failed = entry.get("Type") == 4
+        return SimpleNamespace(
+            text="" if failed else entry.get("HumanReadable") or "",
+            context=entry.get("EntryContext") or {},
+            error=entry["Contents"] if failed else "",
+            entry=entry,
+            raw=entry.get("Contents"),
+        )
+
+    def sign_in(self, token: str = "marker-arm-token") -> None:
+        """As if somebody had signed in: a session with tokens for both resources."""
+        settings = az.read_settings(self.params)
+        expires = int(self.clock.time) + 3600
+        resources = (settings.cloud.audience, az.STORAGE_AUDIENCE)
+        session = {
+            "tokens": {resource: {"token": token, "expires_at": expires} for resource in resources},
+            "cache": msal_cache("marker-refresh-token"),
+            "username": "ann@contoso.com",
+        }
+        document = {"version": 1, "sessions": {settings.fingerprint: session}}
+        demisto.setIntegrationContext({**demisto.getIntegrationContext(), az.SessionStore.KEY: json.dumps(document)})
+
+    def session(self) -> dict[str, Any]:
+        document = json.loads(demisto.getIntegrationContext()[az.SessionStore.KEY])
+        found: dict[str, Any] = document["sessions"].get(az.read_settings(self.params).fingerprint, {})
+        return found
+
+
+def encoded(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def jwt(**claims: Any) -> str:
+    return f"{encoded({'alg': 'none'})}.{encoded(claims)}.c2ln"
+
+
+def token_answer(name: str = "arm", **extra: Any) -> dict[str, Any]:
+    """What Entra's token endpoint answers to a person's sign-in."""
+    claims = {"preferred_username": "ann@contoso.com", "aud": az.CORTEX_APP_ID, "iss": "x", "sub": "s", "iat": 1}
+    return {
+        "token_type": "Bearer",
+        "expires_in": 3600,
+        "access_token": jwt(tid=TENANT, appid=az.CORTEX_APP_ID, upn="ann@contoso.com", jti=name),
+        "refresh_token": f"marker-refresh-token-{name}",
+        "id_token": jwt(**claims, exp=4_000_000_000),
+        "client_info": encoded({"uid": "u", "utid": "t"}),
+        **extra,
+    }
+
+
+def msal_cache(refresh_token: str) -> str:
+    """The part of msal's cache that a session keeps, made by msal itself from a canned answer."""
+    import msal
+
+    cache = msal.SerializableTokenCache()
+    event = {
+        "client_id": az.CORTEX_APP_ID,
+        "scope": ["https://management.azure.com/.default"],
+        "token_endpoint": f"{ENTRA}/token",
+        "grant_type": "device_code",
+        "response": token_answer() | {"refresh_token": refresh_token},
+    }
+    cache.add(event)
+    return az.MicrosoftAuth._cache_text(cache)
+
+
+def entra_error(error: str, number: int = 0, **extra: Any) -> dict[str, Any]:
+    codes = {"error_codes": [number], "error_description": f"AADSTS{number}: What happened.\r\nTrace ID: t"} if number else {}
+    return {"error": error, "correlation_id": "5f3c-correlation", **codes, **extra}
+
+
+def device_answer(**extra: Any) -> dict[str, Any]:
+    answer = {
+        "user_code": "ABCD1234",
+        "device_code": "marker-device-code",
+        "verification_uri": "https://microsoft.com/devicelogin",
+        "expires_in": 900,
+        "interval": 5,
+    }
+    return {**answer, **extra}
+
+
+def account_body(**properties: Any) -> dict[str, Any]:
+    return {
+        "id": ACCOUNT_PATH,
+        "name": ACCOUNT,
+        "kind": "StorageV2",
+        "location": "westeurope",
+        "sku": {"name": "Standard_LRS", "tier": "Standard"},
+        "tags": {"owner": "finance"},
+        "properties": {"statusOfPrimary": "available", "provisioningState": "Succeeded", **properties},
+    }
+
+
+def arm_failure(code: str, message: str = "What went wrong.") -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
+
+
+def last(mock: rm.Mocker) -> Any:
+    return mock.request_history[-1]
+
+
+def query(request: Any) -> dict[str, str]:
+    return {key: values[0] for key, values in parse_qs(urlsplit(request.url).query).items()}
+
+
+def form(request: Any) -> dict[str, str]:
+    return {key: values[0] for key, values in parse_qs(request.text).items()}
+
+
+def requests_to(mock: rm.Mocker, part: str) -> list[Any]:
+    return [request for request in mock.request_history if part in request.url]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    fake = FakeClock()
+    monkeypatch.setattr(az.Clock, "now", fake.now)
+    monkeypatch.setattr(az.Clock, "wait", fake.wait)
+    monkeypatch.setattr("time.time", fake.now)  # msal and its flows look at the real one
+    return fake
+
+
+@pytest.fixture
+def war_room(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> WarRoom:
+    demisto.setIntegrationContext({})
+    az._known_secrets.clear()
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    return WarRoom(monkeypatch, clock)
+
+
+@pytest.fixture
+def signed_in(war_room: WarRoom) -> WarRoom:
+    war_room.sign_in()
+    return war_room
+
+
+# --- names and arguments -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pasted", "expected"),
+    [
+        ("contosobackups", az.AccountClue("contosobackups")),
+        (' "ContosoBackups/" ', az.AccountClue("contosobackups")),
+        ("https://contosobackups.blob.core.windows.net", az.AccountClue("contosobackups")),
+        ("https://contosobackups.blob.core.windows.net/c/b.txt?sv=1&sig=x%2F", az.AccountClue("contosobackups")),
+        ("contosobackups.z13.web.core.windows.net", az.AccountClue("contosobackups")),
+        (ACCOUNT_PATH, az.AccountClue(ACCOUNT, SUBSCRIPTION, GROUP)),
+        (ACCOUNT_PATH.upper() + "/", az.AccountClue(ACCOUNT, SUBSCRIPTION, GROUP.upper())),
+    ],
+)
+def test_an_account_is_found_in_what_people_paste(pasted: str, expected: az.AccountClue) -> None:
+    assert az.parse_account(pasted) == expected
+
+
+@pytest.mark.parametrize("wrong", ["ab", "a" * 25, "under_score", "../x", "https://", "/subscriptions/x", "acct?x=1"])
+def test_what_is_no_account_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError):
+        az.parse_account(wrong)
+
+
+@pytest.mark.parametrize("good", ["abc", "a-b-c", "$root", "$web", "$logs", "x" * 63, "1ab", " 'Logs-2026/' "])
+def test_container_names_that_azure_takes(good: str) -> None:
+    assert az.parse_container(good) == good.strip().strip("'").rstrip("/").lower()
+
+
+@pytest.mark.parametrize("wrong", ["ab", "a--b", "-ab", "ab-", "x" * 64, "a_b", "a/b", "$other", "..", "a?b", "a%2fb"])
+def test_container_names_that_azure_refuses(wrong: str) -> None:
+    with pytest.raises(ValueError):
+        az.parse_container(wrong)
+
+
+def test_a_resource_id_is_split_whatever_its_case() -> None:
+    path = f"{CONTAINERS_PATH}/logs"
+    wanted = az.ResourceId(SUBSCRIPTION, GROUP, ACCOUNT, "logs")
+    assert az.parse_resource_id(path) == wanted
+    lowered = path.replace("resourceGroups", "resourcegroups").replace("storageAccounts", "STORAGEACCOUNTS")
+    assert az.parse_resource_id(lowered) == wanted
+    assert az.resource_id({"id": None}) == az.ResourceId("")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("case=123,owner=ir team", {"case": "123", "owner": "ir team"}),
+        ("a=b=c", {"a": "b=c"}),
+        ('{"case": 123}', {"case": "123"}),
+        ("urgent, evidence", {"tag1": "urgent", "tag2": "evidence"}),
+        ('["x","y"]', {"tag1": "x", "tag2": "y"}),
+        ("empty=", {"empty": ""}),
+    ],
+)
+def test_tags_are_taken_exactly(text: str, expected: dict[str, str]) -> None:
+    assert az.read_tags(text) == expected
+
+
+@pytest.mark.parametrize("wrong", ["a=1,b", "{", "{}", "[1", "=x", "<a>=1", "k" * 129 + "=v", "k=" + "v" * 257])
+def test_tags_that_azure_would_refuse(wrong: str) -> None:
+    with pytest.raises(ValueError):
+        az.read_tags(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("203.0.113.7, 198.51.100.0/24", None),
+        ("8.8.8.8,9.9.0.0/16", ["8.8.8.8", "9.9.0.0/16"]),
+        ("8.8.8.8/32", ["8.8.8.8"]),
+        ('["8.8.8.8"]', ["8.8.8.8"]),
+        ('[{"value":"8.8.8.8","action":"Allow"}]', ["8.8.8.8"]),
+        ('{"value":"8.8.8.8"}', ["8.8.8.8"]),
+        ("10.0.0.1", None),
+        ("8.8.8.0/31", None),
+        ("2001:db8::1", None),
+        ('[{"address":"8.8.8.8"}]', None),
+        ("[8.8", None),
+    ],
+)
+def test_ip_rules_in_every_form(text: str, values: list[str] | None) -> None:
+    if values is None:
+        with pytest.raises((ValueError, StopIteration)):
+            az.read_ip_rules(text)
+    else:
+        assert az.read_ip_rules(text) == [{"value": value, "action": "Allow"} for value in values]
+
+
+WRONG_ARGUMENTS = [
+    ("azure-storage-account-list", {"limit": "many"}, "limit", "a whole number"),
+    ("azure-storage-account-list", {"limit": "0"}, "limit", "a whole number"),
+    ("azure-storage-account-list", {"all_results": "maybe"}, "all_results", "true or false"),
+    ("azure-storage-account-list", {"next_token": "?"}, "next_token", "earlier call"),
+    ("azure-storage-account-list", {"subscription_id": "main"}, "subscription_id", "GUID"),
+    ("azure-storage-account-list", {"resource_group_name": "a/b"}, "resource_group_name", "90 characters"),
+    ("azure-storage-account-list", {"account_name": "UNDER_SCORE"}, "account_name", "3 to 24"),
+    ("azure-storage-blob-containers-list", {"account_name": ACCOUNT, "maxpagesize": "9999"}, "maxpagesize", "5000"),
+    ("azure-storage-blob-containers-create", {"account_name": ACCOUNT, "container_name": "a--b"}, "container_name", "3 to 63"),
+    ("azure-storage-blob-containers-create", {"account_name": ACCOUNT}, "container_name", "missing"),
+    (
+        "azure-storage-blob-containers-update",
+        {"account_name": ACCOUNT, "container_name": "abc", "public_access": "Everyone"},
+        "public_access",
+        "Blob, Container, None",
+    ),
+    ("azure-storage-resource-group-list", {"tag": "a=1,b=2"}, "tag", "one tag"),
+    ("azure-storage-resource-group-list", {"tag": "justaname"}, "tag", "one tag"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "sku": "Gold"}, "sku", "Standard_LRS"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "tags": "a=1,b"}, "tags", "no ="),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "network_ruleset_ipRules": "[{"}, "ip_rules", "IPv4"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "network_ruleset_ipRules": "10.1.1.1"}, "ip_rules", "private"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "virtual_network_rules": "subnet1"}, "virtual_network_rules", "subnet ids"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "network_ruleset_default_action": "Block"}, "default_action", "Allow, Deny"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "network_ruleset_bypass": "None,Metrics"}, "bypass", "stands alone"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "use_sub_domain_name": "true"}, "use_sub_domain_name", "custom_domain_name"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "enc_key_source": "Microsoft.Keyvault"}, "enc_key_source", "enc_keyvault_uri"),
+    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "operation_url": "http://x/y"}, "operation_url", "running operation"),
+    (
+        "azure-storage-blob-service-properties-set",
+        {"account_name": ACCOUNT, "delete_retention_policy_days": "400"},
+        "delete_retention_policy_days",
+        "1 to 365",
+    ),
+    (
+        "azure-storage-blob-service-properties-set",
+        {"account_name": ACCOUNT, "delete_retention_policy_days": "7", "delete_rentention_policy_days": "8"},
+        "delete_retention_policy_days",
+        "contradict",
+    ),
+    ("azure-storage-account-list", {"acount_name": "x"}, "acount_name", "account_name"),
+    ("azure-storage-account-list", {"account_name": ACCOUNT_PATH, "resource_group_name": "other"}, "resource_group_name", "contradicts"),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "argument", "accepted"), WRONG_ARGUMENTS)
+def test_a_wrong_argument_is_named_before_any_request(
+    signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str], argument: str, accepted: str
+) -> None:
+    result = signed_in.run(name, **args)
+    assert argument in result.error
+    assert accepted in result.error
+    assert len(result.error.splitlines()) == 1
+    assert requests_mock.call_count == 0
+
+
+def test_without_scope_the_message_names_argument_and_parameter(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    signed_in.params = {"auth_type": "Device Code"}
+    result = signed_in.run("azure-storage-blob-service-properties-get", account_name=ACCOUNT)
+    assert "subscription_id is missing" in result.error
+    assert "Default Subscription ID" in result.error
+    assert requests_mock.call_count == 0
+
+
+def test_empty_strings_and_playbook_values_count_as_a_person_would_expect(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}{GROUP_PATH}", json={})
+    requests_mock.get(ARM + ACCOUNTS_PATH, json={"value": [account_body(), account_body()]})
+    result = signed_in.run("azure-storage-account-list", account_name="", limit=1, all_results=True, resource_group_name=None)
+    assert not result.error
+    assert len(next(iter(result.context.values()))) == 2
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"auth_type": "Kerberos"}, "Authentication Type"),
+        ({"cloud": "Germany"}, "Cloud"),
+        ({"cloud": "Custom"}, "Sign-in Authority URL"),
+        ({"cloud": "Custom", "custom_authority_url": "http://adfs.local"}, "Sign-in Authority URL"),
+        ({"cloud": "Custom", "custom_authority_url": "https://a", "custom_resource_manager_url": "ftp://b"}, "Resource Manager URL"),
+        ({"cloud": "Custom", "custom_authority_url": "https://a", "custom_resource_manager_url": "https://b"}, "Storage Endpoint Suffix"),
+        ({"app_id": "my app"}, "Application ID"),
+        ({"tenant_id": "a b/c"}, "Tenant ID"),
+        ({"subscription_id": "main"}, "Default Subscription ID"),
+        ({"resource_group_name": "a/b"}, "Default Resource Group Name"),
+        ({"auth_type": "Client Credentials", "tenant_id": ""}, "Tenant ID"),
+        ({"auth_type": "Client Credentials", "tenant_id": TENANT}, "self-deployed"),
+        ({"auth_type": "Client Credentials", "tenant_id": TENANT, "app_id": APP}, "Client Secret or a Certificate"),
+        (
+            {
+                "auth_type": "Client Credentials",
+                "tenant_id": TENANT,
+                "app_id": APP,
+                "certificate": {"identifier": "12", "password": "-----BEGIN PRIVATE KEY----- abc -----END PRIVATE KEY-----"},
+            },
+            "Certificate Thumbprint",
+        ),
+        ({"auth_type": "Client Credentials", "certificate": {"identifier": "12", "password": "abc"}}, "whole PEM"),
+    ],
+)
+def test_a_wrong_parameter_is_named_as_the_form_shows_it(war_room: WarRoom, change: dict[str, Any], words: str) -> None:
+    war_room.params = {**DEVICE_PARAMS, **change}
+    result = war_room.run("azure-storage-auth-test")
+    assert words in result.error
+
+
+def test_a_pem_key_that_lost_its_line_ends_is_mended() -> None:
+    flat = "-----BEGIN PRIVATE KEY----- MIIB AAAA -----END PRIVATE KEY-----"
+    thumbprint, key = az.certificate_param({"identifier": "ab:cd 12", "password": flat})
+    assert thumbprint == "ABCD12"
+    assert key == "-----BEGIN PRIVATE KEY-----\nMIIB\nAAAA\n-----END PRIVATE KEY-----\n"
+    assert az.certificate_param({"identifier": "1", "credentials": {"sshkey": flat}})[1] == key
+
+
+@pytest.mark.parametrize(
+    ("cloud", "host", "authority"),
+    [
+        ("US Government", "https://management.usgovcloudapi.net", "https://login.microsoftonline.us"),
+        ("China", "https://management.chinacloudapi.cn", "https://login.partner.microsoftonline.cn"),
+    ],
+)
+def test_a_sovereign_cloud_is_the_only_place_asked(war_room: WarRoom, requests_mock: rm.Mocker, cloud: str, host: str, authority: str) -> None:
+    war_room.params = {**SECRET_PARAMS, "cloud": cloud}
+    requests_mock.post(f"{authority}/{TENANT}/oauth2/v2.0/token", json={"access_token": "marker-token", "expires_in": 3600})
+    requests_mock.get(f"{host}/subscriptions", json={"value": []})
+    assert not war_room.run("azure-storage-subscriptions-list").error
+    assert form(requests_mock.request_history[0])["scope"] == f"{host}/.default"
+    assert {urlsplit(r.url).netloc for r in requests_mock.request_history} == {urlsplit(host).netloc, urlsplit(authority).netloc}
+
+
+def test_a_custom_cloud_is_asked_for_its_endpoints(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    war_room.params = {
+        **SECRET_PARAMS,
+        "cloud": "Custom",
+        "custom_authority_url": "https://login.hub.local/",
+        "custom_resource_manager_url": "https://management.hub.local",
+        "custom_resource_manager_audience": "https://management.hub.onmicrosoft.com/1",
+        "custom_storage_suffix": ".hub.local",
+    }
+    base = f"https://login.hub.local/{TENANT}"
+    requests_mock.get(
+        f"{base}/v2.0/.well-known/openid-configuration",
+        json={"authorization_endpoint": f"{base}/a", "token_endpoint": f"{base}/t", "issuer": base},
+    )
+    requests_mock.post(f"{base}/t", json={"access_token": "marker-token", "expires_in": 3600})
+    requests_mock.get("https://management.hub.local/subscriptions", json={"value": []})
+    assert not war_room.run("azure-storage-subscriptions-list").error
+    assert form(requests_to(requests_mock, "/t")[-1])["scope"] == "https://management.hub.onmicrosoft.com/1/.default"
+
+
+def test_a_custom_authority_cannot_send_us_elsewhere(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    war_room.params = {
+        **SECRET_PARAMS,
+        "cloud": "Custom",
+        "custom_authority_url": "https://login.hub.local",
+        "custom_resource_manager_url": "https://management.hub.local",
+        "custom_storage_suffix": "hub.local",
+    }
+    requests_mock.get(
+        f"https://login.hub.local/{TENANT}/v2.0/.well-known/openid-configuration",
+        json={"authorization_endpoint": "https://evil/a", "token_endpoint": "https://evil/x/t", "issuer": "https://evil"},
+    )
+    assert "not the chosen one" in war_room.run("azure-storage-subscriptions-list").error
+    assert not requests_to(requests_mock, "evil")
+
+
+# --- secrets -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://a.blob.core.windows.net/c/b?sv=2025&sig=MARKER%2Fx%3D&se=1",
+        "code=MARKER&state=1",
+        '{"refresh_token": "MARKER"}',
+        "Authorization: Bearer MARKER-0123456789",
+        "Authorization: SharedKey acct:MARKER0123456789=",
+        f"token {jwt(marker='MARKER')}",
+        "key " + "MARKER" + "A" * 80 + "==",
+        "-----BEGIN RSA PRIVATE KEY-----\nMARKER\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nMARKER cut off",
+    ],
+)
+def test_redaction_of_every_known_form(text: str) -> None:
+    assert "MARKER" not in az.redact(text)
+    assert encoded({"marker": "MARKER"}) not in az.redact(text)
+    assert az.HIDDEN in az.redact(text)
+
+
+def test_a_secret_never_prints(war_room: WarRoom) -> None:
+    secret = az.Secret("marker-value")
+    assert "marker" not in repr(secret) + str(secret) + f"{secret}"
+    assert az.redact("the marker-value is here") == f"the {az.HIDDEN} is here"
+    assert secret.reveal() == "marker-value"
+    assert not az.Secret("")
+
+
+# --- errors ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (json.dumps(arm_failure("ScopeLocked", "The scope is locked.")), "ScopeLocked", "The scope is locked."),
+        ('{"code": "Bare", "message": "m"}', "Bare", "m"),
+        (json.dumps(arm_failure("Outer", json.dumps(arm_failure("Inner", "deep")))), "Inner", "deep"),
+        ('{"error":{"code":"A","message":"m","details":[{"code":"B","message":"n"}]}}', "A", "m B: n"),
+        (
+            '{"error":{"code":"RequestDisallowedByPolicy","message":"No.","additionalInfo":'
+            '[{"type":"PolicyViolation","info":{"policyDefinitionDisplayName":"Deny public access"}}]}}',
+            "RequestDisallowedByPolicy",
+            "No. Policy: Deny public access",
+        ),
+        ("<html>proxy</html>", "", "<html>proxy</html>"),
+        ("", "", ""),
+        ('{"error": "text"}', "", '{"error": "text"}'),
+    ],
+)
+def test_arm_errors_in_every_shape(body: str, code: str, words: str) -> None:
+    assert az.parse_arm_error(body) == az.ErrorBody(code, words)
+
+
+def test_an_error_says_what_was_tried_why_and_what_to_do(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(
+        ARM + ACCOUNT_PATH,
+        status_code=403,
+        json=arm_failure("AuthorizationFailed", "The client does not have authorization to perform action 'x'."),
+        headers={"x-ms-correlation-request-id": "c0rrelation"},
+    )
+    error = signed_in.run("azure-storage-account-list", account_name=ACCOUNT).error
+    assert error.splitlines()[0].startswith(f"Could not read storage account {ACCOUNT}: 403 AuthorizationFailed. The client")
+    assert "What to do: give the signed-in identity a role" in error
+    assert "Request id: c0rrelation" in error
+    assert "Microsoft.Storage/storageAccounts/read; the built-in role Reader has it" in error
+
+
+@pytest.mark.parametrize("code", sorted(az.ARM_HINTS))
+def test_every_arm_hint_reaches_the_person(signed_in: WarRoom, requests_mock: rm.Mocker, code: str) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=409, json=arm_failure(code))
+    error = signed_in.run("azure-storage-account-list", account_name=ACCOUNT).error
+    assert code in error
+    assert f"What to do: {az.ARM_HINTS[code]}" in error
+
+
+def test_an_unforeseen_failure_is_named_and_redacted(signed_in: WarRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(arm: az.ResourceManager, *_: Any) -> None:
+        arm.http.auth.token(ARM)
+        raise RuntimeError("token marker-arm-token leaked at https://x/?sig=MARKER")
+
+    monkeypatch.setattr(az.ResourceManager, "subscriptions", fail)
+    error = signed_in.run("azure-storage-subscriptions-list").error
+    assert "RuntimeError" in error
+    assert "marker" not in (error + " ".join(signed_in.log)).lower()
+
+
+# --- network -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "attempt", "low", "high"),
+    [
+        (429, "7", 0, 7, 7),
+        (503, "", 0, 0.375, 0.625),
+        (500, "", 3, 3, 5),
+        (0, "", 1, 0.75, 1.25),
+        (408, "soon", 0, 0.375, 0.625),
+        (429, email.utils.formatdate(1_800_000_010, usegmt=True), 0, 10, 10),
+        (429, email.utils.formatdate(1_700_000_000, usegmt=True), 0, 0, 0),
+    ],
+)
+def test_how_long_to_wait(status: int, retry_after: str, attempt: int, low: float, high: float) -> None:
+    delay = az.retry_delay(status, retry_after, attempt, 1_800_000_000)
+    assert delay is not None
+    assert low <= delay <= high
+
+
+@pytest.mark.parametrize("status", [200, 202, 304, 400, 401, 403, 404, 409, 412, 501, 505])
+def test_when_another_try_makes_no_sense(status: int) -> None:
+    assert az.retry_delay(status, "1", 0, 0) is None
+
+
+def test_throttling_is_waited_out(signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock) -> None:
+    slow = {"status_code": 429, "headers": {"Retry-After": "17"}, "json": arm_failure("TooManyRequests")}
+    requests_mock.get(f"{ARM}/subscriptions", [slow, slow, {"json": {"value": []}}])
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+    assert clock.waits == [17, 17]
+
+
+def test_too_long_a_wait_is_told_not_taken(signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", status_code=429, headers={"Retry-After": "300"}, json={})
+    error = signed_in.run("azure-storage-subscriptions-list").error
+    assert "429 TooManyRequests" in error
+    assert "again in 300 seconds" in error
+    assert clock.waits == []
+
+
+@pytest.mark.parametrize("fault", [500, 502, 503, 504, 408, requests.exceptions.ConnectionError("Connection aborted, reset")])
+def test_a_passing_fault_is_tried_again(signed_in: WarRoom, requests_mock: rm.Mocker, fault: Any) -> None:
+    first = {"status_code": fault} if isinstance(fault, int) else {"exc": fault}
+    requests_mock.get(f"{ARM}/subscriptions", [first, {"json": {"value": []}}])
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+    assert requests_mock.call_count == 2
+
+
+def test_a_lasting_fault_ends_after_five_tries(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", status_code=503, json=arm_failure("ServerBusy", "Busy."))
+    assert "503 ServerBusy. Busy." in signed_in.run("azure-storage-subscriptions-list").error
+    assert requests_mock.call_count == 5
+
+
+def test_a_post_that_may_have_arrived_is_not_sent_again(clock: FakeClock, requests_mock: rm.Mocker) -> None:
+    requests_mock.post("https://x.example/y", status_code=500)
+    network = az.Network(True)
+    assert network.exchange("POST", "https://x.example/y", action="try", replayable=False).status_code == 500
+    requests_mock.post("https://x.example/y", exc=requests.exceptions.ReadTimeout)
+    with pytest.raises(az.NetworkError):
+        network.exchange("POST", "https://x.example/y", action="try", replayable=False)
+    assert requests_mock.call_count == 2
+    requests_mock.post("https://x.example/y", exc=requests.exceptions.ConnectTimeout)
+    with pytest.raises(az.NetworkError):
+        network.exchange("POST", "https://x.example/y", action="try", replayable=False)
+    assert requests_mock.call_count == 2 + az.MAX_TRIES
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (requests.exceptions.SSLError("CERTIFICATE_VERIFY_FAILED"), "not trusted"),
+        (requests.exceptions.ProxyError("tunnel failed"), "proxy"),
+        (requests.exceptions.ConnectTimeout(), "within 10 seconds"),
+        (requests.exceptions.ReadTimeout(), "longer than 60 seconds"),
+        (requests.exceptions.ConnectionError("NameResolutionError: https://x/?sig=MARKER"), "is not known"),
+        (requests.exceptions.ConnectionError("NewConnectionError: refused"), "refuses connections"),
+        (requests.exceptions.ChunkedEncodingError("cut"), "ChunkedEncodingError"),
+    ],
+)
+def test_a_failed_connection_in_words(signed_in: WarRoom, requests_mock: rm.Mocker, fault: Exception, words: str) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", exc=fault)
+    error = signed_in.run("azure-storage-subscriptions-list").error
+    assert error.startswith("Could not list subscriptions: ")
+    assert words in error
+    assert "What to do: " in error
+    assert "MARKER" not in error
+
+
+@pytest.mark.parametrize("body", ["<html>Proxy login</html>", "[1, 2]", "{cut"])
+def test_an_answer_that_is_not_json_is_shown_shortly(signed_in: WarRoom, requests_mock: rm.Mocker, body: str) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", text=body + " sig=MARKER" + "x" * 5000)
+    error = signed_in.run("azure-storage-subscriptions-list").error
+    assert "not JSON" in error
+    assert body[:6] in error
+    assert "MARKER" not in error
+    assert len(error) < 600
+
+
+def test_a_byte_order_mark_does_no_harm(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", content=b'\xef\xbb\xbf{"value": [{"id": "/subscriptions/1", "displayName": "Z\xc3\xbcrich"}]}')
+    assert "Zürich" in signed_in.run("azure-storage-subscriptions-list").text
+
+
+def test_a_redirect_is_not_followed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", status_code=302, headers={"Location": "https://evil.example/"})
+    assert "redirect" in signed_in.run("azure-storage-subscriptions-list").error
+    assert requests_mock.call_count == 1
+
+
+@pytest.mark.parametrize("host", ["https://evil.example", "http://management.azure.com", "https://user@management.azure.com"])
+def test_a_next_link_out_of_the_cloud_gets_no_token(signed_in: WarRoom, requests_mock: rm.Mocker, host: str) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": [], "nextLink": f"{host}/subscriptions?x=1"})
+    assert "not in the chosen cloud" in signed_in.run("azure-storage-subscriptions-list").error
+    assert requests_mock.call_count == 1
+
+
+def test_verification_is_asked_per_request(signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/elsewhere.pem")
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    signed_in.params = {**DEVICE_PARAMS, "insecure": True}
+    signed_in.run("azure-storage-subscriptions-list")
+    assert last(requests_mock).verify is False
+    assert last(requests_mock).timeout == (10, 60)
+
+
+# --- HTTP --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_token_is_refreshed_once_and_saved_before_use(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def answer(request: Any, context: Any) -> dict[str, Any]:
+        seen.append(signed_in.session())
+        if request.headers["Authorization"] == "Bearer marker-arm-token":
+            context.status_code = 401
+            return arm_failure("ExpiredAuthenticationToken")
+        return {"value": []}
+
+    requests_mock.get(f"{ARM}/subscriptions", json=answer)
+    requests_mock.post(f"{ENTRA}/token", json=token_answer("renewed"))
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+    body = form(requests_to(requests_mock, "/token")[0])
+    assert (body["grant_type"], body["refresh_token"]) == ("refresh_token", "marker-refresh-token")
+    assert "marker-refresh-token-renewed" in seen[1]["cache"]
+    assert "turn" not in signed_in.session()
+
+
+def test_a_second_401_is_final(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", status_code=401, json=arm_failure("InvalidAuthenticationToken"))
+    requests_mock.post(f"{ENTRA}/token", json=token_answer())
+    error = signed_in.run("azure-storage-subscriptions-list").error
+    assert "401 InvalidAuthenticationToken" in error
+    assert "auth-start" in error
+    assert len(requests_to(requests_mock, "/subscriptions")) == 2
+
+
+CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}'
+CHALLENGE = {
+    "WWW-Authenticate": 'Bearer realm="", error="insufficient_claims", claims="'
+    + base64.b64encode(CLAIMS.encode()).decode()
+    + '"'
+}
+
+
+def test_a_claims_challenge_is_answered(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", [{"status_code": 401, "headers": CHALLENGE}, {"json": {"value": []}}])
+    requests_mock.post(f"{ENTRA}/token", json=token_answer("stepped-up"))
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+    assert json.loads(form(requests_to(requests_mock, "/token")[0])["claims"]) == json.loads(CLAIMS)
+
+
+def test_claims_that_need_a_person_are_kept_for_the_next_sign_in(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", status_code=401, headers=CHALLENGE)
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("interaction_required", 50076))
+    error = signed_in.run("azure-storage-subscriptions-list").error
+    assert "multi-factor" in error
+    assert "marker-refresh-token" in signed_in.session()["cache"], "the session itself is not dead"
+    requests_mock.post(f"{ENTRA}/devicecode", json=device_answer())
+    signed_in.run("azure-storage-auth-start")
+    assert json.loads(form(last(requests_mock))["claims"]) == json.loads(CLAIMS)
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", 'Bearer claims="%%%"', 'Bearer claims="bm90IGpzb24="'])
+def test_a_401_without_usable_claims(header: str) -> None:
+    response = requests.Response()
+    response.headers["WWW-Authenticate"] = header
+    assert az.claims_of(response) == ""
+
+
+# --- sign-in: device code ----------------------------------------------------------------------------------------------
+
+
+def start_device(war_room: WarRoom, requests_mock: rm.Mocker, **args: str) -> SimpleNamespace:
+    requests_mock.post(f"{ENTRA}/devicecode", json=device_answer())
+    return war_room.run("azure-storage-auth-start", **args)
+
+
+def test_device_code_from_start_to_test(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    text = start_device(war_room, requests_mock).text
+    for part in ("https://microsoft.com/devicelogin", "ABCD1234", "2027-01-15T08:15:00Z", "!azure-storage-auth-complete"):
+        assert part in text
+    started = form(last(requests_mock))
+    assert started["client_id"] == az.CORTEX_APP_ID
+    assert set(started["scope"].split()) == {"https://management.azure.com/.default", "offline_access", "openid", "profile"}
+
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("authorization_pending", 70016))
+    early = war_room.run("azure-storage-auth-complete")
+    assert "not finished yet" in early.error
+    assert "device_flow" in war_room.session()
+
+    requests_mock.post(f"{ENTRA}/token", json=token_answer("arm"))
+    done = war_room.run("azure-storage-auth-complete")
+    assert "ann@contoso.com" in done.text
+    assert "device_flow" not in war_room.session(), "a redeemed code must never be sent again"
+
+    requests_mock.post(f"{ENTRA}/token", json=token_answer("storage"))
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    test = war_room.run("azure-storage-auth-test")
+    assert "| Azure Storage | true |" in test.text
+    signed = next(value for key, value in test.context.items() if key.startswith("AzureStorage.SignIn"))
+    assert signed["identity"] == "ann@contoso.com"
+    assert signed["tenantId"] == TENANT
+    assert [row["usable"] for row in signed["resources"]] == [True, True]
+    refresh = form(requests_to(requests_mock, "/token")[-1])
+    assert refresh["refresh_token"] == "marker-refresh-token-arm"
+    assert "https://storage.azure.com/.default" in refresh["scope"]
+    assert "marker-refresh-token-storage" in war_room.session()["cache"], "a rotated refresh token is kept"
+
+
+def test_only_the_chosen_hosts_are_asked(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    start_device(war_room, requests_mock)
+    requests_mock.post(f"{ENTRA}/token", json=token_answer())
+    war_room.run("azure-storage-auth-complete")
+    assert {request.hostname for request in requests_mock.request_history} == {"login.microsoftonline.com"}
+    assert {request.method for request in requests_mock.request_history} == {"POST"}, "no discovery call"
+
+
+def test_a_single_tenant_application_signs_in_at_its_tenant(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    war_room.params = {**DEVICE_PARAMS, "tenant_id": TENANT, "app_id": APP}
+    requests_mock.post(f"{TENANT_ENTRA}/devicecode", json=device_answer())
+    assert "ABCD1234" in war_room.run("azure-storage-auth-start").text
+    assert form(last(requests_mock))["client_id"] == APP
+
+
+@pytest.mark.parametrize(
+    ("error", "number", "words"),
+    [
+        ("expired_token", 70019, "has expired"),
+        ("authorization_declined", 0, "declined"),
+        ("access_denied", 0, "declined"),
+        ("bad_verification_code", 70018, "auth-start"),
+        ("invalid_grant", 70000, "auth-start"),
+    ],
+)
+def test_a_device_sign_in_that_ended_says_what_to_do(
+    war_room: WarRoom, requests_mock: rm.Mocker, error: str, number: int, words: str
+) -> None:
+    start_device(war_room, requests_mock)
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error(error, number))
+    result = war_room.run("azure-storage-auth-complete")
+    assert error in result.error
+    assert words in result.error
+    assert "5f3c-correlation" in result.error
+    assert "No sign-in is waiting" in war_room.run("azure-storage-auth-complete").error
+    assert len(requests_to(requests_mock, "/token")) == 1
+
+
+def test_a_device_code_past_its_time_is_not_sent(war_room: WarRoom, requests_mock: rm.Mocker, clock: FakeClock) -> None:
+    start_device(war_room, requests_mock)
+    clock.time += 901
+    assert "has expired" in war_room.run("azure-storage-auth-complete").error
+    assert not requests_to(requests_mock, "/token")
+
+
+def test_slow_down_is_remembered(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    start_device(war_room, requests_mock)
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("slow_down"))
+    assert "not finished yet" in war_room.run("azure-storage-auth-complete").error
+    assert war_room.session()["device_flow"]["interval"] > 5
+
+
+def test_starting_again_leaves_the_working_session_until_the_new_one_is_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    start_device(signed_in, requests_mock)
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("access_denied"))
+    assert "declined" in signed_in.run("azure-storage-auth-complete").error
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+
+
+def test_polling_ends_by_itself(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    started = start_device(war_room, requests_mock, polling="true")
+    assert started.entry["PollingCommand"] == "azure-storage-auth-complete"
+    assert "ABCD1234" in started.text
+    assert "ends by itself" in started.text
+    next_args = started.entry["PollingArgs"]
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("authorization_pending"))
+    waiting = war_room.run("azure-storage-auth-complete", **next_args)
+    assert waiting.entry["PollingArgs"] == next_args
+    requests_mock.post(f"{ENTRA}/token", json=token_answer())
+    ended = war_room.run("azure-storage-auth-complete", **next_args)
+    assert "PollingCommand" not in ended.entry
+    assert "ann@contoso.com" in ended.text
+
+
+# --- sign-in: authorization code ---------------------------------------------------------------------------------------
+
+
+def login_parameters(war_room: WarRoom) -> dict[str, str]:
+    result = war_room.run("azure-storage-generate-login-url")
+    parameters = {key: values[0] for key, values in parse_qs(urlsplit(result.raw["login_url"]).query).items()}
+    war_room.nonce = parameters["nonce"]
+    return parameters
+
+
+@pytest.fixture
+def code_room(war_room: WarRoom, requests_mock: rm.Mocker) -> WarRoom:
+    """An instance for the authorization code flow, and an Entra that knows who opened the login URL last."""
+
+    def answer(request: Any, _: Any) -> dict[str, Any]:
+        claims = {"preferred_username": "ann@contoso.com", "aud": form(request)["client_id"], "iss": "x", "sub": "s"}
+        identity = jwt(**claims, iat=1, exp=4_000_000_000, nonce=war_room.nonce)
+        return token_answer(id_token=identity)
+
+    war_room.params = dict(CODE_PARAMS)
+    requests_mock.post(f"{ENTRA}/token", json=answer)
+    return war_room
+
+
+def test_the_login_url_carries_state_and_pkce(code_room: WarRoom) -> None:
+    parameters = login_parameters(code_room)
+    assert parameters["client_id"] == az.CORTEX_APP_ID
+    assert parameters["redirect_uri"] == az.DEFAULT_REDIRECT_URI
+    assert parameters["response_type"] == "code"
+    assert parameters["code_challenge_method"] == "S256"
+    assert parameters["state"]
+    assert "offline_access" in parameters["scope"]
+    assert "code_verifier" not in parameters
+
+
+def test_auth_start_gives_the_login_url_too(code_room: WarRoom) -> None:
+    assert "code_challenge=" in code_room.run("azure-storage-auth-start").text
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_pasted_code_or_address_signs_in(code_room: WarRoom, requests_mock: rm.Mocker, whole: bool) -> None:
+    state = login_parameters(code_room)["state"]
+    pasted = f"{az.DEFAULT_REDIRECT_URI}?code=marker-code-1&state={state}&session_state=x" if whole else "marker-code-1"
+    result = code_room.run("azure-storage-auth-complete", code=pasted)
+    assert "ann@contoso.com" in result.text
+    body = form(last(requests_mock))
+    assert body["code"] == "marker-code-1"
+    assert body["redirect_uri"] == az.DEFAULT_REDIRECT_URI
+    assert len(body["code_verifier"]) >= 43
+    assert "client_secret" not in body
+    assert "login" not in code_room.session()
+
+
+def test_a_confidential_application_sends_its_secret(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    code_room.params |= {"app_id": APP, "credentials": {"password": "marker-client-secret"}, "redirect_uri": "https://x/y"}
+    login_parameters(code_room)
+    assert not code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    body = form(last(requests_mock))
+    assert (body["client_secret"], body["redirect_uri"]) == ("marker-client-secret", "https://x/y")
+    assert body["code_verifier"]
+
+
+def test_an_address_with_another_state_is_refused(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    login_parameters(code_room)
+    error = code_room.run("azure-storage-auth-complete", code="https://localhost/myapp?code=marker-code-1&state=other").error
+    assert "state mismatch" in error
+    assert not requests_to(requests_mock, "/token")
+
+
+@pytest.mark.parametrize(
+    ("pasted", "words"),
+    [
+        ("https://localhost/myapp?error=access_denied&error_description=AADSTS65004: declined", "declined"),
+        ("https://localhost/myapp?state=1", "holds no code"),
+    ],
+)
+def test_an_address_that_tells_of_a_refusal(code_room: WarRoom, requests_mock: rm.Mocker, pasted: str, words: str) -> None:
+    assert words in code_room.run("azure-storage-auth-complete", code=pasted).error
+    assert requests_mock.call_count == 0
+
+
+def test_a_used_code_says_so_and_is_never_sent_twice(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    login_parameters(code_room)
+    assert not code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    assert "used before" in code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    assert len(requests_to(requests_mock, "/token")) == 1
+
+
+def test_an_answer_for_another_login_is_refused(code_room: WarRoom) -> None:
+    login_parameters(code_room)
+    code_room.nonce = "of another login"
+    error = code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    assert "does not belong to this login" in error
+    assert "cache" not in code_room.session()
+
+
+def test_a_code_that_entra_knows_as_used(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    login_parameters(code_room)
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("invalid_grant", 54005))
+    error = code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    assert "already used" in error
+    assert "generate-login-url" in error
+
+
+def test_a_newly_pasted_instance_code_wins_over_the_session(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    code_room.sign_in("marker-old-token")
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    code_room.params["auth_code"] = {"identifier": "", "password": "marker-code-2"}
+    assert not code_room.run("azure-storage-subscriptions-list").error
+    assert form(requests_to(requests_mock, "/token")[0])["code"] == "marker-code-2"
+    assert last(requests_mock).headers["Authorization"] != "Bearer marker-old-token"
+    assert not code_room.run("azure-storage-subscriptions-list").error
+    assert len(requests_to(requests_mock, "/token")) == 1, "the same code is not redeemed again"
+
+
+def test_a_bad_instance_code_fails_once_and_leaves_the_session(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    code_room.sign_in()
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("invalid_grant", 70008))
+    code_room.params["auth_code"] = {"password": "marker-code-3"}
+    assert "expired" in code_room.run("azure-storage-subscriptions-list").error
+    assert not code_room.run("azure-storage-subscriptions-list").error
+
+
+def test_a_used_instance_code_without_a_session_says_what_to_do(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("invalid_grant", 70008))
+    code_room.params["auth_code"] = {"password": "marker-code-3"}
+    code_room.run("azure-storage-subscriptions-list")
+    assert "used before" in code_room.run("azure-storage-subscriptions-list").error
+    assert len(requests_to(requests_mock, "/token")) == 1
+
+
+def test_auth_complete_takes_the_code_of_the_instance(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    state = login_parameters(code_room)["state"]
+    code_room.params["auth_code"] = {"password": f"https://localhost/myapp?code=marker-code-4&state={state}"}
+    assert "ann@contoso.com" in code_room.run("azure-storage-auth-complete").text
+    assert form(requests_to(requests_mock, "/token")[0])["code"] == "marker-code-4"
+
+
+def test_commands_of_the_other_flow_say_so(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    assert "Device Code" in war_room.run("azure-storage-generate-login-url").error
+    assert "Authorization Code" in war_room.run("azure-storage-auth-complete", code="x").error
+    war_room.params = dict(SECRET_PARAMS)
+    assert "by themselves" in war_room.run("azure-storage-auth-start").text
+    assert "by themselves" in war_room.run("azure-storage-auth-complete").error
+    assert requests_mock.call_count == 0
+
+
+# --- sign-in: unattended -----------------------------------------------------------------------------------------------
+
+
+def test_a_client_secret_signs_in_and_is_asked_once(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    war_room.params = dict(SECRET_PARAMS)
+    requests_mock.post(f"{TENANT_ENTRA}/token", json={"access_token": "marker-app-token", "expires_in": 3600})
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    for _ in range(2):
+        assert not war_room.run("azure-storage-subscriptions-list").error
+    asked = requests_to(requests_mock, "/token")
+    assert len(asked) == 1
+    body = form(asked[0])
+    assert (body["grant_type"], body["client_id"], body["client_secret"]) == ("client_credentials", APP, "marker-client-secret")
+
+
+@pytest.mark.parametrize(
+    "change", [{"app_id": TENANT}, {"tenant_id": APP}, {"credentials": {"password": "marker-new-secret"}}, {"cloud": "US Government"}]
+)
+def test_a_changed_instance_never_uses_the_old_token(war_room: WarRoom, requests_mock: rm.Mocker, change: dict[str, Any]) -> None:
+    war_room.params = dict(SECRET_PARAMS)
+    requests_mock.post(re.compile("/token$"), json={"access_token": "marker-old-token", "expires_in": 3600})
+    requests_mock.get(re.compile("/subscriptions"), json={"value": []})
+    war_room.run("azure-storage-subscriptions-list")
+    requests_mock.post(re.compile("/token$"), json={"access_token": "marker-new-token", "expires_in": 3600})
+    war_room.params |= change
+    assert not war_room.run("azure-storage-subscriptions-list").error
+    assert last(requests_mock).headers["Authorization"] == "Bearer marker-new-token"
+
+
+def test_a_token_about_to_end_is_replaced(war_room: WarRoom, requests_mock: rm.Mocker, clock: FakeClock) -> None:
+    war_room.params = dict(SECRET_PARAMS)
+    requests_mock.post(f"{TENANT_ENTRA}/token", json={"access_token": "marker-app-token", "expires_in": 3600})
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    war_room.run("azure-storage-subscriptions-list")
+    clock.time += 3600 - az.TOKEN_MARGIN + 1
+    war_room.run("azure-storage-subscriptions-list")
+    assert len(requests_to(requests_mock, "/token")) == 2
+
+
+@pytest.fixture(scope="module")
+def private_key() -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form_of = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form_of, serialization.NoEncryption()).decode()
+
+
+def test_a_certificate_signs_in(war_room: WarRoom, requests_mock: rm.Mocker, private_key: str) -> None:
+    thumbprint = "A1" * 20
+    flat = " ".join(private_key.split("\n"))
+    war_room.params = {**SECRET_PARAMS, "credentials": None, "certificate": {"identifier": thumbprint, "password": flat}}
+    requests_mock.post(f"{TENANT_ENTRA}/token", json={"access_token": "marker-app-token", "expires_in": 3600})
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    assert not war_room.run("azure-storage-subscriptions-list").error
+    assertion = form(requests_mock.request_history[0])["client_assertion"]
+    header = json.loads(base64.urlsafe_b64decode(assertion.split(".")[0] + "=="))
+    assert header["alg"] == "RS256"
+    assert base64.urlsafe_b64decode(header["x5t"] + "==").hex().upper() == thumbprint
+
+
+def test_a_private_key_that_is_none(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    bad = "-----BEGIN PRIVATE KEY-----\nTUFSS0VS\n-----END PRIVATE KEY-----"
+    war_room.params = {**SECRET_PARAMS, "credentials": None, "certificate": {"identifier": "A1" * 20, "password": bad}}
+    error = war_room.run("azure-storage-subscriptions-list").error
+    assert "private key cannot be read" in error
+    assert "TUFSS0VS" not in error
+    assert requests_mock.call_count == 0
+
+
+@pytest.mark.parametrize("client_id", ["", APP])
+def test_a_managed_identity_signs_in(war_room: WarRoom, requests_mock: rm.Mocker, client_id: str) -> None:
+    war_room.params = {**IDENTITY_PARAMS, "managed_identities_client_id": {"password": client_id}}
+    imds = "http://169.254.169.254/metadata/identity/oauth2/token"
+    requests_mock.get(imds, json={"access_token": "marker-identity-token", "expires_in": "3600", "resource": ARM})
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    assert not war_room.run("azure-storage-subscriptions-list").error
+    asked = query(requests_mock.request_history[0])
+    assert asked["resource"] == ARM
+    assert asked.get("client_id", "") == client_id
+    assert requests_mock.request_history[0].headers["Metadata"] == "true"
+    assert not requests_mock.request_history[0].proxies
+
+
+def test_without_a_managed_identity_the_message_is_clear(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    war_room.params = dict(IDENTITY_PARAMS)
+    requests_mock.get(re.compile("169.254"), exc=requests.exceptions.ConnectTimeout)
+    error = war_room.run("azure-storage-subscriptions-list").error
+    assert "No managed identity answers here" in error
+    assert requests_mock.call_count == 3
+
+
+# --- sign-in: refusals -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", sorted(az.AADSTS_HINTS))
+def test_every_aadsts_number_gives_its_next_step(war_room: WarRoom, requests_mock: rm.Mocker, number: int) -> None:
+    war_room.params = dict(SECRET_PARAMS)
+    requests_mock.post(f"{TENANT_ENTRA}/token", status_code=400, json=entra_error("invalid_request", number))
+    error = war_room.run("azure-storage-subscriptions-list").error
+    assert f"AADSTS{number}: What happened." in error
+    assert "Trace ID" not in error
+    assert f"What to do: {az.AADSTS_HINTS[number]}" in error
+    assert "Correlation id: 5f3c-correlation" in error
+    assert f"https://login.microsoftonline.com/error?code={number}" in error
+
+
+@pytest.mark.parametrize("code", sorted(az.OAUTH_HINTS))
+def test_the_oauth_name_comes_before_the_number(code: str) -> None:
+    error = az.sign_in_error(entra_error(code, 65001))
+    assert error.next_step == az.OAUTH_HINTS[code]
+
+
+@pytest.mark.parametrize("code", sorted(az.OAUTH_FALLBACK_HINTS))
+def test_an_unknown_number_falls_back_to_the_name(code: str) -> None:
+    assert az.sign_in_error(entra_error(code, 99999)).next_step == az.OAUTH_FALLBACK_HINTS[code]
+    assert az.sign_in_error({"error": "strange"}).next_step == az.ASK_ADMIN
+
+
+@pytest.mark.parametrize("number", [70000, 70008, 700082, 50173, 0])
+def test_a_dead_refresh_token_is_dropped(signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, number: int) -> None:
+    clock.time += 3600
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("invalid_grant", number))
+    assert "auth-start" in signed_in.run("azure-storage-subscriptions-list").error
+    assert "cache" not in signed_in.session()
+    assert "Nobody is signed in" in signed_in.run("azure-storage-subscriptions-list").error
+    assert len(requests_to(requests_mock, "/token")) == 1
+
+
+def test_a_missing_consent_for_one_resource_leaves_the_other(signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock) -> None:
+    session = signed_in.session()
+    session["tokens"].pop(az.STORAGE_AUDIENCE)
+    document = {"version": 1, "sessions": {az.read_settings(signed_in.params).fingerprint: session}}
+    demisto.setIntegrationContext({az.SessionStore.KEY: json.dumps(document)})
+    refusal = entra_error("invalid_grant", 65001, suberror="consent_required")
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=refusal)
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    result = signed_in.run("azure-storage-auth-test")
+    assert "| Azure Resource Manager | true |" in result.text
+    assert "| Azure Storage | false |" in result.text
+    assert "lacks consent" in result.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"status_code": 503, "text": "<html>busy</html>"}, "answered 503"),
+        ({"status_code": 200, "text": "<html>marker-proxy-page</html>"}, "proxy may also have answered"),
+        ({"status_code": 404, "text": ""}, "answered 404"),
+        ({"exc": requests.exceptions.SSLError("x")}, "not trusted"),
+    ],
+)
+def test_a_sign_in_service_that_does_not_answer_as_one(
+    war_room: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], words: str
+) -> None:
+    war_room.params = dict(SECRET_PARAMS)
+    requests_mock.post(f"{TENANT_ENTRA}/token", **answer)
+    assert words in war_room.run("azure-storage-subscriptions-list").error
+
+
+def test_a_busy_sign_in_service_is_asked_again_but_a_code_is_sent_once(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    login_parameters(code_room)
+    requests_mock.post(f"{ENTRA}/token", status_code=503, text="busy")
+    code_room.run("azure-storage-auth-complete", code="marker-code-1")
+    assert len(requests_to(requests_mock, "/token")) == 1
+    code_room.params = dict(SECRET_PARAMS)
+    requests_mock.post(f"{TENANT_ENTRA}/token", [{"status_code": 503}, {"json": {"access_token": "marker-t-1", "expires_in": 1000}}])
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    assert not code_room.run("azure-storage-subscriptions-list").error
+
+
+def test_a_missing_msal_is_a_clean_message(war_room: WarRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "msal", None)
+    assert "msal is missing" in war_room.run("azure-storage-auth-start").error
+
+
+def test_with_a_stored_token_msal_is_not_imported(signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    monkeypatch.setitem(__import__("sys").modules, "msal", None)
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+
+
+# --- sign-in: the store ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", ["{not json", "[]", '{"version": 99, "sessions": {}}', '{"version": 1, "sessions": {"x": 1}}', 7])
+def test_an_unreadable_store_is_set_aside_and_said_so(war_room: WarRoom, requests_mock: rm.Mocker, stored: Any) -> None:
+    demisto.setIntegrationContext({az.SessionStore.KEY: stored, "other": "kept"})
+    assert "set aside" in war_room.run("azure-storage-subscriptions-list").error
+    start_device(war_room, requests_mock)
+    requests_mock.post(f"{ENTRA}/token", json=token_answer())
+    assert not war_room.run("azure-storage-auth-complete").error
+    context = demisto.getIntegrationContext()
+    assert context["other"] == "kept"
+    assert context[az.SessionStore.KEY + "_unreadable"] == stored
+
+
+def test_reset_removes_only_what_is_ours(signed_in: WarRoom) -> None:
+    demisto.setIntegrationContext({**demisto.getIntegrationContext(), "other": "kept", az.SessionStore.KEY + "_unreadable": "x"})
+    assert "was removed" in signed_in.run("azure-storage-auth-reset").text
+    assert demisto.getIntegrationContext() == {"other": "kept"}
+    assert "There was no" in signed_in.run("azure-storage-auth-reset").text
+    assert "Nobody is signed in" in signed_in.run("azure-storage-auth-test").error
+
+
+def test_a_sign_in_forgets_the_sessions_of_earlier_settings(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    old = az.read_settings(signed_in.params).fingerprint
+    signed_in.params = {**DEVICE_PARAMS, "tenant_id": TENANT}
+    requests_mock.post(f"{TENANT_ENTRA}/devicecode", json=device_answer())
+    requests_mock.post(f"{TENANT_ENTRA}/token", json=token_answer())
+    signed_in.run("azure-storage-auth-start")
+    assert old in demisto.getIntegrationContext()[az.SessionStore.KEY], "until the new sign-in is there"
+    signed_in.run("azure-storage-auth-complete")
+    assert old not in demisto.getIntegrationContext()[az.SessionStore.KEY]
+
+
+def test_while_one_command_refreshes_the_other_waits_and_takes_its_result(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.time += 3600
+    store = az.SessionStore(az.read_settings(signed_in.params).fingerprint)
+    store.update(lambda session: session.update(turn={"by": "another", "until": clock.time + 60}))
+    fresh = {"token": "marker-theirs", "expires_at": int(clock.time) + 3600}
+
+    def others_finish(seconds: float) -> None:
+        clock.time += seconds
+        if len(clock.waits) == 3:
+            store.update(lambda session: session["tokens"].update({ARM: fresh}))
+        clock.waits.append(seconds)
+
+    monkeypatch.setattr(az.Clock, "wait", others_finish)
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+    assert last(requests_mock).headers["Authorization"] == "Bearer marker-theirs"
+    assert requests_mock.call_count == 1, "no refresh of its own"
+
+
+def test_a_turn_whose_holder_died_is_taken_over(signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock) -> None:
+    clock.time += 3600
+    store = az.SessionStore(az.read_settings(signed_in.params).fingerprint)
+    store.update(lambda session: session.update(turn={"by": "dead", "until": clock.time + az.TURN_SECONDS}))
+    requests_mock.post(f"{ENTRA}/token", json=token_answer())
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    assert not signed_in.run("azure-storage-subscriptions-list").error
+    assert sum(clock.waits) >= az.TURN_SECONDS - 1
+
+
+def test_a_lost_race_for_the_context_is_run_again(war_room: WarRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = az.SessionStore("me")
+    lost = iter([True, True, False])
+    save = store._save
+    monkeypatch.setattr(store, "_save", lambda context, version: False if next(lost) else save(context, version))
+    assert store.update(lambda session: session.update(a=1) or "done") == "done"
+    assert store.read() == {"a": 1}
+    monkeypatch.setattr(store, "_save", lambda context, version: False)
+    with pytest.raises(az.SignInError, match="could not be saved"):
+        store.update(lambda session: session.update(a=2))
+
+
+# --- the test button ---------------------------------------------------------------------------------------------------
+
+
+def test_the_button_signs_in_and_reads_something_real(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    war_room.params = dict(SECRET_PARAMS)
+    requests_mock.post(f"{TENANT_ENTRA}/token", json={"access_token": "marker-app-token", "expires_in": 3600})
+    requests_mock.get(ARM + ACCOUNTS_PATH, json={"value": []})
+    assert war_room.run("test-module").text == "ok"
+    assert demisto.getIntegrationContext() == {}
+    requests_mock.get(ARM + ACCOUNTS_PATH, status_code=403, json=arm_failure("AuthorizationFailed", "No role."))
+    assert "No role." in war_room.run("test-module").error
+
+
+@pytest.mark.parametrize(("params", "command"), [(DEVICE_PARAMS, "auth-start"), (CODE_PARAMS, "generate-login-url")])
+def test_the_button_names_the_next_command_for_a_persons_sign_in(
+    war_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any], command: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("the test button has no integration context")
+
+    monkeypatch.setattr(az, "get_integration_context_with_version", refuse)
+    war_room.params = params
+    assert f"!azure-storage-{command}" in war_room.run("test-module").error
+    assert requests_mock.call_count == 0
+
+
+# --- commands: listings ------------------------------------------------------------------------------------------------
+
+
+def paged(mock: rm.Mocker, path: str, pages: list[list[Any]], version: str) -> None:
+    """A collection in pages linked by $skipToken, as ARM serves one."""
+
+    def answer(request: Any, context: Any) -> dict[str, Any]:
+        assert query(request)["api-version"] == version
+        number = int(query(request).get("$skipToken", "0"))
+        following = f"{ARM}{path}?api-version={version}&%24skipToken={number + 1}"
+        return {"value": pages[number], **({"nextLink": following} if number + 1 < len(pages) else {})}
+
+    mock.get(ARM + path, json=answer)
+
+
+def names(result: SimpleNamespace) -> list[str]:
+    return [item["name"] for key, value in result.context.items() if "val.id" in key for item in value]
+
+
+LISTINGS = [
+    ("azure-storage-account-list", {}, ACCOUNTS_PATH, az.STORAGE_API, "StorageAccount"),
+    ("azure-storage-blob-containers-list", {"account_name": ACCOUNT}, CONTAINERS_PATH, az.STORAGE_API, "BlobContainer"),
+    ("azure-storage-subscriptions-list", {}, "/subscriptions", az.SUBSCRIPTIONS_API, "Subscription"),
+    (
+        "azure-storage-resource-group-list",
+        {},
+        f"/subscriptions/{SUBSCRIPTION}/resourcegroups",
+        az.RESOURCE_GROUPS_API,
+        "ResourceGroup",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "path", "version", "kind"), LISTINGS)
+def test_a_listing_in_slices_is_the_whole_listing(
+    signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str], path: str, version: str, kind: str
+) -> None:
+    items = [{"id": f"/x/{n}", "name": f"n{n}"} for n in range(11)]
+    paged(requests_mock, path, [items[:4], [], items[4:8], items[8:]], version)
+    everything = [item["name"] for item in items]
+    assert names(signed_in.run(name, **args, all_results="true")) == everything
+    for size in (1, 3, 4, 5, 11, 50):
+        found: list[str] = []
+        token = ""
+        for _ in range(12):
+            result = signed_in.run(name, **args, limit=str(size), next_token=token)
+            assert not result.error
+            found += names(result)
+            token = result.context["AzureStorage(true)"][f"{kind}NextToken"]
+            assert (token in result.text) if token else ("next_token" not in result.text)
+            if not token:
+                break
+        assert found == everything, size
+
+
+def test_a_token_of_another_listing_is_refused(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    for url in (f"{ACCOUNTS_PATH}?x=1", "//evil.example/subscriptions", "https://evil.example/subscriptions", "/subscriptions/../x"):
+        error = signed_in.run("azure-storage-subscriptions-list", next_token=az.place_token(url, 0)).error
+        assert "another listing" in error
+    assert requests_mock.call_count == 0
+
+
+def test_a_next_link_that_leads_back_ends_the_listing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    again = f"{ARM}/subscriptions?api-version={az.SUBSCRIPTIONS_API}"
+    requests_mock.get(again, json={"value": [{"id": "/s/1", "name": "n"}], "nextLink": again})
+    assert names(signed_in.run("azure-storage-subscriptions-list", all_results="true")) == ["n"]
+
+
+def test_accounts_of_a_group_of_the_instance_or_of_a_subscription(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(re.compile("storageAccounts"), json={"value": []})
+    other = TENANT
+    wanted = {
+        (): ACCOUNTS_PATH,
+        (("resource_group_name", "rg2"),): ACCOUNTS_PATH.replace(GROUP, "rg2"),
+        (("subscription_id", other),): f"/subscriptions/{other}/providers/Microsoft.Storage/storageAccounts",
+        (("subscription_id", other), ("resource_group_name", "rg 2")): f"/subscriptions/{other}/resourceGroups/rg%202"
+        "/providers/Microsoft.Storage/storageAccounts",
+    }
+    for args, path in wanted.items():
+        result = signed_in.run("azure-storage-account-list", **dict(args))
+        if "rg 2" in dict(args).values():
+            assert "90 characters" in result.error
+            continue
+        assert not result.error
+        assert urlsplit(last(requests_mock).url).path.lower() == path.lower()
+    signed_in.params["resource_group_name"] = ""
+    signed_in.sign_in()
+    signed_in.run("azure-storage-account-list")
+    assert "/resourcegroups/" not in last(requests_mock).url.lower()
+
+
+def test_one_account_with_the_table_of_the_existing_pack(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body())
+    result = signed_in.run("azure-storage-account-list", account_name=ACCOUNT)
+    assert result.text == (
+        "### Azure Storage Account List\n"
+        "|Account Name|Subscription ID|Resource Group|Kind|Status Primary|Status Secondary|Location|\n"
+        "|---|---|---|---|---|---|---|\n"
+        f"| {ACCOUNT} | {SUBSCRIPTION} | {GROUP} | StorageV2 | available |  | westeurope |\n"
+    )
+    assert result.context == {"AzureStorage.StorageAccount(val.id && val.id == obj.id)": account_body()}
+    assert query(last(requests_mock)) == {"api-version": az.STORAGE_API}
+
+
+@pytest.mark.parametrize("tag", ['{"Owner":"O\'Neil"}', "Owner=O'Neil"])
+def test_groups_by_tag(signed_in: WarRoom, requests_mock: rm.Mocker, tag: str) -> None:
+    requests_mock.get(re.compile("resourcegroups"), json={"value": []})
+    result = signed_in.run("azure-storage-resource-group-list", tag=tag, limit="7")
+    assert "Resource Groups List" in result.text
+    asked = query(last(requests_mock))
+    assert asked["$filter"] == "tagName eq 'Owner' and tagValue eq 'O''Neil'"
+    assert asked["$top"] == "7"
+
+
+def test_containers_with_page_size_and_deleted_ones(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    container = {"id": f"{CONTAINERS_PATH}/logs", "name": "logs", "properties": {"deleted": True, "remainingRetentionDays": 3}}
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": [container]})
+    result = signed_in.run("azure-storage-blob-containers-list", account_name=ACCOUNT, maxpagesize="2", include_deleted="true")
+    asked = query(last(requests_mock))
+    assert (asked["$maxpagesize"], asked["$include"]) == ("2", "deleted")
+    assert "|Remaining Retention Days|" in result.text
+    named = signed_in.run("azure-storage-blob-containers-list", account_name=ACCOUNT, container_name="other", include_deleted="true")
+    assert names(named) == []
+
+
+def test_page_size_alone_says_how_many_as_in_the_existing_pack(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    items = [{"id": f"/c/{n}", "name": f"c{n}"} for n in range(120)]
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": items})
+    listed = signed_in.run("azure-storage-blob-containers-list", account_name=ACCOUNT, maxpagesize="100")
+    assert len(names(listed)) == 100
+    assert len(names(signed_in.run("azure-storage-blob-containers-list", account_name=ACCOUNT))) == 50
+
+
+def test_one_container(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    container = {"id": f"{CONTAINERS_PATH}/logs", "name": "logs", "properties": {"publicAccess": "Blob", "leaseState": "Available"}}
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container)
+    result = signed_in.run("azure-storage-blob-containers-list", account_name=ACCOUNT, container_name="LOGS")
+    assert "### Azure Storage Blob Containers list\n|Container Name|Account Name|" in result.text
+    assert f"| logs | {ACCOUNT} | {SUBSCRIPTION} | {GROUP} | Blob | Available |  |" in result.text
+
+
+# --- commands: changes -------------------------------------------------------------------------------------------------
+
+
+def change_of(result: SimpleNamespace) -> dict[str, Any]:
+    found: dict[str, Any] = result.context["AzureStorage.Change"]
+    return found
+
+
+def writes(mock: rm.Mocker) -> list[str]:
+    return [request.method for request in mock.request_history if request.method not in ("GET", "HEAD")]
+
+
+NEW_ACCOUNT = {"account_name": ACCOUNT, "sku": "Standard_LRS", "kind": "StorageV2", "location": "West Europe"}
+
+
+def test_an_account_is_created_and_followed_to_its_end(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    operation = f"{ARM}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Storage/locations/westeurope/asyncoperations/1?monitor=true"
+    missing = {"status_code": 404, "json": arm_failure("ResourceNotFound")}
+    requests_mock.get(ARM + ACCOUNT_PATH, [missing, {"json": account_body()}])
+    requests_mock.put(ARM + ACCOUNT_PATH, status_code=202, headers={"Location": operation})
+    first = signed_in.run(
+        "azure-storage-account-create-update",
+        **NEW_ACCOUNT,
+        tags="case=1234",
+        custom_domain_name="files.contoso.com",
+        enc_key_source="Microsoft.Keyvault",
+        enc_keyvault_key_name="k",
+        enc_keyvault_key_version="1",
+        enc_keyvault_uri="https://v.vault.azure.net",
+        enc_requireInfrastructureEncryption="true",
+        allow_blob_public_access="false",
+        network_ruleset_bypass="Logging,Metrics",
+        network_ruleset_default_action="deny",
+        network_ruleset_ipRules="8.8.8.8",
+        virtual_network_rules=f'[{{"id":"{GROUP_PATH}/providers/Microsoft.Network/virtualNetworks/v/subnets/s"}}]',
+    )
+    sent = last(requests_mock).json()
+    assert sent == {
+        "sku": {"name": "Standard_LRS"},
+        "kind": "StorageV2",
+        "location": "westeurope",
+        "tags": {"case": "1234"},
+        "properties": {
+            "customDomain": {"name": "files.contoso.com"},
+            "encryption": {
+                "keySource": "Microsoft.Keyvault",
+                "requireInfrastructureEncryption": True,
+                "keyvaultproperties": {"keyname": "k", "keyversion": "1", "keyvaulturi": "https://v.vault.azure.net"},
+            },
+            "allowBlobPublicAccess": False,
+            "networkAcls": {
+                "bypass": "Logging, Metrics",
+                "defaultAction": "Deny",
+                "ipRules": [{"value": "8.8.8.8", "action": "Allow"}],
+                "virtualNetworkRules": [
+                    {"id": f"{GROUP_PATH}/providers/Microsoft.Network/virtualNetworks/v/subnets/s", "action": "Allow"}
+                ],
+            },
+        },
+    }
+    assert query(last(requests_mock)) == {"api-version": "2025-08-01"}
+    assert first.entry["PollingCommand"] == "azure-storage-account-create-update"
+    again = first.entry["PollingArgs"]
+    requests_mock.get(operation, [{"status_code": 202}, {"json": account_body()}])
+    waiting = signed_in.run("azure-storage-account-create-update", **again)
+    assert waiting.entry["PollingArgs"] == again
+    assert not waiting.text
+    done = signed_in.run("azure-storage-account-create-update", **again)
+    assert "PollingCommand" not in done.entry
+    assert done.context["AzureStorage.StorageAccount(val.id && val.id == obj.id)"] == account_body()
+    assert change_of(done)["changed"] is True
+    assert writes(requests_mock) == ["PUT"]
+
+
+def test_a_creation_that_ends_at_once_or_is_not_followed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    missing = {"status_code": 404, "json": arm_failure("ResourceNotFound")}
+    requests_mock.get(ARM + ACCOUNT_PATH, [missing, {"json": account_body()}, missing])
+    requests_mock.put(ARM + ACCOUNT_PATH, [{"json": account_body()}, {"status_code": 202, "headers": {"Location": f"{ARM}/op"}}])
+    assert "Azure Storage Account" in signed_in.run("azure-storage-account-create-update", **NEW_ACCOUNT).text
+    left = signed_in.run("azure-storage-account-create-update", **NEW_ACCOUNT, polling="false")
+    assert "being created" in left.text
+    assert "PollingCommand" not in left.entry
+
+
+def test_an_operation_elsewhere_gets_no_token(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    error = signed_in.run("azure-storage-account-create-update", account_name=ACCOUNT, operation_url="https://evil.example/op").error
+    assert "not in the chosen cloud" in error
+    assert requests_mock.call_count == 0
+
+
+def test_a_creation_says_what_it_needs(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
+    error = signed_in.run("azure-storage-account-create-update", account_name=ACCOUNT, kind="StorageV2").error
+    assert "give sku, location as well" in error
+    more = signed_in.run("azure-storage-account-create-update", **NEW_ACCOUNT, network_ruleset_ipRules="8.8.8.8").error
+    assert "network_ruleset_default_action is missing" in more
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceGroupNotFound"))
+    assert "ResourceGroupNotFound" in signed_in.run("azure-storage-account-create-update", **NEW_ACCOUNT).error
+    assert not writes(requests_mock)
+
+
+def test_an_update_sends_the_difference_and_keeps_the_rest(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    rules = {
+        "bypass": "AzureServices",
+        "defaultAction": "Allow",
+        "ipRules": [{"value": "9.9.9.9", "action": "Allow"}],
+        "virtualNetworkRules": [{"id": "/v", "action": "Allow"}],
+        "resourceAccessRules": [{"tenantId": TENANT, "resourceId": "/r"}],
+    }
+    encryption = {
+        "keySource": "Microsoft.Storage",
+        "services": {"blob": {"enabled": True, "keyType": "Account", "lastEnabledTime": "2026-01-01T00:00:00Z"}},
+    }
+    before = account_body(networkAcls=rules, encryption=encryption, minimumTlsVersion="TLS1_0", supportsHttpsTrafficOnly=True)
+    requests_mock.get(ARM + ACCOUNT_PATH, json=before)
+    requests_mock.patch(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_2"))
+    result = signed_in.run(
+        "azure-storage-account-create-update",
+        **NEW_ACCOUNT,
+        tags='{"owner":"finance"}',
+        minimum_tls_version="TLS1_2",
+        supports_https_traffic_only="true",
+        network_ruleset_default_action="Deny",
+        network_ruleset_bypass="AzureServices",
+        is_hns_enabled="false",
+    )
+    assert last(requests_mock).json() == {
+        "properties": {"minimumTlsVersion": "TLS1_2", "networkAcls": {**rules, "defaultAction": "Deny"}}
+    }
+    assert change_of(result) == {
+        "id": ACCOUNT_PATH,
+        "command": "azure-storage-account-create-update",
+        "changed": True,
+        "dryRun": False,
+        "before": {"properties": {"minimumTlsVersion": "TLS1_0", "networkAcls": {"defaultAction": "Allow"}}},
+        "after": {"properties": {"minimumTlsVersion": "TLS1_2", "networkAcls": {"defaultAction": "Deny"}}},
+    }
+    assert "* networkAcls.defaultAction: Allow -> Deny" in result.text
+
+
+def test_an_encryption_update_keeps_its_services_and_sends_nothing_computed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    services = {"blob": {"enabled": True, "keyType": "Account", "lastEnabledTime": "2026-01-01T00:00:00Z"}}
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(encryption={"keySource": "Microsoft.Storage", "services": services}))
+    requests_mock.patch(ARM + ACCOUNT_PATH, json=account_body())
+    signed_in.run(
+        "azure-storage-account-create-update",
+        account_name=ACCOUNT,
+        enc_key_source="Microsoft.Keyvault",
+        enc_keyvault_key_name="k",
+        enc_keyvault_uri="https://v.vault.azure.net",
+    )
+    assert last(requests_mock).json()["properties"]["encryption"] == {
+        "keySource": "Microsoft.Keyvault",
+        "keyvaultproperties": {"keyname": "k", "keyvaulturi": "https://v.vault.azure.net"},
+        "services": {"blob": {"enabled": True, "keyType": "Account"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "argument"),
+    [
+        ({"location": "eastus"}, "location"),
+        ({"is_hns_enabled": "true"}, "is_hns_enabled"),
+        ({"enc_require_infrastructure_encryption": "true"}, "enc_require_infrastructure_encryption"),
+    ],
+)
+def test_what_only_creation_can_set_is_refused(signed_in: WarRoom, requests_mock: rm.Mocker, args: dict[str, str], argument: str) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(isHnsEnabled=False))
+    error = signed_in.run("azure-storage-account-create-update", account_name=ACCOUNT, **args).error
+    assert f"Argument {argument}: " in error
+    assert "after creation" in error
+    assert not writes(requests_mock)
+
+
+FULL_SERVICE = {
+    "cors": {"corsRules": [{"allowedOrigins": ["https://a"], "allowedMethods": ["GET"], "maxAgeInSeconds": 1}]},
+    "deleteRetentionPolicy": {"enabled": True, "days": 14, "allowPermanentDelete": False},
+    "containerDeleteRetentionPolicy": {"enabled": True, "days": 7},
+    "isVersioningEnabled": True,
+    "changeFeed": {"enabled": True, "retentionInDays": 90},
+    "restorePolicy": {"enabled": True, "days": 6, "minRestoreTime": "2026-01-01T00:00:00Z", "lastEnabledTime": "2026-01-01T00:00:00Z"},
+    "lastAccessTimeTrackingPolicy": {"enable": False, "name": "AccessTimeTracking", "trackingGranularityInDays": 1, "blobType": ["blockBlob"]},
+    "defaultServiceVersion": "2017-07-29",
+}
+
+
+def blob_service(mock: rm.Mocker, properties: dict[str, Any]) -> None:
+    body = {"id": SERVICE_PATH, "name": "default", "type": "Microsoft.Storage/storageAccounts/blobServices"}
+    mock.get(ARM + SERVICE_PATH, json={**body, "properties": properties})
+    mock.put(ARM + SERVICE_PATH, json=lambda request, _: {**body, **request.json()})
+
+
+def test_setting_one_blob_service_property_loses_none(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    blob_service(requests_mock, FULL_SERVICE)
+    result = signed_in.run(
+        "azure-storage-blob-service-properties-set",
+        account_name=ACCOUNT,
+        delete_rentention_policy_days="30",
+        last_access_time_tracking_policy_enabled="true",
+        restore_policy_min_restore_time="2026-01-01",
+    )
+    sent = last(requests_mock).json()["properties"]
+    assert sent == {
+        **FULL_SERVICE,
+        "deleteRetentionPolicy": {"enabled": True, "days": 30, "allowPermanentDelete": False},
+        "restorePolicy": {"enabled": True, "days": 6},
+        "lastAccessTimeTrackingPolicy": {**FULL_SERVICE["lastAccessTimeTrackingPolicy"], "enable": True},  # type: ignore[dict-item]
+    }
+    assert isinstance(sent["deleteRetentionPolicy"]["days"], int)
+    assert "* deleteRetentionPolicy.days: 14 -> 30" in result.text
+    assert "min_restore_time was not sent" in result.text
+    assert "|Name|Account Name|Subscription ID|Resource Group|Change Feed|Delete Retention Policy|Versioning|" in result.text
+    assert change_of(result)["before"] == {"deleteRetentionPolicy": {"days": 14}, "lastAccessTimeTrackingPolicy": {"enable": False}}
+
+
+def test_nothing_is_written_when_it_is_so_already(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    blob_service(requests_mock, FULL_SERVICE)
+    result = signed_in.run("azure-storage-blob-service-properties-set", account_name=ACCOUNT, versioning="true", change_feed_retention_days="90")
+    assert not writes(requests_mock)
+    assert change_of(result)["changed"] is False
+    assert "Nothing to change" in result.text
+
+
+@pytest.mark.parametrize("policy", ["delete_retention_policy", "container_delete_retention_policy", "restore_policy"])
+def test_a_policy_cannot_be_turned_on_without_days(signed_in: WarRoom, requests_mock: rm.Mocker, policy: str) -> None:
+    blob_service(requests_mock, {})
+    args = {f"{policy}_enabled": "true"}
+    error = signed_in.run("azure-storage-blob-service-properties-set", account_name=ACCOUNT, **args).error
+    assert f"{policy}_days is missing" in error
+    assert not writes(requests_mock)
+
+
+def test_blob_service_properties_get(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    blob_service(requests_mock, FULL_SERVICE)
+    result = signed_in.run("azure-storage-blob-service-properties-get", account_name=ACCOUNT)
+    assert f"| default | {ACCOUNT} | {SUBSCRIPTION} | {GROUP} | true | true | true |" in result.text
+    assert next(iter(result.context.values()))["properties"] == FULL_SERVICE
+
+
+def container_body(**properties: Any) -> dict[str, Any]:
+    return {"id": f"{CONTAINERS_PATH}/logs", "name": "logs", "properties": properties}
+
+
+LOGS = {"account_name": ACCOUNT, "container_name": "logs"}
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_a_container_is_created(signed_in: WarRoom, requests_mock: rm.Mocker, status: int) -> None:
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
+    requests_mock.put(f"{ARM}{CONTAINERS_PATH}/logs", status_code=status, json=container_body())
+    result = signed_in.run(
+        "azure-storage-blob-containers-create",
+        **LOGS,
+        public_access="none",
+        default_encryption_scope="scope1",
+        deny_encryption_scope_override="false",
+    )
+    assert last(requests_mock).json() == {
+        "properties": {"publicAccess": "None", "defaultEncryptionScope": "scope1", "denyEncryptionScopeOverride": False}
+    }
+    assert "### Azure Storage Blob Containers Properties\n|Name|Account Name|Subscription ID|Resource Group|" in result.text
+    assert change_of(result)["changed"] is True
+
+
+def test_creating_a_container_that_is_there_resets_nothing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob"))
+    result = signed_in.run("azure-storage-blob-containers-create", **LOGS)
+    assert not writes(requests_mock)
+    assert change_of(result)["changed"] is False
+
+
+def test_creating_in_an_account_that_is_not_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ResourceNotFound", "No account."))
+    assert "No account." in signed_in.run("azure-storage-blob-containers-create", **LOGS).error
+    assert not writes(requests_mock)
+
+
+def test_a_container_is_updated(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    states = [{"json": container_body(publicAccess="Blob")}, {"json": container_body(publicAccess="None")}]
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", states)
+    requests_mock.patch(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body())
+    result = signed_in.run("azure-storage-blob-containers-update", **LOGS, public_access="None")
+    patch = next(request for request in requests_mock.request_history if request.method == "PATCH")
+    assert patch.json() == {"properties": {"publicAccess": "None"}}
+    assert f"| logs | {ACCOUNT} | {SUBSCRIPTION} | {GROUP} | None |" in result.text
+    assert "* publicAccess: Blob -> None" in result.text
+    assert change_of(result)["before"] == {"publicAccess": "Blob"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "changed"),
+    [
+        ({"status_code": 200}, "was deleted", True),
+        ({"status_code": 204}, "There is no container", False),
+        ({"status_code": 404, "json": arm_failure("ContainerNotFound")}, "There is no container", False),
+    ],
+)
+def test_a_container_is_deleted_or_was_not_there(
+    signed_in: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], words: str, changed: bool
+) -> None:
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body())
+    requests_mock.delete(f"{ARM}{CONTAINERS_PATH}/logs", **answer)
+    result = signed_in.run("azure-storage-blob-container-delete", **LOGS)
+    assert words in result.text
+    assert change_of(result)["changed"] is changed
+
+
+def test_a_container_that_is_not_there_is_said_as_such(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
+    assert "There is no container logs" in signed_in.run("azure-storage-blob-container-delete", **LOGS).text
+    assert not writes(requests_mock)
+
+
+DRY_RUNS = [
+    ("azure-storage-account-create-update", {**NEW_ACCOUNT, "minimum_tls_version": "TLS1_2"}),
+    ("azure-storage-blob-service-properties-set", {"account_name": ACCOUNT, "versioning": "false"}),
+    ("azure-storage-blob-containers-create", {**LOGS, "public_access": "None"}),
+    ("azure-storage-blob-containers-update", {**LOGS, "public_access": "None"}),
+    ("azure-storage-blob-container-delete", LOGS),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), DRY_RUNS)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_dry_run_tells_and_does_nothing(signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str], there: bool) -> None:
+    blob_service(requests_mock, FULL_SERVICE)
+    if there:
+        requests_mock.get(ARM + ACCOUNT_PATH, json=account_body())
+        requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob"))
+    else:
+        requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
+        requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
+    result = signed_in.run(name, **args, dry_run="true")
+    assert not writes(requests_mock)
+    if not result.error and "There is no" not in result.text:
+        assert "ry run" in result.text
+        assert change_of(result)["dryRun"] is True
+        assert change_of(result)["changed"] is False
+        assert change_of(result)["after"]
+
+
+def test_every_changing_command_is_in_the_dry_run_test() -> None:
+    assert {name for name, _ in DRY_RUNS} == {name for name, found in az.COMMANDS.items() if found.changes}
+
+
+# --- plan --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "equal"),
+    [
+        ("Logging, Metrics", "Logging,Metrics", True),
+        ([1, 2], [2, 1], True),
+        (None, [], True),
+        (None, False, False),
+        (None, "None", False),
+        (False, 0, False),
+        (True, "true", False),
+        ("West", "west", True),
+    ],
+)
+def test_what_counts_as_the_same(left: Any, right: Any, equal: bool) -> None:
+    assert az.same(left, right) is equal
+
+
+def test_a_false_is_a_difference_and_is_sent() -> None:
+    assert az.differences({}, {"a": False}) == ({"a": None}, {"a": False})
+    assert az.account_patch({}, {"properties": {"allowSharedKeyAccess": False}})[0] == {"properties": {"allowSharedKeyAccess": False}}
+
+
+def test_tags_are_replaced_whole() -> None:
+    assert az.merged({"tags": {"a": 1}, "b": {"c": 1, "d": 2}}, {"tags": {"x": 1}, "b": {"c": 3}}) == {
+        "tags": {"x": 1},
+        "b": {"c": 3, "d": 2},
+    }
+
+
+# --- no secret anywhere ------------------------------------------------------------------------------------------------
+
+MARKERS = ("marker-", "MARKER")
+ALL_PARAMS = {
+    "device": DEVICE_PARAMS,
+    "code": {**CODE_PARAMS, "auth_code": {"password": "marker-instance-code"}, "credentials": {"password": "marker-client-secret"}},
+    "secret": SECRET_PARAMS,
+    "identity": IDENTITY_PARAMS,
+}
+
+
+@pytest.mark.parametrize("way", sorted(ALL_PARAMS))
+@pytest.mark.parametrize("outcome", ["answers", "refusals", "faults"])
+def test_no_command_shows_a_secret(war_room: WarRoom, requests_mock: rm.Mocker, way: str, outcome: str) -> None:
+    """Every command with every way to sign in, with answers and errors that echo what must not be shown."""
+    war_room.params = ALL_PARAMS[way]
+    echo = "Bearer marker-arm-token-0123456789 https://x/?sig=MARKER code=marker-instance-code"
+    echo += " marker-client-secret" if war_room.params.get("credentials") else ""
+    if outcome == "answers":
+        requests_mock.register_uri(rm.ANY, re.compile("management.azure.com"), json={**account_body(), "value": [account_body()]})
+        requests_mock.register_uri(rm.ANY, re.compile("login|169"), json={**token_answer("marker-arm-token"), **device_answer(), "expires_in": "3600"})
+    elif outcome == "refusals":
+        requests_mock.register_uri(rm.ANY, re.compile("management.azure.com"), status_code=400, json=arm_failure("Echo", echo))
+        requests_mock.register_uri(rm.ANY, re.compile("login|169"), status_code=400, json={"error": "invalid_grant", "error_description": echo})
+    else:
+        requests_mock.register_uri(rm.ANY, rm.ANY, exc=requests.exceptions.ConnectionError(echo))
+    for signed in (False, True):
+        demisto.setIntegrationContext({})
+        if signed:
+            war_room.sign_in("marker-arm-token-0123456789")
+        for name, found in az.COMMANDS.items():
+            args = {"account_name": ACCOUNT, "container_name": "logs", "code": "marker-pasted-code", "sku": "Standard_LRS"}
+            given = {key: value for key, value in args.items() if key in found.arguments() and not (key == "code" and way == "device")}
+            result = war_room.run(name, **given)
+            shown = json.dumps(war_room.entries) + "\n".join(war_room.log)
+            shown = shown.replace("marker-device-code", "") if "PollingArgs" not in shown else shown
+            assert not [marker for marker in MARKERS if marker in unquote(shown)], (name, signed, shown[:2000])
+            assert result is not None
