@@ -22,8 +22,8 @@ its keyword parameters are its arguments. Describe it in AzureStorage.yml. Run `
 The tests say what was forgotten.
 """
 
-import demistomock as demisto  # noqa: F401
-from CommonServerPython import *  # noqa: F401
+import demistomock as demisto
+from CommonServerPython import *
 
 import base64
 import binascii
@@ -2670,11 +2670,12 @@ def command(
     return register
 
 
-def show_change(name: str, view: View, item: Json | None, change: Change, title: str = "") -> CommandResults:
+def show_change(name: str, view: View, item: Json | None, change: Change, note: str = "") -> CommandResults:
     """A changed object with what was changed. Each change is an entry of its own in context, so that it can be undone."""
     record = change.context(name)
     outputs = {"AzureStorage.Change": record, **({view.context: item} if item else {})}
-    text = table(view, [item], title, change.words()) if item else f"### {title or view.title}\n{change.words()}\n"
+    words = f"{change.words()}\n{note}".strip()
+    text = table(view, [item], note=words) if item else f"### {view.title}\n{words}\n"
     return CommandResults(outputs=outputs, readable_output=text, raw_response=item or record)
 
 
@@ -3004,10 +3005,8 @@ def blob_service_properties_set(
     check_retention(whole)
     change = Change(f"{account.id}/blobServices/default", before, after, dry_run)
     updated = azure.arm.set_blob_service(account, whole) if change.needed and not dry_run else current
-    result = show_change("azure-storage-blob-service-properties-set", BLOB_SERVICE_VIEW, updated, change)
-    if ignored:
-        result.readable_output += "restore_policy_min_restore_time was not sent: Azure computes that time itself.\n"
-    return result
+    note = "restore_policy_min_restore_time was not sent: Azure computes that time itself." if ignored else ""
+    return show_change("azure-storage-blob-service-properties-set", BLOB_SERVICE_VIEW, updated, change, note=note)
 
 
 def check_retention(properties: Json) -> None:

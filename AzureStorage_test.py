@@ -7,7 +7,6 @@ import base64
 import email.utils
 import json
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -155,7 +154,11 @@ def msal_cache(refresh_token: str) -> str:
 
 
 def entra_error(error: str, number: int = 0, **extra: Any) -> dict[str, Any]:
-    codes = {"error_codes": [number], "error_description": f"AADSTS{number}: What happened.\r\nTrace ID: t"} if number else {}
+    codes = (
+        {"error_codes": [number], "error_description": f"AADSTS{number}: What happened.\r\nTrace ID: t"}
+        if number
+        else {}
+    )
     return {"error": error, "correlation_id": "5f3c-correlation", **codes, **extra}
 
 
@@ -325,7 +328,12 @@ WRONG_ARGUMENTS = [
     ("azure-storage-account-list", {"resource_group_name": "a/b"}, "resource_group_name", "90 characters"),
     ("azure-storage-account-list", {"account_name": "UNDER_SCORE"}, "account_name", "3 to 24"),
     ("azure-storage-blob-containers-list", {"account_name": ACCOUNT, "maxpagesize": "9999"}, "maxpagesize", "5000"),
-    ("azure-storage-blob-containers-create", {"account_name": ACCOUNT, "container_name": "a--b"}, "container_name", "3 to 63"),
+    (
+        "azure-storage-blob-containers-create",
+        {"account_name": ACCOUNT, "container_name": "a--b"},
+        "container_name",
+        "3 to 63",
+    ),
     ("azure-storage-blob-containers-create", {"account_name": ACCOUNT}, "container_name", "missing"),
     (
         "azure-storage-blob-containers-update",
@@ -337,14 +345,54 @@ WRONG_ARGUMENTS = [
     ("azure-storage-resource-group-list", {"tag": "justaname"}, "tag", "one tag"),
     ("azure-storage-account-create-update", {"account_name": ACCOUNT, "sku": "Gold"}, "sku", "Standard_LRS"),
     ("azure-storage-account-create-update", {"account_name": ACCOUNT, "tags": "a=1,b"}, "tags", "no ="),
-    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "network_ruleset_ipRules": "[{"}, "ip_rules", "IPv4"),
-    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "network_ruleset_ipRules": "10.1.1.1"}, "ip_rules", "private"),
-    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "virtual_network_rules": "subnet1"}, "virtual_network_rules", "subnet ids"),
-    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "network_ruleset_default_action": "Block"}, "default_action", "Allow, Deny"),
-    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "network_ruleset_bypass": "None,Metrics"}, "bypass", "stands alone"),
-    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "use_sub_domain_name": "true"}, "use_sub_domain_name", "custom_domain_name"),
-    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "enc_key_source": "Microsoft.Keyvault"}, "enc_key_source", "enc_keyvault_uri"),
-    ("azure-storage-account-create-update", {"account_name": ACCOUNT, "operation_url": "http://x/y"}, "operation_url", "running operation"),
+    (
+        "azure-storage-account-create-update",
+        {"account_name": ACCOUNT, "network_ruleset_ipRules": "[{"},
+        "ip_rules",
+        "IPv4",
+    ),
+    (
+        "azure-storage-account-create-update",
+        {"account_name": ACCOUNT, "network_ruleset_ipRules": "10.1.1.1"},
+        "ip_rules",
+        "private",
+    ),
+    (
+        "azure-storage-account-create-update",
+        {"account_name": ACCOUNT, "virtual_network_rules": "subnet1"},
+        "virtual_network_rules",
+        "subnet ids",
+    ),
+    (
+        "azure-storage-account-create-update",
+        {"account_name": ACCOUNT, "network_ruleset_default_action": "Block"},
+        "default_action",
+        "Allow, Deny",
+    ),
+    (
+        "azure-storage-account-create-update",
+        {"account_name": ACCOUNT, "network_ruleset_bypass": "None,Metrics"},
+        "bypass",
+        "stands alone",
+    ),
+    (
+        "azure-storage-account-create-update",
+        {"account_name": ACCOUNT, "use_sub_domain_name": "true"},
+        "use_sub_domain_name",
+        "custom_domain_name",
+    ),
+    (
+        "azure-storage-account-create-update",
+        {"account_name": ACCOUNT, "enc_key_source": "Microsoft.Keyvault"},
+        "enc_key_source",
+        "enc_keyvault_uri",
+    ),
+    (
+        "azure-storage-account-create-update",
+        {"account_name": ACCOUNT, "operation_url": "http://x/y"},
+        "operation_url",
+        "running operation",
+    ),
     (
         "azure-storage-blob-service-properties-set",
         {"account_name": ACCOUNT, "delete_retention_policy_days": "400"},
@@ -358,7 +406,12 @@ WRONG_ARGUMENTS = [
         "contradict",
     ),
     ("azure-storage-account-list", {"acount_name": "x"}, "acount_name", "account_name"),
-    ("azure-storage-account-list", {"account_name": ACCOUNT_PATH, "resource_group_name": "other"}, "resource_group_name", "contradicts"),
+    (
+        "azure-storage-account-list",
+        {"account_name": ACCOUNT_PATH, "resource_group_name": "other"},
+        "resource_group_name",
+        "contradicts",
+    ),
 ]
 
 
@@ -381,10 +434,14 @@ def test_without_scope_the_message_names_argument_and_parameter(signed_in: WarRo
     assert requests_mock.call_count == 0
 
 
-def test_empty_strings_and_playbook_values_count_as_a_person_would_expect(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+def test_empty_strings_and_playbook_values_count_as_a_person_would_expect(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
     requests_mock.get(f"{ARM}{GROUP_PATH}", json={})
     requests_mock.get(ARM + ACCOUNTS_PATH, json={"value": [account_body(), account_body()]})
-    result = signed_in.run("azure-storage-account-list", account_name="", limit=1, all_results=True, resource_group_name=None)
+    result = signed_in.run(
+        "azure-storage-account-list", account_name="", limit=1, all_results=True, resource_group_name=None
+    )
     assert not result.error
     assert len(next(iter(result.context.values()))) == 2
 
@@ -399,8 +456,14 @@ def test_empty_strings_and_playbook_values_count_as_a_person_would_expect(signed
         ({"cloud": "Germany"}, "Cloud"),
         ({"cloud": "Custom"}, "Sign-in Authority URL"),
         ({"cloud": "Custom", "custom_authority_url": "http://adfs.local"}, "Sign-in Authority URL"),
-        ({"cloud": "Custom", "custom_authority_url": "https://a", "custom_resource_manager_url": "ftp://b"}, "Resource Manager URL"),
-        ({"cloud": "Custom", "custom_authority_url": "https://a", "custom_resource_manager_url": "https://b"}, "Storage Endpoint Suffix"),
+        (
+            {"cloud": "Custom", "custom_authority_url": "https://a", "custom_resource_manager_url": "ftp://b"},
+            "Resource Manager URL",
+        ),
+        (
+            {"cloud": "Custom", "custom_authority_url": "https://a", "custom_resource_manager_url": "https://b"},
+            "Storage Endpoint Suffix",
+        ),
         ({"app_id": "my app"}, "Application ID"),
         ({"tenant_id": "a b/c"}, "Tenant ID"),
         ({"subscription_id": "main"}, "Default Subscription ID"),
@@ -413,7 +476,10 @@ def test_empty_strings_and_playbook_values_count_as_a_person_would_expect(signed
                 "auth_type": "Client Credentials",
                 "tenant_id": TENANT,
                 "app_id": APP,
-                "certificate": {"identifier": "12", "password": "-----BEGIN PRIVATE KEY----- abc -----END PRIVATE KEY-----"},
+                "certificate": {
+                    "identifier": "12",
+                    "password": "-----BEGIN PRIVATE KEY----- abc -----END PRIVATE KEY-----",
+                },
             },
             "Certificate Thumbprint",
         ),
@@ -441,13 +507,20 @@ def test_a_pem_key_that_lost_its_line_ends_is_mended() -> None:
         ("China", "https://management.chinacloudapi.cn", "https://login.partner.microsoftonline.cn"),
     ],
 )
-def test_a_sovereign_cloud_is_the_only_place_asked(war_room: WarRoom, requests_mock: rm.Mocker, cloud: str, host: str, authority: str) -> None:
+def test_a_sovereign_cloud_is_the_only_place_asked(
+    war_room: WarRoom, requests_mock: rm.Mocker, cloud: str, host: str, authority: str
+) -> None:
     war_room.params = {**SECRET_PARAMS, "cloud": cloud}
-    requests_mock.post(f"{authority}/{TENANT}/oauth2/v2.0/token", json={"access_token": "marker-token", "expires_in": 3600})
+    requests_mock.post(
+        f"{authority}/{TENANT}/oauth2/v2.0/token", json={"access_token": "marker-token", "expires_in": 3600}
+    )
     requests_mock.get(f"{host}/subscriptions", json={"value": []})
     assert not war_room.run("azure-storage-subscriptions-list").error
     assert form(requests_mock.request_history[0])["scope"] == f"{host}/.default"
-    assert {urlsplit(r.url).netloc for r in requests_mock.request_history} == {urlsplit(host).netloc, urlsplit(authority).netloc}
+    assert {urlsplit(r.url).netloc for r in requests_mock.request_history} == {
+        urlsplit(host).netloc,
+        urlsplit(authority).netloc,
+    }
 
 
 def test_a_custom_cloud_is_asked_for_its_endpoints(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -480,7 +553,11 @@ def test_a_custom_authority_cannot_send_us_elsewhere(war_room: WarRoom, requests
     }
     requests_mock.get(
         f"https://login.hub.local/{TENANT}/v2.0/.well-known/openid-configuration",
-        json={"authorization_endpoint": "https://evil/a", "token_endpoint": "https://evil/x/t", "issuer": "https://evil"},
+        json={
+            "authorization_endpoint": "https://evil/a",
+            "token_endpoint": "https://evil/x/t",
+            "issuer": "https://evil",
+        },
     )
     assert "not the chosen one" in war_room.run("azure-storage-subscriptions-list").error
     assert not requests_to(requests_mock, "evil")
@@ -550,7 +627,9 @@ def test_an_error_says_what_was_tried_why_and_what_to_do(signed_in: WarRoom, req
         headers={"x-ms-correlation-request-id": "c0rrelation"},
     )
     error = signed_in.run("azure-storage-account-list", account_name=ACCOUNT).error
-    assert error.splitlines()[0].startswith(f"Could not read storage account {ACCOUNT}: 403 AuthorizationFailed. The client")
+    assert error.splitlines()[0].startswith(
+        f"Could not read storage account {ACCOUNT}: 403 AuthorizationFailed. The client"
+    )
     assert "What to do: give the signed-in identity a role" in error
     assert "Request id: c0rrelation" in error
     assert "Microsoft.Storage/storageAccounts/read; the built-in role Reader has it" in error
@@ -616,7 +695,9 @@ def test_too_long_a_wait_is_told_not_taken(signed_in: WarRoom, requests_mock: rm
     assert clock.waits == []
 
 
-@pytest.mark.parametrize("fault", [500, 502, 503, 504, 408, requests.exceptions.ConnectionError("Connection aborted, reset")])
+@pytest.mark.parametrize(
+    "fault", [500, 502, 503, 504, 408, requests.exceptions.ConnectionError("Connection aborted, reset")]
+)
 def test_a_passing_fault_is_tried_again(signed_in: WarRoom, requests_mock: rm.Mocker, fault: Any) -> None:
     first = {"status_code": fault} if isinstance(fault, int) else {"exc": fault}
     requests_mock.get(f"{ARM}/subscriptions", [first, {"json": {"value": []}}])
@@ -656,7 +737,9 @@ def test_a_post_that_may_have_arrived_is_not_sent_again(clock: FakeClock, reques
         (requests.exceptions.ChunkedEncodingError("cut"), "ChunkedEncodingError"),
     ],
 )
-def test_a_failed_connection_in_words(signed_in: WarRoom, requests_mock: rm.Mocker, fault: Exception, words: str) -> None:
+def test_a_failed_connection_in_words(
+    signed_in: WarRoom, requests_mock: rm.Mocker, fault: Exception, words: str
+) -> None:
     requests_mock.get(f"{ARM}/subscriptions", exc=fault)
     error = signed_in.run("azure-storage-subscriptions-list").error
     assert error.startswith("Could not list subscriptions: ")
@@ -676,7 +759,10 @@ def test_an_answer_that_is_not_json_is_shown_shortly(signed_in: WarRoom, request
 
 
 def test_a_byte_order_mark_does_no_harm(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    requests_mock.get(f"{ARM}/subscriptions", content=b'\xef\xbb\xbf{"value": [{"id": "/subscriptions/1", "displayName": "Z\xc3\xbcrich"}]}')
+    requests_mock.get(
+        f"{ARM}/subscriptions",
+        content=b'\xef\xbb\xbf{"value": [{"id": "/subscriptions/1", "displayName": "Z\xc3\xbcrich"}]}',
+    )
     assert "Zürich" in signed_in.run("azure-storage-subscriptions-list").text
 
 
@@ -686,14 +772,18 @@ def test_a_redirect_is_not_followed(signed_in: WarRoom, requests_mock: rm.Mocker
     assert requests_mock.call_count == 1
 
 
-@pytest.mark.parametrize("host", ["https://evil.example", "http://management.azure.com", "https://user@management.azure.com"])
+@pytest.mark.parametrize(
+    "host", ["https://evil.example", "http://management.azure.com", "https://user@management.azure.com"]
+)
 def test_a_next_link_out_of_the_cloud_gets_no_token(signed_in: WarRoom, requests_mock: rm.Mocker, host: str) -> None:
     requests_mock.get(f"{ARM}/subscriptions", json={"value": [], "nextLink": f"{host}/subscriptions?x=1"})
     assert "not in the chosen cloud" in signed_in.run("azure-storage-subscriptions-list").error
     assert requests_mock.call_count == 1
 
 
-def test_verification_is_asked_per_request(signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verification_is_asked_per_request(
+    signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/elsewhere.pem")
     requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
     signed_in.params = {**DEVICE_PARAMS, "insecure": True}
@@ -776,11 +866,21 @@ def start_device(war_room: WarRoom, requests_mock: rm.Mocker, **args: str) -> Si
 
 def test_device_code_from_start_to_test(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     text = start_device(war_room, requests_mock).text
-    for part in ("https://microsoft.com/devicelogin", "ABCD1234", "2027-01-15T08:15:00Z", "!azure-storage-auth-complete"):
+    for part in (
+        "https://microsoft.com/devicelogin",
+        "ABCD1234",
+        "2027-01-15T08:15:00Z",
+        "!azure-storage-auth-complete",
+    ):
         assert part in text
     started = form(last(requests_mock))
     assert started["client_id"] == az.CORTEX_APP_ID
-    assert set(started["scope"].split()) == {"https://management.azure.com/.default", "offline_access", "openid", "profile"}
+    assert set(started["scope"].split()) == {
+        "https://management.azure.com/.default",
+        "offline_access",
+        "openid",
+        "profile",
+    }
 
     requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("authorization_pending", 70016))
     early = war_room.run("azure-storage-auth-complete")
@@ -858,7 +958,9 @@ def test_slow_down_is_remembered(war_room: WarRoom, requests_mock: rm.Mocker) ->
     assert war_room.session()["device_flow"]["interval"] > 5
 
 
-def test_starting_again_leaves_the_working_session_until_the_new_one_is_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+def test_starting_again_leaves_the_working_session_until_the_new_one_is_there(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
     start_device(signed_in, requests_mock)
     requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
     assert not signed_in.run("azure-storage-subscriptions-list").error
@@ -936,7 +1038,11 @@ def test_a_pasted_code_or_address_signs_in(code_room: WarRoom, requests_mock: rm
 
 
 def test_a_confidential_application_sends_its_secret(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
-    code_room.params |= {"app_id": APP, "credentials": {"password": "marker-client-secret"}, "redirect_uri": "https://x/y"}
+    code_room.params |= {
+        "app_id": APP,
+        "credentials": {"password": "marker-client-secret"},
+        "redirect_uri": "https://x/y",
+    }
     login_parameters(code_room)
     assert not code_room.run("azure-storage-auth-complete", code="marker-code-1").error
     body = form(last(requests_mock))
@@ -946,7 +1052,9 @@ def test_a_confidential_application_sends_its_secret(code_room: WarRoom, request
 
 def test_an_address_with_another_state_is_refused(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
     login_parameters(code_room)
-    error = code_room.run("azure-storage-auth-complete", code="https://localhost/myapp?code=marker-code-1&state=other").error
+    error = code_room.run(
+        "azure-storage-auth-complete", code="https://localhost/myapp?code=marker-code-1&state=other"
+    ).error
     assert "state mismatch" in error
     assert not requests_to(requests_mock, "/token")
 
@@ -958,7 +1066,9 @@ def test_an_address_with_another_state_is_refused(code_room: WarRoom, requests_m
         ("https://localhost/myapp?state=1", "holds no code"),
     ],
 )
-def test_an_address_that_tells_of_a_refusal(code_room: WarRoom, requests_mock: rm.Mocker, pasted: str, words: str) -> None:
+def test_an_address_that_tells_of_a_refusal(
+    code_room: WarRoom, requests_mock: rm.Mocker, pasted: str, words: str
+) -> None:
     assert words in code_room.run("azure-storage-auth-complete", code=pasted).error
     assert requests_mock.call_count == 0
 
@@ -1042,13 +1152,25 @@ def test_a_client_secret_signs_in_and_is_asked_once(war_room: WarRoom, requests_
     asked = requests_to(requests_mock, "/token")
     assert len(asked) == 1
     body = form(asked[0])
-    assert (body["grant_type"], body["client_id"], body["client_secret"]) == ("client_credentials", APP, "marker-client-secret")
+    assert (body["grant_type"], body["client_id"], body["client_secret"]) == (
+        "client_credentials",
+        APP,
+        "marker-client-secret",
+    )
 
 
 @pytest.mark.parametrize(
-    "change", [{"app_id": TENANT}, {"tenant_id": APP}, {"credentials": {"password": "marker-new-secret"}}, {"cloud": "US Government"}]
+    "change",
+    [
+        {"app_id": TENANT},
+        {"tenant_id": APP},
+        {"credentials": {"password": "marker-new-secret"}},
+        {"cloud": "US Government"},
+    ],
 )
-def test_a_changed_instance_never_uses_the_old_token(war_room: WarRoom, requests_mock: rm.Mocker, change: dict[str, Any]) -> None:
+def test_a_changed_instance_never_uses_the_old_token(
+    war_room: WarRoom, requests_mock: rm.Mocker, change: dict[str, Any]
+) -> None:
     war_room.params = dict(SECRET_PARAMS)
     requests_mock.post(re.compile("/token$"), json={"access_token": "marker-old-token", "expires_in": 3600})
     requests_mock.get(re.compile("/subscriptions"), json={"value": []})
@@ -1082,7 +1204,11 @@ def private_key() -> str:
 def test_a_certificate_signs_in(war_room: WarRoom, requests_mock: rm.Mocker, private_key: str) -> None:
     thumbprint = "A1" * 20
     flat = " ".join(private_key.split("\n"))
-    war_room.params = {**SECRET_PARAMS, "credentials": None, "certificate": {"identifier": thumbprint, "password": flat}}
+    war_room.params = {
+        **SECRET_PARAMS,
+        "credentials": None,
+        "certificate": {"identifier": thumbprint, "password": flat},
+    }
     requests_mock.post(f"{TENANT_ENTRA}/token", json={"access_token": "marker-app-token", "expires_in": 3600})
     requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
     assert not war_room.run("azure-storage-subscriptions-list").error
@@ -1151,7 +1277,9 @@ def test_an_unknown_number_falls_back_to_the_name(code: str) -> None:
 
 
 @pytest.mark.parametrize("number", [70000, 70008, 700082, 50173, 0])
-def test_a_dead_refresh_token_is_dropped(signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, number: int) -> None:
+def test_a_dead_refresh_token_is_dropped(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, number: int
+) -> None:
     clock.time += 3600
     requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("invalid_grant", number))
     assert "auth-start" in signed_in.run("azure-storage-subscriptions-list").error
@@ -1160,7 +1288,9 @@ def test_a_dead_refresh_token_is_dropped(signed_in: WarRoom, requests_mock: rm.M
     assert len(requests_to(requests_mock, "/token")) == 1
 
 
-def test_a_missing_consent_for_one_resource_leaves_the_other(signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock) -> None:
+def test_a_missing_consent_for_one_resource_leaves_the_other(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
+) -> None:
     session = signed_in.session()
     session["tokens"].pop(az.STORAGE_AUDIENCE)
     document = {"version": 1, "sessions": {az.read_settings(signed_in.params).fingerprint: session}}
@@ -1191,13 +1321,17 @@ def test_a_sign_in_service_that_does_not_answer_as_one(
     assert words in war_room.run("azure-storage-subscriptions-list").error
 
 
-def test_a_busy_sign_in_service_is_asked_again_but_a_code_is_sent_once(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+def test_a_busy_sign_in_service_is_asked_again_but_a_code_is_sent_once(
+    code_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
     login_parameters(code_room)
     requests_mock.post(f"{ENTRA}/token", status_code=503, text="busy")
     code_room.run("azure-storage-auth-complete", code="marker-code-1")
     assert len(requests_to(requests_mock, "/token")) == 1
     code_room.params = dict(SECRET_PARAMS)
-    requests_mock.post(f"{TENANT_ENTRA}/token", [{"status_code": 503}, {"json": {"access_token": "marker-t-1", "expires_in": 1000}}])
+    requests_mock.post(
+        f"{TENANT_ENTRA}/token", [{"status_code": 503}, {"json": {"access_token": "marker-t-1", "expires_in": 1000}}]
+    )
     requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
     assert not code_room.run("azure-storage-subscriptions-list").error
 
@@ -1207,7 +1341,9 @@ def test_a_missing_msal_is_a_clean_message(war_room: WarRoom, monkeypatch: pytes
     assert "msal is missing" in war_room.run("azure-storage-auth-start").error
 
 
-def test_with_a_stored_token_msal_is_not_imported(signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_stored_token_msal_is_not_imported(
+    signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
     monkeypatch.setitem(__import__("sys").modules, "msal", None)
     assert not signed_in.run("azure-storage-subscriptions-list").error
@@ -1216,7 +1352,9 @@ def test_with_a_stored_token_msal_is_not_imported(signed_in: WarRoom, requests_m
 # --- sign-in: the store ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stored", ["{not json", "[]", '{"version": 99, "sessions": {}}', '{"version": 1, "sessions": {"x": 1}}', 7])
+@pytest.mark.parametrize(
+    "stored", ["{not json", "[]", '{"version": 99, "sessions": {}}', '{"version": 1, "sessions": {"x": 1}}', 7]
+)
 def test_an_unreadable_store_is_set_aside_and_said_so(war_room: WarRoom, requests_mock: rm.Mocker, stored: Any) -> None:
     demisto.setIntegrationContext({az.SessionStore.KEY: stored, "other": "kept"})
     assert "set aside" in war_room.run("azure-storage-subscriptions-list").error
@@ -1229,7 +1367,9 @@ def test_an_unreadable_store_is_set_aside_and_said_so(war_room: WarRoom, request
 
 
 def test_reset_removes_only_what_is_ours(signed_in: WarRoom) -> None:
-    demisto.setIntegrationContext({**demisto.getIntegrationContext(), "other": "kept", az.SessionStore.KEY + "_unreadable": "x"})
+    demisto.setIntegrationContext(
+        {**demisto.getIntegrationContext(), "other": "kept", az.SessionStore.KEY + "_unreadable": "x"}
+    )
     assert "was removed" in signed_in.run("azure-storage-auth-reset").text
     assert demisto.getIntegrationContext() == {"other": "kept"}
     assert "There was no" in signed_in.run("azure-storage-auth-reset").text
@@ -1372,7 +1512,12 @@ def test_a_listing_in_slices_is_the_whole_listing(
 
 
 def test_a_token_of_another_listing_is_refused(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    for url in (f"{ACCOUNTS_PATH}?x=1", "//evil.example/subscriptions", "https://evil.example/subscriptions", "/subscriptions/../x"):
+    for url in (
+        f"{ACCOUNTS_PATH}?x=1",
+        "//evil.example/subscriptions",
+        "https://evil.example/subscriptions",
+        "/subscriptions/../x",
+    ):
         error = signed_in.run("azure-storage-subscriptions-list", next_token=az.place_token(url, 0)).error
         assert "another listing" in error
     assert requests_mock.call_count == 0
@@ -1431,13 +1576,21 @@ def test_groups_by_tag(signed_in: WarRoom, requests_mock: rm.Mocker, tag: str) -
 
 
 def test_containers_with_page_size_and_deleted_ones(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    container = {"id": f"{CONTAINERS_PATH}/logs", "name": "logs", "properties": {"deleted": True, "remainingRetentionDays": 3}}
+    container = {
+        "id": f"{CONTAINERS_PATH}/logs",
+        "name": "logs",
+        "properties": {"deleted": True, "remainingRetentionDays": 3},
+    }
     requests_mock.get(ARM + CONTAINERS_PATH, json={"value": [container]})
-    result = signed_in.run("azure-storage-blob-containers-list", account_name=ACCOUNT, maxpagesize="2", include_deleted="true")
+    result = signed_in.run(
+        "azure-storage-blob-containers-list", account_name=ACCOUNT, maxpagesize="2", include_deleted="true"
+    )
     asked = query(last(requests_mock))
     assert (asked["$maxpagesize"], asked["$include"]) == ("2", "deleted")
     assert "|Remaining Retention Days|" in result.text
-    named = signed_in.run("azure-storage-blob-containers-list", account_name=ACCOUNT, container_name="other", include_deleted="true")
+    named = signed_in.run(
+        "azure-storage-blob-containers-list", account_name=ACCOUNT, container_name="other", include_deleted="true"
+    )
     assert names(named) == []
 
 
@@ -1450,7 +1603,11 @@ def test_page_size_alone_says_how_many_as_in_the_existing_pack(signed_in: WarRoo
 
 
 def test_one_container(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    container = {"id": f"{CONTAINERS_PATH}/logs", "name": "logs", "properties": {"publicAccess": "Blob", "leaseState": "Available"}}
+    container = {
+        "id": f"{CONTAINERS_PATH}/logs",
+        "name": "logs",
+        "properties": {"publicAccess": "Blob", "leaseState": "Available"},
+    }
     requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container)
     result = signed_in.run("azure-storage-blob-containers-list", account_name=ACCOUNT, container_name="LOGS")
     assert "### Azure Storage Blob Containers list\n|Container Name|Account Name|" in result.text
@@ -1534,7 +1691,9 @@ def test_an_account_is_created_and_followed_to_its_end(signed_in: WarRoom, reque
 def test_a_creation_that_ends_at_once_or_is_not_followed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     missing = {"status_code": 404, "json": arm_failure("ResourceNotFound")}
     requests_mock.get(ARM + ACCOUNT_PATH, [missing, {"json": account_body()}, missing])
-    requests_mock.put(ARM + ACCOUNT_PATH, [{"json": account_body()}, {"status_code": 202, "headers": {"Location": f"{ARM}/op"}}])
+    requests_mock.put(
+        ARM + ACCOUNT_PATH, [{"json": account_body()}, {"status_code": 202, "headers": {"Location": f"{ARM}/op"}}]
+    )
     assert "Azure Storage Account" in signed_in.run("azure-storage-account-create-update", **NEW_ACCOUNT).text
     left = signed_in.run("azure-storage-account-create-update", **NEW_ACCOUNT, polling="false")
     assert "being created" in left.text
@@ -1542,7 +1701,9 @@ def test_a_creation_that_ends_at_once_or_is_not_followed(signed_in: WarRoom, req
 
 
 def test_an_operation_elsewhere_gets_no_token(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    error = signed_in.run("azure-storage-account-create-update", account_name=ACCOUNT, operation_url="https://evil.example/op").error
+    error = signed_in.run(
+        "azure-storage-account-create-update", account_name=ACCOUNT, operation_url="https://evil.example/op"
+    ).error
     assert "not in the chosen cloud" in error
     assert requests_mock.call_count == 0
 
@@ -1570,7 +1731,9 @@ def test_an_update_sends_the_difference_and_keeps_the_rest(signed_in: WarRoom, r
         "keySource": "Microsoft.Storage",
         "services": {"blob": {"enabled": True, "keyType": "Account", "lastEnabledTime": "2026-01-01T00:00:00Z"}},
     }
-    before = account_body(networkAcls=rules, encryption=encryption, minimumTlsVersion="TLS1_0", supportsHttpsTrafficOnly=True)
+    before = account_body(
+        networkAcls=rules, encryption=encryption, minimumTlsVersion="TLS1_0", supportsHttpsTrafficOnly=True
+    )
     requests_mock.get(ARM + ACCOUNT_PATH, json=before)
     requests_mock.patch(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_2"))
     result = signed_in.run(
@@ -1597,9 +1760,13 @@ def test_an_update_sends_the_difference_and_keeps_the_rest(signed_in: WarRoom, r
     assert "* networkAcls.defaultAction: Allow -> Deny" in result.text
 
 
-def test_an_encryption_update_keeps_its_services_and_sends_nothing_computed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+def test_an_encryption_update_keeps_its_services_and_sends_nothing_computed(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
     services = {"blob": {"enabled": True, "keyType": "Account", "lastEnabledTime": "2026-01-01T00:00:00Z"}}
-    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(encryption={"keySource": "Microsoft.Storage", "services": services}))
+    requests_mock.get(
+        ARM + ACCOUNT_PATH, json=account_body(encryption={"keySource": "Microsoft.Storage", "services": services})
+    )
     requests_mock.patch(ARM + ACCOUNT_PATH, json=account_body())
     signed_in.run(
         "azure-storage-account-create-update",
@@ -1623,7 +1790,9 @@ def test_an_encryption_update_keeps_its_services_and_sends_nothing_computed(sign
         ({"enc_require_infrastructure_encryption": "true"}, "enc_require_infrastructure_encryption"),
     ],
 )
-def test_what_only_creation_can_set_is_refused(signed_in: WarRoom, requests_mock: rm.Mocker, args: dict[str, str], argument: str) -> None:
+def test_what_only_creation_can_set_is_refused(
+    signed_in: WarRoom, requests_mock: rm.Mocker, args: dict[str, str], argument: str
+) -> None:
     requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(isHnsEnabled=False))
     error = signed_in.run("azure-storage-account-create-update", account_name=ACCOUNT, **args).error
     assert f"Argument {argument}: " in error
@@ -1637,8 +1806,18 @@ FULL_SERVICE = {
     "containerDeleteRetentionPolicy": {"enabled": True, "days": 7},
     "isVersioningEnabled": True,
     "changeFeed": {"enabled": True, "retentionInDays": 90},
-    "restorePolicy": {"enabled": True, "days": 6, "minRestoreTime": "2026-01-01T00:00:00Z", "lastEnabledTime": "2026-01-01T00:00:00Z"},
-    "lastAccessTimeTrackingPolicy": {"enable": False, "name": "AccessTimeTracking", "trackingGranularityInDays": 1, "blobType": ["blockBlob"]},
+    "restorePolicy": {
+        "enabled": True,
+        "days": 6,
+        "minRestoreTime": "2026-01-01T00:00:00Z",
+        "lastEnabledTime": "2026-01-01T00:00:00Z",
+    },
+    "lastAccessTimeTrackingPolicy": {
+        "enable": False,
+        "name": "AccessTimeTracking",
+        "trackingGranularityInDays": 1,
+        "blobType": ["blockBlob"],
+    },
     "defaultServiceVersion": "2017-07-29",
 }
 
@@ -1668,13 +1847,24 @@ def test_setting_one_blob_service_property_loses_none(signed_in: WarRoom, reques
     assert isinstance(sent["deleteRetentionPolicy"]["days"], int)
     assert "* deleteRetentionPolicy.days: 14 -> 30" in result.text
     assert "min_restore_time was not sent" in result.text
-    assert "|Name|Account Name|Subscription ID|Resource Group|Change Feed|Delete Retention Policy|Versioning|" in result.text
-    assert change_of(result)["before"] == {"deleteRetentionPolicy": {"days": 14}, "lastAccessTimeTrackingPolicy": {"enable": False}}
+    assert (
+        "|Name|Account Name|Subscription ID|Resource Group|Change Feed|Delete Retention Policy|Versioning|"
+        in result.text
+    )
+    assert change_of(result)["before"] == {
+        "deleteRetentionPolicy": {"days": 14},
+        "lastAccessTimeTrackingPolicy": {"enable": False},
+    }
 
 
 def test_nothing_is_written_when_it_is_so_already(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     blob_service(requests_mock, FULL_SERVICE)
-    result = signed_in.run("azure-storage-blob-service-properties-set", account_name=ACCOUNT, versioning="true", change_feed_retention_days="90")
+    result = signed_in.run(
+        "azure-storage-blob-service-properties-set",
+        account_name=ACCOUNT,
+        versioning="true",
+        change_feed_retention_days="90",
+    )
     assert not writes(requests_mock)
     assert change_of(result)["changed"] is False
     assert "Nothing to change" in result.text
@@ -1717,7 +1907,10 @@ def test_a_container_is_created(signed_in: WarRoom, requests_mock: rm.Mocker, st
     assert last(requests_mock).json() == {
         "properties": {"publicAccess": "None", "defaultEncryptionScope": "scope1", "denyEncryptionScopeOverride": False}
     }
-    assert "### Azure Storage Blob Containers Properties\n|Name|Account Name|Subscription ID|Resource Group|" in result.text
+    assert (
+        "### Azure Storage Blob Containers Properties\n|Name|Account Name|Subscription ID|Resource Group|"
+        in result.text
+    )
     assert change_of(result)["changed"] is True
 
 
@@ -1729,7 +1922,9 @@ def test_creating_a_container_that_is_there_resets_nothing(signed_in: WarRoom, r
 
 
 def test_creating_in_an_account_that_is_not_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ResourceNotFound", "No account."))
+    requests_mock.get(
+        f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ResourceNotFound", "No account.")
+    )
     assert "No account." in signed_in.run("azure-storage-blob-containers-create", **LOGS).error
     assert not writes(requests_mock)
 
@@ -1781,7 +1976,9 @@ DRY_RUNS = [
 
 @pytest.mark.parametrize(("name", "args"), DRY_RUNS)
 @pytest.mark.parametrize("there", [True, False])
-def test_a_dry_run_tells_and_does_nothing(signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str], there: bool) -> None:
+def test_a_dry_run_tells_and_does_nothing(
+    signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str], there: bool
+) -> None:
     blob_service(requests_mock, FULL_SERVICE)
     if there:
         requests_mock.get(ARM + ACCOUNT_PATH, json=account_body())
@@ -1824,7 +2021,9 @@ def test_what_counts_as_the_same(left: Any, right: Any, equal: bool) -> None:
 
 def test_a_false_is_a_difference_and_is_sent() -> None:
     assert az.differences({}, {"a": False}) == ({"a": None}, {"a": False})
-    assert az.account_patch({}, {"properties": {"allowSharedKeyAccess": False}})[0] == {"properties": {"allowSharedKeyAccess": False}}
+    assert az.account_patch({}, {"properties": {"allowSharedKeyAccess": False}})[0] == {
+        "properties": {"allowSharedKeyAccess": False}
+    }
 
 
 def test_tags_are_replaced_whole() -> None:
@@ -1839,7 +2038,11 @@ def test_tags_are_replaced_whole() -> None:
 MARKERS = ("marker-", "MARKER")
 ALL_PARAMS = {
     "device": DEVICE_PARAMS,
-    "code": {**CODE_PARAMS, "auth_code": {"password": "marker-instance-code"}, "credentials": {"password": "marker-client-secret"}},
+    "code": {
+        **CODE_PARAMS,
+        "auth_code": {"password": "marker-instance-code"},
+        "credentials": {"password": "marker-client-secret"},
+    },
     "secret": SECRET_PARAMS,
     "identity": IDENTITY_PARAMS,
 }
@@ -1853,11 +2056,21 @@ def test_no_command_shows_a_secret(war_room: WarRoom, requests_mock: rm.Mocker, 
     echo = "Bearer marker-arm-token-0123456789 https://x/?sig=MARKER code=marker-instance-code"
     echo += " marker-client-secret" if war_room.params.get("credentials") else ""
     if outcome == "answers":
-        requests_mock.register_uri(rm.ANY, re.compile("management.azure.com"), json={**account_body(), "value": [account_body()]})
-        requests_mock.register_uri(rm.ANY, re.compile("login|169"), json={**token_answer("marker-arm-token"), **device_answer(), "expires_in": "3600"})
+        requests_mock.register_uri(
+            rm.ANY, re.compile("management.azure.com"), json={**account_body(), "value": [account_body()]}
+        )
+        requests_mock.register_uri(
+            rm.ANY,
+            re.compile("login|169"),
+            json={**token_answer("marker-arm-token"), **device_answer(), "expires_in": "3600"},
+        )
     elif outcome == "refusals":
-        requests_mock.register_uri(rm.ANY, re.compile("management.azure.com"), status_code=400, json=arm_failure("Echo", echo))
-        requests_mock.register_uri(rm.ANY, re.compile("login|169"), status_code=400, json={"error": "invalid_grant", "error_description": echo})
+        requests_mock.register_uri(
+            rm.ANY, re.compile("management.azure.com"), status_code=400, json=arm_failure("Echo", echo)
+        )
+        requests_mock.register_uri(
+            rm.ANY, re.compile("login|169"), status_code=400, json={"error": "invalid_grant", "error_description": echo}
+        )
     else:
         requests_mock.register_uri(rm.ANY, rm.ANY, exc=requests.exceptions.ConnectionError(echo))
     for signed in (False, True):
@@ -1865,8 +2078,17 @@ def test_no_command_shows_a_secret(war_room: WarRoom, requests_mock: rm.Mocker, 
         if signed:
             war_room.sign_in("marker-arm-token-0123456789")
         for name, found in az.COMMANDS.items():
-            args = {"account_name": ACCOUNT, "container_name": "logs", "code": "marker-pasted-code", "sku": "Standard_LRS"}
-            given = {key: value for key, value in args.items() if key in found.arguments() and not (key == "code" and way == "device")}
+            args = {
+                "account_name": ACCOUNT,
+                "container_name": "logs",
+                "code": "marker-pasted-code",
+                "sku": "Standard_LRS",
+            }
+            given = {
+                key: value
+                for key, value in args.items()
+                if key in found.arguments() and not (key == "code" and way == "device")
+            }
             result = war_room.run(name, **given)
             shown = json.dumps(war_room.entries) + "\n".join(war_room.log)
             shown = shown.replace("marker-device-code", "") if "PollingArgs" not in shown else shown

@@ -1,0 +1,80 @@
+# The few commands of this project. `make demo` and `make test` set up everything they need, once.
+# Needs make and a Python from 3.10 to 3.13; everything else is installed below this folder.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; exit; }; done)
+# demisto-sdk does not run on 3.13
+SDK_PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; exit; }; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+NODE := local/azure/node_modules/.installed
+SDK := .venv-sdk
+
+.DEFAULT_GOAL := help
+.PHONY: help venv node lint types unit e2e test fix docs demo warroom sdk validate pack bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+venv: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python from 3.10 to 3.13 was found; name one with make PYTHON=..."; exit 1; }
+	@echo "Setting up Python packages in $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+node: $(NODE)
+$(NODE): local/azure/package.json local/azure/package-lock.json | $(VENV)/.installed
+	@echo "Setting up the local Azure's Node packages (once)"
+	@cd local/azure && ../../$(BIN)/npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+lint: venv ## style and mistakes that a linter sees
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: venv ## mypy, strict
+	@$(BIN)/mypy
+
+unit: venv ## tests that need no server
+	@$(BIN)/python -m pytest AzureStorage_test.py
+
+e2e: venv node ## tests against the local Azure
+	@$(BIN)/python -m pytest local/tests
+
+test: lint types unit e2e ## everything a change must pass
+
+fix: venv ## format, and mend what can be mended
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+docs: venv ## regenerate the generated parts of README.md
+	@$(BIN)/python -m local.docs
+
+demo: venv node ## sign in and run commands against an Azure on this machine
+	@$(BIN)/python -m local.demo
+
+warroom: venv node ## the same Azure, with a prompt
+	@$(BIN)/python -m local.warroom --local
+
+sdk: $(SDK)/.installed
+$(SDK)/.installed:
+	@test -n "$(SDK_PYTHON)" || { echo "demisto-sdk needs a Python from 3.10 to 3.12; name one with make SDK_PYTHON=..."; exit 1; }
+	@echo "Setting up demisto-sdk in $(SDK) (once)"
+	@$(SDK_PYTHON) -m venv $(SDK)
+	@$(SDK)/bin/python -m pip install --quiet --disable-pip-version-check "demisto-sdk>=1.39.13,<2" "setuptools<81"
+	@touch $@
+
+validate: venv sdk ## demisto-sdk validate with every rule that works without a network
+	@$(BIN)/python -m local.pack validate
+
+pack: venv sdk ## dist/AzureStorage.yml, to upload to a server
+	@$(BIN)/python -m local.pack build
+
+clean: ## remove what was installed and built
+	@rm -rf $(VENV) $(SDK) dist local/azure/node_modules .mypy_cache .pytest_cache .ruff_cache
