@@ -10,7 +10,7 @@ SDK_PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 
 VENV := .venv
 BIN := $(VENV)/bin
-NODE := local/azure/node_modules/.installed
+NODE := local/cloud/node_modules/.installed
 SDK := .venv-sdk
 
 .DEFAULT_GOAL := help
@@ -29,9 +29,9 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 node: $(NODE)
-$(NODE): local/azure/package.json local/azure/package-lock.json | $(VENV)/.installed
+$(NODE): local/cloud/package.json local/cloud/package-lock.json | $(VENV)/.installed
 	@echo "Setting up the local Azure's Node packages (once)"
-	@cd local/azure && ../../$(BIN)/npm ci --no-audit --no-fund --loglevel=error
+	@cd local/cloud && ../../$(BIN)/npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 lint: venv ## style and mistakes that a linter sees
@@ -77,4 +77,4 @@ pack: venv sdk ## dist/AzureStorage.yml, to upload to a server
 	@$(BIN)/python -m local.pack build
 
 clean: ## remove what was installed and built
-	@rm -rf $(VENV) $(SDK) dist local/azure/node_modules .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(SDK) dist local/cloud/node_modules .mypy_cache .pytest_cache .ruff_cache

@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 import urllib
-import uuid
 import warnings
 from datetime import datetime, timedelta, timezone
 from threading import Lock
@@ -350,7 +349,13 @@ def fileResult(filename: str, data: Any, file_type: int | None = None) -> dict[s
     with open(f"{demisto.investigation()['id']}_{file_id}", "wb") as file:  # noqa: PTH123 - as the platform does
         file.write(data)
     name = filename.replace("../", "")
-    return {"Contents": "", "ContentsFormat": "text", "Type": file_type or EntryType.FILE, "File": name, "FileID": file_id}
+    return {
+        "Contents": "",
+        "ContentsFormat": "text",
+        "Type": file_type or EntryType.FILE,
+        "File": name,
+        "FileID": file_id,
+    }
 
 
 def get_demisto_version() -> dict[str, Any]:

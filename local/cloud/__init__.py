@@ -1,0 +1,7 @@
+"""An Azure on this machine; see machine.py."""
+
+from .front import Fault, FaultPlan, Reply, Request
+from .machine import LocalAzure
+from .person import Person
+
+__all__ = ["Fault", "FaultPlan", "LocalAzure", "Person", "Reply", "Request"]

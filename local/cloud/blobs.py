@@ -1,0 +1,90 @@
+"""The blob service behind the local ARM: Azurite, spoken to with Microsoft's own client and the account's key."""
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+from .arm import Json
+
+# azure-storage-blob sends a newer version than Azurite knows.
+VERSION = "2025-11-05"
+ACCESS = {"Container": "container", "Blob": "blob", "None": None}
+
+
+class Azurite:
+    """The accounts of a running Azurite and their containers. `public` is the address that clients are given."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int, ca_file: Path) -> None:
+        self.process, self.port, self.ca_file = process, port, ca_file
+        self.public = ""
+        self._lock = threading.Lock()
+
+    def endpoint(self, account: str) -> str:
+        return f"{self.public}/{account}/"
+
+    def accounts_changed(self, keys: dict[str, list[str]]) -> None:
+        """Returns when Azurite knows the accounts and keys."""
+        assert self.process.stdin and self.process.stdout  # noqa: S101 - it was started with pipes
+        with self._lock:
+            self.process.stdin.write(json.dumps(keys) + "\n")
+            self.process.stdin.flush()
+            while "accounts replaced" not in self.process.stdout.readline():
+                if self.process.poll() is not None:
+                    raise RuntimeError("Azurite has ended")
+
+    def _service(self, account: str, key: str) -> Any:
+        from azure.storage.blob import BlobServiceClient
+
+        url = f"https://127.0.0.1:{self.port}/{account}"
+        credential = {"account_name": account, "account_key": key}
+        return BlobServiceClient(
+            url, credential=credential, api_version=VERSION, connection_verify=str(self.ca_file), retry_total=0
+        )
+
+    def containers(self, account: str, key: str) -> list[Json]:
+        return [self._read(item) for item in self._service(account, key).list_containers(include_metadata=True)]
+
+    @staticmethod
+    def _read(item: Any) -> Json:
+        access = {value: name for name, value in ACCESS.items()}
+        return {
+            "name": item.name,
+            "etag": f'"{str(item.etag).strip(chr(34))}"',
+            "properties": {
+                "publicAccess": access[item.public_access],
+                "leaseStatus": str(item.lease.status).capitalize(),
+                "leaseState": str(item.lease.state).capitalize(),
+                "lastModifiedTime": item.last_modified.strftime("%Y-%m-%dT%H:%M:%S.0000000Z"),
+                "hasImmutabilityPolicy": bool(item.has_immutability_policy),
+                "hasLegalHold": bool(item.has_legal_hold),
+                **({"metadata": dict(item.metadata)} if item.metadata else {}),
+            },
+        }
+
+    def create(self, account: str, key: str, name: str, properties: Json) -> bool:
+        """Whether it was not there before."""
+        from azure.core.exceptions import ResourceExistsError
+
+        access = ACCESS[properties.get("publicAccess", "None")]
+        try:
+            self._service(account, key).create_container(
+                name, metadata=properties.get("metadata"), public_access=access
+            )
+        except ResourceExistsError:
+            self.update(account, key, name, properties)
+            return False
+        return True
+
+    def update(self, account: str, key: str, name: str, properties: Json) -> None:
+        container = self._service(account, key).get_container_client(name)
+        if "publicAccess" in properties:
+            container.set_container_access_policy(
+                signed_identifiers={}, public_access=ACCESS[properties["publicAccess"]]
+            )
+        if "metadata" in properties:
+            container.set_container_metadata(properties["metadata"])
+
+    def delete(self, account: str, key: str, name: str) -> None:
+        self._service(account, key).delete_container(name)

