@@ -1,5 +1,6 @@
 """What every service of the local Azure is reached through: TLS, a log of what came in, and faults on demand."""
 
+import contextlib
 import json
 import re
 import ssl
@@ -217,11 +218,10 @@ class Front(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """TLS is spoken in the connection's own thread, so that a slow handshake holds up nobody else."""
-        try:
+        with contextlib.suppress(OSError):  # the other side went away
             connection = self.tls.wrap_socket(request, server_side=True) if self.tls else request
-            super().finish_request(connection, client_address)
-        except OSError:
-            return  # the other side went away
+            with connection:
+                super().finish_request(connection, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], OSError | ValueError):

@@ -236,11 +236,11 @@ class LocalAzure:
     def _with_all_scopes(self, form: str) -> str:
         """A sign-in grants an application all it may have, so that one refresh token serves every resource.
 
-        Of the prompts, oidc-provider does not know Entra's choice of account.
+        oidc-provider does not know Entra's prompt for an account, and grants offline_access only with one for consent.
         """
         fields = dict(urllib.parse.parse_qsl(form))
         if fields.get("prompt") == "select_account":
-            del fields["prompt"]
+            fields["prompt"] = "consent"
         if "scope" in fields:
             every = [f"{audience}/.default" for audience in (self.arm_url, STORAGE_AUDIENCE)]
             fields["scope"] = " ".join(dict.fromkeys([*fields["scope"].split(), *every]))

@@ -1,0 +1,58 @@
+"""The local Azure, once for all end-to-end tests, and a server whose instances sign in there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.cloud import LocalAzure
+from local.server import Run, Server
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAzure]:
+    with LocalAzure(tmp_path_factory.mktemp("azure")) as found:
+        yield found
+
+
+@pytest.fixture
+def azure(machine: LocalAzure) -> Iterator[LocalAzure]:
+    """The local Azure without the faults and the log of the test before."""
+    machine.faults.clear()
+    machine.requests.clear()
+    machine.arm.page_size, machine.arm.polls = 100, 1
+    yield machine
+    machine.faults.clear()
+
+
+@pytest.fixture
+def server(azure: LocalAzure, tmp_path: Path) -> Server:
+    """A server with an instance for each way to sign in."""
+    found = Server(tmp_path / "server")
+    found.environment = azure.environment()
+    found.instances.save("device", azure.instance("Device Code"))
+    found.instances.save("browser", azure.instance("Authorization Code"))
+    found.instances.save("app", azure.instance("Client Credentials"))
+    found.instances.save("certificate", azure.instance("Client Credentials", certificate=True))
+    found.instances.save("identity", azure.instance("Azure Managed Identities"))
+    return found
+
+
+def succeed(run: Run) -> Run:
+    assert not run.error, run.error
+    assert not run.stray, run.stray
+    return run
+
+
+def address_and_code(run: Run) -> tuple[str, str]:
+    """What auth-start tells a person."""
+    address, code = re.search(r"\((https://\S+)\)", run.text), re.search(r"\*\*(\S+)\*\*", run.text)
+    assert address and code, run.text
+    return address[1], code[1]
+
+
+def sign_in_device(azure: LocalAzure, server: Server, instance: str = "device") -> None:
+    started = succeed(server.run(instance, "azure-storage-auth-start"))
+    azure.person().sign_in_device(*address_and_code(started))
+    succeed(server.run(instance, "azure-storage-auth-complete"))
