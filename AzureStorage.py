@@ -625,7 +625,9 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
     auth_type = str(params.get("auth_type") or DEVICE_CODE)
     if auth_type not in (*USER_FLOWS, CLIENT_CREDENTIALS, MANAGED_IDENTITY):
         raise UsageError(f"Authentication Type: {auth_type!r} is not one of the choices.")
-    thumbprint, key = certificate_param(params.get("certificate"))
+    # A field that the form hides keeps what it held, so only the ways in that use a certificate look at it.
+    with_certificate = auth_type in (AUTHORIZATION_CODE, CLIENT_CREDENTIALS)
+    thumbprint, key = certificate_param(params.get("certificate")) if with_certificate else ("", "")
     settings = Settings(
         auth_type=auth_type,
         cloud=read_cloud(params),
@@ -653,6 +655,7 @@ def check_identity(settings: Settings) -> None:
         raise UsageError("Application ID: give the application (client) id, a GUID such as " + CORTEX_APP_ID + ".")
     if not re.fullmatch(r"[\w.-]*", settings.tenant):
         raise UsageError("Tenant ID: give the directory (tenant) id, a GUID, or a domain of the tenant.")
+    check_credential(settings)
     if settings.auth_type != CLIENT_CREDENTIALS:
         return
     if not settings.tenant:
@@ -661,8 +664,16 @@ def check_identity(settings: Settings) -> None:
         raise UsageError(
             "Application ID: Client Credentials need a self-deployed application, not the Cortex XSOAR one."
         )
-    if bool(settings.client_secret) == bool(settings.certificate_key):
-        raise UsageError("Client Credentials need a Client Secret or a Certificate with its private key, and not both.")
+    if not settings.client_secret and not settings.certificate_key:
+        raise UsageError(
+            "Client Credentials need a Client Secret, or a Certificate Thumbprint and Certificate Private Key."
+        )
+
+
+def check_credential(settings: Settings) -> None:
+    """A secret or a certificate, and a whole one."""
+    if settings.certificate_key and settings.client_secret and settings.auth_type != DEVICE_CODE:
+        raise UsageError("Client Secret and Certificate Private Key: give one of the two, and clear the other.")
     if settings.certificate_key and not re.fullmatch(r"[0-9A-F]{40}", settings.certificate_thumbprint):
         raise UsageError("Certificate Thumbprint: give the 40 hexadecimal digits that the Azure portal shows.")
 
@@ -856,13 +867,16 @@ def read_location(text: str) -> str:
     return matching(re.compile(r"[a-z0-9]{3,40}"), re.sub(r"[\s-]", "", text).lower())
 
 
+PRIVATE_NETWORKS = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+
+
 def read_ip_rule(text: str) -> str:
     """An IPv4 address or network as ARM takes it: public, /1 to /30, and a single address without /32.
 
     https://learn.microsoft.com/azure/storage/common/storage-network-security#restrictions-for-ip-network-rules
     """
     network = ipaddress.IPv4Network(text.strip(), strict=False)
-    if network.is_private:
+    if any(network.subnet_of(private) for private in PRIVATE_NETWORKS):
         raise ValueError("private addresses cannot be used in a storage firewall")
     if network.prefixlen == 31:
         raise ValueError("a /31 is not possible; give its two addresses")
@@ -1113,7 +1127,7 @@ ACCOUNT_FIELDS = body_fields(
     ),
     (
         "minimum_tls_version",
-        Annotated[str, choice("TLS1_0", "TLS1_1", "TLS1_2", "TLS1_3")],
+        Annotated[str, choice("TLS1_0", "TLS1_1", "TLS1_2")],
         "properties.minimumTlsVersion",
     ),
     ("network_ruleset_bypass", Bypass, "properties.networkAcls.bypass"),
@@ -1332,6 +1346,7 @@ SIGN_IN_VIEW = View(
         "Application ID": "appId",
         "Cloud": "cloud",
     },
+    key="identity",
 )
 RESOURCES_VIEW = View(
     "SignIn", "Tokens", {"Resource": "resource", "Usable": "usable", "Until": "expiresOn", "Message": "message"}
@@ -2471,6 +2486,7 @@ READ_ONLY = frozenset(
         "currentVersionedKeyExpirationTimestamp",
         "lastKeyRotationTimestamp",
         "protectedAppendWritesHistory",
+        "state",  # of a virtual network rule
     }
 )
 
@@ -2520,14 +2536,19 @@ def differences(current: Json, wanted: Json) -> tuple[Json, Json]:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether ARM would see no difference: the order of a list, the blanks of "Logging, Metrics", a missing empty list."""
+    """Whether ARM would see no difference: not in the order of a list, in a missing empty list, or in what it computes."""
     if isinstance(left, list | None) and isinstance(right, list):
         return sorted(map(canonical, left or [])) == sorted(map(canonical, right))
-    return bool(canonical(left) == canonical(right))
+    return canonical(left) == canonical(right)
 
 
 def canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True).replace(" ", "").lower() if not isinstance(value, bool) else str(value)
+    """A text that is the same for values that mean the same to ARM: "Logging, Metrics" is "metrics,logging"."""
+    if isinstance(value, str):
+        return json.dumps(sorted(part.strip().rstrip("/").lower() for part in value.split(",")))
+    if isinstance(value, dict):
+        return json.dumps({key: canonical(item) for key, item in sorted(value.items()) if key not in READ_ONLY})
+    return json.dumps(value)
 
 
 def merged(current: Json, wanted: Json) -> Json:
@@ -2577,6 +2598,9 @@ def account_patch(current: Json, wanted: Json) -> tuple[Json, Json, Json]:
                 f"Argument {names[path]}: {shown(value)!r} cannot be set after creation; the account has {shown(at_path(current, path))!r}."
             )
     wanted = without(wanted, CREATION_ONLY)
+    domain = at_path(wanted, "properties.customDomain.name")
+    if domain and same(at_path(current, "properties.customDomain.name"), domain):
+        wanted = without(wanted, ["properties.customDomain.useSubDomainName"])  # ARM takes it and never returns it
     before, after = differences(current, wanted)
     patch = {key: wanted[key] for key in after if key != "properties"}
     if "properties" in after:

@@ -298,7 +298,8 @@ def test_tags_that_azure_would_refuse(wrong: str) -> None:
 @pytest.mark.parametrize(
     ("text", "values"),
     [
-        ("203.0.113.7, 198.51.100.0/24", None),
+        ("203.0.113.7, 198.51.100.0/24", ["203.0.113.7", "198.51.100.0/24"]),
+        ("192.168.4.0/24", None),
         ("8.8.8.8,9.9.0.0/16", ["8.8.8.8", "9.9.0.0/16"]),
         ("8.8.8.8/32", ["8.8.8.8"]),
         ('["8.8.8.8"]', ["8.8.8.8"]),
@@ -470,7 +471,20 @@ def test_empty_strings_and_playbook_values_count_as_a_person_would_expect(
         ({"resource_group_name": "a/b"}, "Default Resource Group Name"),
         ({"auth_type": "Client Credentials", "tenant_id": ""}, "Tenant ID"),
         ({"auth_type": "Client Credentials", "tenant_id": TENANT}, "self-deployed"),
-        ({"auth_type": "Client Credentials", "tenant_id": TENANT, "app_id": APP}, "Client Secret or a Certificate"),
+        (
+            {"auth_type": "Client Credentials", "tenant_id": TENANT, "app_id": APP},
+            "need a Client Secret, or a Certificate",
+        ),
+        (
+            {
+                **SECRET_PARAMS,
+                "certificate": {
+                    "identifier": "A1" * 20,
+                    "password": "-----BEGIN PRIVATE KEY----- abc -----END PRIVATE KEY-----",
+                },
+            },
+            "give one of the two",
+        ),
         (
             {
                 "auth_type": "Client Credentials",
@@ -2013,6 +2027,10 @@ def test_every_changing_command_is_in_the_dry_run_test() -> None:
         (False, 0, False),
         (True, "true", False),
         ("West", "west", True),
+        ("AzureServices, Logging", "Logging,AzureServices", True),
+        ("https://v.vault.azure.net/", "https://v.vault.azure.net", True),
+        ([{"id": "/v", "action": "Allow", "state": "Succeeded"}], [{"id": "/V", "action": "Allow"}], True),
+        ({"a": 1}, {"a": 2}, False),
     ],
 )
 def test_what_counts_as_the_same(left: Any, right: Any, equal: bool) -> None:
@@ -2024,6 +2042,19 @@ def test_a_false_is_a_difference_and_is_sent() -> None:
     assert az.account_patch({}, {"properties": {"allowSharedKeyAccess": False}})[0] == {
         "properties": {"allowSharedKeyAccess": False}
     }
+
+
+def test_a_domain_that_is_so_already_is_not_sent() -> None:
+    current = {"properties": {"customDomain": {"name": "files.contoso.com"}}}
+    wanted = {"properties": {"customDomain": {"name": "files.contoso.com", "useSubDomainName": True}}}
+    assert az.account_patch(current, wanted) == ({}, {}, {})
+    assert az.account_patch({}, wanted)[0] == wanted
+
+
+def test_a_certificate_of_a_hidden_field_does_no_harm(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    signed_in.params["certificate"] = {"identifier": "", "password": "no pem at all"}
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    assert not signed_in.run("azure-storage-subscriptions-list").error
 
 
 def test_tags_are_replaced_whole() -> None:

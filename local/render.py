@@ -21,7 +21,7 @@ def parts(text: str) -> Iterator[RenderableType]:
         line = lines.pop(0)
         if line.startswith("|") and lines and re.fullmatch(r"[|\s:-]+", lines[0]):
             if plain:
-                yield Markdown("\n".join(plain))
+                yield Markdown("\n".join(plain), hyperlinks=False)
                 plain = []
             lines.pop(0)
             rows = []
@@ -31,7 +31,7 @@ def parts(text: str) -> Iterator[RenderableType]:
         else:
             plain.append(line)
     if plain:
-        yield Markdown("\n".join(plain))
+        yield Markdown("\n".join(plain), hyperlinks=False)
 
 
 def cells(line: str) -> list[str]:
