@@ -673,7 +673,9 @@ def check_identity(settings: Settings) -> None:
 def check_credential(settings: Settings) -> None:
     """A secret or a certificate, and a whole one."""
     if settings.certificate_key and settings.client_secret and settings.auth_type != DEVICE_CODE:
-        raise UsageError("Client Secret and Certificate Private Key: give one of the two, and clear the other.")
+        raise UsageError(
+            "Client Secret: the instance has a Certificate Private Key as well; give one of the two and clear the other."
+        )
     if settings.certificate_key and not re.fullmatch(r"[0-9A-F]{40}", settings.certificate_thumbprint):
         raise UsageError("Certificate Thumbprint: give the 40 hexadecimal digits that the Azure portal shows.")
 

@@ -91,7 +91,7 @@ def holds(condition: Json, params: Json) -> bool:
     tests = {
         "exists": bool(value),
         "not_exists": not value,
-        "equals": str(value) == str(condition.get("value")),
-        "not_equals": str(value) != str(condition.get("value")),
+        "equal": str(value) == str(condition.get("value")),
+        "not_equal": str(value) != str(condition.get("value")),
     }
     return tests[condition["operator"]]

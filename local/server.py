@@ -176,7 +176,7 @@ class Server:
         environment = {
             **os.environ,
             **self.environment,
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'local' / 'standins'}",
+            "PYTHONPATH": str(ROOT),
         }
         done = subprocess.run(  # noqa: S603 - our own loop
             (sys.executable, "-m", "local.loop", str(path)),

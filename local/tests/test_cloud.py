@@ -156,6 +156,7 @@ def test_containers_are_the_same_on_both_sides(azure: LocalAzure, sdk: StorageMa
     sdk.storage_accounts.update(GROUP, ACCOUNT, {"properties": {"allowBlobPublicAccess": True}})
     sdk.blob_containers.update(GROUP, ACCOUNT, "from-blobs", {"properties": {"publicAccess": "Blob"}})
     assert sdk.blob_containers.get(GROUP, ACCOUNT, "from-blobs").public_access == "Blob"
+    sdk.storage_accounts.update(GROUP, ACCOUNT, {"properties": {"allowBlobPublicAccess": False}})
     for name in ("from-arm", "from-blobs"):
         sdk.blob_containers.delete(GROUP, ACCOUNT, name)
     assert not [item.name for item in client.list_containers() if str(item.name).startswith("from-")]

@@ -42,6 +42,7 @@ def clean(azure: LocalAzure) -> Iterator[None]:
         "cors": {"corsRules": []},
     }
     azure.arm.deleted.clear()
+    azure.arm.accounts[ACCOUNT]["properties"]["allowBlobPublicAccess"] = False
     for item in azure.azurite.containers(ACCOUNT, azure.arm.keys[ACCOUNT][0]):
         azure.azurite.delete(ACCOUNT, azure.arm.keys[ACCOUNT][0], item["name"])
     for name in [name for name in azure.arm.accounts if name.startswith("evidence")]:

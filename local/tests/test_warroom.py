@@ -30,7 +30,7 @@ configuration:
 - {name: only_b, display: Only for B, type: 0}
 - {name: insecure, display: Trust any certificate (not secure), type: 8}
 triggers:
-- conditions: [{name: kind, operator: not_equals, value: B}]
+- conditions: [{name: kind, operator: not_equal, value: B}]
   effects: [{name: only_b, action: {hidden: true}}]
 script:
   commands:
@@ -111,7 +111,7 @@ def test_defaults_parameters_and_arguments_arrive_as_on_a_server(toy: Any) -> No
         (ECHO, "from __future__ import annotations\n" + HEADER, GUARD, "SyntaxError"),
         ("import sys\ndef main():\n    print('x', file=sys.stderr)\n", HEADER, GUARD, "TypeError"),
         ("raise RuntimeError('at module level')\n", HEADER, "", "RuntimeError: at module level"),
-        (ECHO, "from CommonServerPython import CommandResults\n", GUARD, "Error"),
+        (ECHO, "from CommonServerPython import CommandResults\n", GUARD, "ModuleNotFoundError"),
         ("import helper_of_our_own\n" + ECHO, HEADER, GUARD, "ModuleNotFoundError"),
         (
             "import typing\nclass A:\n    x: 'int'\ndef main():\n    typing.get_type_hints(A, include_extras=True)\n    __file__\n",
@@ -277,7 +277,7 @@ def test_completion_from_the_manifest(toy: Any) -> None:
 
 
 def room_of(server: Server) -> tuple[WarRoom, Console]:
-    console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123 - lives as long as the test
+    console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123 - lives as long as the test
     return WarRoom(server, console, interval=0), console
 
 
