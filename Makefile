@@ -17,7 +17,7 @@ SDK := .venv-sdk
 .PHONY: help venv node lint types unit e2e test fix docs demo warroom sdk validate pack bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 venv: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
@@ -75,6 +75,9 @@ validate: venv sdk ## demisto-sdk validate with every rule that works without a 
 
 pack: venv sdk ## dist/AzureStorage.yml, to upload to a server
 	@$(BIN)/python -m local.pack build
+
+bench: venv node ## measurements side by side with a peer, printed as ratios
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## remove what was installed and built
 	@rm -rf $(VENV) $(SDK) dist local/cloud/node_modules .mypy_cache .pytest_cache .ruff_cache
