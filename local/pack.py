@@ -6,6 +6,7 @@ so a small one is laid out in a temporary folder: https://xsoar.pan.dev/docs/int
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,7 +37,6 @@ METADATA = {
     "name": "Azure Storage for Incident Response",
     "description": DESCRIPTION,
     "support": "community",
-    "currentVersion": "1.0.0",
     "author": "The authors of Azure Storage for Cortex XSOAR",
     "url": "",
     "email": "",
@@ -65,7 +65,7 @@ def lay_out(repository: Path) -> None:
         shutil.copy(ROOT / name, integration / name)
     shutil.copytree(ROOT / "test_data", integration / "test_data")
     pack = repository / "Packs" / NAME
-    (pack / "pack_metadata.json").write_text(json.dumps(METADATA, indent=4))
+    (pack / "pack_metadata.json").write_text(json.dumps({**METADATA, "currentVersion": version()}, indent=4))
     (pack / "README.md").write_text(PACK_README)
     for name in (".pack-ignore", ".secrets-ignore"):
         (pack / name).write_text("")
@@ -78,8 +78,18 @@ def lay_out(repository: Path) -> None:
     commit(repository)
 
 
+def version() -> str:
+    """The version in pyproject.toml. A pattern will do: Python 3.10 has no TOML reader."""
+    found = re.search(r'^version = "(\d+\.\d+\.\d+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    if not found:
+        raise ValueError("pyproject.toml has no version of three numbers")
+    return found[1]
+
+
 def commit(repository: Path) -> None:
-    who = ("-c", "user.name=local", "-c", "user.email=local@localhost")
+    """Commit everything, without the hooks and the signing that this user's git may ask for."""
+    settings = ("user.name=local", "user.email=local@localhost", "commit.gpgsign=false", f"core.hooksPath={os.devnull}")
+    who = [word for setting in settings for word in ("-c", setting)]
     origin = repository.with_suffix(".git")
     for command in (
         ("git", "init", "--quiet", "--initial-branch=master"),
@@ -99,8 +109,10 @@ def sdk(repository: Path, *words: str) -> tuple[int, str]:
         "DEMISTO_SDK_IGNORE_CONTENT_WARNING": "1",
         "DEMISTO_SDK_LOG_NO_COLORS": "1",
         "DEMISTO_SDK_CONTENT_PATH": str(repository),
+        "DEMISTO_SDK_LOG_FILE_PATH": str(repository.parent),  # otherwise below the user's home
         "CI": "1",
     }
+    environment.pop("DEMISTO_SDK_OFFLINE_ENV", None)  # with it, validate refuses to run
     command = (str(SDK), *words)
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     return done.returncode, done.stdout + done.stderr
@@ -165,24 +177,17 @@ def validate() -> None:
 def build() -> None:
     """Write dist/AzureStorage.yml."""
     target = ROOT / "dist" / f"{NAME}.yml"
-    target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder) / "content"
         lay_out(repository)
-        code, output = sdk(
-            repository,
-            "prepare-content",
-            "--input",
-            str(INTEGRATION),
-            "--marketplace",
-            "xsoar",
-            "--output",
-            str(target),
-            "--force",
-        )
-        if code or not target.exists():
+        unified = Path(folder) / target.name  # not the target itself: that of an earlier run would hide a failure
+        words = ("--input", str(INTEGRATION), "--marketplace", "xsoar", "--output", str(unified))
+        code, output = sdk(repository, "prepare-content", *words)
+        if code or not unified.exists():
             sys.exit(output)
-    check_unified(target)
+        check_unified(unified)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(unified, target)
     click.echo(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1024} KB, ready to upload")
 
 
