@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ class Instances:
         return field.get("defaultvalue") or ""
 
     def save(self, name: str, params: Json) -> None:
+        """ValueError for a name that cannot be part of a file's name."""
+        if not re.fullmatch(r"\w[\w .-]*", name):
+            raise ValueError(f"an instance's name has letters, digits, blanks, dots and dashes: {name!r}")
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         new = self.path.with_suffix(".new")
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -57,7 +61,11 @@ class Instances:
         for field in self.configuration:
             if field.get("hidden") is True or hidden_by(triggers, field["name"], params):
                 continue
-            params[field["name"]] = self._ask_field(field, params[field["name"]], ask)
+            needed = effect(triggers, field["name"], params, "required", bool(field.get("required")))
+            old = params[field["name"]]
+            params[field["name"]] = self._ask_field(field, old, ask)
+            while needed and not filled(params[field["name"]]):
+                params[field["name"]] = self._ask_field(field, old, ask)
         self.save(name, params)
         return params
 
@@ -71,19 +79,39 @@ class Instances:
         user = known.get("identifier", "")
         if not field.get("hiddenusername"):
             user = ask(display, user, False, [])
-        secret = ask(field.get("displaypassword") or f"{display} password", "", True, []) or known.get("password", "")
-        return {"identifier": user, "password": secret, "credentials": {}}
+        secret = ask(f"{field.get('displaypassword') or f'{display} password'} (or @FILE)", "", True, [])
+        return {"identifier": user, "password": from_file(secret) or known.get("password", ""), "credentials": {}}
+
+
+def from_file(secret: str) -> str:
+    """A secret, or for @FILE what the file holds: a private key has several lines, which no hidden prompt takes."""
+    path = Path(secret[1:]).expanduser()
+    return path.read_text() if secret.startswith("@") and path.is_file() else secret
+
+
+def filled(value: Any) -> bool:
+    return (
+        bool(value.get("identifier") or value.get("password")) if isinstance(value, dict) else value not in ("", None)
+    )
 
 
 def hidden_by(triggers: list[Json], name: str, params: Json) -> bool:
-    """Whether the form hides a field, given what the others hold. https://xsoar.pan.dev/docs/integrations/dynamic-fields"""
-    hidden = False
+    """Whether the form hides a field, given what the others hold."""
+    return effect(triggers, name, params, "hidden", False)
+
+
+def effect(triggers: list[Json], name: str, params: Json, action: str, default: bool) -> bool:
+    """What the triggers make of a field, given what the others hold; the last one whose conditions hold decides.
+
+    https://xsoar.pan.dev/docs/integrations/dynamic-ui-fields
+    """
+    found = default
     for trigger in triggers:
-        for effect in trigger.get("effects", []):
-            if effect["name"] != name or not all(holds(condition, params) for condition in trigger["conditions"]):
-                continue
-            hidden = bool(effect.get("action", {}).get("hidden", hidden))
-    return hidden
+        if all(holds(condition, params) for condition in trigger["conditions"]):
+            for change in trigger.get("effects", []):
+                if change["name"] == name:
+                    found = bool(change.get("action", {}).get(action, found))
+    return found
 
 
 def holds(condition: Json, params: Json) -> bool:

@@ -1,16 +1,16 @@
-"""The server's loop for one command, in a process of its own: `python -m local.loop JOB.json`.
+"""The server's loop for one command, in a process of its own: `python local/loop.py JOB.json`.
 
 As on a server, the `demisto` object, the platform's code and the script are one source text, executed in one namespace
 whose __name__ is 'builtins'. What breaks there and not in unit tests breaks here, too. The job is a JSON object
 {command, params, args, script, context, folder, instance, entries}; every result is a line of folder/results.jsonl.
+Standard output stays empty: on a server it is the protocol, so whoever starts this takes a word there for a defect.
 """
 
-import contextlib
-import io
 import json
 import os
 import re
 import sys
+import threading
 import traceback
 import uuid
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 # The server removes these lines by their text, with a comment that follows, wherever they stand.
 HEADERS = re.compile(
     r"(?:import demistomock as demisto|from CommonServerPython import \*|from CommonServerUserPython import \*"
@@ -43,6 +43,7 @@ class Demisto:
         self._job = job
         self._folder = Path(job["folder"])
         self._context_file = Path(job["context"])
+        self._writing = threading.Lock()
 
     def params(self) -> Any:
         return self._job["params"]
@@ -123,8 +124,9 @@ class Demisto:
         return found
 
     def _write(self, line: dict[str, Any]) -> None:
-        with (self._folder / "results.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        text = json.dumps(line)
+        with self._writing, (self._folder / "results.jsonl").open("a") as file:
+            file.write(text + "\n")
 
 
 def as_entry(result: Any) -> dict[str, Any]:
@@ -159,12 +161,9 @@ def run_script(job: dict[str, Any]) -> None:
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     os.chdir(job["folder"])
-    stray = io.StringIO()
-    # On a server, standard output is the protocol: whatever a script writes there breaks it.
-    with contextlib.redirect_stdout(stray):
-        run_script(job)
-    if stray.getvalue():
-        Demisto(job)._write({"stray": stray.getvalue()})
+    # A server has installed packages only, nothing of this folder.
+    sys.path[:] = [path for path in sys.path if path not in ("", str(HERE))]
+    run_script(job)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,21 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 CELL = re.compile(r"(?<!\\)\|")
+# Names in Azure are chosen by strangers: what moves a cursor, sets a title or turns text around stays out of the terminal.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """Text without characters that a terminal obeys."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def render(text: str) -> RenderableType:
     """What a console prints for an entry's text."""
-    return Group(*parts(text))
+    return Group(*parts(harmless(text.replace("\r\n", "\n"))))
 
 
 def parts(text: str) -> Iterator[RenderableType]:
@@ -43,7 +51,7 @@ def cells(line: str) -> list[str]:
 def table(headers: list[str], rows: list[list[str]]) -> Table:
     found = Table(header_style="bold")
     for header in headers:
-        found.add_column(header, overflow="fold")
+        found.add_column(Text(header), overflow="fold")
     for row in rows:
-        found.add_row(*(cell.replace("[", "\\[") for cell in row))
+        found.add_row(*map(Text, row))
     return found

@@ -1,5 +1,6 @@
 """A server for one person: instances, war-room context, files, and commands run as a server runs them."""
 
+import copy
 import difflib
 import json
 import os
@@ -22,7 +23,9 @@ from .instances import Instances
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = ROOT / "AzureStorage.py"
 MANIFEST = ROOT / "AzureStorage.yml"
+LOOP = ROOT / "local" / "loop.py"
 Json = dict[str, Any]
+COMMAND_TIMEOUT = 300.0  # seconds; a server stops a command after five minutes, too
 
 
 class Refused(Exception):
@@ -59,11 +62,23 @@ class Run:
 
     @property
     def context(self) -> Json:
+        """The outputs under the keys that the script gave them."""
         return {key: value for entry in self.entries for key, value in (entry.get("EntryContext") or {}).items()}
+
+    @property
+    def merged(self) -> Json:
+        """The context as an empty incident has it after this command."""
+        found: Json = {}
+        for entry in self.entries:
+            merge_context(found, entry.get("EntryContext") or {})
+        return found
 
     @property
     def scheduled(self) -> Json | None:
         return next((entry for entry in self.entries if entry.get("PollingCommand")), None)
+
+    def fail(self, message: str) -> None:
+        self.entries.append({"Type": 4, "ContentsFormat": "text", "Contents": message})
 
 
 class Server:
@@ -126,28 +141,44 @@ class Server:
         follow: bool = False,
         interval: float | None = None,
         on_round: Callable[[Run], None] | None = None,
+        timeout: float = COMMAND_TIMEOUT,
     ) -> Run:
         """Run a command in a fresh process. `follow`: run what it schedules until it ends, every `interval` seconds.
 
-        Refused before anything is started when the command or its arguments are wrong.
+        Refused before anything is started when the instance, the command or its arguments are wrong. A process that
+        takes longer than `timeout` seconds is stopped, and the run ends in an error.
         """
-        run = self._run_once(instance, command, self.check(command, args or {}))
+        names = self.instances.names()
+        if instance not in names:
+            raise Refused(f"There is no instance {instance}.{close(instance, dict.fromkeys(names))}")
+        run = self._run_once(instance, command, self.check(command, args or {}), timeout)
         deadline = None
-        while follow and run.scheduled:
+        while follow and run.scheduled and not run.error:
             if on_round:
                 on_round(run)
             entry = run.scheduled
             deadline = deadline or time.monotonic() + float(entry.get("Timeout") or 600)
             if time.monotonic() > deadline:
-                run.entries.append(
-                    {"Type": 4, "ContentsFormat": "text", "Contents": "The command took longer than its timeout."}
-                )
+                run.fail("The command took longer than its timeout.")
                 return run
             threading.Event().wait(float(entry["NextRun"]) if interval is None else interval)
-            run = self._run_once(instance, entry["PollingCommand"], entry["PollingArgs"])
+            run = self._next_round(instance, run, timeout)
         return run
 
-    def _run_once(self, instance: str, command: str, args: Mapping[str, str]) -> Run:
+    def _next_round(self, instance: str, run: Run, timeout: float) -> Run:
+        """What a run scheduled: a command like any other, with strings for arguments and the manifest's defaults.
+
+        An argument that the manifest does not declare would be dropped by a server; here it ends the run.
+        """
+        entry = run.scheduled or {}
+        args = {name: as_text(value) for name, value in (entry.get("PollingArgs") or {}).items()}
+        try:
+            return self._run_once(instance, entry["PollingCommand"], self.check(entry["PollingCommand"], args), timeout)
+        except Refused as error:
+            run.fail(f"The next round cannot be run: {error}")
+            return run
+
+    def _run_once(self, instance: str, command: str, args: Mapping[str, str], timeout: float) -> Run:
         run = Run(command)
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as name:
@@ -162,33 +193,37 @@ class Server:
                 "instance": instance,
                 "entries": self.uploads,
             }
-            self._start(folder, job, run)
+            self._start(folder, job, run, timeout)
             self._read(folder, run)
         run.seconds = time.monotonic() - started
         for entry in run.entries:
             merge_context(self.context, entry.get("EntryContext") or {})
         return run
 
-    def _start(self, folder: Path, job: Json, run: Run) -> None:
+    def _start(self, folder: Path, job: Json, run: Run, timeout: float) -> None:
+        """Run the loop on a job. It gets no PYTHONPATH and not our folder, since a server has installed packages only."""
         path = folder / "job.json"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(job, file)
-        environment = {
-            **os.environ,
-            **self.environment,
-            "PYTHONPATH": str(ROOT),
-        }
-        done = subprocess.run(  # noqa: S603 - our own loop
-            (sys.executable, "-m", "local.loop", str(path)),
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            run.entries.append(
-                {"Type": 4, "ContentsFormat": "text", "Contents": f"The process failed: {done.stderr[-2000:]}"}
+        environment = {**os.environ, **self.environment}
+        environment.pop("PYTHONPATH", None)
+        try:
+            done = subprocess.run(  # noqa: S603 - our own loop
+                (sys.executable, str(LOOP), str(path)),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=timeout,
+                check=False,
             )
+        except subprocess.TimeoutExpired:
+            run.fail(f"The command took longer than {timeout:g} seconds and was stopped.")
+            return
+        run.stray = done.stdout
+        if done.returncode:
+            run.fail(f"The process failed: {done.stderr[-2000:]}")
 
     def _read(self, folder: Path, run: Run) -> None:
         results = folder / "results.jsonl"
@@ -197,10 +232,8 @@ class Server:
             if "entry" in found:
                 run.entries.append(found["entry"])
                 self._keep_file(folder, found["entry"], run)
-            elif "log" in found:
-                run.log.append(f"{found['log']}: {found['text']}")
             else:
-                run.stray = found["stray"]
+                run.log.append(f"{found['log']}: {found['text']}")
 
     def _keep_file(self, folder: Path, entry: Json, run: Run) -> None:
         """A file that a command returned, saved under a name that leads nowhere else."""
@@ -222,14 +255,19 @@ def close(word: str, known: Mapping[str, Any]) -> str:
     return f" Did you mean {' or '.join(found)}?" if found else f" It has: {', '.join(sorted(known)) or 'none'}."
 
 
-DT_KEY = re.compile(r"(?P<path>[\w.]+)(?:\((?P<condition>.*)\))?")
+def as_text(value: Any) -> str:
+    """An argument as a server hands it to a script."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+DT_KEY = re.compile(r"(?P<path>[^()]+)(?:\((?P<condition>.*)\))?")
 
 
 def merge_context(context: Json, outputs: Json) -> None:
     """Put an entry's outputs into the war room's context as the server does.
 
-    'A.B(val.id && val.id == obj.id)' replaces the item with the same key or adds one; 'A.B(true)' merges into what is
-    there; 'A.B' adds. https://xsoar.pan.dev/docs/integrations/dt
+    'A.B(val.id && val.id == obj.id)' enriches the item with the same id in its place, or adds one; 'A.B(true)' merges
+    into what is there; 'A.B' adds. https://xsoar.pan.dev/docs/integrations/dt
     """
     for key, value in outputs.items():
         found = DT_KEY.fullmatch(key)
@@ -238,16 +276,46 @@ def merge_context(context: Json, outputs: Json) -> None:
         *parents, last = found["path"].split(".")
         place = context
         for parent in parents:
-            place = place.setdefault(parent, {})
+            place = inner(place, parent)
         condition = found["condition"] or ""
-        if condition == "true" and isinstance(value, dict):
-            place.setdefault(last, {}).update(value)
+        old, new = place.get(last, []), copy.deepcopy(value)
+        if condition == "true":
+            place[last] = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
             continue
-        keys = re.findall(r"val\.([\w.]+) == obj", condition)
-        old = place.get(last, [])
-        items = old if isinstance(old, list) else [old]
-        new = value if isinstance(value, list) else [value]
-        same = [tuple(item.get(name) for name in keys) for item in new if isinstance(item, dict)] if keys else []
-        kept = [item for item in items if not (keys and tuple(item.get(name) for name in keys) in same)]
-        merged = kept + new
-        place[last] = merged[0] if len(merged) == 1 else merged
+        items = linked(old, new, re.findall(r"val\.([\w.]+) == obj", condition))
+        place[last] = items[0] if len(items) == 1 else items
+
+
+def inner(place: Json, name: str) -> Json:
+    """The object below a name, made if need be; below a list, a new item of it."""
+    below, made = place.get(name), Json()
+    if isinstance(below, dict):
+        return below
+    if isinstance(below, list):
+        below.append(made)
+    else:
+        place[name] = made
+    return made
+
+
+def linked(old: Any, new: Any, keys: list[str]) -> list[Any]:
+    """Old items, each enriched by the new one that has all the same keys, and the new ones that match none."""
+    items = list(old) if isinstance(old, list) else [old]
+    for item in new if isinstance(new, list) else [new]:
+        same = next((other for other in items if keys and identity(other, keys) == identity(item, keys)), None)
+        if isinstance(same, dict) and None not in identity(item, keys):
+            same.update(item)
+        else:
+            items.append(item)
+    return items
+
+
+def identity(item: Any, keys: list[str]) -> list[Any]:
+    """The values under the keys, each a path; None for one that is missing or empty."""
+    values = []
+    for key in keys:
+        value = item
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        values.append(value or None)
+    return values
