@@ -4,9 +4,6 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; exit; }; done)
-# demisto-sdk does not run on 3.13
-SDK_PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && { echo $$p; exit; }; done)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -64,9 +61,9 @@ warroom: venv node ## the same Azure, with a prompt
 
 sdk: $(SDK)/.installed
 $(SDK)/.installed:
-	@test -n "$(SDK_PYTHON)" || { echo "demisto-sdk needs a Python from 3.10 to 3.12; name one with make SDK_PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python from 3.10 to 3.13 was found; name one with make PYTHON=..."; exit 1; }
 	@echo "Setting up demisto-sdk in $(SDK) (once)"
-	@$(SDK_PYTHON) -m venv $(SDK)
+	@$(PYTHON) -m venv $(SDK)
 	@$(SDK)/bin/python -m pip install --quiet --disable-pip-version-check "demisto-sdk>=1.39.13,<2" "setuptools<81"
 	@touch $@
 
