@@ -13,6 +13,7 @@ The file reads from top to bottom, every name defined before it is used:
     sign-in        the Microsoft auth client over msal, and its store in the integration context
     HTTP           one authorised send: host check, 401 and claims challenge, errors
     ARM            one short method per endpoint
+    blobs          the same for the blob service, and transfers
     plan           what a change would do: merge, differences, before and after
     commands       grouped by noun, registered by name
     main           parameters, dispatch, the one error boundary
@@ -29,11 +30,13 @@ import base64
 import binascii
 import email.utils
 import hashlib
+import hmac
 import inspect
 import ipaddress
 import itertools
 import json
 import logging
+import mimetypes
 import random
 import re
 import threading
@@ -42,14 +45,20 @@ import traceback
 import urllib.parse
 import uuid
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
+from xml.parsers import expat
+
 import requests
+from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -61,6 +70,14 @@ Json = dict[str, Any]
 STORAGE_API = "2025-08-01"
 SUBSCRIPTIONS_API = "2022-12-01"
 RESOURCE_GROUPS_API = "2024-11-01"
+
+# Nothing here needs a newer one, and an undeployed version is refused; Entra tokens need 2017-11-09.
+BLOB_API = "2025-11-05"
+BLOCK_SIZE = 8 << 20  # bytes; four of them in memory at a time keep a transfer under 100 MB
+PARALLEL = 4
+SYNC_COPY_SIZE = 256 << 20  # bytes that Azure copies before it answers
+SAS_VERSION = "2022-11-02"  # the newest whose string to sign every cloud knows
+BATCH_LIMIT = 256  # deletions in a batch request
 
 STORAGE_AUDIENCE = "https://storage.azure.com"  # the same in every cloud
 CORTEX_APP_ID = "55f9764e-300a-474a-a2bb-549cece85439"
@@ -319,6 +336,43 @@ ARM_HINTS = {
     "MissingSubscriptionRegistration": "register the resource provider Microsoft.Storage in the subscription.",
     "FeatureNotSupportedForAccount": "this kind of account does not have that feature.",
 }
+# https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
+BLOB_HINTS = {
+    "AuthorizationFailure": "usually the account's firewall: allow this engine's address, or use a network that has access.",
+    "AuthorizationPermissionMismatch": (
+        "the identity lacks a data role: give it Storage Blob Data Reader to read, Storage Blob Data Contributor to write; new roles take minutes."
+    ),
+    "InsufficientAccountPermissions": "the SAS or role does not allow this; use one that does.",
+    "KeyBasedAuthenticationNotPermitted": "shared keys are turned off for the account; leave Storage Account Credentials empty and sign in.",
+    "AuthenticationFailed": "the key or SAS is wrong or has ended, or the clock is off; sign in again or paste a new one.",
+    "InvalidAuthenticationInfo": SIGN_IN_AGAIN,
+    "PublicAccessNotPermitted": "the account does not allow public access.",
+    "ContainerNotFound": "check the name with !azure-storage-blob-containers-list; include_deleted=true shows soft-deleted containers.",
+    "BlobNotFound": "check the name with !azure-storage-blob-list; include=deleted shows soft-deleted blobs, !azure-storage-blob-undelete restores them.",
+    "ResourceNotFound": "check the account name; the account may be gone.",
+    "BlobAlreadyExists": "choose another name, or give overwrite=true.",
+    "ConditionNotMet": "the blob has changed since it was read; look at it again before you go on.",
+    "SnapshotsPresent": "give delete_snapshots=include to delete the snapshots as well, or only to keep the blob.",
+    "BlobArchived": "the blob is archived: bring it back with !azure-storage-blob-tier-set tier=Hot, which takes hours.",
+    "BlobBeingRehydrated": "the blob is on its way out of the archive; try again in some hours.",
+    "BlobImmutableDueToPolicy": "an immutability policy or a legal hold protects the blob.",
+    "LeaseIdMissing": "the blob has a lease: give its lease_id, or break the lease with !azure-storage-blob-lease action=break.",
+    "LeaseIdMismatchWithBlobOperation": "the lease_id is not that of the blob's lease.",
+    "LeaseAlreadyPresent": "somebody holds a lease already; break it first if you may.",
+    "LeaseNotPresentWithBlobOperation": "there is no lease; leave lease_id out.",
+    "LeaseNotPresentWithLeaseOperation": "there is no lease to work on.",
+    "PendingCopyOperation": "a copy to this blob is going on; wait for it or abort it.",
+    "NoPendingCopyOperation": "the copy has ended already.",
+    "CannotVerifyCopySource": "Azure cannot read the source: it needs a role or SAS of its own, and its firewall must let the copy pass.",
+    "ServerBusy": "the service is busy; run the command again in a minute.",
+    "OperationTimedOut": "the service was slow; run the command again.",
+    "InvalidHeaderValue": "the service does not take a value; the header is named above.",
+    "InvalidQueryParameterValue": "the service does not take a value; the parameter is named above.",
+    "Md5Mismatch": "the content was damaged on its way; run the command again.",
+    "ContainerBeingDeleted": "the container is being deleted; the name is free again in about half a minute.",
+    "FeatureNotSupportedForAccount": "this kind of account does not have that feature.",
+    "AccountIsDisabled": "the account is disabled.",
+}
 STATUS_HINTS = {
     401: SIGN_IN_AGAIN,
     403: "the identity lacks a permission.",
@@ -383,6 +437,79 @@ def snippet(text: str) -> str:
     """The start of an unexpected answer, on one line and without secrets."""
     line = " ".join(redact(text).split())
     return line[:SNIPPET] + ("..." if len(line) > SNIPPET else "")
+
+
+def parse_xml(text: str) -> Json:
+    """A small XML document as nested dictionaries: elements by name, lists where a name repeats, text at the leaves.
+
+    ValueError for anything malformed, or with a document type, which no Azure answer has.
+    """
+    root: Json = {}
+    stack: list[tuple[Json, str]] = [(root, "")]
+    words: list[str] = []
+
+    def start(name: str, attributes: Json) -> None:
+        words.clear()
+        stack.append(({}, name))
+
+    def end(name: str) -> None:
+        children, _ = stack.pop()
+        value: Any = children or "".join(words).strip()
+        words.clear()
+        parent = stack[-1][0]
+        if name in parent:
+            parent[name] = [*parent[name], value] if isinstance(parent[name], list) else [parent[name], value]
+        else:
+            parent[name] = value
+
+    feed_xml(start, end, words.append, [text.encode()])
+    return root
+
+
+def feed_xml(
+    start: Callable[..., None], end: Callable[..., None], data: Callable[..., None], pieces: Iterable[bytes]
+) -> None:
+    """Parse XML as it arrives. ValueError if it is malformed or declares a document type."""
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, data
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("XML with a document type is not read")
+
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        for piece in pieces:
+            parser.Parse(piece, False)
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        raise ValueError(f"malformed XML: {error}") from None
+
+
+def blob_error(response: requests.Response, action: str) -> ServiceError:
+    """The blob service's refusal. The code stands in a header first: an answer to HEAD has no body."""
+    text = text_of(response)
+    try:
+        error = parse_xml(text).get("Error") or {}
+    except ValueError:
+        error = json_object(text).get("error") or {}
+    error = error if isinstance(error, dict) else {}
+    code = response.headers.get("x-ms-error-code") or str(error.get("Code") or error.get("code") or "")
+    words = str(error.get("Message") or error.get("message") or "").splitlines()[:1]
+    words += [f"{key}: {value}." for key, value in error.items() if key in BLOB_ERROR_DETAILS]
+    hint = BLOB_HINTS.get(code) or STATUS_HINTS.get(response.status_code, "")
+    request_id = response.headers.get("x-ms-request-id", "")
+    return ServiceError(action, response.status_code, code, " ".join(words) or snippet(text), request_id, hint)
+
+
+BLOB_ERROR_DETAILS = (
+    "HeaderName",
+    "HeaderValue",
+    "QueryParameterName",
+    "QueryParameterValue",
+    "Reason",
+    "AuthenticationErrorDetail",
+)
 
 
 # --- secrets -----------------------------------------------------------------------------------------------------------
@@ -580,7 +707,120 @@ def host_of(url: str) -> str:
     return parts.netloc.lower() if parts.scheme == "https" and "@" not in parts.netloc else ""
 
 
+class BlobAddress(NamedTuple):
+    """What a blob URL names; parts that it does not reach are empty. A SAS in it is dropped."""
+
+    host: str
+    account: str
+    container: str = ""
+    blob: str = ""
+    version: str = ""
+    snapshot: str = ""
+
+
+def parse_blob_url(text: str) -> BlobAddress:
+    """A URL of an account, a container or a blob; the account is the host's first label, or the first path segment of a
+    host that has none (an address). ValueError for anything else. https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata
+    """
+    parts = urllib.parse.urlsplit(text.strip().strip("\"'`"))
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        raise ValueError
+    path = parts.path.lstrip("/")
+    account = parts.hostname.split(".")[0].lower()
+    if re.fullmatch(r"[\d.]+|localhost", parts.hostname):
+        account, _, path = path.partition("/")
+    matching(ACCOUNT_NAME, account)
+    container, _, blob = path.partition("/")
+    query = dict(urllib.parse.parse_qsl(parts.query))
+    version, snapshot = query.get("versionid", ""), query.get("snapshot", "")
+    name = parse_blob_name(urllib.parse.unquote(blob)) if blob else ""
+    found = parse_container(urllib.parse.unquote(container)) if container else ""
+    return BlobAddress(parts.netloc.lower(), account, found, name, version, snapshot)
+
+
+def parse_blob_name(text: str) -> str:
+    """Any name that Azure can hold and a URL can reach: 1 to 1,024 characters, no control characters, no . or .. segment."""
+    if not 1 <= len(text) <= 1024 or re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError
+    if {".", ".."} & set(text.split("/")):
+        raise ValueError("a segment of only dots cannot be reached by a URL")
+    return text
+
+
+def blob_path(container: str, blob: str = "") -> str:
+    """The path of a container or blob in a URL; slashes in a blob's name stay, everything else is quoted."""
+    return f"/{segment(container)}" + (f"/{urllib.parse.quote(blob, safe='/~')}" if blob else "")
+
+
+def safe_file_name(name: str) -> str:
+    """A blob's name as a local file name that leads nowhere else."""
+    return re.sub(r"[^\w.() +=@-]", "_", name.rsplit("/", 1)[-1]).lstrip(".")[:200] or "blob"
+
+
 # --- settings ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StorageCredential:
+    """An account SAS or account key of the instance: the way to the blobs of one account without Entra ID.
+
+    https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
+    """
+
+    account: str  # empty: any account
+    sas: Secret
+    key: Secret
+
+    def sign(self, method: str, url: str, headers: Json, length: int) -> tuple[str, Json]:
+        """URL and headers of a request whose body has that many bytes, with what authorises it."""
+        if self.sas:
+            return f"{url}{'&' if '?' in url else '?'}{self.sas.reveal()}", headers
+        signature = hmac_sha256(self.key.reveal(), string_to_sign(method, url, headers, length, self.account))
+        return url, {**headers, "Authorization": f"SharedKey {self.account}:{signature}"}
+
+
+def hmac_sha256(key: str, text: str) -> str:
+    """The signature that storage keys and delegation keys make; key and result are base64."""
+    return base64.b64encode(hmac.new(base64.b64decode(key), text.encode(), hashlib.sha256).digest()).decode()
+
+
+def string_to_sign(method: str, url: str, headers: Json, length: int, account: str) -> str:
+    """What a shared key signs: the standard headers, the x-ms- headers and the resource, each in its order."""
+    lower = {name.lower(): str(value) for name, value in headers.items()}
+    lines = [method, *(lower.get(name, "") for name in ("content-encoding", "content-language"))]
+    lines.append(str(length or ""))
+    names = (
+        "content-md5",
+        "content-type",
+        "date",
+        "if-modified-since",
+        "if-match",
+        "if-none-match",
+        "if-unmodified-since",
+        "range",
+    )
+    lines += [lower.get(name, "") for name in names]
+    lines += [f"{name}:{' '.join(lower[name].split())}" for name in sorted(lower) if name.startswith("x-ms-")]
+    parts = urllib.parse.urlsplit(url)
+    resource = [f"/{account}{parts.path or '/'}"]
+    for name, value in sorted(urllib.parse.parse_qsl(parts.query, keep_blank_values=True)):
+        resource.append(f"{name.lower()}:{value}")
+    return "\n".join([*lines, *resource])
+
+
+def read_storage_credential(value: Any) -> StorageCredential | None:
+    """The account SAS or key of the instance; None without one. UsageError for what is neither."""
+    text = password_param(value).lstrip("?")
+    if not text:
+        return None
+    account = str(value.get("identifier") or "").strip().lower() if isinstance(value, dict) else ""
+    if "sig=" in text:
+        return StorageCredential(account, Secret(text), Secret(""))
+    if re.fullmatch(r"[A-Za-z0-9+/]{86}==", text) and ACCOUNT_NAME.fullmatch(account):
+        return StorageCredential(account, Secret(""), Secret(text))
+    raise UsageError(
+        "Storage Account Name: with an account key, or an account SAS (sv=...&sig=...), give the name of its account."
+    )
 
 
 @dataclass(frozen=True)
@@ -600,6 +840,12 @@ class Settings:
     subscription: str
     group: str
     verify: bool
+    storage_credential: StorageCredential | None = None
+
+    def storage_credential_for(self, account: str) -> StorageCredential | None:
+        """The instance's SAS or key, if it has one that is for this account."""
+        found = self.storage_credential
+        return found if found and found.account in ("", account) else None
 
     @property
     def fingerprint(self) -> str:
@@ -642,6 +888,7 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
         subscription=checked_param(params, "subscription_id", "Default Subscription ID", parse_subscription),
         group=checked_param(params, "resource_group_name", "Default Resource Group Name", parse_group),
         verify=not is_true(params.get("insecure")),
+        storage_credential=read_storage_credential(params.get("storage_credentials")),
     )
     check_identity(settings)
     return settings
@@ -1194,6 +1441,130 @@ CONTAINER_FIELDS = body_fields(
 ContainerBody = Annotated[Json, body_group(CONTAINER_FIELDS)]
 
 
+BlobName = Annotated[str, Reader("a blob name of 1 to 1,024 characters", parse_blob_name)]
+BlobUrl = Annotated[
+    BlobAddress, Reader("the https address of an account, a container or a blob", parse_blob_url, secret=True)
+]
+BlobNames = Annotated[list[str], Reader("blob names, one a line or as a JSON array", lambda text: read_names(text))]
+Size = Annotated[int, number(0, 1 << 48)]
+IsoTime = Annotated[
+    datetime,
+    Reader(
+        "a time such as 2026-11-23T12:00:00Z, or a span back from now such as 2 hours or 7d",
+        lambda text: read_time(text),
+    ),
+]
+Metadata = Annotated[
+    dict[str, str],
+    Reader(
+        "name=value pairs separated by commas, or a JSON object; a name is a C# identifier",
+        lambda text: read_metadata(text),
+    ),
+]
+BlobTags = Annotated[
+    dict[str, str],
+    Reader(
+        "at most 10 name=value pairs separated by commas, or a JSON object, of letters, digits, blanks and + - . : = _ /",
+        lambda text: read_blob_tags(text),
+    ),
+]
+Tier = Annotated[str, choice("Hot", "Cool", "Cold", "Archive")]
+LeaseId = Annotated[str, Reader("a lease id (GUID)", lambda text: matching(GUID, text))]
+
+STORAGE_SCOPE = {"account_name": optional(Account), "blob_url": optional(BlobUrl), **SCOPE_ARGUMENTS}
+
+
+def read_names(text: str) -> list[str]:
+    """Blob names may hold commas, so only lines and JSON arrays separate them."""
+    found = json.loads(text) if text.startswith("[") else text.splitlines()
+    return [parse_blob_name(name if text.startswith("[") else name.strip()) for name in found if name]
+
+
+def read_time(text: str) -> datetime:
+    """A time in ISO form (UTC unless it says otherwise), or a span back from now."""
+    span = re.fullmatch(r"(\d{1,5})\s*(m|h|d|min|minutes?|hours?|days?)(?:\s+ago)?", text.strip().lower())
+    if span:
+        seconds = int(span[1]) * {"m": 60, "h": 3600, "d": 86_400}[span[2][0]]
+        return datetime.fromtimestamp(Clock.now() - seconds, timezone.utc)
+    found = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip()))
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+
+
+def read_metadata(text: str) -> dict[str, str]:
+    """https://learn.microsoft.com/rest/api/storageservices/setting-and-retrieving-properties-and-metadata-for-blob-resources"""
+    found = (
+        read_json_object(text) if text.startswith("{") else dict(part.partition("=")[::2] for part in split_list(text))
+    )
+    metadata = {str(name).strip(): str(value).strip() for name, value in found.items()}
+    if not all(re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) and value.isascii() for name, value in metadata.items()):
+        raise ValueError("a name is no identifier, or a value is not ASCII")
+    if sum(len(name) + len(value) for name, value in metadata.items()) > 8192:
+        raise ValueError("more than 8 KiB")
+    return metadata
+
+
+def read_blob_tags(text: str) -> dict[str, str]:
+    """https://learn.microsoft.com/rest/api/storageservices/set-blob-tags"""
+    found = (
+        read_json_object(text) if text.startswith("{") else dict(part.partition("=")[::2] for part in split_list(text))
+    )
+    tags = {str(name).strip(): str(value).strip() for name, value in found.items()}
+    allowed = re.compile(r"[A-Za-z0-9 +\-.:=_/]*")
+    if len(tags) > 10 or not all(1 <= len(name) <= 128 and len(value) <= 256 for name, value in tags.items()):
+        raise ValueError
+    if not all(allowed.fullmatch(name) and allowed.fullmatch(value) for name, value in tags.items()):
+        raise ValueError("a character that tags cannot have")
+    return tags
+
+
+def build_service(azure: "Azure", given: dict[str, Any]) -> Any:
+    """The blob service that account_name or blob_url name. UsageError if neither does, or they contradict each other."""
+    clue, url = given["account_name"], given["blob_url"]
+    if not clue and not url:
+        raise UsageError("Argument account_name is missing: give it, or a blob_url.")
+    if clue and url and clue.name != url.account:
+        raise UsageError(f"Argument blob_url: it is in account {url.account}, not in {clue.name} as account_name says.")
+    subscription = (clue.subscription if clue else "") or given["subscription_id"] or azure.settings.subscription
+    group = (clue.group if clue else "") or given["resource_group_name"] or azure.settings.group
+    return azure.blobs(clue.name if clue else url.account, subscription, group, url.host if url else "")
+
+
+def named(given: dict[str, Any], argument: str, part: str) -> str:
+    """A container or blob that an argument or the blob_url names; UsageError without one, or with two."""
+    url: BlobAddress | None = given["blob_url"]
+    told, found = given[argument] or "", getattr(url, part) if url else ""
+    if told and found and told != found:
+        raise UsageError(f"Argument {argument}: {told!r} contradicts the blob_url, which names {found!r}.")
+    if not told and not found:
+        raise UsageError(f"Argument {argument} is missing: give it, or a blob_url that holds it.")
+    return told or found
+
+
+def build_container(azure: "Azure", given: dict[str, Any]) -> tuple[Any, str]:
+    container = named(given, "container_name", "container")
+    return build_service(azure, given), container
+
+
+def build_blob(azure: "Azure", given: dict[str, Any]) -> Any:
+    """The blob that the arguments name. A version or snapshot comes from them, or from the blob_url."""
+    container, name = named(given, "container_name", "container"), named(given, "blob_name", "blob")
+    url = given["blob_url"]
+    version = given.get("version_id") or (url.version if url else "")
+    snapshot = given.get("snapshot") or (url.snapshot if url else "")
+    if version and snapshot:
+        raise UsageError("Argument snapshot: a blob has either a version_id or a snapshot; give one.")
+    return BlobRef(build_service(azure, given), container, name, version, snapshot)
+
+
+CONTAINER_ARGUMENTS = {"container_name": optional(Container), **STORAGE_SCOPE}
+BLOB_ARGUMENTS = {"blob_name": optional(BlobName), **CONTAINER_ARGUMENTS}
+VERSION_ARGUMENTS = {"version_id": optional(Text), "snapshot": optional(Text)}
+ServiceArgs = Annotated[Any, Group(STORAGE_SCOPE, build_service)]
+ContainerArgs = Annotated[tuple[Any, str], Group(CONTAINER_ARGUMENTS, build_container)]
+BlobArgs = Annotated[Any, Group(BLOB_ARGUMENTS, build_blob)]
+VersionArgs = Annotated[Any, Group({**BLOB_ARGUMENTS, **VERSION_ARGUMENTS}, build_blob)]
+
+
 # --- results -----------------------------------------------------------------------------------------------------------
 
 
@@ -1353,6 +1724,44 @@ SIGN_IN_VIEW = View(
 RESOURCES_VIEW = View(
     "SignIn", "Tokens", {"Resource": "resource", "Usable": "usable", "Until": "expiresOn", "Message": "message"}
 )
+BLOB_VIEW = View(
+    "Blob",
+    "Azure Storage Blob",
+    {
+        "Name": "name",
+        "Container": "container",
+        "Account": "account",
+        "Type": "type",
+        "Size": "size",
+        "Tier": "tier",
+        "Content Type": "contentType",
+        "Last Modified": "lastModified",
+        "ETag": "etag",
+        "MD5": "md5",
+    },
+)
+BLOBS_VIEW = View(
+    "Blob",
+    "Azure Storage Blob List",
+    {
+        "Name": "name",
+        "Type": "type",
+        "Size": "size",
+        "Tier": "tier",
+        "Last Modified": "lastModified",
+        "MD5": "md5",
+        "Version": "versionId",
+        "Snapshot": "snapshot",
+        "Deleted": "deleted",
+        "Days Left": "remainingRetentionDays",
+    },
+)
+FOUND_BLOBS_VIEW = BLOBS_VIEW._replace(
+    title="Azure Storage Blobs found by tags", columns={"Name": "name", "Container": "container", "Tags": "tags"}
+)
+BLOB_TAGS_VIEW = BLOB_VIEW._replace(
+    title="Azure Storage Blob tags", columns={"Name": "name", "Container": "container", "Tags": "tags"}
+)
 
 
 # --- network -----------------------------------------------------------------------------------------------------------
@@ -1408,8 +1817,16 @@ class Network:
         tries: int = MAX_TRIES,
     ) -> None:
         self.verify, self.timeout, self.tries = verify, (connect_timeout, READ_TIMEOUT), tries
-        self.session = requests.Session()
-        self.session.trust_env = use_environment
+        self._use_environment = use_environment
+        self._local = threading.local()  # a session is for one thread; its open connections are worth keeping
+
+    @property
+    def session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            self._local.session.trust_env = self._use_environment
+        found: requests.Session = self._local.session
+        return found
 
     def exchange(self, method: str, url: str, *, action: str, replayable: bool, **options: Any) -> requests.Response:
         """The final answer, whatever its status.
@@ -1537,6 +1954,7 @@ class SessionStore:
       device_flow  a device code sign-in that has not been finished; login: the same for the authorization code
       claims       what a claims challenge asked for and only a person can give
       codes        digests of the authorization codes that were tried, for a code works once
+      endpoints    account -> its blob endpoint, as ARM told it
       turn         which command may talk to the sign-in service now, and until when
     """
 
@@ -2188,17 +2606,15 @@ class Http:
     ) -> requests.Response:
         """The answer to a request to the resource manager, with status 2xx.
 
-        A 401 is answered once: with what its claims challenge asks for, or with a fresh token. Requests other than POST
-        count as replayable unless told. `action` completes "Could not ...". ServiceError, NetworkError or SignInError.
+        Requests other than POST count as replayable unless told. `action` completes "Could not ...". ServiceError, NetworkError or SignInError.
         """
         self.guard(url, action)
         safe = method != "POST" if replayable is None else replayable
-        resource = self.settings.cloud.audience
-        token = self.auth.token(resource)
-        response = self._authorised(method, url, token, action, safe, options)
-        if response.status_code == 401:
-            token = self.auth.token(resource, stale=token, claims=claims_of(response))
-            response = self._authorised(method, url, token, action, safe, options)
+
+        def exchange(token: str) -> requests.Response:
+            return self._authorised(method, url, token, action, safe, options)
+
+        response = self.with_token(self.settings.cloud.audience, exchange)
         if response.status_code >= 400:
             raise arm_error(response, action)
         if response.status_code >= 300:
@@ -2206,6 +2622,14 @@ class Http:
                 f"Could not {action}: {host_of(url)} wants to redirect the request, which is not followed."
             )
         return response
+
+    def with_token(self, resource: str, exchange: Callable[[str], requests.Response]) -> requests.Response:
+        """The answer to a request with a token; after a 401 it is sent once more, with what the challenge asks for."""
+        token = self.auth.token(resource)
+        response = exchange(token)
+        if response.status_code != 401:
+            return response
+        return exchange(self.auth.token(resource, stale=token, claims=claims_of(response)))
 
     def _authorised(
         self, method: str, url: str, token: str, action: str, replayable: bool, options: Json
@@ -2224,6 +2648,89 @@ class Http:
                 f"Could not {action}: Azure points to {host_of(url) or 'an unsafe address'}, which is not in the chosen cloud; nothing was sent.",
                 "check the cloud of the instance.",
             )
+
+
+class BlobHttp:
+    """Requests to the blob service of one account: by token, or by the SAS or key that the instance has for it."""
+
+    def __init__(self, http: Http, account: str, endpoint: str) -> None:
+        self.http, self.account, self.endpoint = http, account, endpoint.rstrip("/")
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        action: str,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, Any] | None = None,
+        data: bytes | None = None,
+        replayable: bool = True,
+        stream: bool = False,
+    ) -> requests.Response:
+        """The answer, with status 2xx. `path` is quoted already; what is None in query and headers is left out."""
+        options: Json = {"data": data, "stream": stream} if data is not None else {"stream": stream}
+
+        def exchange(token: str) -> requests.Response:
+            url, signed = self.authorised(method, path, query or {}, headers or {}, len(data or b""), token)
+            return self.http.network.exchange(
+                method, url, action=action, replayable=replayable, headers=signed, **options
+            )
+
+        return self._checked(exchange, action)
+
+    def send_batch(self, path: str, action: str, parts: list[tuple[str, str, Json, Json]]) -> requests.Response:
+        """The answer to several small requests (method, path, query, headers) in one; each is authorised by itself.
+
+        https://learn.microsoft.com/rest/api/storageservices/blob-batch
+        """
+        boundary = f"batch_{uuid.uuid4()}"
+
+        def exchange(token: str) -> requests.Response:
+            lines: list[str] = []
+            for number, part in enumerate(parts):
+                lines += [f"--{boundary}", "Content-Type: application/http", "Content-Transfer-Encoding: binary"]
+                lines += [f"Content-ID: {number}", "", *self._part(part, token), ""]
+            body = "\r\n".join([*lines, f"--{boundary}--", ""]).encode()
+            kind = {"Content-Type": f"multipart/mixed; boundary={boundary}"}
+            url, signed = self.authorised("POST", path, {"comp": "batch"}, kind, len(body), token)
+            return self.http.network.exchange("POST", url, action=action, replayable=True, headers=signed, data=body)
+
+        return self._checked(exchange, action)
+
+    def _part(self, part: tuple[str, str, Json, Json], token: str) -> list[str]:
+        method, path, query, headers = part
+        url, signed = self.authorised(method, path, query, headers, 0, token)
+        target = urllib.parse.urlsplit(url)._replace(scheme="", netloc="").geturl()
+        return [
+            f"{method} {target} HTTP/1.1",
+            *(f"{name}: {value}" for name, value in signed.items()),
+            "Content-Length: 0",
+            "",
+        ]
+
+    def authorised(
+        self, method: str, path: str, query: Mapping[str, Any], headers: Mapping[str, Any], length: int, token: str
+    ) -> tuple[str, Json]:
+        """URL and headers of a request, with the token, or with the SAS or signature of the instance's credential."""
+        pairs = given_only(dict(query))
+        url = (
+            self.endpoint + path + ("?" + urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote) if pairs else "")
+        )
+        sent: Json = {"x-ms-version": BLOB_API, "x-ms-client-request-id": str(uuid.uuid4())}
+        sent |= {name: str(value) for name, value in given_only(dict(headers)).items()}
+        credential = self.http.settings.storage_credential_for(self.account)
+        if not credential:
+            return url, {**sent, "Authorization": f"Bearer {token}"}
+        sent["x-ms-date"] = email.utils.formatdate(Clock.now(), usegmt=True)
+        return credential.sign(method, url, sent, length)
+
+    def _checked(self, exchange: Callable[[str], requests.Response], action: str) -> requests.Response:
+        with_key = self.http.settings.storage_credential_for(self.account)
+        response = exchange("") if with_key else self.http.with_token(STORAGE_AUDIENCE, exchange)
+        if response.status_code >= 300:
+            raise blob_error(response, action)
+        return response
 
 
 def claims_of(response: requests.Response) -> str:
@@ -2377,6 +2884,14 @@ class ResourceManager:
         action = f"update storage account {account}"
         return body_of(self.call("PATCH", account.id, action, body=patch), action)
 
+    def first_key(self, account: AccountRef) -> str:
+        """The value of key1, for signing; it is shown to nobody."""
+        action = f"list the keys of {account}"
+        keys = dicts(body_of(self.call("POST", f"{account.id}/listKeys", action), action).get("keys"))
+        for key in keys:
+            remember_secret(str(key.get("value") or ""))
+        return next(str(key["value"]) for key in keys if key.get("keyName") == "key1")
+
     # Blob service
 
     def blob_service(self, account: AccountRef) -> Json:
@@ -2453,6 +2968,603 @@ def place_token(url: str, skip: int) -> str:
     return base64.urlsafe_b64encode(json.dumps({"u": url, "s": skip}).encode()).decode().rstrip("=")
 
 
+# --- blob operations ---------------------------------------------------------------------------------------------------
+
+# Properties of a blob: their name in a listing, in a header, in context, and how they are read.
+# https://learn.microsoft.com/rest/api/storageservices/list-blobs
+BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+    ("Creation-Time", "x-ms-creation-time", "created", lambda text: http_date(text)),
+    ("Last-Modified", "Last-Modified", "lastModified", lambda text: http_date(text)),
+    ("Etag", "ETag", "etag", lambda text: text.strip('"')),
+    ("Content-Length", "Content-Length", "size", int),
+    ("Content-Type", "Content-Type", "contentType", str),
+    ("Content-Encoding", "Content-Encoding", "contentEncoding", str),
+    ("Content-Language", "Content-Language", "contentLanguage", str),
+    ("Content-Disposition", "Content-Disposition", "contentDisposition", str),
+    ("Cache-Control", "Cache-Control", "cacheControl", str),
+    ("Content-MD5", "Content-MD5", "md5", lambda text: md5_hex(text)),
+    ("BlobType", "x-ms-blob-type", "type", str),
+    ("AccessTier", "x-ms-access-tier", "tier", str),
+    ("AccessTierInferred", "x-ms-access-tier-inferred", "tierInferred", lambda text: text == "true"),
+    ("ArchiveStatus", "x-ms-archive-status", "archiveStatus", str),
+    ("LeaseStatus", "x-ms-lease-status", "leaseStatus", str),
+    ("LeaseState", "x-ms-lease-state", "leaseState", str),
+    ("LeaseDuration", "x-ms-lease-duration", "leaseDuration", str),
+    ("CopyId", "x-ms-copy-id", "copyId", str),
+    ("CopyStatus", "x-ms-copy-status", "copyStatus", str),
+    ("CopyProgress", "x-ms-copy-progress", "copyProgress", str),
+    ("CopyStatusDescription", "x-ms-copy-status-description", "copyStatusDescription", str),
+    ("ServerEncrypted", "x-ms-server-encrypted", "serverEncrypted", lambda text: text == "true"),
+    ("EncryptionScope", "x-ms-encryption-scope", "encryptionScope", str),
+    ("DeletedTime", "", "deletedTime", lambda text: http_date(text)),
+    ("RemainingRetentionDays", "", "remainingRetentionDays", int),
+    ("TagCount", "x-ms-tag-count", "tagCount", int),
+    ("LegalHold", "x-ms-legal-hold", "legalHold", lambda text: text == "true"),
+    (
+        "ImmutabilityPolicyUntilDate",
+        "x-ms-immutability-policy-until-date",
+        "immutableUntil",
+        lambda text: http_date(text),
+    ),
+    ("ImmutabilityPolicyMode", "x-ms-immutability-policy-mode", "immutabilityMode", str),
+)
+LISTED_PROPERTIES = {listed_name: (name, read) for listed_name, _, name, read in BLOB_PROPERTIES}
+
+
+def http_date(text: str) -> str:
+    """An HTTP date in ISO form; the text itself where it is none."""
+    try:
+        return email.utils.parsedate_to_datetime(text).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (TypeError, ValueError):
+        return text
+
+
+def md5_hex(text: str) -> str:
+    """A Content-MD5 as people and threat feeds write it."""
+    try:
+        return base64.b64decode(text).hex()
+    except (ValueError, binascii.Error):
+        return text
+
+
+class BlobPage:
+    """A page of a listing, read as it arrives: rows with the names that context has, and where the next page begins."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.rows: list[Json] = []
+        self.marker = ""
+        self._row: Json | None = None
+        self._path: list[str] = []
+        self._words: list[str] = []
+        self._encoded = False
+        self._tag = ""
+        feed_xml(self._start, self._end, self._words.append, pieces)
+
+    def _start(self, name: str, attributes: Json) -> None:
+        if name in ("Blob", "BlobPrefix") and self._path[-1:] == ["Blobs"]:
+            self._row = {"isPrefix": True} if name == "BlobPrefix" else {}
+        self._path.append(name)
+        self._words.clear()
+        self._encoded = attributes.get("Encoded") == "true"
+
+    def _end(self, name: str) -> None:
+        self._path.pop()
+        text = "".join(self._words)
+        self._words.clear()
+        parent = self._path[-1] if self._path else ""
+        if self._row is None:
+            if name == "NextMarker":
+                self.marker = text.strip()
+        elif name in ("Blob", "BlobPrefix") and parent == "Blobs":
+            self.rows.append(self._row)
+            self._row = None
+        else:
+            self._field(self._row, parent, name, text)
+
+    def _field(self, row: Json, parent: str, name: str, text: str) -> None:
+        if parent == "Properties":
+            if text and name in LISTED_PROPERTIES:
+                key, read = LISTED_PROPERTIES[name]
+                row[key] = read(text)
+        elif parent in ("Metadata", "OrMetadata"):
+            row.setdefault("metadata" if parent == "Metadata" else "replication", {})[name] = text
+        elif parent == "Tag":
+            if name == "Key":
+                self._tag = text
+            else:
+                row.setdefault("tags", {})[self._tag] = text
+        elif parent in ("Blob", "BlobPrefix"):
+            self._own(row, name, text)
+
+    def _own(self, row: Json, name: str, text: str) -> None:
+        if name == "Name":
+            row["name"] = urllib.parse.unquote(text) if self._encoded else text
+        elif name == "ContainerName":
+            row["container"] = text
+        elif name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly"):
+            row[name[0].lower() + name[1:]] = text.strip() == "true"
+        elif name in ("Snapshot", "VersionId") and text:
+            row[name[0].lower() + name[1:]] = text.strip()
+
+
+class BlobRef(NamedTuple):
+    """One blob, or one version or snapshot of it, and the service that holds it."""
+
+    service: "BlobService"
+    container: str
+    name: str
+    version: str = ""
+    snapshot: str = ""
+
+    @property
+    def path(self) -> str:
+        return blob_path(self.container, self.name)
+
+    @property
+    def query(self) -> Json:
+        return {"versionid": self.version or None, "snapshot": self.snapshot or None}
+
+    @property
+    def id(self) -> str:
+        """The blob's URL, which names it in context."""
+        return self.service.blob_id(self.container, self.name, self.version, self.snapshot)
+
+    def __str__(self) -> str:
+        return f"{self.container}/{self.name}"
+
+    def identity(self) -> Json:
+        """The fields by which context names a blob."""
+        found = {"id": self.id, "account": self.service.account, "container": self.container, "name": self.name}
+        return found | {
+            key: value for key, value in (("versionId", self.version), ("snapshot", self.snapshot)) if value
+        }
+
+
+class BlobService:
+    """The blob service of one account: one short method per endpoint, plain data in and out.
+
+    https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
+    """
+
+    def __init__(self, http: BlobHttp) -> None:
+        self.http, self.account = http, http.account
+
+    def blob_id(self, container: str, name: str, version: str = "", snapshot: str = "") -> str:
+        query = f"?versionid={version}" if version else f"?snapshot={snapshot}" if snapshot else ""
+        return self.http.endpoint + blob_path(container, name) + query
+
+    # Listing
+
+    def page(self, container: str, query: Json) -> BlobPage:
+        """A page of a container's blobs."""
+        full = {"restype": "container", "comp": "list", **query}
+        with self.http.send(
+            "GET", blob_path(container), action=f"list the blobs of {container}", query=full, stream=True
+        ) as answer:
+            return BlobPage(answer.iter_content(1 << 16))
+
+    def rows(self, container: str, query: Json, marker: str = "") -> Iterator[tuple[list[Json], str, str]]:
+        """Page after page, each with the marker it was read from and the one of the next."""
+        while True:
+            page = self.page(container, {**query, "marker": marker or None})
+            for row in page.rows:
+                row.update(
+                    id=self.blob_id(container, row["name"], row.get("versionId", ""), row.get("snapshot", "")),
+                    account=self.account,
+                    container=container,
+                )
+            yield page.rows, marker, page.marker
+            if not page.marker or page.marker == marker:
+                return
+            marker = page.marker
+
+    def find(self, where: str, container: str, marker: str, size: int) -> tuple[list[Json], str]:
+        """The blobs whose tags fit an expression, in one container or, with an empty one, in the account."""
+        query = {
+            "comp": "blobs",
+            "where": where,
+            "marker": marker or None,
+            "maxresults": size,
+            "restype": "container" if container else None,
+        }
+        path = blob_path(container) if container else "/"
+        with self.http.send("GET", path, action="find blobs by tags", query=query, stream=True) as answer:
+            page = BlobPage(answer.iter_content(1 << 16))
+        for row in page.rows:
+            row.setdefault("container", container)
+            row.update(id=self.blob_id(row["container"], row["name"]), account=self.account)
+        return page.rows, page.marker
+
+    # Reading
+
+    def open(self, blob: BlobRef, headers: Json) -> requests.Response:
+        """The content as a stream, which the caller closes."""
+        return self.http.send(
+            "GET", blob.path, action=f"read blob {blob}", query=blob.query, headers=headers, stream=True
+        )
+
+    def properties(self, blob: BlobRef) -> Json:
+        answer = self.http.send("HEAD", blob.path, action=f"read the properties of blob {blob}", query=blob.query)
+        return {**blob.identity(), **properties_of(answer)}
+
+    def tags(self, blob: BlobRef) -> dict[str, str]:
+        answer = self.http.send(
+            "GET", blob.path, action=f"read the tags of blob {blob}", query={**blob.query, "comp": "tags"}
+        )
+        found = parse_xml(text_of(answer)).get("Tags") or {}
+        tags = (found.get("TagSet") or {}).get("Tag", []) if isinstance(found, dict) and found.get("TagSet") else []
+        return {tag["Key"]: tag.get("Value", "") for tag in (tags if isinstance(tags, list) else [tags])}
+
+    # Writing
+
+    def put(self, blob: BlobRef, data: bytes, headers: Json) -> Json:
+        full = {"x-ms-blob-type": "BlockBlob", **headers}
+        answer = self.http.send("PUT", blob.path, action=f"write blob {blob}", headers=full, data=data)
+        return written(answer)
+
+    def put_block(self, blob: BlobRef, block_id: str, data: bytes) -> None:
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        query = {"comp": "block", "blockid": block_id}
+        self.http.send(
+            "PUT",
+            blob.path,
+            action=f"write a block of blob {blob}",
+            query=query,
+            headers={"Content-MD5": digest},
+            data=data,
+        )
+
+    def put_block_list(self, blob: BlobRef, block_ids: Iterable[str], headers: Json) -> Json:
+        body = "".join(f"<Latest>{block_id}</Latest>" for block_id in block_ids)
+        data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{body}</BlockList>'.encode()
+        answer = self.http.send(
+            "PUT", blob.path, action=f"write blob {blob}", query={"comp": "blocklist"}, headers=headers, data=data
+        )
+        return written(answer)
+
+    def set_properties(self, blob: BlobRef, headers: Json) -> Json:
+        """Replaces all content headers: one that is not given is cleared."""
+        action = f"change the properties of blob {blob}"
+        return written(
+            self.http.send("PUT", blob.path, action=action, query={"comp": "properties"}, headers=headers, data=b"")
+        )
+
+    def set_metadata(self, blob: BlobRef, metadata: Mapping[str, str], headers: Json) -> Json:
+        full = {**headers, **{f"x-ms-meta-{name}": value for name, value in metadata.items()}}
+        action = f"change the metadata of blob {blob}"
+        return written(
+            self.http.send("PUT", blob.path, action=action, query={"comp": "metadata"}, headers=full, data=b"")
+        )
+
+    def set_tags(self, blob: BlobRef, tags: Mapping[str, str]) -> None:
+        query = {**blob.query, "comp": "tags"}
+        self.http.send(
+            "PUT",
+            blob.path,
+            action=f"change the tags of blob {blob}",
+            query=query,
+            headers={"Content-Type": "application/xml"},
+            data=tags_xml(tags),
+        )
+
+    def snapshot(self, blob: BlobRef, headers: Json) -> Json:
+        action = f"take a snapshot of blob {blob}"
+        answer = self.http.send(
+            "PUT", blob.path, action=action, query={"comp": "snapshot"}, headers=headers, data=b"", replayable=False
+        )
+        return {**written(answer), "snapshot": answer.headers.get("x-ms-snapshot", "")}
+
+    def set_tier(self, blob: BlobRef, tier: str, headers: Json) -> bool:
+        """Whether the blob is only on its way: out of the archive takes hours."""
+        query = {**blob.query, "comp": "tier"}
+        answer = self.http.send(
+            "PUT",
+            blob.path,
+            action=f"change the tier of blob {blob}",
+            query=query,
+            headers={"x-ms-access-tier": tier, **headers},
+            data=b"",
+        )
+        return answer.status_code == 202
+
+    def lease(self, blob: BlobRef, action: str, headers: Json) -> Json:
+        full = {"x-ms-lease-action": action, **headers}
+        answer = self.http.send(
+            "PUT",
+            blob.path,
+            action=f"{action} the lease of blob {blob}",
+            query={"comp": "lease"},
+            headers=full,
+            data=b"",
+            replayable=False,
+        )
+        seconds = answer.headers.get("x-ms-lease-time")
+        return {
+            **({"leaseId": answer.headers["x-ms-lease-id"]} if "x-ms-lease-id" in answer.headers else {}),
+            **({"leaseSecondsLeft": int(seconds)} if seconds else {}),
+        }
+
+    def set_legal_hold(self, blob: BlobRef, hold: bool) -> None:
+        query = {**blob.query, "comp": "legalhold"}
+        self.http.send(
+            "PUT",
+            blob.path,
+            action=f"change the legal hold of blob {blob}",
+            query=query,
+            headers={"x-ms-legal-hold": str(hold).lower()},
+            data=b"",
+        )
+
+    # Deleting and restoring
+
+    def delete(self, blob: BlobRef, headers: Json) -> None:
+        self.http.send("DELETE", blob.path, action=f"delete blob {blob}", query=blob.query, headers=headers)
+
+    def undelete(self, blob: BlobRef) -> None:
+        self.http.send("PUT", blob.path, action=f"restore blob {blob}", query={"comp": "undelete"}, data=b"")
+
+    def delete_many(self, blobs: list[BlobRef], headers: Json) -> list[ServiceError | None]:
+        """What became of each of at most 256 blobs: None where it was deleted.
+
+        https://learn.microsoft.com/rest/api/storageservices/blob-batch
+        """
+        parts = [("DELETE", blob.path, blob.query, headers) for blob in blobs]
+        answer = self.http.send_batch("/", f"delete {len(blobs)} blobs", parts)
+        return batch_results(text_of(answer), answer.headers.get("Content-Type", ""), blobs)
+
+    # Copying
+
+    def copy(self, target: BlobRef, source: str, headers: Json, *, wait: bool) -> Json:
+        """Begin a server-side copy from a URL; `wait` for Azure to finish it, which it does up to 256 MiB."""
+        full = {"x-ms-copy-source": source, "x-ms-requires-sync": "true" if wait else None, **headers}
+        answer = self.http.send(
+            "PUT", target.path, action=f"copy to blob {target}", headers=full, data=b"", replayable=False
+        )
+        return {
+            **written(answer),
+            "copyId": answer.headers.get("x-ms-copy-id", ""),
+            "copyStatus": answer.headers.get("x-ms-copy-status", ""),
+        }
+
+    def abort_copy(self, target: BlobRef, copy_id: str, headers: Json) -> None:
+        full = {"x-ms-copy-action": "abort", **headers}
+        self.http.send(
+            "PUT",
+            target.path,
+            action=f"abort the copy to blob {target}",
+            query={"comp": "copy", "copyid": copy_id},
+            headers=full,
+            data=b"",
+        )
+
+    def delegation_key(self, start: str, expiry: str) -> Json:
+        """https://learn.microsoft.com/rest/api/storageservices/get-user-delegation-key"""
+        body = (
+            f'<?xml version="1.0" encoding="utf-8"?><KeyInfo><Start>{start}</Start><Expiry>{expiry}</Expiry></KeyInfo>'
+        )
+        query = {"restype": "service", "comp": "userdelegationkey"}
+        answer = self.http.send("POST", "/", action="get a user delegation key", query=query, data=body.encode())
+        found = parse_xml(text_of(answer)).get("UserDelegationKey") or {}
+        remember_secret(str(found.get("Value") or ""))
+        return dict(found)
+
+
+def properties_of(answer: requests.Response) -> Json:
+    """The properties, metadata and size that an answer's headers tell."""
+    headers = answer.headers
+    found = {name: read(headers[header]) for _, header, name, read in BLOB_PROPERTIES if header and headers.get(header)}
+    metadata = {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
+    extra = {
+        "versionId": headers.get("x-ms-version-id"),
+        "isCurrentVersion": True if headers.get("x-ms-is-current-version") == "true" else None,
+    }
+    return {**found, **given_only(extra), "metadata": metadata}
+
+
+def written(answer: requests.Response) -> Json:
+    """What a write tells of the blob after it."""
+    found = {
+        "etag": answer.headers.get("ETag", "").strip('"') or None,
+        "lastModified": http_date(answer.headers["Last-Modified"]) if "Last-Modified" in answer.headers else None,
+        "versionId": answer.headers.get("x-ms-version-id"),
+    }
+    return given_only(found)
+
+
+def tags_xml(tags: Mapping[str, str]) -> bytes:
+    rows = "".join(
+        f"<Tag><Key>{escape_xml(key)}</Key><Value>{escape_xml(value)}</Value></Tag>" for key, value in tags.items()
+    )
+    return f'<?xml version="1.0" encoding="utf-8"?><Tags><TagSet>{rows}</TagSet></Tags>'.encode()
+
+
+def escape_xml(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def batch_results(text: str, content_type: str, blobs: list[BlobRef]) -> list[ServiceError | None]:
+    """The outcome of each part of a batch, in the order of the blobs. A part that is missing counts as failed."""
+    boundary = content_type.partition("boundary=")[2].strip('"')
+    results: list[ServiceError | None] = [
+        ServiceError(f"delete blob {blob}", 0, "NoAnswer", "The batch holds no answer for it.") for blob in blobs
+    ]
+    for part in text.split(f"--{boundary}"):
+        number = re.search(r"Content-ID:\s*(\d+)", part, re.IGNORECASE)
+        status = re.search(r"HTTP/1\.1 (\d{3})", part)
+        if not number or not status or int(number[1]) >= len(blobs):
+            continue
+        code = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE)
+        failed = int(status[1]) >= 300
+        name = code[1] if code else ""
+        error = ServiceError(
+            f"delete blob {blobs[int(number[1])]}", int(status[1]), name, "", "", BLOB_HINTS.get(name, "")
+        )
+        results[int(number[1])] = error if failed else None
+    return results
+
+
+class Download(NamedTuple):
+    """A blob that was read to a file: what was counted on the way, and whether the service's own figures agree."""
+
+    path: str
+    size: int
+    sha256: str
+    md5: str
+    properties: Json
+    md5_of_service: str
+
+    @property
+    def verified(self) -> str:
+        if not self.md5_of_service:
+            return "size only: the service holds no MD5 for this blob"
+        return "size and MD5" if self.md5_of_service == self.md5 else "MD5 DIFFERS from the one the service holds"
+
+
+class Downloader:
+    """Reads one blob to a file, in parallel ranges above one block, hashing in order.
+
+    The first answer's ETag pins all others, so that two contents never mix; a connection that breaks is resumed where it
+    broke. https://learn.microsoft.com/rest/api/storageservices/get-blob
+    """
+
+    def __init__(self, blob: BlobRef, start: int = 0, end: int | None = None) -> None:
+        self.blob, self.start, self.end = blob, start, end
+        self.etag = ""
+
+    def run(self, path: str, max_size: int) -> Download:
+        """UsageError if it is larger than max_size bytes; NetworkError if what came is not what was announced."""
+        sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+        first, properties, total = self._first(max_size)
+        with open(path, "wb") as file:  # noqa: PTH123 - a plain file in the folder that the platform gives
+            for piece in itertools.chain([first], self._rest(len(first), total)):
+                for digest in (sha256, md5):
+                    digest.update(piece)
+                file.write(piece)
+                size += len(piece)
+        if size != total:
+            raise NetworkError(
+                f"Could not read blob {self.blob}: {size} of {total} bytes came.", "run the command again."
+            )
+        whole = self.start == 0 and self.end is None
+        return Download(
+            path, size, sha256.hexdigest(), md5.hexdigest(), properties, properties.get("md5", "") if whole else ""
+        )
+
+    def _first(self, max_size: int) -> tuple[bytes, Json, int]:
+        """The first block, the blob's properties and how many bytes are wanted."""
+        last = self.start + BLOCK_SIZE - 1 if self.end is None else min(self.end, self.start + BLOCK_SIZE - 1)
+        try:
+            answer = self.blob.service.open(self.blob, {"x-ms-range": f"bytes={self.start}-{last}"})
+        except ServiceError as error:
+            if error.status != 416 or self.start:  # an empty blob has no range
+                raise
+            answer = self.blob.service.open(self.blob, {})
+        with answer:
+            span = re.fullmatch(r"bytes \d+-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+            length = int(span[1]) if span else int(answer.headers.get("Content-Length", "0"))
+            end = length - 1 if self.end is None else min(self.end, length - 1)
+            total = max(0, end - self.start + 1) if span else length
+            if total > max_size:
+                raise UsageError(
+                    f"Blob {self.blob} has {total} bytes, more than max_size={max_size}; raise it, or copy the blob server-side."
+                )
+            self.etag = answer.headers.get("ETag", "")
+            properties = properties_of(answer) | {"size": length}
+            if answer.headers.get("x-ms-blob-content-md5"):
+                properties["md5"] = md5_hex(answer.headers["x-ms-blob-content-md5"])
+            data = self._read(answer, self.start, min(total, last - self.start + 1) if span else total)
+        return data, properties, total
+
+    def _rest(self, done: int, total: int) -> Iterator[bytes]:
+        """The other blocks in their order, a few of them on their way at a time."""
+        ranges = [
+            (self.start + at, min(self.start + at + BLOCK_SIZE, self.start + total))
+            for at in range(done, total, BLOCK_SIZE)
+        ]
+        yield from in_order(self._block, ranges)
+
+    def _block(self, span: tuple[int, int]) -> bytes:
+        return self._range(*span)
+
+    def _range(self, start: int, stop: int) -> bytes:
+        headers = {"x-ms-range": f"bytes={start}-{stop - 1}", "If-Match": self.etag}
+        with self.blob.service.open(self.blob, headers) as answer:
+            return self._read(answer, start, stop - start)
+
+    def _read(self, answer: requests.Response, start: int, wanted: int) -> bytes:
+        """The body, as stored (never decompressed); what a broken connection left out is asked for again."""
+        pieces: list[bytes] = []
+        got = 0
+        try:
+            while got < wanted and (piece := answer.raw.read(min(1 << 20, wanted - got), decode_content=False)):
+                pieces.append(piece)
+                got += len(piece)
+        except (requests.RequestException, OSError, BaseHTTPError):
+            demisto.debug(f"a download broke after {got} of {wanted} bytes")
+        if got < wanted:
+            if not got:
+                raise NetworkError(f"Could not read blob {self.blob}: the connection broke.", "run the command again.")
+            pieces.append(self._range(start + got, start + wanted))
+        return b"".join(pieces)
+
+
+def in_order(work: Callable[[T], bytes], items: list[T]) -> Iterator[bytes]:
+    """The results of work on each item, in the order of the items, PARALLEL at a time and never more in memory."""
+    if len(items) < 2:
+        yield from map(work, items)
+        return
+    todo = iter(items)
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        waiting = deque(pool.submit(work, item) for item in itertools.islice(todo, PARALLEL))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(work, item) for item in itertools.islice(todo, 1))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def upload(blob: BlobRef, path: str, headers: Json) -> Json:
+    """Write a file as a blob: one request up to a block, blocks in parallel above. The old blob stays until the end.
+
+    Returns what the service tells of the new blob, with the size, SHA-256 and MD5 that were counted.
+    """
+    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with open(path, "rb") as file:  # noqa: PTH123 - a path of the platform's
+        data = file.read(BLOCK_SIZE + 1)
+        if len(data) <= BLOCK_SIZE:
+            digest = hashlib.md5(data, usedforsecurity=False).digest()
+            found = blob.service.put(
+                blob,
+                data,
+                {
+                    **headers,
+                    "Content-MD5": base64.b64encode(digest).decode(),
+                    "x-ms-blob-content-md5": base64.b64encode(digest).decode(),
+                },
+            )
+            return {**found, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "md5": digest.hex()}
+        file.seek(0)
+        session = uuid.uuid4().hex[:8]
+        block_ids: list[str] = []
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            running: deque[Any] = deque()
+            while data := file.read(BLOCK_SIZE):
+                for digest_of in (sha256, md5):
+                    digest_of.update(data)
+                size += len(data)
+                block_ids.append(base64.b64encode(f"{session}-{len(block_ids):05d}".encode()).decode())
+                if len(running) == PARALLEL:
+                    running.popleft().result()
+                running.append(pool.submit(blob.service.put_block, blob, block_ids[-1], data))
+            for future in running:
+                future.result()
+    content_md5 = base64.b64encode(md5.digest()).decode()
+    found = blob.service.put_block_list(blob, block_ids, {**headers, "x-ms-blob-content-md5": content_md5})
+    return {**found, "size": size, "sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
+
+
 class Azure:
     """What a command works with: the instance's settings, the sign-in and the operations."""
 
@@ -2461,11 +3573,48 @@ class Azure:
         self.settings = settings
         self.store = SessionStore(settings.fingerprint, in_memory=in_memory)
         self.auth = MicrosoftAuth(settings, network, self.store)
-        self.arm = ResourceManager(Http(settings, self.auth, network), settings.cloud.resource_manager)
+        self.http = Http(settings, self.auth, network)
+        self.arm = ResourceManager(self.http, settings.cloud.resource_manager)
 
     def subscription(self, given: str | None) -> str:
         """The subscription named, or else the instance's. UsageError without either."""
         return given or self.settings.subscription or missing("subscription_id", "Default Subscription ID")
+
+    def blobs(self, account: str, subscription: str, group: str, host: str = "") -> BlobService:
+        """The blob service of an account. `host` is where a pasted URL points; it has to be the account's own.
+
+        The endpoint comes from ARM once and is remembered; where ARM cannot tell, it is the cloud's usual one.
+        """
+        suffix = self.settings.cloud.storage_suffix
+        usual = f"https://{account}.blob.{suffix}"
+        remembered = self.store.read().get("endpoints", {}).get(account)
+        endpoint = remembered or self._endpoint(account, subscription, group) or usual
+        if host and host not in (host_of(endpoint), host_of(usual), suffix):
+            raise UsageError(
+                f"Argument blob_url: {host} is not the blob service of {account} in the chosen cloud; nothing was sent."
+            )
+        if host == suffix and not remembered and endpoint == usual:
+            endpoint = f"https://{host}/{account}"
+        return BlobService(BlobHttp(self.http, account, endpoint))
+
+    def _endpoint(self, account: str, subscription: str, group: str) -> str:
+        """What ARM says; empty where it is not asked (no scope, or the instance has a SAS or key) or cannot tell."""
+        if not subscription or not group or self.settings.storage_credential_for(account):
+            return ""
+        try:
+            found = str(
+                at_path(self.arm.account(AccountRef(subscription, group, account)), "properties.primaryEndpoints.blob")
+                or ""
+            )
+        except ServiceError:
+            return ""
+
+        def remember(session: Session) -> None:
+            session.setdefault("endpoints", {})[account] = found
+
+        if host_of(found):
+            self.store.update(remember)
+        return found if host_of(found) else ""
 
     def group(self, given: str | None) -> str:
         return given or self.settings.group or missing("resource_group_name", "Default Resource Group Name")
@@ -3147,6 +4296,1060 @@ def blob_container_delete(
         readable_output=f"### {title}\n{words}\n",
         raw_response=words,
     )
+
+
+# Blobs
+
+READ_BLOB = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read"
+WRITE_BLOB = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write"
+ADD_BLOB = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action"
+DELETE_BLOB = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete"
+READ_TAGS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/read"
+WRITE_TAGS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/write"
+FIND_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/filter/action"
+READER, CONTRIBUTOR, OWNER = "Storage Blob Data Reader", "Storage Blob Data Contributor", "Storage Blob Data Owner"
+INCLUDES = (
+    "metadata",
+    "tags",
+    "versions",
+    "snapshots",
+    "deleted",
+    "uncommittedblobs",
+    "copy",
+    "legalhold",
+    "immutabilitypolicy",
+)
+
+
+class BlobFilter(NamedTuple):
+    """Which blobs of a listing are wanted; what is None does not matter."""
+
+    modified_since: datetime | None
+    modified_until: datetime | None
+    min_size: int | None
+    max_size: int | None
+    blob_type: str | None
+    tier: str | None
+    md5: str | None
+
+    def fits(self, row: Json) -> bool:
+        modified = str(row.get("lastModified", ""))
+        size = row.get("size", 0)
+        return (
+            (self.modified_since is None or modified >= iso_time(self.modified_since.timestamp()))
+            and (self.modified_until is None or modified <= iso_time(self.modified_until.timestamp()))
+            and (self.min_size is None or size >= self.min_size)
+            and (self.max_size is None or size <= self.max_size)
+            and (self.blob_type is None or row.get("type") == self.blob_type)
+            and (self.tier is None or row.get("tier") == self.tier)
+            and (self.md5 is None or row.get("md5") == self.md5)
+        )
+
+
+def read_md5(text: str) -> str:
+    """An MD5 in hexadecimal, as threat feeds have it, or in base64, as Azure has it."""
+    return (
+        text.lower() if re.fullmatch(r"[0-9a-fA-F]{32}", text) else matching(re.compile("[0-9a-f]{32}"), md5_hex(text))
+    )
+
+
+def build_filter(azure: Any, given: dict[str, Any]) -> BlobFilter:
+    return BlobFilter(**given)
+
+
+FilterArgs = Annotated[
+    BlobFilter,
+    Group(
+        {
+            "modified_since": optional(IsoTime),
+            "modified_until": optional(IsoTime),
+            "min_size": optional(Size),
+            "max_size": optional(Size),
+            "blob_type": optional(Annotated[str, choice("BlockBlob", "AppendBlob", "PageBlob")]),
+            "tier": optional(Tier),
+            "md5": optional(Annotated[str, Reader("an MD5 in hexadecimal or base64", read_md5)]),
+        },
+        build_filter,
+    ),
+]
+
+
+@command("azure-storage-blob-list", needs=(READ_BLOB,), role=READER)
+def blob_list(
+    azure: Azure,
+    container: ContainerArgs,
+    wanted: FilterArgs,
+    paging: PagingArgs,
+    prefix: Text | None = None,
+    delimiter: Text | None = None,
+    include: Annotated[list[str], listed(choice(*INCLUDES))] | None = None,
+) -> CommandResults:
+    """Filters while it pages, so that only what is wanted is ever held."""
+    service, name = container
+    everything = not any(value is not None for value in wanted)
+    size = min(paging.limit, 5000) if everything and not paging.all_results and not paging.start else 5000
+    query = {
+        "prefix": prefix,
+        "delimiter": delimiter,
+        "include": ",".join(include) if include else None,
+        "maxresults": size,
+    }
+    start = paging.start or {"url": "", "skip": 0}
+    items: list[Json] = []
+    token, skip = "", start["skip"]
+    for rows, here, following in service.rows(name, query, start["url"]):
+        for position, row in enumerate(rows[skip:], skip):
+            if not paging.all_results and len(items) == paging.limit:
+                token = place_token(here, position)
+                break
+            if row.get("isPrefix") or wanted.fits(row):
+                items.append(row)
+        if token:
+            break
+        if following and not paging.all_results and len(items) == paging.limit:
+            token = place_token(following, 0)
+            break
+        skip = 0
+    result = show_list(BLOBS_VIEW, Listing(items, token))
+    blobs = [item for item in items if not item.get("isPrefix")]
+    folders = len(items) - len(blobs)
+    total = (
+        f"{len(blobs)} blobs"
+        + (f" and {folders} folders" if folders else "")
+        + f", {sum(item.get('size', 0) for item in blobs)} bytes."
+    )
+    result.readable_output = f"{result.readable_output}\n{total}\n"
+    return result
+
+
+@command("azure-storage-blob-get", needs=(READ_BLOB,), role=READER)
+def blob_get(
+    azure: Azure,
+    blob: Annotated[
+        Any,
+        Group(
+            {**BLOB_ARGUMENTS, **VERSION_ARGUMENTS, "blob_names": optional(BlobNames)},
+            lambda azure, given: build_blobs(azure, given),
+        ),
+    ],
+    range: Annotated[tuple[int, int | None], Reader("bytes such as 0-1023 or 4096-", lambda text: read_range(text))]
+    | None = None,
+    max_size: Size = 1 << 30,
+) -> list[Any]:
+    """Each blob becomes a file entry; hashes are computed while it is read, never from a copy in memory."""
+    if range and len(blob) > 1:
+        raise UsageError("Argument range: it goes with one blob, not with several.")
+    support_multithreading()
+    start, end = range or (0, None)
+    results: list[Any] = []
+    rows = []
+    for each in blob:
+        path = f"download_{demisto.uniqueFile()}"
+        found = Downloader(each, start, end).run(path, max_size)
+        entry = file_result_existing_file(path, safe_file_name(each.name))
+        facts = {
+            "sha256": found.sha256,
+            "md5": found.md5,
+            "size": found.size,
+            "verified": found.verified,
+            "fileName": entry["File"],
+        }
+        rows.append({**each.identity(), **found.properties, **facts})
+        results.append(entry)
+    columns = {**BLOB_VIEW.columns, "SHA-256": "sha256", "Verified": "verified"}
+    view = BLOB_VIEW._replace(columns=columns)
+    return [
+        CommandResults(outputs={view.context: rows}, readable_output=table(view, rows), raw_response=rows),
+        *results,
+    ]
+
+
+def read_range(text: str) -> tuple[int, int | None]:
+    found = re.fullmatch(r"(?:bytes=)?(\d{1,15})-(\d{0,15})", text.replace(" ", ""))
+    if not found or (found[2] and int(found[2]) < int(found[1])):
+        raise ValueError
+    return int(found[1]), int(found[2]) if found[2] else None
+
+
+def build_blobs(azure: Azure, given: dict[str, Any]) -> list[BlobRef]:
+    """One blob, or those that blob_names lists."""
+    names = given.pop("blob_names")
+    if not names:
+        return [build_blob(azure, given)]
+    if given["blob_name"] or given["version_id"] or given["snapshot"]:
+        raise UsageError("Argument blob_names: it stands in place of blob_name, version_id and snapshot.")
+    service, container = build_container(azure, given)
+    return [BlobRef(service, container, name) for name in names]
+
+
+@command("azure-storage-blob-put", needs=(WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_put(
+    azure: Azure,
+    blob: BlobArgs,
+    file_entry_id: Text | None = None,
+    text: Text | None = None,
+    content_type: Text | None = None,
+    metadata: Metadata | None = None,
+    tags: BlobTags | None = None,
+    tier: Tier | None = None,
+    overwrite: Flag = False,
+    dry_run: Flag = False,
+) -> CommandResults:
+    """The old blob stays whole until the new one is complete. Tags need the role Storage Blob Data Owner."""
+    if (file_entry_id is None) == (text is None):
+        raise UsageError("Argument file_entry_id or text: give one of the two.")
+    path = entry_file(file_entry_id) if file_entry_id else ""
+    kind = (
+        content_type
+        or mimetypes.guess_type(blob.name)[0]
+        or ("text/plain; charset=utf-8" if text is not None else "application/octet-stream")
+    )
+    before = blob_if_there(blob)
+    if before and not overwrite and not dry_run:
+        raise UsageError(f"Blob {blob} is there already: choose another name, or give overwrite=true.")
+    change = Change(blob.id, {"etag": before.get("etag") if before else None}, {"etag": "new"}, dry_run)
+    if dry_run:
+        return show_change("azure-storage-blob-put", BLOB_VIEW, before, change)
+    headers = {
+        "x-ms-blob-content-type": kind,
+        "x-ms-access-tier": tier,
+        "x-ms-tags": urllib.parse.urlencode(tags, quote_via=urllib.parse.quote) if tags else None,
+        "If-None-Match": None if overwrite else "*",
+        **{f"x-ms-meta-{key}": value for key, value in (metadata or {}).items()},
+    }
+    support_multithreading()
+    if text is not None:
+        path = f"upload_{demisto.uniqueFile()}"
+        Path(path).write_bytes(text.encode())
+    try:
+        facts = upload(blob, path, headers)
+    finally:
+        if text is not None:
+            Path(path).unlink()
+    row = {
+        **blob.identity(),
+        "contentType": kind,
+        "type": "BlockBlob",
+        **given_only({"tier": tier, "metadata": metadata, "tags": tags}),
+        **facts,
+    }
+    change = change._replace(after={"etag": facts.get("etag"), "sha256": facts["sha256"]})
+    return show_change("azure-storage-blob-put", BLOB_VIEW, row, change)
+
+
+def entry_file(entry_id: str) -> str:
+    """The path of a war-room file. UsageError for an unknown entry."""
+    try:
+        return str(demisto.getFilePath(entry_id)["path"])
+    except ValueError:
+        raise UsageError(f"Argument file_entry_id: {entry_id!r} is not a file of this investigation.") from None
+
+
+def blob_if_there(blob: BlobRef) -> Json | None:
+    try:
+        return blob.service.properties(blob)
+    except ServiceError as error:
+        if error.status == 404 and error.code in ("BlobNotFound", ""):
+            return None
+        raise
+
+
+DeleteArgs = Annotated[
+    Any,
+    Group(
+        {
+            **BLOB_ARGUMENTS,
+            **VERSION_ARGUMENTS,
+            "blob_names": optional(BlobNames),
+            "prefix": optional(Text),
+            "confirm_all": optional(Flag, False),
+        },
+        lambda azure, given: build_deletion(azure, given),
+    ),
+]
+
+
+def build_deletion(azure: Azure, given: dict[str, Any]) -> list[BlobRef] | tuple[BlobService, str, str]:
+    """The blobs that are named, or a service, a container and a prefix. An empty prefix means all and must be confirmed."""
+    prefix, confirmed = given.pop("prefix"), given.pop("confirm_all")
+    if prefix is None and not confirmed:
+        return build_blobs(azure, given)
+    if given["blob_name"] or given["blob_names"]:
+        raise UsageError("Argument prefix: it stands in place of blob_name and blob_names.")
+    service, container = build_container(azure, given)
+    return service, container, prefix or ""
+
+
+@command("azure-storage-blob-delete", needs=(DELETE_BLOB, READ_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_delete(
+    azure: Azure,
+    blobs: DeleteArgs,
+    delete_snapshots: Annotated[str, choice("include", "only")] | None = None,
+    lease_id: LeaseId | None = None,
+    dry_run: Flag = False,
+) -> CommandResults:
+    """One blob, several, or all with a prefix; with confirm_all=true and no prefix, all of the container."""
+    headers = given_only({"x-ms-delete-snapshots": delete_snapshots, "x-ms-lease-id": lease_id})
+    if isinstance(blobs, tuple):
+        service, container, prefix = blobs
+        pages = service.rows(container, {"prefix": prefix or None, "maxresults": 5000})
+        blobs = [BlobRef(service, container, row["name"]) for rows, _, _ in pages for row in rows]
+    rows: list[Json] = []
+    for start in range(0, len(blobs), BATCH_LIMIT):
+        batch = blobs[start : start + BATCH_LIMIT]
+        outcomes: list[ServiceError | None] = [None] * len(batch) if dry_run else delete_batch(batch, headers)
+        for blob, error in zip(batch, outcomes, strict=True):
+            gone = error is not None and error.status == 404
+            words = (
+                "would be deleted"
+                if dry_run
+                else "was not there"
+                if gone
+                else f"{error.status} {error.code}"
+                if error
+                else "deleted"
+            )
+            rows.append({**blob.identity(), "result": words, "deleted": error is None and not dry_run})
+    failed = [row for row in rows if not row["deleted"] and row["result"] not in ("would be deleted", "was not there")]
+    if rows and len(failed) == len(rows) and len(rows) == 1:
+        raise outcomes[0] or AzureStorageError("the deletion failed")
+    change: Json = {
+        "id": rows[0]["id"] if len(rows) == 1 else "",
+        "command": "azure-storage-blob-delete",
+        "changed": any(row["deleted"] for row in rows),
+        "dryRun": dry_run,
+        "before": {},
+        "after": {},
+    }
+    counts = f"{sum(row['deleted'] for row in rows)} deleted, {len(failed)} failed, {len(rows)} in all." + (
+        " Dry run: nothing was deleted." if dry_run else ""
+    )
+    view = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Result": "result"})
+    outputs = {view.context: rows, "AzureStorage.Change": change}
+    return CommandResults(
+        outputs=outputs, readable_output=table(view, rows[:DEFAULT_LIMIT], note=counts), raw_response=rows
+    )
+
+
+def delete_batch(batch: list[BlobRef], headers: Json) -> list[ServiceError | None]:
+    """A batch takes one request; a single blob does not need one, and keeps its own error's words."""
+    if len(batch) > 1:
+        return batch[0].service.delete_many(batch, headers)
+    try:
+        batch[0].service.delete(batch[0], headers)
+    except ServiceError as error:
+        return [error]
+    return [None]
+
+
+@command("azure-storage-blob-undelete", needs=(WRITE_BLOB, READ_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_undelete(azure: Azure, blob: VersionArgs, dry_run: Flag = False) -> CommandResults:
+    """Restores a soft-deleted blob with its snapshots; where the account keeps versions, copies the newest or the given
+    version over the blob, which is how a version is promoted."""
+    live = blob._replace(version="", snapshot="")
+    before = blob_if_there(live)
+    version = blob.version or ("" if before else newest_version(live))
+    change = Change(
+        live.id,
+        {"exists": before is not None},
+        {"exists": True, **({"fromVersion": version} if version else {})},
+        dry_run,
+    )
+    if before and not blob.version:
+        return show_change("azure-storage-blob-undelete", BLOB_VIEW, before, change._replace(after=change.before))
+    if dry_run:
+        return show_change("azure-storage-blob-undelete", BLOB_VIEW, before, change)
+    if version:
+        source = blob.service.blob_id(blob.container, blob.name, version)
+        blob.service.copy(live, source, {}, wait=False)
+    else:
+        blob.service.undelete(live)
+    return show_change("azure-storage-blob-undelete", BLOB_VIEW, blob.service.properties(live), change)
+
+
+def newest_version(blob: BlobRef) -> str:
+    """The newest version of a blob that is gone; empty where the account keeps none."""
+    pages = blob.service.rows(blob.container, {"prefix": blob.name, "include": "versions,deletedwithversions"})
+    versions = [
+        row["versionId"] for rows, _, _ in pages for row in rows if row["name"] == blob.name and row.get("versionId")
+    ]
+    return max(versions, default="")
+
+
+@command("azure-storage-blob-properties-get", needs=(READ_BLOB,), role=READER)
+def blob_properties_get(azure: Azure, blob: VersionArgs) -> CommandResults:
+    return show(BLOB_VIEW, blob.service.properties(blob), title="Azure Storage Blob properties")
+
+
+CONTENT_HEADERS = {
+    "content_type": ("contentType", "x-ms-blob-content-type"),
+    "content_encoding": ("contentEncoding", "x-ms-blob-content-encoding"),
+    "content_language": ("contentLanguage", "x-ms-blob-content-language"),
+    "content_disposition": ("contentDisposition", "x-ms-blob-content-disposition"),
+    "cache_control": ("cacheControl", "x-ms-blob-cache-control"),
+    "content_md5": ("md5", "x-ms-blob-content-md5"),
+}
+
+
+def build_headers(azure: Any, given: dict[str, Any]) -> Json:
+    return {CONTENT_HEADERS[name][0]: value for name, value in given.items() if value is not None}
+
+
+HeaderArgs = Annotated[
+    Json,
+    Group(
+        {
+            name: optional(
+                Annotated[str, Reader("an MD5 in hexadecimal or base64", read_md5)] if name == "content_md5" else Text
+            )
+            for name in CONTENT_HEADERS
+        },
+        build_headers,
+    ),
+]
+
+
+@command("azure-storage-blob-properties-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_properties_set(
+    azure: Azure, blob: BlobArgs, wanted: HeaderArgs, lease_id: LeaseId | None = None, dry_run: Flag = False
+) -> CommandResults:
+    """Keeps what is not given, which the service would clear."""
+    current = blob.service.properties(blob)
+    before = {name: current.get(name) for name in wanted if current.get(name) != wanted[name]}
+    change = Change(blob.id, before, {name: wanted[name] for name in before}, dry_run)
+    if change.needed and not dry_run:
+        whole = {header: wanted.get(name, current.get(name)) for name, header in CONTENT_HEADERS.values()}
+        if whole["x-ms-blob-content-md5"]:
+            whole["x-ms-blob-content-md5"] = base64.b64encode(bytes.fromhex(whole["x-ms-blob-content-md5"])).decode()
+        blob.service.set_properties(blob, {**whole, "x-ms-lease-id": lease_id, "If-Match": f'"{current["etag"]}"'})
+        current = blob.service.properties(blob)
+    return show_change("azure-storage-blob-properties-set", BLOB_VIEW, current, change)
+
+
+@command("azure-storage-blob-metadata-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_metadata_set(
+    azure: Azure,
+    blob: BlobArgs,
+    metadata: Metadata,
+    replace: Flag = False,
+    lease_id: LeaseId | None = None,
+    dry_run: Flag = False,
+) -> CommandResults:
+    """Adds to the metadata, or replaces it."""
+    current = blob.service.properties(blob)
+    old = current["metadata"]
+    new = metadata if replace else {**old, **metadata}
+    change = Change(blob.id, {"metadata": old}, {"metadata": new}, dry_run)
+    if change.needed and not dry_run:
+        blob.service.set_metadata(blob, new, {"x-ms-lease-id": lease_id, "If-Match": f'"{current["etag"]}"'})
+        current = blob.service.properties(blob)
+    return show_change("azure-storage-blob-metadata-set", BLOB_VIEW, current, change)
+
+
+@command("azure-storage-blob-tags-get", needs=(READ_TAGS,), role=OWNER)
+def blob_tags_get(azure: Azure, blob: VersionArgs) -> CommandResults:
+    return show(BLOB_TAGS_VIEW, {**blob.identity(), "tags": blob.service.tags(blob)})
+
+
+@command("azure-storage-blob-tags-set", needs=(READ_TAGS, WRITE_TAGS), role=OWNER, changes=True)
+def blob_tags_set(
+    azure: Azure, blob: VersionArgs, tags: BlobTags, replace: Flag = False, dry_run: Flag = False
+) -> CommandResults:
+    """Adds to the tags, or replaces them."""
+    old = blob.service.tags(blob)
+    new = tags if replace else {**old, **tags}
+    if len(new) > 10:
+        raise UsageError(
+            f"Argument tags: the blob would have {len(new)} tags, and 10 are possible; give replace=true or fewer."
+        )
+    change = Change(blob.id, {"tags": old}, {"tags": new}, dry_run)
+    if change.needed and not dry_run:
+        blob.service.set_tags(blob, new)
+    shown_tags = old if dry_run else new
+    return show_change("azure-storage-blob-tags-set", BLOB_TAGS_VIEW, {**blob.identity(), "tags": shown_tags}, change)
+
+
+@command("azure-storage-blob-find", needs=(FIND_BLOBS,), role=OWNER)
+def blob_find(
+    azure: Azure,
+    service: ServiceArgs,
+    paging: PagingArgs,
+    expression: Text | None = None,
+    tag: TagFilter | None = None,
+    container_name: Container | None = None,
+) -> CommandResults:
+    """By an expression such as "case"='1234', or by one tag, whose quoting is done here."""
+    if (expression is None) == (tag is None):
+        raise UsageError("Argument expression or tag: give one of the two.")
+    where = expression or "\"{}\"='{}'".format(*tag)  # type: ignore[misc]
+    items: list[Json] = []
+    marker = paging.start["url"] if paging.start else ""
+    while True:
+        size = 5000 if paging.all_results else min(5000, paging.limit - len(items))
+        rows, marker = service.find(where, container_name or "", marker, size)
+        items += rows
+        if not marker or (not paging.all_results and len(items) >= paging.limit):
+            return show_list(FOUND_BLOBS_VIEW, Listing(items, place_token(marker, 0) if marker else ""))
+
+
+@command("azure-storage-blob-snapshot-create", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_snapshot_create(
+    azure: Azure,
+    blob: BlobArgs,
+    metadata: Metadata | None = None,
+    lease_id: LeaseId | None = None,
+    dry_run: Flag = False,
+) -> CommandResults:
+    current = blob.service.properties(blob)
+    change = Change(blob.id, {"snapshot": None}, {"snapshot": "new"}, dry_run)
+    if dry_run:
+        return show_change("azure-storage-blob-snapshot-create", BLOB_VIEW, current, change)
+    headers = {
+        "x-ms-lease-id": lease_id,
+        "If-Match": f'"{current["etag"]}"',
+        **{f"x-ms-meta-{key}": value for key, value in (metadata or {}).items()},
+    }
+    taken = blob.service.snapshot(blob, headers)["snapshot"]
+    found = blob._replace(snapshot=taken)
+    view = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Snapshot": "snapshot"})
+    return show_change(
+        "azure-storage-blob-snapshot-create",
+        view,
+        {**current, **found.identity()},
+        change._replace(after={"snapshot": taken}),
+    )
+
+
+@command("azure-storage-blob-tier-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_tier_set(
+    azure: Azure,
+    blob: VersionArgs,
+    tier: Tier,
+    rehydrate_priority: Annotated[str, choice("Standard", "High")] | None = None,
+    dry_run: Flag = False,
+) -> CommandResults:
+    current = blob.service.properties(blob)
+    same_tier = current.get("tier") == tier and not current.get("tierInferred")
+    change = Change(
+        blob.id, {} if same_tier else {"tier": current.get("tier")}, {} if same_tier else {"tier": tier}, dry_run
+    )
+    pending = (
+        change.needed
+        and not dry_run
+        and blob.service.set_tier(blob, tier, {"x-ms-rehydrate-priority": rehydrate_priority})
+    )
+    note = (
+        "The blob is on its way out of the archive, which takes hours; archiveStatus tells when it is there."
+        if pending
+        else ""
+    )
+    if change.needed and not dry_run:
+        current = blob.service.properties(blob)
+    return show_change("azure-storage-blob-tier-set", BLOB_VIEW, current, change, note)
+
+
+@command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_lease(
+    azure: Azure,
+    blob: BlobArgs,
+    action: Annotated[str, choice("acquire", "renew", "change", "release", "break")],
+    lease_id: LeaseId | None = None,
+    proposed_lease_id: LeaseId | None = None,
+    duration: Annotated[
+        int, Reader("15 to 60 seconds, or -1 for a lease without end", lambda text: read_lease_seconds(text))
+    ] = -1,
+    break_period: Annotated[int, number(0, 60)] | None = None,
+    dry_run: Flag = False,
+) -> CommandResults:
+    """A lease keeps everybody else from writing or deleting the blob."""
+    if action in ("renew", "change", "release") and not lease_id:
+        raise UsageError(f"Argument lease_id is missing: {action} needs the id of the lease.")
+    if action == "change" and not proposed_lease_id:
+        raise UsageError("Argument proposed_lease_id is missing: change needs the new id.")
+    current = blob.service.properties(blob)
+    change = Change(blob.id, {"leaseState": current.get("leaseState")}, {"leaseState": LEASE_STATES[action]}, dry_run)
+    lease: Json = {}
+    if not dry_run:
+        headers = {
+            "x-ms-lease-id": lease_id,
+            "x-ms-proposed-lease-id": proposed_lease_id,
+            "x-ms-lease-duration": duration if action == "acquire" else None,
+            "x-ms-lease-break-period": break_period if action == "break" else None,
+        }
+        lease = blob.service.lease(blob, action, headers)
+        current = blob.service.properties(blob)
+        change = change._replace(after={"leaseState": current.get("leaseState"), **lease})
+    view = BLOB_VIEW._replace(
+        columns={"Name": "name", "Container": "container", "Lease State": "leaseState", "Lease ID": "leaseId"}
+    )
+    return show_change("azure-storage-blob-lease", view, {**current, **lease}, change)
+
+
+LEASE_STATES = {"acquire": "leased", "renew": "leased", "change": "leased", "release": "available", "break": "broken"}
+
+
+def read_lease_seconds(text: str) -> int:
+    if text == "-1":
+        return -1
+    return read_number(15, 60)(text)
+
+
+@command(
+    "azure-storage-blob-legal-hold-set",
+    needs=(
+        READ_BLOB,
+        "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/immutableStorage/runAsSuperUser/action",
+    ),
+    role=OWNER,
+    changes=True,
+)
+def blob_legal_hold_set(azure: Azure, blob: VersionArgs, legal_hold: Flag, dry_run: Flag = False) -> CommandResults:
+    """Only in containers with version-level immutability; others take a hold on the whole container."""
+    current = blob.service.properties(blob)
+    old = bool(current.get("legalHold"))
+    change = Change(
+        blob.id,
+        {} if old == legal_hold else {"legalHold": old},
+        {} if old == legal_hold else {"legalHold": legal_hold},
+        dry_run,
+    )
+    if change.needed and not dry_run:
+        blob.service.set_legal_hold(blob, legal_hold)
+        current = blob.service.properties(blob)
+    view = BLOB_VIEW._replace(columns={"Name": "name", "Container": "container", "Legal Hold": "legalHold"})
+    return show_change("azure-storage-blob-legal-hold-set", view, current, change)
+
+
+class CopySource(NamedTuple):
+    """Where a copy comes from: a blob that we can look at, or a URL that may carry a SAS."""
+
+    blob: BlobRef | None
+    url: Secret
+
+
+COPY_SOURCE_ARGUMENTS = {
+    "source_url": optional(
+        Annotated[
+            Secret,
+            Reader(
+                "the https address of a blob, with a SAS if it needs one",
+                lambda text: read_source_url(text),
+                secret=True,
+            ),
+        ]
+    ),
+    "source_account_name": optional(Account),
+    "source_container_name": optional(Container),
+    "source_blob_name": optional(BlobName),
+    "source_version_id": optional(Text),
+    "source_snapshot": optional(Text),
+}
+
+
+def read_source_url(text: str) -> Secret:
+    text = text.strip().strip("\"'`")
+    if not parse_blob_url(text).blob:
+        raise ValueError
+    for pair in urllib.parse.urlsplit(text).query.split("&"):
+        if pair.startswith("sig="):
+            remember_secret(pair[4:])
+            remember_secret(urllib.parse.unquote(pair[4:]))
+    return Secret(text)
+
+
+def build_copy(azure: Azure, given: dict[str, Any]) -> tuple[BlobRef, CopySource]:
+    """The target, and the source by names (the target's account unless told otherwise) or by URL."""
+    own = {name[7:]: given.pop(name) for name in list(given) if name.startswith("source_")}
+    target = build_blob(azure, given)
+    if own["url"]:
+        if own["blob_name"] or own["container_name"]:
+            raise UsageError("Argument source_url: it stands in place of source_container_name and source_blob_name.")
+        return target, CopySource(None, own["url"])
+    if not own["blob_name"]:
+        raise UsageError("Argument source_blob_name is missing: give it, or a source_url.")
+    account = own["account_name"] or AccountClue(target.service.account)
+    scope = {name: given[name] for name in SCOPE_ARGUMENTS}
+    names = {
+        "container_name": own["container_name"] or target.container,
+        "blob_name": own["blob_name"],
+        "version_id": own["version_id"],
+        "snapshot": own["snapshot"],
+    }
+    return target, CopySource(
+        build_blob(azure, {**names, **scope, "account_name": account, "blob_url": None}), Secret("")
+    )
+
+
+CopyArgs = Annotated[Any, Group({**BLOB_ARGUMENTS, **COPY_SOURCE_ARGUMENTS}, build_copy)]
+COPY = "azure-storage-blob-copy"
+
+
+@command(COPY, needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR, changes=True)
+def blob_copy(
+    azure: Azure,
+    blobs: CopyArgs,
+    tier: Tier | None = None,
+    metadata: Metadata | None = None,
+    overwrite: Flag = False,
+    abort_copy_id: Text | None = None,
+    dry_run: Flag = False,
+    polling: Flag = True,
+    interval_in_seconds: Seconds = 15,
+    timeout_in_seconds: Seconds = 3600,
+    copy_id: Text | None = None,
+) -> CommandResults:
+    """A server-side copy: no byte passes through here. The source's ETag is pinned, so that it cannot change underway."""
+    target, source = blobs
+    if abort_copy_id:
+        return abort_copy(target, abort_copy_id, dry_run)
+    if not copy_id:
+        before = blob_if_there(target)
+        if before and not overwrite:
+            raise UsageError(f"Blob {target} is there already: choose another name, or give overwrite=true.")
+        change = Change(target.id, {"etag": before.get("etag") if before else None}, {"etag": "new"}, dry_run)
+        if dry_run:
+            return show_change(COPY, BLOB_VIEW, before, change)
+        start_copy(target, source, tier, metadata or {}, overwrite)
+    current = target.service.properties(target)
+    status = current.get("copyStatus", "success")
+    if status == "pending" and polling:
+        return keep_copying(target, source, current, interval_in_seconds, timeout_in_seconds, first=not copy_id)
+    if status not in ("success", "pending"):
+        raise AzureStorageError(
+            f"The copy to blob {target} ended with {status}: {current.get('copyStatusDescription', '')}",
+            "look at the source and copy again.",
+        )
+    view = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Copy Status": "copyStatus", "Copy ID": "copyId"})
+    return show_change(COPY, view, current, Change(target.id, {"etag": None}, {"etag": current.get("etag")}))
+
+
+def start_copy(
+    target: BlobRef, source: CopySource, tier: str | None, metadata: Mapping[str, str], overwrite: bool
+) -> None:
+    headers: Json = {
+        "x-ms-access-tier": tier,
+        "If-None-Match": None if overwrite else "*",
+        **{f"x-ms-meta-{key}": value for key, value in metadata.items()},
+    }
+    if not source.blob:
+        target.service.copy(target, source.url.reveal(), headers, wait=False)
+        return
+    found = source.blob.service.properties(source.blob)
+    headers["x-ms-source-if-match"] = f'"{found["etag"]}"'
+    address, small = source.blob.id, found["size"] <= SYNC_COPY_SIZE
+    if source.blob.service.account == target.service.account:
+        target.service.copy(target, address, headers, wait=False)
+        return
+    # Another account cannot use our token: it gets a short read-only SAS, which is shown to nobody.
+    sas = delegation_sas(source.blob.service, source.blob.container, source.blob.name, "r", Clock.now() + 86_400)
+    target.service.copy(target, f"{address}{'&' if '?' in address else '?'}{sas}", headers, wait=small)
+
+
+def keep_copying(
+    target: BlobRef, source: CopySource, current: Json, interval: int, timeout: int, *, first: bool
+) -> CommandResults:
+    args = {
+        "account_name": target.service.account,
+        "container_name": target.container,
+        "blob_name": target.name,
+        "source_blob_name": source.blob.name if source.blob else target.name,
+        "copy_id": current["copyId"],
+        "interval_in_seconds": str(interval),
+        "timeout_in_seconds": str(timeout),
+    }
+    text = (
+        f"Azure is copying to {target} ({current.get('copyProgress', '')} bytes); this command ends when it is done."
+        if first
+        else ""
+    )
+    return poll_again(COPY, args, text, interval, timeout)
+
+
+def abort_copy(target: BlobRef, copy_id: str, dry_run: bool) -> CommandResults:
+    current = target.service.properties(target)
+    change = Change(target.id, {"copyStatus": current.get("copyStatus")}, {"copyStatus": "aborted"}, dry_run)
+    if not dry_run:
+        target.service.abort_copy(target, copy_id, {})
+        current = target.service.properties(target)
+    return show_change(COPY, BLOB_VIEW, current, change, "An aborted copy leaves an empty blob.")
+
+
+# Shared access signatures
+
+# https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
+PERMISSIONS = {
+    "r": "read",
+    "a": "add",
+    "c": "create",
+    "w": "write",
+    "d": "delete",
+    "x": "delete versions",
+    "y": "delete permanently",
+    "l": "list",
+    "t": "tags",
+    "f": "find by tags",
+    "u": "update",
+    "p": "process or change permissions",
+    "m": "move",
+    "e": "execute",
+    "o": "change the owner",
+    "i": "set immutability",
+}
+SAS_ORDER = "racwdxyltmeopi"
+MAX_SAS_SECONDS = 7 * 86_400
+
+
+def read_permissions(text: str) -> str:
+    """Permission letters in the order that Azure wants, each once."""
+    letters = set(text.lower())
+    if not letters or not letters <= set(SAS_ORDER) or len(letters) != len(text):
+        raise ValueError
+    return "".join(letter for letter in SAS_ORDER if letter in letters)
+
+
+def read_sas_ip(text: str) -> str:
+    """An address or a range first-last."""
+    parts = [str(ipaddress.IPv4Address(part.strip())) for part in text.split("-")]
+    if len(parts) > 2:
+        raise ValueError
+    return "-".join(parts)
+
+
+def read_hours(text: str) -> float:
+    """Hours as a number, or a span such as 30m, 12h or 7d."""
+    span = re.fullmatch(r"(\d{1,5}(?:\.\d+)?)\s*([mhd]?)", text.strip().lower())
+    if not span:
+        raise ValueError
+    hours = float(span[1]) * {"m": 1 / 60, "h": 1, "d": 24, "": 1}[span[2]]
+    if not 0 < hours * 3600 <= MAX_SAS_SECONDS:
+        raise ValueError("at most 7 days")
+    return hours
+
+
+def delegation_sas(
+    service: BlobService, container: str, blob: str, permissions: str, expiry: float, **more: str
+) -> str:
+    """A SAS signed with a key that Entra ID lends the signed-in identity; it can do no more than that identity.
+
+    expiry in seconds since 1970, at most 7 days away. more: start, ip (both may be empty).
+    """
+    start, end = iso_time(Clock.now() - 300), iso_time(expiry)
+    key = service.delegation_key(more.get("start") or start, end)
+    fields = sas_fields(container, blob, permissions, more.get("start", ""), end, more.get("ip", ""))
+    lent = {
+        "skoid": key["SignedOid"],
+        "sktid": key["SignedTid"],
+        "skt": key["SignedStart"],
+        "ske": key["SignedExpiry"],
+        "sks": key["SignedService"],
+        "skv": key["SignedVersion"],
+    }
+    lines = [
+        fields["sp"],
+        fields["st"],
+        fields["se"],
+        canonical_resource(service.account, container, blob),
+        *lent.values(),
+        "",
+        "",
+        "",
+    ]
+    lines += [fields["sip"], fields["spr"], fields["sv"], fields["sr"], *[""] * 7]
+    return sas_query({**fields, **lent}, hmac_sha256(str(key["Value"]), "\n".join(lines)))
+
+
+def key_sas(
+    service: BlobService, key: str, container: str, blob: str, permissions: str, expiry: float, **more: str
+) -> str:
+    """A SAS signed with an account key. https://learn.microsoft.com/rest/api/storageservices/create-service-sas"""
+    fields = sas_fields(container, blob, permissions, more.get("start", ""), iso_time(expiry), more.get("ip", ""))
+    lines = [fields["sp"], fields["st"], fields["se"], canonical_resource(service.account, container, blob), ""]
+    lines += [fields["sip"], fields["spr"], fields["sv"], fields["sr"], *[""] * 7]
+    return sas_query(fields, hmac_sha256(key, "\n".join(lines)))
+
+
+def sas_fields(container: str, blob: str, permissions: str, start: str, end: str, ip: str) -> dict[str, str]:
+    return {
+        "sv": SAS_VERSION,
+        "sr": "b" if blob else "c",
+        "sp": permissions,
+        "st": start,
+        "se": end,
+        "sip": ip,
+        "spr": "https",
+    }
+
+
+def canonical_resource(account: str, container: str, blob: str) -> str:
+    return f"/blob/{account}/{container}" + (f"/{blob}" if blob else "")
+
+
+def sas_query(fields: Mapping[str, str], signature: str) -> str:
+    pairs = {name: value for name, value in fields.items() if value}
+    return urllib.parse.urlencode({**pairs, "sig": signature}, quote_via=urllib.parse.quote)
+
+
+SasTarget = Annotated[
+    Any,
+    Group(
+        {**CONTAINER_ARGUMENTS, "blob_name": optional(BlobName)}, lambda azure, given: build_sas_target(azure, given)
+    ),
+]
+
+
+def build_sas_target(azure: Azure, given: dict[str, Any]) -> tuple[BlobService, AccountRef | None, str, str]:
+    """Service, the account in ARM if it is named so far, container, and blob or an empty name."""
+    service, container = build_container(azure, given)
+    url: BlobAddress | None = given["blob_url"]
+    blob = given["blob_name"] or (url.blob if url else "")
+    subscription, group = (
+        given["subscription_id"] or azure.settings.subscription,
+        given["resource_group_name"] or azure.settings.group,
+    )
+    account = AccountRef(subscription, group, service.account) if subscription and group else None
+    return service, account, container, blob
+
+
+SAS_VIEW = View(
+    "Sas",
+    "Azure Storage shared access signature",
+    {
+        "Resource": "resource",
+        "Permissions": "permissions",
+        "Starts": "start",
+        "Ends": "expiry",
+        "IP": "ip",
+        "Signed by": "signedBy",
+        "URL": "url",
+    },
+    key="sha256",
+)
+
+
+@command(
+    "azure-storage-sas-create",
+    needs=("Microsoft.Storage/storageAccounts/blobServices/generateUserDelegationKey/action",),
+    role="Storage Blob Delegator",
+)
+def sas_create(
+    azure: Azure,
+    target: SasTarget,
+    permissions: Annotated[str, Reader(f"letters out of {SAS_ORDER}, each once", read_permissions)] = "r",
+    expires_in: Annotated[float, Reader("a span such as 30m, 12h or 7d, at most 7 days", read_hours)] = 1,
+    start: IsoTime | None = None,
+    ip: Annotated[str, Reader("an IPv4 address, or a range such as 203.0.113.0-203.0.113.9", read_sas_ip)]
+    | None = None,
+    signed_by: Annotated[str, choice("user_delegation", "account_key")] = "user_delegation",
+) -> CommandResults:
+    """A link for others, over https only. It is the one result that holds a signature, since that is what it is for."""
+    service, account, container, blob = target
+    expiry = (start.timestamp() if start else Clock.now()) + expires_in * 3600
+    more = {"start": iso_time(start.timestamp()) if start else "", "ip": ip or ""}
+    if signed_by == "account_key":
+        scope = account or missing("resource_group_name", "Default Resource Group Name")
+        sas = key_sas(service, azure.arm.first_key(scope), container, blob, permissions, expiry, **more)  # type: ignore[arg-type]
+        revoke = "rotate key1 of the account, or turn shared keys off: a single SAS cannot be revoked."
+    else:
+        sas = delegation_sas(service, container, blob, permissions, expiry, **more)
+        revoke = "revoke the account's user delegation keys, or take the role from the identity that signed it."
+    facts = inspect_sas(sas)
+    row = {
+        **facts,
+        "signedBy": signed_by,
+        "url": f"{service.blob_id(container, blob) if blob else service.http.endpoint + blob_path(container)}?{sas}",
+    }
+    return show(SAS_VIEW, row, note=f"It ends at {facts['expiry']}. To revoke it earlier: {revoke}")
+
+
+INSPECT_VIEW = View(
+    "Sas",
+    "Shared access signature",
+    {
+        "Kind": "kind",
+        "Resource": "resource",
+        "Permissions": "permissions",
+        "Starts": "start",
+        "Ends": "expiry",
+        "Ended": "expired",
+        "IP": "ip",
+        "Policy": "policy",
+        "SHA-256": "sha256",
+    },
+    key="sha256",
+)
+
+
+@command("azure-storage-sas-inspect")
+def sas_inspect(
+    azure: Azure,
+    sas: Annotated[
+        Secret, Reader("a SAS token, or an address that holds one", lambda text: read_sas(text), secret=True)
+    ],
+) -> CommandResults:
+    """What a leaked SAS can do and how to revoke it, and its hash as the storage logs show it. Nothing is sent anywhere."""
+    facts = inspect_sas(sas.reveal())
+    note = f"To revoke it: {facts['revokedBy']} To hunt for its use: AuthenticationHash in StorageBlobLogs holds its SHA-256."
+    return show(INSPECT_VIEW, facts, note=note)
+
+
+def read_sas(text: str) -> Secret:
+    """The token of a SAS, without the address in front."""
+    text = text.strip().strip("\"'`")
+    token = text.partition("?")[2] if "?" in text else text
+    fields = dict(urllib.parse.parse_qsl(token))
+    if "sig" not in fields or "sv" not in fields:
+        raise ValueError
+    remember_secret(fields["sig"])
+    return Secret(token)
+
+
+RESOURCES = {"b": "blob", "c": "container", "bs": "blob snapshot", "bv": "blob version", "d": "directory"}
+SERVICES = {"b": "blob", "f": "file", "q": "queue", "t": "table"}
+
+
+def inspect_sas(token: str) -> Json:
+    """The fields of a SAS in words, and the SHA-256 of the URL-decoded token; never the signature."""
+    fields = dict(urllib.parse.parse_qsl(token))
+    if "skoid" in fields:
+        kind, revoked = (
+            "user delegation SAS",
+            "revoke the account's user delegation keys, or take the role from the delegating identity.",
+        )
+    elif "ss" in fields:
+        kind, revoked = (
+            "account SAS",
+            "rotate the account key that signed it (both, if unknown), or turn shared keys off.",
+        )
+    elif "si" in fields:
+        kind, revoked = (
+            "service SAS with a stored policy",
+            "delete or change the stored access policy, or rotate the account key.",
+        )
+    else:
+        kind, revoked = (
+            "service SAS",
+            "rotate the account key that signed it (both, if unknown), or turn shared keys off.",
+        )
+    resource = RESOURCES.get(fields.get("sr", ""), "") or ", ".join(
+        SERVICES.get(letter, letter) for letter in fields.get("ss", "")
+    )
+    expiry = fields.get("se", "")
+    return {
+        "kind": kind,
+        "resource": resource,
+        "permissions": ", ".join(PERMISSIONS.get(letter, letter) for letter in fields.get("sp", "")),
+        "start": fields.get("st", ""),
+        "expiry": expiry,
+        "expired": bool(expiry) and expiry < iso_time(Clock.now()),
+        "ip": fields.get("sip", ""),
+        "protocol": fields.get("spr", "https and http"),
+        "policy": fields.get("si", ""),
+        "version": fields.get("sv", ""),
+        "delegatingObjectId": fields.get("skoid", ""),
+        "delegatingTenantId": fields.get("sktid", ""),
+        "sha256": hashlib.sha256(urllib.parse.unquote(token).encode()).hexdigest(),
+        "revokedBy": revoked[:1].upper() + revoked[1:],
+    }
 
 
 # --- main --------------------------------------------------------------------------------------------------------------

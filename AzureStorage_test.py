@@ -5,8 +5,10 @@ No network, no server, no waiting: the clock is a list, answers come from reques
 
 import base64
 import email.utils
+import hashlib
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -1979,12 +1981,35 @@ def test_a_container_that_is_not_there_is_said_as_such(signed_in: WarRoom, reque
     assert not writes(requests_mock)
 
 
+BLOB_HOST = f"https://{ACCOUNT}.blob.core.windows.net"
+BLOB = {"account_name": ACCOUNT, "container_name": "evidence", "blob_name": "a.txt"}
+BLOB_HEADERS = {
+    "ETag": '"0x8D1"',
+    "Content-Length": "7",
+    "Content-Type": "text/plain",
+    "Content-Language": "en",
+    "x-ms-blob-type": "BlockBlob",
+    "x-ms-access-tier": "Hot",
+    "x-ms-lease-state": "available",
+    "x-ms-meta-case": "1",
+}
 DRY_RUNS = [
     ("azure-storage-account-create-update", {**NEW_ACCOUNT, "minimum_tls_version": "TLS1_2"}),
     ("azure-storage-blob-service-properties-set", {"account_name": ACCOUNT, "versioning": "false"}),
     ("azure-storage-blob-containers-create", {**LOGS, "public_access": "None"}),
     ("azure-storage-blob-containers-update", {**LOGS, "public_access": "None"}),
     ("azure-storage-blob-container-delete", LOGS),
+    ("azure-storage-blob-put", {**BLOB, "text": "x", "overwrite": "true"}),
+    ("azure-storage-blob-delete", BLOB),
+    ("azure-storage-blob-undelete", {**BLOB, "version_id": "v1"}),
+    ("azure-storage-blob-properties-set", {**BLOB, "cache_control": "private"}),
+    ("azure-storage-blob-metadata-set", {**BLOB, "metadata": "case=2"}),
+    ("azure-storage-blob-tags-set", {**BLOB, "tags": "case=2"}),
+    ("azure-storage-blob-snapshot-create", BLOB),
+    ("azure-storage-blob-tier-set", {**BLOB, "tier": "Cool"}),
+    ("azure-storage-blob-lease", {**BLOB, "action": "acquire"}),
+    ("azure-storage-blob-legal-hold-set", {**BLOB, "legal_hold": "true"}),
+    ("azure-storage-blob-copy", {**BLOB, "source_blob_name": "other", "overwrite": "true"}),
 ]
 
 
@@ -1994,6 +2019,8 @@ def test_a_dry_run_tells_and_does_nothing(
     signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str], there: bool
 ) -> None:
     blob_service(requests_mock, FULL_SERVICE)
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS} if there else BLOB_GONE])
+    requests_mock.get(f"{BLOB_HOST}/evidence/a.txt?comp=tags", text="<Tags><TagSet/></Tags>")
     if there:
         requests_mock.get(ARM + ACCOUNT_PATH, json=account_body())
         requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob"))
@@ -2006,11 +2033,357 @@ def test_a_dry_run_tells_and_does_nothing(
         assert "ry run" in result.text
         assert change_of(result)["dryRun"] is True
         assert change_of(result)["changed"] is False
-        assert change_of(result)["after"]
+        assert change_of(result)["after"] or name == "azure-storage-blob-delete"
 
 
 def test_every_changing_command_is_in_the_dry_run_test() -> None:
     assert {name for name, _ in DRY_RUNS} == {name for name, found in az.COMMANDS.items() if found.changes}
+
+
+# --- blobs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://acct.blob.core.windows.net", ("acct", "", "")),
+        ("https://ACCT.blob.core.windows.net/Logs/", ("acct", "logs", "")),
+        ("https://acct.blob.core.windows.net/c-1/a%20b%23c/d?sv=1&sig=MARKER", ("acct", "c-1", "a b#c/d")),
+        ("https://127.0.0.1:10000/acct/cont/b", ("acct", "cont", "b")),
+        ("https://acct.z01.blob.storage.azure.net/$web/index.html", ("acct", "$web", "index.html")),
+    ],
+)
+def test_a_blob_url_is_taken_apart(url: str, expected: tuple[str, str, str]) -> None:
+    found = az.parse_blob_url(url)
+    assert (found.account, found.container, found.blob) == expected
+    assert "MARKER" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://acct.blob.core.windows.net/c/b", "acct/c/b", "https://u@acct.x/", "https://a_b.x/c"]
+)
+def test_what_is_no_blob_url(url: str) -> None:
+    with pytest.raises(ValueError):
+        az.parse_blob_url(url)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 1025, "a\nb", "a/../b", "./a", ".."])
+def test_blob_names_that_no_url_reaches(name: str) -> None:
+    with pytest.raises(ValueError):
+        az.parse_blob_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "local"),
+    [
+        ("a/b/c.txt", "c.txt"),
+        ("../../etc/passwd", "passwd"),
+        (".hidden", "hidden"),
+        ("a\\b:c", "a_b_c"),
+        ("/", "blob"),
+        ("...", "blob"),
+    ],
+)
+def test_a_local_file_name_leads_nowhere_else(name: str, local: str) -> None:
+    assert az.safe_file_name(name) == local
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-23T12:00:00Z", 1795435200),
+        ("2026-11-23T12:00:00", 1795435200),
+        ("2026-11-23T13:00:00+01:00", 1795435200),
+        ("2 hours", 1_800_000_000 - 7200),
+        ("7d ago", 1_800_000_000 - 604_800),
+    ],
+)
+def test_times_as_people_give_them(clock: FakeClock, text: str, expected: int) -> None:
+    assert az.read_time(text).timestamp() == expected
+
+
+def test_metadata_and_tags_are_checked_first() -> None:
+    assert az.read_metadata("a=1,b=x=y") == {"a": "1", "b": "x=y"}
+    assert az.read_blob_tags('["a=1", "b=2"]') == {"a": "1", "b": "2"}
+    for wrong in ("1a=x", "a-b=x", '{"a":"\u00fc"}', "a=" + "x" * 9000):
+        with pytest.raises(ValueError):
+            az.read_metadata(wrong)
+    for wrong in ("a=b!", "=x", ",".join(f"t{n}=1" for n in range(11)), "k" * 129 + "=1"):
+        with pytest.raises(ValueError):
+            az.read_blob_tags(wrong)
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE x [<!ENTITY e 'x'>]><a>&e;</a>", "<a><b></a>", "", "no xml"])
+def test_xml_with_a_document_type_or_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        az.parse_xml(text)
+
+
+def test_xml_as_dictionaries() -> None:
+    text = "\ufeff<A><B>1</B><B> 2 </B><C x='1'><D>&lt;</D></C><E/></A>"
+    assert az.parse_xml(text) == {"A": {"B": ["1", "2"], "C": {"D": "<"}, "E": ""}}
+
+
+@pytest.mark.parametrize("cut", [1, 7, 100, 100_000])
+def test_a_listing_is_read_in_pieces_of_any_size(cut: int) -> None:
+    data = (Path(__file__).parent / "test_data/blob/list.xml").read_bytes()
+    page = az.BlobPage(data[at : at + cut] for at in range(0, len(data), cut))
+    assert [row["name"] for row in page.rows] == ["2026/payroll.xlsx", "2026/odd\ufffename.bin", "2026/invoices/"]
+    first, second, folder = page.rows
+    assert (first["size"], first["md5"]) == (48213, "b10a8db164f0754105b7a99be72e3fe5")
+    assert first["tags"] == {"Malware Scanning scan result": "Malicious"}
+    assert first["lastModified"] == "2026-11-20T08:15:30Z"
+    assert (second["deleted"], second["remainingRetentionDays"]) == (True, 6)
+    assert folder["isPrefix"] is True
+    assert page.marker == ""
+
+
+def blob_xml(names: list[str], marker: str = "") -> str:
+    rows = "".join(
+        f"<Blob><Name>{name}</Name><Properties><Content-Length>{len(name)}</Content-Length></Properties></Blob>"
+        for name in names
+    )
+    return f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker>{marker}</NextMarker></EnumerationResults>"
+
+
+EVIDENCE = {"account_name": ACCOUNT, "container_name": "evidence"}
+
+
+@pytest.fixture
+def blob_room(signed_in: WarRoom, requests_mock: rm.Mocker) -> WarRoom:
+    """Somebody signed in, whose account ARM does not tell: blobs are found at the cloud's usual host."""
+    requests_mock.register_uri(rm.ANY, re.compile("management"), status_code=404, json=arm_failure("ResourceNotFound"))
+    return signed_in
+
+
+def test_blobs_in_slices_with_a_filter_are_the_whole_listing(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Contract: markers are opaque, pages may be empty, the filter works while it pages."""
+    pages = {"": (["a", "bb", "ccc"], "m/1=+"), "m/1=+": ([], "m2"), "m2": (["dd", "e", "ff", "ggg"], "")}
+
+    def answer(request: Any, _: Any) -> str:
+        return blob_xml(*pages[query(request).get("marker", "")])
+
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=answer)
+    for size in (1, 2, 3, 10):
+        found: list[str] = []
+        token = ""
+        while True:
+            result = blob_room.run(
+                "azure-storage-blob-list", **EVIDENCE, min_size="2", limit=str(size), next_token=token
+            )
+            assert not result.error, result.error
+            found += names(result)
+            token = result.context["AzureStorage(true)"]["BlobNextToken"]
+            if not token:
+                break
+        assert found == ["bb", "ccc", "dd", "ff", "ggg"], size
+    assert last(requests_mock).headers["x-ms-version"] == az.BLOB_API
+    assert query(last(requests_mock))["restype"] == "container"
+
+
+@pytest.mark.parametrize("code", sorted(az.BLOB_HINTS))
+def test_every_blob_hint_reaches_the_person(blob_room: WarRoom, requests_mock: rm.Mocker, code: str) -> None:
+    text = f"<Error><Code>{code}</Code><Message>What.\nRequestId:x</Message></Error>"
+    requests_mock.get(f"{BLOB_HOST}/evidence", status_code=409, text=text)
+    error = blob_room.run("azure-storage-blob-list", **EVIDENCE).error
+    assert f"409 {code}. What." in error
+    assert "RequestId:x" not in error
+    assert az.BLOB_HINTS[code] in error
+
+
+def test_a_head_has_its_error_in_a_header(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    headers = {"x-ms-error-code": "AuthorizationPermissionMismatch", "x-ms-request-id": "r1"}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", status_code=403, headers=headers)
+    error = blob_room.run("azure-storage-blob-properties-get", **BLOB).error
+    assert "Storage Blob Data Reader" in error
+    assert "Request id: r1" in error
+
+
+def test_tags_need_the_owner_role_and_the_error_says_so(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    headers = {"x-ms-error-code": "AuthorizationPermissionMismatch"}
+    requests_mock.get(f"{BLOB_HOST}/evidence/a.txt", status_code=403, headers=headers)
+    assert "Storage Blob Data Owner has it" in blob_room.run("azure-storage-blob-tags-get", **BLOB).error
+
+
+def test_the_endpoint_comes_from_arm_once_and_is_remembered(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    endpoint = "https://contosobackups.z01.blob.storage.azure.net/"
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(primaryEndpoints={"blob": endpoint}))
+    requests_mock.get(f"{endpoint}evidence", text=blob_xml([]))
+    for _ in range(2):
+        assert not signed_in.run("azure-storage-blob-list", **EVIDENCE).error
+    assert len(requests_to(requests_mock, "management.azure.com")) == 1
+    assert not signed_in.run("azure-storage-blob-list", blob_url=f"{endpoint}evidence?sig=x").error
+
+
+@pytest.mark.parametrize(
+    "url", ["https://contosobackups.evil.example/evidence", "https://evil1.example/contosobackups/evidence"]
+)
+def test_a_url_elsewhere_gets_no_token(blob_room: WarRoom, requests_mock: rm.Mocker, url: str) -> None:
+    assert "nothing was sent" in blob_room.run("azure-storage-blob-list", blob_url=url, container_name="").error
+    assert not [request for request in requests_mock.request_history if request.hostname.endswith(".example")]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "words"),
+    [
+        ("blob-list", {"account_name": ACCOUNT}, "container_name is missing"),
+        ("blob-list", {"container_name": "abc"}, "account_name is missing"),
+        ("blob-list", {"account_name": "other", "blob_url": f"{BLOB_HOST}/c-1"}, "is in account contosobackups"),
+        ("blob-get", {**BLOB, "blob_url": f"{BLOB_HOST}/evidence/b"}, "contradicts the blob_url"),
+        ("blob-get", {**BLOB, "version_id": "v", "snapshot": "s"}, "either a version_id or a snapshot"),
+        ("blob-get", {**BLOB, "blob_names": "x"}, "stands in place of blob_name"),
+        ("blob-get", {**BLOB, "range": "9-1"}, "bytes such as"),
+        ("blob-put", BLOB, "give one of the two"),
+        ("blob-delete", EVIDENCE, "blob_name is missing"),
+        ("blob-delete", {**EVIDENCE, "prefix": ""}, "blob_name is missing"),
+        ("blob-find", {"account_name": ACCOUNT}, "give one of the two"),
+        ("blob-lease", {**BLOB, "action": "renew"}, "lease_id is missing"),
+        ("blob-lease", {**BLOB, "action": "acquire", "duration": "5"}, "15 to 60"),
+        ("blob-copy", BLOB, "source_blob_name is missing"),
+        ("sas-create", {**BLOB, "expires_in": "8d"}, "at most 7 days"),
+        ("sas-create", {**BLOB, "permissions": "rz"}, "letters out of"),
+        ("sas-create", {**BLOB, "ip": "somewhere"}, "IPv4"),
+        ("sas-inspect", {"sas": "https://x/y"}, "a SAS token"),
+    ],
+)
+def test_wrong_arguments_of_blob_commands(
+    blob_room: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str], words: str
+) -> None:
+    assert words in blob_room.run(f"azure-storage-{name}", **args).error
+    assert not requests_to(requests_mock, "blob.core.windows.net")
+
+
+BLOB_GONE = {"status_code": 404, "headers": {"x-ms-error-code": "BlobNotFound"}}
+
+
+def test_contract_a_deleted_blob_is_restored(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Azurite has neither soft delete nor versions: from the documented requests and answers."""
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]))
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=undelete")
+    assert change_of(blob_room.run("azure-storage-blob-undelete", **BLOB))["changed"] is True
+    assert query(requests_to(requests_mock, "comp=undelete")[0]) == {"comp": "undelete"}
+
+
+def test_contract_the_newest_version_is_promoted_by_a_copy(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
+    versions = "".join(f"<Blob><Name>a.txt</Name><VersionId>2026-0{n}</VersionId></Blob>" for n in (1, 3, 2))
+    listing = f"<EnumerationResults><Blobs>{versions}</Blobs><NextMarker/></EnumerationResults>"
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=listing)
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers={"x-ms-copy-status": "success"})
+    result = blob_room.run("azure-storage-blob-undelete", **BLOB)
+    put = next(request for request in requests_mock.request_history if request.method == "PUT")
+    assert put.headers["x-ms-copy-source"] == f"{BLOB_HOST}/evidence/a.txt?versionid=2026-03"
+    assert change_of(result)["after"]["fromVersion"] == "2026-03"
+
+
+def test_contract_a_legal_hold_of_a_blob(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    held = {"headers": {**BLOB_HEADERS, "x-ms-legal-hold": "true"}}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS}, held, held])
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=legalhold")
+    hold = {**BLOB, "legal_hold": "true"}
+    assert change_of(blob_room.run("azure-storage-blob-legal-hold-set", **hold))["before"] == {"legalHold": False}
+    assert requests_to(requests_mock, "legalhold")[0].headers["x-ms-legal-hold"] == "true"
+    assert change_of(blob_room.run("azure-storage-blob-legal-hold-set", **hold))["changed"] is False
+
+
+def test_contract_a_copy_between_accounts_uses_a_hidden_sas_and_polls(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    other = "https://otheracct.blob.core.windows.net"
+    key = (Path(__file__).parent / "test_data/blob/delegation_key.xml").read_text()
+    requests_mock.post(f"{other}/?comp=userdelegationkey", text=key)
+    requests_mock.head(f"{other}/src-1/s.bin", headers={**BLOB_HEADERS, "Content-Length": str(300 << 20)})
+    pending = {**BLOB_HEADERS, "x-ms-copy-id": "c-1", "x-ms-copy-status": "pending", "x-ms-copy-progress": "5/300"}
+    done = {**pending, "x-ms-copy-status": "success"}
+    states = [BLOB_GONE, {"headers": pending}, {"headers": pending}, {"headers": done}]
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", states)
+    started = {"x-ms-copy-id": "c-1", "x-ms-copy-status": "pending"}
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers=started)
+    source = {"source_account_name": "otheracct", "source_container_name": "src-1", "source_blob_name": "s.bin"}
+    first = blob_room.run("azure-storage-blob-copy", **BLOB, **source)
+    put = next(request for request in requests_mock.request_history if request.method == "PUT")
+    assert put.headers["x-ms-source-if-match"] == '"0x8D1"'
+    assert put.headers["If-None-Match"] == "*"
+    assert "x-ms-requires-sync" not in put.headers
+    sas = {name: values[0] for name, values in parse_qs(urlsplit(put.headers["x-ms-copy-source"]).query).items()}
+    assert (sas["sp"], sas["sr"], sas["spr"], sas["skoid"]) == (
+        "r",
+        "b",
+        "https",
+        "0d9c8b7a-6f5e-4d3c-8b2a-190817263544",
+    )
+    assert sas["sig"] not in json.dumps(blob_room.entries)
+    again = first.entry["PollingArgs"]
+    assert "5/300" in first.text
+    assert blob_room.run("azure-storage-blob-copy", **again).entry["PollingArgs"] == again
+    assert "success" in blob_room.run("azure-storage-blob-copy", **again).text
+    assert writes(requests_mock) == ["POST", "PUT"], "polling sends neither"
+
+
+def test_a_failed_copy_says_why(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    failed = {"x-ms-copy-id": "c", "x-ms-copy-status": "failed", "x-ms-copy-status-description": "404 BlobNotFound"}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers={**BLOB_HEADERS, **failed})
+    error = blob_room.run("azure-storage-blob-copy", **BLOB, source_blob_name="s", copy_id="c").error
+    assert "failed: 404 BlobNotFound" in error
+
+
+def test_the_instance_can_have_a_sas_or_a_key_of_one_account(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    key = base64.b64encode(b"k" * 64).decode()
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]))
+    war_room.params["storage_credentials"] = {
+        "identifier": ACCOUNT,
+        "password": "?sv=2025&ss=b&sig=MARKER%2F0123456789",
+    }
+    assert not war_room.run("azure-storage-blob-list", **EVIDENCE).error
+    assert parse_qs(last(requests_mock).query)["sig"] == ["marker/0123456789"]
+    assert "Authorization" not in last(requests_mock).headers
+    war_room.params["storage_credentials"] = {"identifier": ACCOUNT, "password": key}
+    assert not war_room.run("azure-storage-blob-list", **EVIDENCE).error
+    assert last(requests_mock).headers["Authorization"].startswith(f"SharedKey {ACCOUNT}:")
+    war_room.params["storage_credentials"] = {"identifier": "", "password": key}
+    assert "Storage Account Name" in war_room.run("azure-storage-auth-reset").error
+    war_room.params["storage_credentials"] = {"identifier": "other", "password": key}
+    assert "Nobody is signed in" in war_room.run("azure-storage-blob-list", **EVIDENCE).error
+
+
+def test_what_a_shared_key_signs() -> None:
+    """Headers in their order, the resource with its sorted query, as the documentation has it."""
+    headers = {"x-ms-version": "2025-11-05", "x-ms-date": "Mon, 23 Nov 2026 12:00:00 GMT", "Content-Type": "text/plain"}
+    url = "https://a.blob.core.windows.net/c/b%20c?comp=block&blockid=x%3D"
+    assert az.string_to_sign("PUT", url, headers, 5, "a") == (
+        "PUT\n\n\n5\n\ntext/plain\n\n\n\n\n\n\nx-ms-date:Mon, 23 Nov 2026 12:00:00 GMT\nx-ms-version:2025-11-05\n"
+        "/a/c/b%20c\nblockid:x=\ncomp:block"
+    )
+
+
+@pytest.mark.parametrize(
+    ("token", "kind", "revoked"),
+    [
+        (
+            "sv=2022&sr=b&sp=rl&se=2026-01-01T00:00:00Z&skoid=o-1&sktid=t-1&sig=MARKER",
+            "user delegation SAS",
+            "delegation keys",
+        ),
+        (
+            "sv=2022&ss=bf&srt=sco&sp=rwdl&se=2099-01-01T00:00:00Z&sip=8.8.8.8&sig=MARKER",
+            "account SAS",
+            "rotate the account key",
+        ),
+        ("sv=2022&sr=c&si=policy1&sig=MARKER", "service SAS with a stored policy", "stored access policy"),
+        ("sv=2022&sr=b&sp=r&se=2099-01-01T00:00:00Z&sig=MARKER", "service SAS", "rotate the account key"),
+    ],
+)
+def test_a_leaked_sas_is_explained_and_never_shown(
+    war_room: WarRoom, requests_mock: rm.Mocker, token: str, kind: str, revoked: str
+) -> None:
+    result = war_room.run("azure-storage-sas-inspect", sas=f"https://acct.blob.core.windows.net/c/b?{token}")
+    found = next(iter(result.context.values()))
+    assert found["kind"] == kind
+    assert revoked in found["revokedBy"].lower()
+    assert found["sha256"] == hashlib.sha256(unquote(token).encode()).hexdigest()
+    assert "MARKER" not in json.dumps(war_room.entries)
+    assert requests_mock.call_count == 0
 
 
 # --- plan --------------------------------------------------------------------------------------------------------------
@@ -2114,6 +2487,9 @@ def test_no_command_shows_a_secret(war_room: WarRoom, requests_mock: rm.Mocker, 
                 "container_name": "logs",
                 "code": "marker-pasted-code",
                 "sku": "Standard_LRS",
+                "blob_name": "b",
+                "sas": "sv=1&sig=marker-sas-signature",
+                "source_url": "https://x.blob.core.windows.net/c-1/b?sv=1&sig=marker-sas-signature",
             }
             given = {
                 key: value

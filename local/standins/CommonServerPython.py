@@ -32,6 +32,7 @@ __all__ = [
     "datetime",
     "demisto",
     "fileResult",
+    "file_result_existing_file",
     "get_demisto_version",
     "get_integration_context",
     "get_integration_context_with_version",
@@ -424,3 +425,16 @@ def handle_proxy(proxy_param_name: str = "proxy", checkbox_default_value: bool =
 
 def support_multithreading() -> None:
     """Makes demisto's calls safe among threads; the local ones always are."""
+
+
+def file_result_existing_file(filename: str, saveFilename: str | None = None) -> dict[str, Any]:
+    """Moves a file to where the server collects files, and returns the entry that points to it."""
+    file_id = demisto.uniqueFile()
+    os.rename(filename, f"{demisto.investigation()['id']}_{file_id}")  # noqa: PTH104 - as the platform does
+    return {
+        "Contents": "",
+        "ContentsFormat": "text",
+        "Type": EntryType.FILE,
+        "File": saveFilename or filename,
+        "FileID": file_id,
+    }

@@ -42,10 +42,16 @@ RELAXED_ARGUMENTS = {"sku", "kind", "location"}
 RELAXED_PARAMETERS = {"subscription_id", "resource_group_name"}
 # Choices that the code leaves to Azure, since regions come and go; the manifest offers today's.
 CHOICES_OF_THE_MANIFEST = {"location"}
+# What a polling command tells its next round.
+ARGUMENTS_OF_LATER_ROUNDS = {"operation_url", "copy_id"}
 # Declared for old playbooks, and not in any answer.
 NEVER_RECORDED = {
     "AzureStorage.Subscription.count.type": "part of the page that lists subscriptions, not of a subscription",
     "AzureStorage.Subscription.count.value": "part of the page that lists subscriptions, not of a subscription",
+    **dict.fromkeys(
+        ("File.Name", "File.Size", "File.SHA256", "File.MD5", "File.EntryID"),
+        "added by the server for every file entry",
+    ),
     "AzureStorage.BlobContainer.properties.metadata.metadata": "one name of many that people give to metadata",
 }
 # Objects whose names people choose: the object is declared, not what is in it.
@@ -94,7 +100,7 @@ def test_an_argument_is_what_the_signature_says(name: str, argument: str) -> Non
     assert declared.get("defaultValue") == default
     assert declared.get("isArray", False) is (real.reader.accepts.startswith("a list") or argument == "tags")
     assert declared.get("secret", False) is (real.reader.secret and argument != "operation_url")
-    assert declared.get("hidden", False) is (argument == "operation_url")
+    assert declared.get("hidden", False) is (argument in ARGUMENTS_OF_LATER_ROUNDS)
     assert declared.get("auto") == ("PREDEFINED" if "predefined" in declared else None)
     if argument in CHOICES_OF_THE_MANIFEST:
         assert [real.reader.read(item) for item in declared["predefined"]] == declared["predefined"]
@@ -328,6 +334,7 @@ ARM = "https://management.azure.com"
 PARAMS = {"auth_type": "Device Code", "subscription_id": SUBSCRIPTION}
 ONE = {"account_name": ACCOUNT, "resource_group_name": GROUP}
 EVIDENCE = {**ONE, "container_name": "evidence"}
+PAYROLL = {**EVIDENCE, "blob_name": "2026/payroll.xlsx"}
 EXAMPLES: dict[str, list[dict[str, str]]] = {
     "azure-storage-auth-start": [{}],
     "azure-storage-generate-login-url": [{}],
@@ -349,6 +356,29 @@ EXAMPLES: dict[str, list[dict[str, str]]] = {
     "azure-storage-blob-containers-update": [{**EVIDENCE, "public_access": "Blob"}, EVIDENCE],
     "azure-storage-blob-containers-list": [{**ONE, "include_deleted": "true", "all_results": "true"}, EVIDENCE],
     "azure-storage-blob-container-delete": [EVIDENCE, {**EVIDENCE, "dry_run": "true"}],
+    "azure-storage-blob-list": [{**EVIDENCE, "include": "versions,deleted", "delimiter": "/"}],
+    "azure-storage-blob-get": [{**PAYROLL, "range": "0-6"}],
+    "azure-storage-blob-put": [
+        {**PAYROLL, "text": "x", "overwrite": "true", "tags": "a=1", "metadata": "a=1", "tier": "Cool"}
+    ],
+    "azure-storage-blob-delete": [{**PAYROLL, "version_id": "v"}, {**PAYROLL, "snapshot": "s"}],
+    "azure-storage-blob-undelete": [PAYROLL],
+    "azure-storage-blob-properties-get": [PAYROLL, {**PAYROLL, "snapshot": "2026-11-19T00:00:00.0000000Z"}],
+    "azure-storage-blob-properties-set": [{**PAYROLL, "cache_control": "private"}],
+    "azure-storage-blob-metadata-set": [{**PAYROLL, "metadata": "case=1234"}],
+    "azure-storage-blob-tags-get": [{**PAYROLL, "version_id": "v"}, {**PAYROLL, "snapshot": "s"}],
+    "azure-storage-blob-tags-set": [
+        {**PAYROLL, "tags": "case=5", "version_id": "v"},
+        {**PAYROLL, "tags": "case=5", "snapshot": "s"},
+    ],
+    "azure-storage-blob-find": [{**ONE, "tag": "case=1234"}],
+    "azure-storage-blob-snapshot-create": [PAYROLL],
+    "azure-storage-blob-tier-set": [{**PAYROLL, "tier": "Cool", "snapshot": "s"}],
+    "azure-storage-blob-lease": [{**PAYROLL, "action": "break"}],
+    "azure-storage-blob-legal-hold-set": [{**PAYROLL, "legal_hold": "true", "snapshot": "s"}],
+    "azure-storage-blob-copy": [{**PAYROLL, "source_blob_name": "a", "overwrite": "true"}],
+    "azure-storage-sas-create": [PAYROLL],
+    "azure-storage-sas-inspect": [{"sas": "?sv=2022-11-02&sr=b&sp=r&se=2026-11-23T13:00:00Z&sig=bWFya2Vy"}],
 }
 Run = Callable[[str, dict[str, str]], dict[str, Any]]
 
@@ -392,14 +422,44 @@ def answer(mock: rm.Mocker) -> None:
         ("PUT", f"{service}/containers/new", "container"),
     ):
         mock.register_uri(method, url, json=recorded(name))
+    answer_blobs(mock)
     mock.get(f"{service}/containers/new", status_code=404, json=recorded("errors/ContainerNotFound"))
     mock.delete(f"{service}/containers/evidence", status_code=200)
 
 
+def answer_blobs(mock: rm.Mocker) -> None:
+    """The blob service: recorded XML and headers, the content of one blob, and writes that succeed."""
+    host = f"https://{ACCOUNT}.blob.core.windows.net"
+    blob = f"{host}/evidence/2026/payroll.xlsx"
+    folder = ROOT / "test_data/blob"
+    headers: dict[str, str] = json.loads((folder / "properties.json").read_text())
+    changed = {
+        "ETag": '"0x8DE28020000000A"',
+        "Last-Modified": headers["Last-Modified"],
+        "x-ms-version-id": "2026-11-23T12:00:00.0000000Z",
+    }
+    mock.head(blob, headers=headers)
+    mock.head(f"{host}/evidence/a", headers=headers)
+    content = {**headers, "Content-Length": "7", "Content-Range": "bytes 0-6/48213"}
+    mock.get(blob, status_code=206, content=b"payroll", headers=content)
+    mock.get(f"{blob}?comp=tags", text=(folder / "tags.xml").read_text())
+    mock.get(f"{host}/evidence?restype=container&comp=list", text=(folder / "list.xml").read_text())
+    mock.get(f"{host}/?comp=blobs", text=(folder / "find.xml").read_text())
+    mock.post(f"{host}/?comp=userdelegationkey", text=(folder / "delegation_key.xml").read_text())
+    mock.put(blob, status_code=201, headers=changed)
+    mock.put(
+        f"{blob}?comp=snapshot", status_code=201, headers={**changed, "x-ms-snapshot": "2026-11-23T12:00:00.0000000Z"}
+    )
+    lease = {**changed, "x-ms-lease-id": "11111111-2222-4333-8444-555555555555", "x-ms-lease-time": "0"}
+    mock.put(f"{blob}?comp=lease", status_code=202, headers=lease)
+    mock.delete(blob, status_code=202)
+
+
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, requests_mock: rm.Mocker) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, requests_mock: rm.Mocker, tmp_path: Path) -> Run:
     """Runs a command for somebody who is signed in. Returns its context."""
     answer(requests_mock)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demisto, "_context", {})
 
     def run_command(name: str, args: dict[str, str]) -> dict[str, Any]:
@@ -411,8 +471,11 @@ def run(monkeypatch: pytest.MonkeyPatch, requests_mock: rm.Mocker) -> Run:
         session = {"tokens": tokens, "cache": "{}", "username": "ann@contoso.com"}
         document = {"version": az.SessionStore.VERSION, "sessions": {settings.fingerprint: session}}
         demisto.setIntegrationContext({az.SessionStore.KEY: json.dumps(document)})
-        context: dict[str, Any] = az.run(name, params, args).to_context()["EntryContext"]
-        return context
+        results = az.run(name, params, args)
+        entries = [
+            entry for entry in (results if isinstance(results, list) else [results]) if not isinstance(entry, dict)
+        ]
+        return {key: value for entry in entries for key, value in entry.to_context()["EntryContext"].items()}
 
     return run_command
 
