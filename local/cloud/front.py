@@ -8,7 +8,7 @@ import sys
 import threading
 import urllib.parse
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -142,7 +142,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        self._answer(self.server.application(request), None if fault is None else fault.cut)
+        reply = self.server.application(request)
+        try:
+            self._answer(reply, None if fault is None else fault.cut)
+        finally:
+            if isinstance(reply.body, Pieces):
+                reply.body.close()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve
 
@@ -245,12 +250,19 @@ def forward(request: Request, port: int, headers: dict[str, str], tls: ssl.SSLCo
     connection.endheaders(request.body or None)
     answer = connection.getresponse()
     kept = {name: value for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP | {"set-cookie"}}
-    return Reply(answer.status, kept, read_pieces(answer, connection), answer.headers.get_all("Set-Cookie") or [])
+    return Reply(answer.status, kept, Pieces(answer, connection), answer.headers.get_all("Set-Cookie") or [])
 
 
-def read_pieces(answer: HTTPResponse, connection: HTTPConnection) -> Iterable[bytes]:
-    try:
-        while piece := answer.read(CHUNK):
+class Pieces:
+    """The body of a forwarded answer, piece by piece; closing it also ends the connection it comes from."""
+
+    def __init__(self, answer: HTTPResponse, connection: HTTPConnection) -> None:
+        self.answer, self.connection = answer, connection
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.answer.read(CHUNK):
             yield piece
-    finally:
-        connection.close()
+
+    def close(self) -> None:
+        self.answer.close()
+        self.connection.close()
