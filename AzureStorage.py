@@ -61,6 +61,7 @@ import requests
 from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 T = TypeVar("T")
+R = TypeVar("R")
 Json = dict[str, Any]
 
 
@@ -3427,8 +3428,8 @@ class Downloader:
     broke. https://learn.microsoft.com/rest/api/storageservices/get-blob
     """
 
-    def __init__(self, blob: BlobRef, start: int = 0, end: int | None = None) -> None:
-        self.blob, self.start, self.end = blob, start, end
+    def __init__(self, blob: BlobRef, start: int = 0, end: int | None = None, *, parallel: bool = True) -> None:
+        self.blob, self.start, self.end, self.parallel = blob, start, end, parallel
         self.etag = ""
 
     def run(self, path: str, max_size: int) -> Download:
@@ -3481,7 +3482,7 @@ class Downloader:
             (self.start + at, min(self.start + at + BLOCK_SIZE, self.start + total))
             for at in range(done, total, BLOCK_SIZE)
         ]
-        yield from in_order(self._block, ranges)
+        yield from in_order(self._block, ranges) if self.parallel else map(self._block, ranges)
 
     def _block(self, span: tuple[int, int]) -> bytes:
         return self._range(*span)
@@ -3508,7 +3509,7 @@ class Downloader:
         return b"".join(pieces)
 
 
-def in_order(work: Callable[[T], bytes], items: list[T]) -> Iterator[bytes]:
+def in_order(work: Callable[[T], R], items: list[T]) -> Iterator[R]:
     """The results of work on each item, in the order of the items, PARALLEL at a time and never more in memory."""
     if len(items) < 2:
         yield from map(work, items)
@@ -4441,12 +4442,15 @@ def blob_get(
         raise UsageError("Argument range: it goes with one blob, not with several.")
     support_multithreading()
     start, end = range or (0, None)
+    jobs = [(each, f"download_{demisto.uniqueFile()}") for each in blob]
+
+    def read(job: tuple[BlobRef, str]) -> Download:
+        return Downloader(job[0], start, end, parallel=len(blob) == 1).run(job[1], max_size)
+
     results: list[Any] = []
     rows = []
-    for each in blob:
-        path = f"download_{demisto.uniqueFile()}"
-        found = Downloader(each, start, end).run(path, max_size)
-        entry = file_result_existing_file(path, safe_file_name(each.name))
+    for each, found in zip(blob, in_order(read, jobs), strict=True):
+        entry = file_result_existing_file(found.path, safe_file_name(each.name))
         facts = {
             "sha256": found.sha256,
             "md5": found.md5,
@@ -4482,12 +4486,47 @@ def build_blobs(azure: Azure, given: dict[str, Any]) -> list[BlobRef]:
     return [BlobRef(service, container, name) for name in names]
 
 
+class Upload(NamedTuple):
+    """A blob to be written from a file, or from a text."""
+
+    blob: BlobRef
+    path: str
+    text: str | None = None
+
+
+def build_uploads(azure: Azure, given: dict[str, Any]) -> list[Upload]:
+    """One blob from a file or a text, or several files, each under its own name in the folder that blob_name names."""
+    entry, entries, text = (given.pop(name) for name in ("file_entry_id", "file_entry_ids", "text"))
+    if sum((entry is not None, bool(entries), text is not None)) != 1:
+        raise UsageError("Argument file_entry_id, file_entry_ids or text: give one of the three.")
+    if not entries:
+        return [Upload(build_blob(azure, given), entry_file(entry)["path"] if entry else "", text)]
+    service, container = build_container(azure, given)
+    folder = f"{given['blob_name'].rstrip('/')}/" if given["blob_name"] else ""
+    files = [entry_file(each) for each in entries]
+    return [Upload(BlobRef(service, container, folder + parse_blob_name(file["name"])), file["path"]) for file in files]
+
+
+def entry_file(entry_id: str) -> dict[str, str]:
+    """Path and name of a war-room file. UsageError for an unknown entry."""
+    try:
+        return dict(demisto.getFilePath(entry_id))
+    except ValueError:
+        raise UsageError(f"Argument file_entry_id: {entry_id!r} is not a file of this investigation.") from None
+
+
+UPLOAD_ARGUMENTS = {
+    "file_entry_id": optional(Text),
+    "file_entry_ids": optional(Annotated[list[str], listed(Reader("entry ids of war-room files", str))]),
+    "text": optional(Text),
+}
+UploadArgs = Annotated[list[Upload], Group({**BLOB_ARGUMENTS, **UPLOAD_ARGUMENTS}, build_uploads)]
+
+
 @command("azure-storage-blob-put", needs=(WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR, changes=True)
 def blob_put(
     azure: Azure,
-    blob: BlobArgs,
-    file_entry_id: Text | None = None,
-    text: Text | None = None,
+    uploads: UploadArgs,
     content_type: Text | None = None,
     metadata: Metadata | None = None,
     tags: BlobTags | None = None,
@@ -4496,53 +4535,55 @@ def blob_put(
     dry_run: Flag = False,
 ) -> CommandResults:
     """The old blob stays whole until the new one is complete. Tags need the role Storage Blob Data Owner."""
-    if (file_entry_id is None) == (text is None):
-        raise UsageError("Argument file_entry_id or text: give one of the two.")
-    path = entry_file(file_entry_id) if file_entry_id else ""
-    kind = (
-        content_type
-        or mimetypes.guess_type(blob.name)[0]
-        or ("text/plain; charset=utf-8" if text is not None else "application/octet-stream")
-    )
-    before = blob_if_there(blob)
+    one = uploads[0].blob if len(uploads) == 1 else None
+    before = blob_if_there(one) if one else None
     if before and not overwrite and not dry_run:
-        raise UsageError(f"Blob {blob} is there already: choose another name, or give overwrite=true.")
-    change = Change(blob.id, {"etag": before.get("etag") if before else None}, {"etag": "new"}, dry_run)
+        raise UsageError(f"Blob {one} is there already: choose another name, or give overwrite=true.")
+    target = one.id if one else container_id(uploads[0].blob)
+    change = Change(target, {"etag": before.get("etag") if before else None}, {"etag": "new"}, dry_run)
     if dry_run:
         return show_change("azure-storage-blob-put", BLOB_VIEW, before, change)
     headers = {
-        "x-ms-blob-content-type": kind,
         "x-ms-access-tier": tier,
         "x-ms-tags": urllib.parse.urlencode(tags, quote_via=urllib.parse.quote) if tags else None,
         "If-None-Match": None if overwrite else "*",
         **{f"x-ms-meta-{key}": value for key, value in (metadata or {}).items()},
     }
+    facts = given_only({"tier": tier, "metadata": metadata, "tags": tags})
     support_multithreading()
-    if text is not None:
-        path = f"upload_{demisto.uniqueFile()}"
-        Path(path).write_bytes(text.encode())
-    try:
-        facts = upload(blob, path, headers)
-    finally:
-        if text is not None:
-            Path(path).unlink()
-    row = {
-        **blob.identity(),
-        "contentType": kind,
-        "type": "BlockBlob",
-        **given_only({"tier": tier, "metadata": metadata, "tags": tags}),
-        **facts,
+    rows = [{**row, **facts} for row in in_order(lambda each: write_blob(each, content_type, headers), uploads)]
+    if one:
+        change = change._replace(after={"etag": rows[0].get("etag"), "sha256": rows[0]["sha256"]})
+        return show_change("azure-storage-blob-put", BLOB_VIEW, rows[0], change)
+    outputs = {
+        BLOB_VIEW.context: rows,
+        "AzureStorage.Change": change._replace(after={"blobs": len(rows)}).context("azure-storage-blob-put"),
     }
-    change = change._replace(after={"etag": facts.get("etag"), "sha256": facts["sha256"]})
-    return show_change("azure-storage-blob-put", BLOB_VIEW, row, change)
+    return CommandResults(
+        outputs=outputs,
+        readable_output=table(BLOB_VIEW, rows[:DEFAULT_LIMIT], note=f"{len(rows)} blobs written."),
+        raw_response=rows,
+    )
 
 
-def entry_file(entry_id: str) -> str:
-    """The path of a war-room file. UsageError for an unknown entry."""
+def container_id(blob: BlobRef) -> str:
+    return blob.service.http.endpoint + blob_path(blob.container)
+
+
+def write_blob(job: Upload, content_type: str | None, headers: Json) -> Json:
+    """Write one blob. Returns its row for context."""
+    usual = "text/plain; charset=utf-8" if job.text is not None else "application/octet-stream"
+    kind = content_type or mimetypes.guess_type(job.blob.name)[0] or usual
+    path = job.path
+    if job.text is not None:
+        path = f"upload_{uuid.uuid4()}"
+        Path(path).write_bytes(job.text.encode())
     try:
-        return str(demisto.getFilePath(entry_id)["path"])
-    except ValueError:
-        raise UsageError(f"Argument file_entry_id: {entry_id!r} is not a file of this investigation.") from None
+        facts = upload(job.blob, path, {**headers, "x-ms-blob-content-type": kind})
+    finally:
+        if job.text is not None:
+            Path(path).unlink()
+    return {**job.blob.identity(), "contentType": kind, "type": "BlockBlob", **facts}
 
 
 def blob_if_there(blob: BlobRef) -> Json | None:

@@ -2233,7 +2233,7 @@ def test_a_url_elsewhere_gets_no_token(blob_room: WarRoom, requests_mock: rm.Moc
         ("blob-get", {**BLOB, "version_id": "v", "snapshot": "s"}, "either a version_id or a snapshot"),
         ("blob-get", {**BLOB, "blob_names": "x"}, "stands in place of blob_name"),
         ("blob-get", {**BLOB, "range": "9-1"}, "bytes such as"),
-        ("blob-put", BLOB, "give one of the two"),
+        ("blob-put", BLOB, "give one of the three"),
         ("blob-delete", EVIDENCE, "blob_name is missing"),
         ("blob-delete", {**EVIDENCE, "prefix": ""}, "blob_name is missing"),
         ("blob-find", {"account_name": ACCOUNT}, "give one of the two"),
