@@ -74,8 +74,9 @@ RESOURCE_GROUPS_API = "2024-11-01"
 
 # Nothing here needs a newer one, and an undeployed version is refused; Entra tokens need 2017-11-09.
 BLOB_API = "2025-11-05"
-BLOCK_SIZE = 8 << 20  # bytes; four of them in memory at a time keep a transfer under 100 MB
+BLOCK_SIZE = 4 << 20  # bytes; a few of them in memory at a time keep a transfer under 100 MB
 PARALLEL = 4
+USER_AGENT = "AzureStorage-XSOAR"
 SYNC_COPY_SIZE = 256 << 20  # bytes that Azure copies before it answers
 SAS_VERSION = "2022-11-02"  # the newest whose string to sign every cloud knows
 BATCH_LIMIT = 256  # deletions in a batch request
@@ -1819,6 +1820,7 @@ class Network:
     ) -> None:
         self.verify, self.timeout, self.tries = verify, (connect_timeout, READ_TIMEOUT), tries
         self._use_environment = use_environment
+        self._routes: dict[str, Json] = {}
         self._local = threading.local()  # a session is for one thread; its open connections are worth keeping
 
     @property
@@ -1855,13 +1857,31 @@ class Network:
         raise AssertionError  # pragma: no cover - count() does not end
 
     def _try(self, method: str, url: str, options: Json) -> requests.Response | requests.RequestException:
-        # verify is given per request: on the session, requests lets REQUESTS_CA_BUNDLE win over verify=False.
+        """One request, prepared here: requests would read the environment for each, which costs as much as a small blob."""
         try:
-            return self.session.request(
-                method, url, timeout=self.timeout, verify=self.verify, allow_redirects=False, **options
+            fields = {name: value for name, value in options.items() if name != "stream"}
+            prepared = requests.Request(method, url, **fields).prepare()
+            prepared.headers.setdefault("User-Agent", USER_AGENT)
+            return self.session.send(
+                prepared,
+                stream=options.get("stream", False),
+                timeout=self.timeout,
+                allow_redirects=False,
+                **self._route(prepared.url or url),
             )
         except requests.RequestException as error:
             return error
+
+    def _route(self, url: str) -> Json:
+        """Proxies and trust for a host, as the environment has them; they do not change while a command runs.
+
+        verify goes with the request: on the session, requests lets REQUESTS_CA_BUNDLE win over verify=False.
+        """
+        host = urllib.parse.urlsplit(url).netloc
+        if host not in self._routes:
+            found = self.session.merge_environment_settings(url, {}, True, self.verify, None)
+            self._routes[host] = {name: found[name] for name in ("proxies", "verify", "cert")}
+        return self._routes[host]
 
     @staticmethod
     def _final(
@@ -2638,6 +2658,7 @@ class Http:
         headers = {
             "Authorization": f"Bearer {token}",
             "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
             "x-ms-client-request-id": str(uuid.uuid4()),
         }
         return self.network.exchange(method, url, action=action, replayable=replayable, headers=headers, **options)
@@ -3204,16 +3225,8 @@ class BlobService:
         return written(answer)
 
     def put_block(self, blob: BlobRef, block_id: str, data: bytes) -> None:
-        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         query = {"comp": "block", "blockid": block_id}
-        self.http.send(
-            "PUT",
-            blob.path,
-            action=f"write a block of blob {blob}",
-            query=query,
-            headers={"Content-MD5": digest},
-            data=data,
-        )
+        self.http.send("PUT", blob.path, action=f"write a block of blob {blob}", query=query, data=data)
 
     def put_block_list(self, blob: BlobRef, block_ids: Iterable[str], headers: Json) -> Json:
         body = "".join(f"<Latest>{block_id}</Latest>" for block_id in block_ids)
@@ -3421,6 +3434,40 @@ class Download(NamedTuple):
         return "size and MD5" if self.md5_of_service == self.md5 else "MD5 DIFFERS from the one the service holds"
 
 
+class Digests:
+    """SHA-256, MD5 and size of what passes, each hash in a thread of its own: hashing costs as much as the transfer."""
+
+    def __init__(self) -> None:
+        self.sha256, self.md5, self.size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+        self._pool: ThreadPoolExecutor | None = None  # a small blob does without
+        self._running: list[Any] = []
+
+    def update(self, data: bytes) -> None:
+        """Waits only for what was given before, so that little is held."""
+        self.size += len(data)
+        if self._pool is None and len(data) < 1 << 20:
+            self.sha256.update(data)
+            self.md5.update(data)
+            return
+        self._pool = self._pool or ThreadPoolExecutor(2)
+        self._wait()
+        self._running = [self._pool.submit(digest.update, data) for digest in (self.sha256, self.md5)]
+
+    def _wait(self) -> None:
+        for future in self._running:
+            future.result()
+
+    def __enter__(self) -> "Digests":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool:
+            self._pool.shutdown()
+
+    def facts(self) -> Json:
+        return {"size": self.size, "sha256": self.sha256.hexdigest(), "md5": self.md5.hexdigest()}
+
+
 class Downloader:
     """Reads one blob to a file, in parallel ranges above one block, hashing in order.
 
@@ -3434,21 +3481,18 @@ class Downloader:
 
     def run(self, path: str, max_size: int) -> Download:
         """UsageError if it is larger than max_size bytes; NetworkError if what came is not what was announced."""
-        sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
         first, properties, total = self._first(max_size)
-        with open(path, "wb") as file:  # noqa: PTH123 - a plain file in the folder that the platform gives
+        with Digests() as digests, open(path, "wb") as file:  # noqa: PTH123 - a plain file in the platform's folder
             for piece in itertools.chain([first], self._rest(len(first), total)):
-                for digest in (sha256, md5):
-                    digest.update(piece)
+                digests.update(piece)
                 file.write(piece)
-                size += len(piece)
-        if size != total:
+        if digests.size != total:
             raise NetworkError(
-                f"Could not read blob {self.blob}: {size} of {total} bytes came.", "run the command again."
+                f"Could not read blob {self.blob}: {digests.size} of {total} bytes came.", "run the command again."
             )
         whole = self.start == 0 and self.end is None
         return Download(
-            path, size, sha256.hexdigest(), md5.hexdigest(), properties, properties.get("md5", "") if whole else ""
+            path, **digests.facts(), properties=properties, md5_of_service=properties.get("md5", "") if whole else ""
         )
 
     def _first(self, max_size: int) -> tuple[bytes, Json, int]:
@@ -3531,39 +3575,33 @@ def upload(blob: BlobRef, path: str, headers: Json) -> Json:
 
     Returns what the service tells of the new blob, with the size, SHA-256 and MD5 that were counted.
     """
-    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     with open(path, "rb") as file:  # noqa: PTH123 - a path of the platform's
         data = file.read(BLOCK_SIZE + 1)
         if len(data) <= BLOCK_SIZE:
-            digest = hashlib.md5(data, usedforsecurity=False).digest()
-            found = blob.service.put(
-                blob,
-                data,
-                {
-                    **headers,
-                    "Content-MD5": base64.b64encode(digest).decode(),
-                    "x-ms-blob-content-md5": base64.b64encode(digest).decode(),
-                },
-            )
-            return {**found, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "md5": digest.hex()}
+            return upload_at_once(blob, data, headers)
         file.seek(0)
         session = uuid.uuid4().hex[:8]
         block_ids: list[str] = []
-        with ThreadPoolExecutor(PARALLEL) as pool:
+        with Digests() as digests, ThreadPoolExecutor(PARALLEL) as pool:
             running: deque[Any] = deque()
             while data := file.read(BLOCK_SIZE):
-                for digest_of in (sha256, md5):
-                    digest_of.update(data)
-                size += len(data)
                 block_ids.append(base64.b64encode(f"{session}-{len(block_ids):05d}".encode()).decode())
                 if len(running) == PARALLEL:
                     running.popleft().result()
                 running.append(pool.submit(blob.service.put_block, blob, block_ids[-1], data))
+                digests.update(data)
             for future in running:
                 future.result()
-    content_md5 = base64.b64encode(md5.digest()).decode()
+    content_md5 = base64.b64encode(digests.md5.digest()).decode()
     found = blob.service.put_block_list(blob, block_ids, {**headers, "x-ms-blob-content-md5": content_md5})
-    return {**found, "size": size, "sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
+    return {**found, **digests.facts()}
+
+
+def upload_at_once(blob: BlobRef, data: bytes, headers: Json) -> Json:
+    digest = hashlib.md5(data, usedforsecurity=False).digest()
+    md5 = base64.b64encode(digest).decode()
+    found = blob.service.put(blob, data, {**headers, "Content-MD5": md5, "x-ms-blob-content-md5": md5})
+    return {**found, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "md5": digest.hex()}
 
 
 class Azure:
