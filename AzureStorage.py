@@ -71,6 +71,11 @@ Json = dict[str, Any]
 STORAGE_API = "2025-08-01"
 SUBSCRIPTIONS_API = "2022-12-01"
 RESOURCE_GROUPS_API = "2024-11-01"
+GRAPH_API = "2024-04-01"
+LOCKS_API = "2020-05-01"
+ACTIVITY_API = "2015-04-01"
+DIAGNOSTICS_API = "2021-05-01-preview"
+GRAPH_PAGE = 1000  # rows that Resource Graph answers at most
 
 # Nothing here needs a newer one, and an undeployed version is refused; Entra tokens need 2017-11-09.
 BLOB_API = "2025-11-05"
@@ -641,11 +646,38 @@ class AccountRef:
     name: str
 
     @property
+    def arguments(self) -> dict[str, str]:
+        """The arguments that name it to another command."""
+        return {
+            "account_name": self.name,
+            "resource_group_name": self.group,
+            "subscription_id": self.subscription,
+        }
+
+    @property
     def id(self) -> str:
         return f"{group_path(self.subscription, self.group)}/providers/Microsoft.Storage/storageAccounts/{segment(self.name)}"
 
     def __str__(self) -> str:
         return self.name
+
+
+class ContainerRef(NamedTuple):
+    """One container of an account, as ARM knows it."""
+
+    account: AccountRef
+    name: str
+
+    @property
+    def path(self) -> str:
+        return container_path(self.account, self.name)
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        return {**self.account.arguments, "container_name": self.name}
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.account}"
 
 
 def segment(text: str) -> str:
@@ -843,6 +875,7 @@ class Settings:
     group: str
     verify: bool
     storage_credential: StorageCredential | None = None
+    own_addresses: tuple[Json, ...] = ()
 
     def storage_credential_for(self, account: str) -> StorageCredential | None:
         """The instance's SAS or key, if it has one that is for this account."""
@@ -887,10 +920,13 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
         redirect_uri=str(params.get("redirect_uri") or "").strip() or DEFAULT_REDIRECT_URI,
         authorization_code=Secret(password_param(params.get("auth_code"))),
         identity_client_id=password_param(params.get("managed_identities_client_id")),
-        subscription=checked_param(params, "subscription_id", "Default Subscription ID", parse_subscription),
-        group=checked_param(params, "resource_group_name", "Default Resource Group Name", parse_group),
+        subscription=checked_param(params, "subscription_id", "Default Subscription ID", parse_subscription, ""),
+        group=checked_param(params, "resource_group_name", "Default Resource Group Name", parse_group, ""),
         verify=not is_true(params.get("insecure")),
         storage_credential=read_storage_credential(params.get("storage_credentials")),
+        own_addresses=checked_param(
+            params, "own_ip_addresses", "Own Public IP Addresses", lambda text: tuple(read_ip_rules(text)), ()
+        ),
     )
     check_identity(settings)
     return settings
@@ -952,10 +988,10 @@ def https_param(params: Mapping[str, Any], name: str, display: str) -> str:
     return url
 
 
-def checked_param(params: Mapping[str, Any], name: str, display: str, parse: Callable[[str], str]) -> str:
+def checked_param(params: Mapping[str, Any], name: str, display: str, parse: Callable[[str], T], unset: T) -> T:
     text = str(params.get(name) or "").strip()
     try:
-        return parse(text) if text else ""
+        return parse(text) if text else unset
     except ValueError:
         raise UsageError(f"{display}: {redact(text)!r} is not valid.") from None
 
@@ -1275,8 +1311,25 @@ def build_account(azure: "Azure", given: dict[str, Any]) -> AccountRef:
     for name, found in (("subscription_id", clue.subscription), ("resource_group_name", clue.group)):
         if found and given[name] and found.lower() != given[name].lower():
             raise UsageError(f"Argument {name}: {given[name]!r} contradicts the id given as account_name.")
-    subscription = clue.subscription or azure.subscription(given["subscription_id"])
-    return AccountRef(subscription, clue.group or azure.group(given["resource_group_name"]), clue.name)
+    return azure.account(
+        clue.name, clue.subscription or given["subscription_id"] or "", clue.group or given["resource_group_name"] or ""
+    )
+
+
+def clue_of(given: dict[str, Any]) -> AccountClue:
+    """The account that account_name or blob_url names. UsageError if neither does, or they contradict each other."""
+    clue: AccountClue | None = given["account_name"]
+    url: BlobAddress | None = given["blob_url"]
+    if clue and url and clue.name != url.account:
+        raise UsageError(f"Argument blob_url: it is in account {url.account}, not in {clue.name} as account_name says.")
+    found = clue or (AccountClue(url.account) if url else None)
+    if not found:
+        raise UsageError("Argument account_name is missing: give it, or a blob_url.")
+    return found
+
+
+def build_target(azure: "Azure", given: dict[str, Any]) -> AccountRef:
+    return build_account(azure, {**given, "account_name": clue_of(given)})
 
 
 PagingArgs = Annotated[Paging, Group(PAGING_ARGUMENTS, build_paging)]
@@ -1411,6 +1464,45 @@ ACCOUNT_FIELDS = body_fields(
     ),
 )
 AccountBody = Annotated[Json, body_group(ACCOUNT_FIELDS)]
+Location = Annotated[str, Reader("an Azure region such as westeurope", read_location)]
+
+# https://learn.microsoft.com/rest/api/storagerp/storage-accounts/update
+UPDATE_FIELDS = {
+    name: ACCOUNT_FIELDS[name]
+    for name in (
+        "sku",
+        "tags",
+        "access_tier",
+        "allow_blob_public_access",
+        "allow_shared_key_access",
+        "public_network_access",
+        "supports_https_traffic_only",
+        "minimum_tls_version",
+        "network_ruleset_bypass",
+    )
+} | body_fields(
+    ("network_ruleset_default_action", Annotated[str, choice("Allow", "Deny")], "properties.networkAcls.defaultAction"),
+    ("is_sftp_enabled", Flag, "properties.isSftpEnabled"),
+    ("is_local_user_enabled", Flag, "properties.isLocalUserEnabled"),
+    ("allow_cross_tenant_replication", Flag, "properties.allowCrossTenantReplication"),
+    ("allow_cross_tenant_delegation_sas", Flag, "properties.allowCrossTenantDelegationSas"),
+    ("allowed_copy_scope", Annotated[str, choice("AAD", "PrivateLink")], "properties.allowedCopyScope"),
+    ("default_to_oauth_authentication", Flag, "properties.defaultToOAuthAuthentication"),
+    (
+        "sas_expiration_period",
+        Annotated[
+            str,
+            Reader(
+                "a period as days.hours:minutes:seconds, such as 7.00:00:00",
+                lambda text: matching(re.compile(r"\d{1,5}\.[0-2]\d:[0-5]\d:[0-5]\d"), text),
+            ),
+        ],
+        "properties.sasPolicy.sasExpirationPeriod",
+    ),
+    ("sas_expiration_action", Annotated[str, choice("Log", "Block")], "properties.sasPolicy.expirationAction"),
+    ("key_expiration_period_in_days", Days, "properties.keyPolicy.keyExpirationPeriodInDays"),
+)
+AccountUpdate = Annotated[Json, body_group(UPDATE_FIELDS)]
 
 # https://learn.microsoft.com/rest/api/storagerp/blob-services/set-service-properties
 BLOB_SERVICE_FIELDS = body_fields(
@@ -1473,6 +1565,46 @@ BlobTags = Annotated[
 Tier = Annotated[str, choice("Hot", "Cool", "Cold", "Archive")]
 LeaseId = Annotated[str, Reader("a lease id (GUID)", lambda text: matching(GUID, text))]
 
+
+class Lease(NamedTuple):
+    """What to do with a lease. https://learn.microsoft.com/rest/api/storageservices/lease-blob"""
+
+    action: str
+    lease_id: str | None
+    proposed_lease_id: str | None
+    duration: int
+    break_period: int | None
+
+
+LEASE_STATES = {"acquire": "leased", "renew": "leased", "change": "leased", "release": "available", "break": "broken"}
+LEASE_ARGUMENTS = {
+    "action": required(Annotated[str, choice(*LEASE_STATES)]),
+    "lease_id": optional(LeaseId),
+    "proposed_lease_id": optional(LeaseId),
+    "duration": optional(
+        Annotated[
+            int, Reader("15 to 60 seconds, or -1 for a lease without end", lambda text: read_lease_seconds(text))
+        ],
+        -1,
+    ),
+    "break_period": optional(Annotated[int, number(0, 60)]),
+}
+
+
+def read_lease_seconds(text: str) -> int:
+    return -1 if text == "-1" else read_number(15, 60)(text)
+
+
+def build_lease(azure: Any, given: dict[str, Any]) -> Lease:
+    lease = Lease(**given)
+    if lease.action in ("renew", "change", "release") and not lease.lease_id:
+        raise UsageError(f"Argument lease_id is missing: {lease.action} needs the id of the lease.")
+    if lease.action == "change" and not lease.proposed_lease_id:
+        raise UsageError("Argument proposed_lease_id is missing: change needs the new id.")
+    return lease
+
+
+LeaseArgs = Annotated[Lease, Group(LEASE_ARGUMENTS, build_lease)]
 STORAGE_SCOPE = {"account_name": optional(Account), "blob_url": optional(BlobUrl), **SCOPE_ARGUMENTS}
 
 
@@ -1521,14 +1653,10 @@ def read_blob_tags(text: str) -> dict[str, str]:
 
 def build_service(azure: "Azure", given: dict[str, Any]) -> Any:
     """The blob service that account_name or blob_url name. UsageError if neither does, or they contradict each other."""
-    clue, url = given["account_name"], given["blob_url"]
-    if not clue and not url:
-        raise UsageError("Argument account_name is missing: give it, or a blob_url.")
-    if clue and url and clue.name != url.account:
-        raise UsageError(f"Argument blob_url: it is in account {url.account}, not in {clue.name} as account_name says.")
-    subscription = (clue.subscription if clue else "") or given["subscription_id"] or azure.settings.subscription
-    group = (clue.group if clue else "") or given["resource_group_name"] or azure.settings.group
-    return azure.blobs(clue.name if clue else url.account, subscription, group, url.host if url else "")
+    clue, url = clue_of(given), given["blob_url"]
+    subscription = clue.subscription or given["subscription_id"] or azure.settings.subscription
+    group = clue.group or given["resource_group_name"] or azure.settings.group
+    return azure.blobs(clue.name, subscription, group, url.host if url else "")
 
 
 def named(given: dict[str, Any], argument: str, part: str) -> str:
@@ -1558,12 +1686,19 @@ def build_blob(azure: "Azure", given: dict[str, Any]) -> Any:
     return BlobRef(build_service(azure, given), container, name, version, snapshot)
 
 
+def build_container_target(azure: "Azure", given: dict[str, Any]) -> ContainerRef:
+    return ContainerRef(build_target(azure, given), named(given, "container_name", "container"))
+
+
 CONTAINER_ARGUMENTS = {"container_name": optional(Container), **STORAGE_SCOPE}
 BLOB_ARGUMENTS = {"blob_name": optional(BlobName), **CONTAINER_ARGUMENTS}
 VERSION_ARGUMENTS = {"version_id": optional(Text), "snapshot": optional(Text)}
+VERSIONED_BLOBS = {**BLOB_ARGUMENTS, **VERSION_ARGUMENTS, "blob_names": optional(BlobNames)}
 ServiceArgs = Annotated[Any, Group(STORAGE_SCOPE, build_service)]
 ContainerArgs = Annotated[tuple[Any, str], Group(CONTAINER_ARGUMENTS, build_container)]
 BlobArgs = Annotated[Any, Group(BLOB_ARGUMENTS, build_blob)]
+TargetArgs = Annotated[AccountRef, Group(STORAGE_SCOPE, build_target)]
+ContainerTarget = Annotated[Any, Group(CONTAINER_ARGUMENTS, build_container_target)]
 VersionArgs = Annotated[Any, Group({**BLOB_ARGUMENTS, **VERSION_ARGUMENTS}, build_blob)]
 
 
@@ -1945,6 +2080,21 @@ def text_of(response: requests.Response) -> str:
     return response.content.decode("utf-8-sig", errors="replace")
 
 
+def xml_of(response: requests.Response, action: str) -> Json:
+    """The XML document of an answer; NetworkError shows the start of anything else."""
+    try:
+        return parse_xml(text_of(response))
+    except ValueError:
+        raise not_the_service(response, action, "XML") from None
+
+
+def not_the_service(response: requests.Response, action: str, wanted: str) -> NetworkError:
+    return NetworkError(
+        f"Could not {action}: {host_of(response.url)} answered with something that is not {wanted}: {snippet(text_of(response))}",
+        "a proxy or a TLS inspection may have answered in its place.",
+    )
+
+
 def body_of(response: requests.Response, action: str) -> Json:
     """The JSON object an answer holds; {} if it has no body. NetworkError shows the start of anything else."""
     if not response.content:
@@ -1952,10 +2102,7 @@ def body_of(response: requests.Response, action: str) -> Json:
     text = text_of(response)
     found = json_object(text)
     if not found and text.strip() not in ("{}", "null"):
-        raise NetworkError(
-            f"Could not {action}: {host_of(response.url)} answered with something that is not JSON: {snippet(text)}",
-            "a proxy or a TLS inspection may have answered in its place.",
-        )
+        raise not_the_service(response, action, "JSON")
     return found
 
 
@@ -2660,8 +2807,10 @@ class Http:
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "x-ms-client-request-id": str(uuid.uuid4()),
+            **options.get("headers", {}),
         }
-        return self.network.exchange(method, url, action=action, replayable=replayable, headers=headers, **options)
+        sent = {**options, "headers": headers}
+        return self.network.exchange(method, url, action=action, replayable=replayable, **sent)
 
     def guard(self, url: str, action: str) -> None:
         """A token only goes to the chosen cloud, wherever a nextLink or a Location points."""
@@ -2798,10 +2947,14 @@ class ResourceManager:
         *,
         version: str = STORAGE_API,
         body: Json | None = None,
+        headers: Json | None = None,
+        replayable: bool | None = None,
         **params: Any,
     ) -> requests.Response:
         query = {"api-version": version, **given_only(params)}
         options: Json = {"json": body} if body is not None else {}
+        options |= {"headers": given_only(headers)} if headers else {}
+        options["replayable"] = replayable
         return self.http.send(method, self.host + path, action=action, params=query, **options)
 
     def read(self, path: str, action: str, *, version: str = STORAGE_API, **params: Any) -> Json:
@@ -2816,8 +2969,8 @@ class ResourceManager:
                 return None
             raise
 
-    def pages(self, path: str, url: str, action: str) -> Iterator[tuple[list[Json], str]]:
-        """The pages of a collection from an address (path and query) on, each with the address of the next one.
+    def pages(self, path: str, url: str, action: str) -> Iterator[tuple[list[Json], str, str]]:
+        """The pages of a collection from an address (path and query) on, each with its own address and the next one's.
 
         Wherever that or ARM's nextLink points, it has to be the same collection.
         """
@@ -2826,8 +2979,8 @@ class ResourceManager:
             seen.add(url)
             self._same_collection(url, path)
             page = body_of(self.http.send("GET", self.host + url, action=action), action)
-            url = self._local_part(str(page.get("nextLink") or ""), action)
-            yield dicts(page.get("value")), url
+            here, url = url, self._local_part(str(page.get("nextLink") or ""), action)
+            yield dicts(page.get("value")), here, url
 
     def _local_part(self, link: str, action: str) -> str:
         """Path and query of a nextLink. NetworkError if it leads out of the chosen cloud."""
@@ -2844,22 +2997,19 @@ class ResourceManager:
             raise UsageError("Argument next_token: it belongs to another listing; repeat the command without it.")
 
     def listing(
-        self, path: str, action: str, paging: Paging, *, version: str = STORAGE_API, params: Json | None = None
+        self,
+        path: str,
+        action: str,
+        paging: Paging,
+        *,
+        version: str = STORAGE_API,
+        params: Json | None = None,
+        keep: Callable[[Json], bool] | None = None,
     ) -> Listing:
-        """As much of a collection as `paging` asks for."""
+        """As much of a collection as `paging` asks for; of the items only those that `keep` wants."""
         query = {"api-version": version, **given_only(params or {})}
-        url, skip = (paging.start["url"], paging.start["skip"]) if paging.start else ("", 0)
-        here = url or f"{path}?" + urllib.parse.urlencode(query, safe="$'/,")
-        items: list[Json] = []
-        for page, following in self.pages(path, here, action):
-            room = len(page) if paging.all_results else paging.limit - len(items)
-            items += page[skip : skip + room]
-            if skip + room < len(page):
-                return Listing(items, place_token(here, skip + room))
-            if following and not paging.all_results and len(items) == paging.limit:
-                return Listing(items, place_token(following, 0))
-            here, skip = following, 0
-        return Listing(items)
+        first = paging.start["url"] if paging.start else f"{path}?" + urllib.parse.urlencode(query, safe="$'/,")
+        return collect(self.pages(path, first, action), paging, keep)
 
     # Subscriptions and resource groups
 
@@ -2875,6 +3025,26 @@ class ResourceManager:
             )
         params: Json = {"$filter": condition, "$top": None if paging.all_results else min(paging.limit, 1000)}
         return self.listing(path, "list resource groups", paging, version=RESOURCE_GROUPS_API, params=params)
+
+    # Finding
+
+    def search(self, query: str, paging: Paging) -> Listing:
+        """Rows of Azure Resource Graph, over every subscription the identity may read. It lags a little behind ARM.
+
+        https://learn.microsoft.com/rest/api/azureresourcegraph/resourcegraph/resources/resources
+        """
+        action, path = "search all subscriptions", "/providers/Microsoft.ResourceGraph/resources"
+        items: list[Json] = []
+        token = paging.start["url"] if paging.start else ""
+        while True:
+            size = GRAPH_PAGE if paging.all_results else min(GRAPH_PAGE, paging.limit - len(items))
+            options = given_only({"resultFormat": "objectArray", "$top": size, "$skipToken": token or None})
+            body = {"query": query, "options": options}
+            page = body_of(self.call("POST", path, action, version=GRAPH_API, body=body, replayable=True), action)
+            items += dicts(page.get("data"))
+            token = str(page.get("$skipToken") or "")
+            if not token or (not paging.all_results and len(items) >= paging.limit):
+                return Listing(items, place_token(token, 0) if token else "")
 
     # Storage accounts
 
@@ -2906,13 +3076,88 @@ class ResourceManager:
         action = f"update storage account {account}"
         return body_of(self.call("PATCH", account.id, action, body=patch), action)
 
-    def first_key(self, account: AccountRef) -> str:
-        """The value of key1, for signing; it is shown to nobody."""
+    def delete_account(self, account: AccountRef) -> None:
+        self.call("DELETE", account.id, f"delete storage account {account}")
+
+    def keys(self, account: AccountRef) -> list[Json]:
+        """Both keys with their values, which the redactor knows from here on."""
         action = f"list the keys of {account}"
-        keys = dicts(body_of(self.call("POST", f"{account.id}/listKeys", action), action).get("keys"))
+        return self._known_keys(self.call("POST", f"{account.id}/listKeys", action, replayable=True), action)
+
+    def regenerate_key(self, account: AccountRef, key: str) -> str:
+        """Make a new key1 or key2. Returns the time of its creation; the values in the answer are dropped."""
+        action = f"rotate {key} of {account}"
+        answer = self.call("POST", f"{account.id}/regenerateKey", action, body={"keyName": key})
+        return next(
+            (
+                str(item.get("creationTime") or "")
+                for item in self._known_keys(answer, action)
+                if item.get("keyName") == key
+            ),
+            "",
+        )
+
+    @staticmethod
+    def _known_keys(answer: requests.Response, action: str) -> list[Json]:
+        keys = dicts(body_of(answer, action).get("keys"))
         for key in keys:
             remember_secret(str(key.get("value") or ""))
-        return next(str(key["value"]) for key in keys if key.get("keyName") == "key1")
+        return keys
+
+    def revoke_delegation_keys(self, account: AccountRef) -> None:
+        action = f"revoke the user delegation keys of {account}"
+        self.call("POST", f"{account.id}/revokeUserDelegationKeys", action, replayable=True)
+
+    def subscription(self, subscription: str) -> Json:
+        return self.read(subscription_path(subscription), "read the subscription", version=SUBSCRIPTIONS_API)
+
+    # Locks: https://learn.microsoft.com/rest/api/resources/management-locks
+
+    def locks(self, account: AccountRef) -> list[Json]:
+        """The locks of the account, with those that it inherits from its group and subscription."""
+        path = f"{account.id}/providers/Microsoft.Authorization/locks"
+        return self.listing(path, f"list the locks of {account}", Paging(all_results=True), version=LOCKS_API).items
+
+    def set_lock(self, account: AccountRef, name: str, properties: Json) -> Json:
+        path, action = lock_path(account, name), f"lock {account}"
+        return body_of(self.call("PUT", path, action, version=LOCKS_API, body={"properties": properties}), action)
+
+    def delete_lock(self, lock_id: str) -> None:
+        self.call("DELETE", lock_id, "remove the lock", version=LOCKS_API)
+
+    # Logs
+
+    def activity(
+        self, account: AccountRef, since: str, until: str, paging: Paging, keep: Callable[[Json], bool]
+    ) -> Listing:
+        """Events of the activity log, newest first. https://learn.microsoft.com/rest/api/monitor/activity-logs/list
+
+        The log is asked for the whole resource group: asked for the account, it leaves out what happened to its parts.
+        """
+        path = f"{subscription_path(account.subscription)}/providers/Microsoft.Insights/eventtypes/management/values"
+        times = f"eventTimestamp ge '{since}' and eventTimestamp le '{until}'"
+        params = {"$filter": f"{times} and resourceGroupName eq '{account.group}'"}
+        action = f"read the activity log of {account}"
+        return self.listing(path, action, paging, version=ACTIVITY_API, params=params, keep=keep)
+
+    def logging(self, account: AccountRef) -> list[Json]:
+        """The diagnostic settings of the blob service. https://learn.microsoft.com/rest/api/monitor/diagnostic-settings"""
+        action = f"read the diagnostic settings of {account}"
+        return dicts(self.read(logging_path(account), action, version=DIAGNOSTICS_API).get("value"))
+
+    def set_logging(self, account: AccountRef, name: str, properties: Json) -> Json:
+        action, path = f"change the diagnostic settings of {account}", logging_path(account, name)
+        return body_of(self.call("PUT", path, action, version=DIAGNOSTICS_API, body={"properties": properties}), action)
+
+    # Restoring: https://learn.microsoft.com/azure/storage/blobs/point-in-time-restore-overview
+
+    def restore_ranges(self, account: AccountRef, body: Json) -> None:
+        self.call("POST", f"{account.id}/restoreBlobRanges", f"restore blobs of {account}", body=body)
+
+    def restore_status(self, account: AccountRef) -> Json:
+        """The status of the last restore; {} if there was none."""
+        found = self.read(account.id, f"read storage account {account}", **{"$expand": "blobRestoreStatus"})
+        return dict(at_path(found, "properties.blobRestoreStatus") or {})
 
     # Blob service
 
@@ -2968,6 +3213,36 @@ class ResourceManager:
                 return False
             raise
 
+    def change_hold(self, container: ContainerRef, verb: str, tags: list[str]) -> None:
+        """verb: set or clear. https://learn.microsoft.com/rest/api/storagerp/blob-containers/set-legal-hold"""
+        action = f"{verb} the legal hold of container {container}"
+        self.call("POST", f"{container.path}/{verb}LegalHold", action, body={"tags": tags}, replayable=True)
+
+    def immutability(self, container: ContainerRef) -> Json:
+        """The policy with its etag; without days where there is none.
+
+        https://learn.microsoft.com/rest/api/storagerp/blob-containers/get-immutability-policy
+        """
+        try:
+            return self.read(policy_path(container), f"read the immutability policy of container {container}")
+        except ServiceError as error:
+            if error.status == 404 and error.code not in (*MISPLACED, "ContainerNotFound"):
+                return {}
+            raise
+
+    def change_immutability(self, container: ContainerRef, how: str, etag: str, properties: Json | None = None) -> Json:
+        """how: set, extend, lock or delete. The etag keeps the change from falling upon another policy."""
+        action = f"{how} the immutability policy of container {container}"
+        method, suffix = IMMUTABILITY_CALLS[how]
+        body = {"properties": properties} if properties else None
+        headers = {"If-Match": etag or None}
+        path = policy_path(container) + suffix
+        return body_of(self.call(method, path, action, body=body, headers=headers, replayable=True), action)
+
+    def lease_container(self, container: ContainerRef, body: Json) -> Json:
+        action = f"{body['action'].lower()} the lease of container {container}"
+        return body_of(self.call("POST", f"{container.path}/lease", action, body=body), action)
+
     # Long operations
 
     @staticmethod
@@ -2979,6 +3254,76 @@ class ResourceManager:
         if response.status_code != 202:
             return body_of(response, action), ""
         return None, response.headers.get("Location") or response.headers.get("Azure-AsyncOperation", "")
+
+
+def lock_path(account: AccountRef, name: str) -> str:
+    return f"{account.id}/providers/Microsoft.Authorization/locks/{segment(name)}"
+
+
+def logging_path(account: AccountRef, name: str = "") -> str:
+    path = f"{account.id}/blobServices/default/providers/Microsoft.Insights/diagnosticSettings"
+    return f"{path}/{segment(name)}" if name else path
+
+
+def policy_path(container: ContainerRef) -> str:
+    return f"{container.path}/immutabilityPolicies/default"
+
+
+IMMUTABILITY_CALLS = {
+    "set": ("PUT", ""),
+    "extend": ("POST", "/extend"),
+    "lock": ("POST", "/lock"),
+    "delete": ("DELETE", ""),
+}
+
+
+def accounts_query(
+    names: Iterable[str] = (),
+    tag: tuple[str, str] | None = None,
+    location: str = "",
+    group: str = "",
+    subscription: str = "",
+) -> str:
+    """The Resource Graph query for storage accounts; what is empty does not matter."""
+    tests = {
+        "name in~ ({})": ", ".join(map(kql, names)),
+        "subscriptionId =~ {}": subscription and kql(subscription),
+        "resourceGroup =~ {}": group and kql(group),
+        "location =~ {}": location and kql(location),
+        "tags[{}] =~ {}": tag and (kql(tag[0]), kql(tag[1])),
+    }
+    lines = ["resources", "| where type =~ 'microsoft.storage/storageaccounts'"]
+    for test, value in tests.items():
+        if value:
+            lines.append("| where " + test.format(*(value if isinstance(value, tuple) else (value,))))
+    fields = "id, name, type, location, tenantId, subscriptionId, resourceGroup, sku, kind, tags, properties"
+    return "\n".join([*lines, f"| project {fields}", "| order by id asc"])
+
+
+def kql(text: str) -> str:
+    """A text as a string of the Kusto query language, in which nothing of it can end the string."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def collect(
+    pages: Iterable[tuple[list[Json], str, str]], paging: Paging, keep: Callable[[Json], bool] | None = None
+) -> Listing:
+    """As much of a collection as `paging` asks for, of the items only those that `keep` wants, filtered page by page.
+
+    Each page comes with the place that it was read from and that of the next one, empty at the end.
+    """
+    items: list[Json] = []
+    skip = paging.start["skip"] if paging.start else 0
+    for page, here, following in pages:
+        for position, item in enumerate(page[skip:], skip):
+            if not paging.all_results and len(items) == paging.limit:
+                return Listing(items, place_token(here, position))
+            if keep is None or keep(item):
+                items.append(item)
+        if following and not paging.all_results and len(items) == paging.limit:
+            return Listing(items, place_token(following, 0))
+        skip = 0
+    return Listing(items)
 
 
 def given_only(values: Json) -> Json:
@@ -3142,6 +3487,40 @@ class BlobRef(NamedTuple):
         }
 
 
+class AccessPolicy(NamedTuple):
+    """A stored access policy of a container; what it does not say is empty."""
+
+    name: str
+    permissions: str = ""
+    start: str = ""
+    expiry: str = ""
+
+
+class Acl(NamedTuple):
+    """What a container keeps about access: policies, public access (None: private), and when it last changed."""
+
+    policies: list[AccessPolicy]
+    public_access: str | None
+    last_modified: str | None
+
+
+def access_policy(row: Json) -> AccessPolicy:
+    policy = row.get("AccessPolicy") or {}
+    fields = policy if isinstance(policy, dict) else {}
+    return AccessPolicy(
+        str(row.get("Id", "")), *(str(fields.get(name) or "") for name in ("Permission", "Start", "Expiry"))
+    )
+
+
+def acl_xml(policies: list[AccessPolicy]) -> bytes:
+    rows = ""
+    for policy in policies:
+        fields = (("Start", policy.start), ("Expiry", policy.expiry), ("Permission", policy.permissions))
+        inner = "".join(f"<{name}>{escape_xml(value)}</{name}>" for name, value in fields if value)
+        rows += f"<SignedIdentifier><Id>{escape_xml(policy.name)}</Id><AccessPolicy>{inner}</AccessPolicy></SignedIdentifier>"
+    return f'<?xml version="1.0" encoding="utf-8"?><SignedIdentifiers>{rows}</SignedIdentifiers>'.encode()
+
+
 class BlobService:
     """The blob service of one account: one short method per endpoint, plain data in and out.
 
@@ -3160,10 +3539,18 @@ class BlobService:
     def page(self, container: str, query: Json) -> BlobPage:
         """A page of a container's blobs."""
         full = {"restype": "container", "comp": "list", **query}
-        with self.http.send(
-            "GET", blob_path(container), action=f"list the blobs of {container}", query=full, stream=True
-        ) as answer:
-            return BlobPage(answer.iter_content(1 << 16))
+        return self._page(blob_path(container), f"list the blobs of {container}", full)
+
+    def _page(self, path: str, action: str, query: Json) -> BlobPage:
+        """Read as it arrives; NetworkError if it is no listing, or breaks off."""
+        with self.http.send("GET", path, action=action, query=query, stream=True) as answer:
+            try:
+                return BlobPage(answer.iter_content(1 << 16))
+            except (ValueError, requests.RequestException):
+                raise NetworkError(
+                    f"Could not {action}: {self.http.endpoint} did not answer with a whole listing.",
+                    "run the command again.",
+                ) from None
 
     def rows(self, container: str, query: Json, marker: str = "") -> Iterator[tuple[list[Json], str, str]]:
         """Page after page, each with the marker it was read from and the one of the next."""
@@ -3190,8 +3577,7 @@ class BlobService:
             "restype": "container" if container else None,
         }
         path = blob_path(container) if container else "/"
-        with self.http.send("GET", path, action="find blobs by tags", query=query, stream=True) as answer:
-            page = BlobPage(answer.iter_content(1 << 16))
+        page = self._page(path, "find blobs by tags", query)
         for row in page.rows:
             row.setdefault("container", container)
             row.update(id=self.blob_id(row["container"], row["name"]), account=self.account)
@@ -3213,7 +3599,7 @@ class BlobService:
         answer = self.http.send(
             "GET", blob.path, action=f"read the tags of blob {blob}", query={**blob.query, "comp": "tags"}
         )
-        found = parse_xml(text_of(answer)).get("Tags") or {}
+        found = xml_of(answer, f"read the tags of blob {blob}").get("Tags") or {}
         tags = (found.get("TagSet") or {}).get("Tag", []) if isinstance(found, dict) and found.get("TagSet") else []
         return {tag["Key"]: tag.get("Value", "") for tag in (tags if isinstance(tags, list) else [tags])}
 
@@ -3326,6 +3712,39 @@ class BlobService:
         answer = self.http.send_batch("/", f"delete {len(blobs)} blobs", parts)
         return batch_results(text_of(answer), answer.headers.get("Content-Type", ""), blobs)
 
+    # Containers
+
+    def access_policies(self, container: str) -> Acl:
+        """https://learn.microsoft.com/rest/api/storageservices/get-container-acl"""
+        query = {"restype": "container", "comp": "acl"}
+        answer = self.http.send(
+            "GET", blob_path(container), action=f"read the policies of container {container}", query=query
+        )
+        found = xml_of(answer, f"read the policies of container {container}").get("SignedIdentifiers") or {}
+        rows = found.get("SignedIdentifier", []) if isinstance(found, dict) else []
+        policies = [access_policy(row) for row in dicts(rows if isinstance(rows, list) else [rows])]
+        return Acl(policies, answer.headers.get("x-ms-blob-public-access"), answer.headers.get("Last-Modified"))
+
+    def set_access_policies(self, container: str, acl: Acl) -> None:
+        """Replaces the whole list; the public access goes along, since leaving it out would change it."""
+        headers = {"x-ms-blob-public-access": acl.public_access, "If-Unmodified-Since": acl.last_modified}
+        self.http.send(
+            "PUT",
+            blob_path(container),
+            action=f"change the policies of container {container}",
+            query={"restype": "container", "comp": "acl"},
+            headers={"Content-Type": "application/xml", **headers},
+            data=acl_xml(acl.policies),
+        )
+
+    def restore_container(self, container: str, version: str) -> None:
+        """https://learn.microsoft.com/rest/api/storageservices/restore-container"""
+        headers = {"x-ms-deleted-container-name": container, "x-ms-deleted-container-version": version}
+        query = {"restype": "container", "comp": "undelete"}
+        self.http.send(
+            "PUT", blob_path(container), action=f"restore container {container}", query=query, headers=headers, data=b""
+        )
+
     # Copying
 
     def copy(self, target: BlobRef, source: str, headers: Json, *, wait: bool) -> Json:
@@ -3358,7 +3777,7 @@ class BlobService:
         )
         query = {"restype": "service", "comp": "userdelegationkey"}
         answer = self.http.send("POST", "/", action="get a user delegation key", query=query, data=body.encode())
-        found = parse_xml(text_of(answer)).get("UserDelegationKey") or {}
+        found = xml_of(answer, "get a user delegation key").get("UserDelegationKey") or {}
         remember_secret(str(found.get("Value") or ""))
         return dict(found)
 
@@ -3609,11 +4028,58 @@ class Azure:
 
     def __init__(self, settings: Settings, *, in_memory: bool = False) -> None:
         network = Network(settings.verify)
-        self.settings = settings
+        self.settings, self.command = settings, ""
+        self._assumed: AccountRef | None = None
+        self._found: dict[str, AccountRef] = {}
         self.store = SessionStore(settings.fingerprint, in_memory=in_memory)
         self.auth = MicrosoftAuth(settings, network, self.store)
         self.http = Http(settings, self.auth, network)
         self.arm = ResourceManager(self.http, settings.cloud.resource_manager)
+
+    def account(self, name: str, subscription: str, group: str) -> AccountRef:
+        """The account of that name: where the arguments or else the instance's defaults say, else wherever it is found.
+
+        UsageError if nothing tells where it is.
+        """
+        if name in self._found:
+            return self._found[name]
+        told = bool(subscription and group)
+        subscription, group = subscription or self.settings.subscription, group or self.settings.group
+        if subscription and group:
+            ref = AccountRef(subscription, group, name)
+            self._assumed = self._assumed if told else ref
+            return ref
+        found = self.find_account(name)
+        if not found:
+            raise UsageError(
+                f"No subscription that the signed-in identity can read has a storage account {name}.",
+                "check the name; if it is right, the identity lacks the role Reader there, or the account was deleted or is in another tenant. "
+                "For an account that is new, give resource_group_name and subscription_id.",
+            )
+        return found
+
+    def find_account(self, name: str) -> AccountRef | None:
+        rows = self.arm.search(accounts_query(names=[name]), Paging(limit=1)).items
+        found = resource_id(rows[0]) if rows else ResourceId("")
+        return AccountRef(found.subscription.lower(), found.group, found.account) if found.account else None
+
+    def look_elsewhere(self, error: ServiceError) -> bool:
+        """Whether an account that is not where the instance's defaults say was found in another place.
+
+        A command starts with reading, so that after this the whole of it can be run again.
+        """
+        assumed, self._assumed = self._assumed, None
+        if assumed is None or error.status != 404 or error.code not in MISPLACED:
+            return False
+        try:
+            found = self.find_account(assumed.name)
+        except AzureStorageError as failure:
+            demisto.debug(f"looking for {assumed.name} elsewhere failed: {redact(str(failure))}")
+            return False
+        if not found or found.id.lower() == assumed.id.lower():
+            return False
+        self._found[assumed.name] = found
+        return True
 
     def subscription(self, given: str | None) -> str:
         """The subscription named, or else the instance's. UsageError without either."""
@@ -3655,8 +4121,9 @@ class Azure:
             self.store.update(remember)
         return found if host_of(found) else ""
 
-    def group(self, given: str | None) -> str:
-        return given or self.settings.group or missing("resource_group_name", "Default Resource Group Name")
+
+# What ARM says of an account that is not in the group or subscription where it was looked for.
+MISPLACED = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound"})
 
 
 def missing(argument: str, parameter: str) -> str:
@@ -3682,12 +4149,16 @@ READ_ONLY = frozenset(
 
 
 class Change(NamedTuple):
-    """What a command did, or with dry_run would do, to one resource: only the settings that differ, before and after."""
+    """What a command did, or with dry_run would do, to one resource: only the settings that differ, before and after.
+
+    undo: the command line that takes it back; empty where nothing does.
+    """
 
     target: str
     before: Json
     after: Json
     dry_run: bool = False
+    undo: str = ""
 
     @property
     def needed(self) -> bool:
@@ -3701,13 +4172,17 @@ class Change(NamedTuple):
             "dryRun": self.dry_run,
             "before": self.before,
             "after": self.after,
+            "undo": self.undo if self.needed and not self.dry_run else "",
         }
 
     def words(self) -> str:
         if not self.needed:
             return "Nothing to change: it is so already."
         lines = [f"* {path}: {shown(old)} -> {shown(new)}" for path, old, new in leaves(self.before, self.after)]
-        return "\n".join(["Dry run, nothing was changed. It would change:" if self.dry_run else "Changed:", *lines])
+        undo = [f"\nTo undo it: `{self.undo}`"] if self.undo and not self.dry_run else []
+        return "\n".join(
+            ["Dry run, nothing was changed. It would change:" if self.dry_run else "Changed:", *lines, *undo]
+        )
 
 
 def differences(current: Json, wanted: Json) -> tuple[Json, Json]:
@@ -3801,12 +4276,48 @@ def account_patch(current: Json, wanted: Json) -> tuple[Json, Json, Json]:
 
 # --- commands ----------------------------------------------------------------------------------------------------------
 
+# Permissions and the built-in roles that have them: https://learn.microsoft.com/azure/role-based-access-control/permissions/storage
+STORAGE_ACCOUNTS = "Microsoft.Storage/storageAccounts"
+READ_ACCOUNT, WRITE_ACCOUNT = f"{STORAGE_ACCOUNTS}/read", f"{STORAGE_ACCOUNTS}/write"
+DELETE_ACCOUNT = f"{STORAGE_ACCOUNTS}/delete"
+LIST_KEYS, REGENERATE_KEY = f"{STORAGE_ACCOUNTS}/listkeys/action", f"{STORAGE_ACCOUNTS}/regeneratekey/action"
+REVOKE_DELEGATION_KEYS = f"{STORAGE_ACCOUNTS}/revokeUserDelegationKeys/action"
+RESTORE_RANGES = f"{STORAGE_ACCOUNTS}/restoreBlobRanges/action"
+READ_SERVICE, WRITE_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/read", f"{STORAGE_ACCOUNTS}/blobServices/write"
+CONTAINERS = f"{STORAGE_ACCOUNTS}/blobServices/containers"
+READ_CONTAINER, WRITE_CONTAINER, DELETE_CONTAINER = f"{CONTAINERS}/read", f"{CONTAINERS}/write", f"{CONTAINERS}/delete"
+LEASE_CONTAINER = f"{CONTAINERS}/lease/action"
+SET_HOLD, CLEAR_HOLD = f"{CONTAINERS}/setLegalHold/action", f"{CONTAINERS}/clearLegalHold/action"
+IMMUTABILITY = f"{CONTAINERS}/immutabilityPolicies"
+READ_ACL, WRITE_ACL = f"{CONTAINERS}/getAcl/action", f"{CONTAINERS}/setAcl/action"
+READ_BLOB, WRITE_BLOB, DELETE_BLOB = (
+    f"{CONTAINERS}/blobs/read",
+    f"{CONTAINERS}/blobs/write",
+    f"{CONTAINERS}/blobs/delete",
+)
+ADD_BLOB, FIND_BLOBS = f"{CONTAINERS}/blobs/add/action", f"{CONTAINERS}/blobs/filter/action"
+READ_TAGS, WRITE_TAGS = f"{CONTAINERS}/blobs/tags/read", f"{CONTAINERS}/blobs/tags/write"
+HOLD_BLOB = f"{CONTAINERS}/blobs/immutableStorage/runAsSuperUser/action"
+READ_LOCKS, WRITE_LOCKS, DELETE_LOCKS = (
+    f"Microsoft.Authorization/locks/{verb}" for verb in ("read", "write", "delete")
+)
+READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
+READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
+# the roles for accounts and containers, and those for blobs
+ACCOUNT_CONTRIBUTOR, MONITORING, LOCKS_ROLE = (
+    "Storage Account Contributor",
+    "Monitoring Contributor",
+    "User Access Administrator",
+)
+READER, CONTRIBUTOR, OWNER = "Storage Blob Data Reader", "Storage Blob Data Contributor", "Storage Blob Data Owner"
+
 
 class Command(NamedTuple):
     """A command as the registry holds it.
 
     needs: the Azure permissions, for the 403 hint and the manifest; role: the built-in role that has them;
-    aliases: other spellings of its arguments; changes: it changes something, so it has dry_run.
+    changes: it changes something, so it has dry_run; hurts: it can do harm, so the server asks before it runs it;
+    aliases: other spellings of its arguments.
     """
 
     name: str
@@ -3814,6 +4325,7 @@ class Command(NamedTuple):
     needs: tuple[str, ...] = ()
     role: str = ""
     changes: bool = False
+    hurts: bool = False
     aliases: Mapping[str, str] = {}
 
     def parameters(self) -> Iterator[tuple[str, Argument | Group]]:
@@ -3823,28 +4335,37 @@ class Command(NamedTuple):
             assert reader is not None, (self.name, parameter.name)  # noqa: S101 - a slip of ours, seen by every test
             yield parameter.name, reader if isinstance(reader, Group) else Argument(reader, parameter.default)
 
-    def arguments(self) -> dict[str, Argument]:
-        """All arguments as a person may give them, aliases included."""
+    def own_arguments(self) -> dict[str, Argument]:
         found: dict[str, Argument] = {}
         for name, entry in self.parameters():
             found.update(entry.arguments if isinstance(entry, Group) else {name: entry})
+        return found
+
+    def arguments(self) -> dict[str, Argument]:
+        """All arguments as a person may give them, aliases included."""
+        found = self.own_arguments()
         return found | {alias: found[name]._replace(default=None) for alias, name in self.aliases.items()}
 
     def call(self, azure: Azure, args: Mapping[str, Any]) -> Any:
         """Run with the strings a person gave. Every one is read before anything else happens."""
         given = self._given(args)
-        values: Json = {}
-        groups: dict[str, tuple[Group, Json]] = {}
-        for name, entry in self.parameters():
-            if isinstance(entry, Group):
-                groups[name] = (
-                    entry,
-                    {key: read_argument(key, arg, given.get(key, "")) for key, arg in entry.arguments.items()},
-                )
-            else:
-                values[name] = read_argument(name, entry, given.get(name, ""))
-        values |= {name: group.build(azure, read) for name, (group, read) in groups.items()}
-        return self.run(azure, **values)
+        read = {key: read_argument(key, argument, given.get(key, "")) for key, argument in self.own_arguments().items()}
+        azure.command = self.name
+        try:
+            return self.run(azure, **self._values(azure, read))
+        except ServiceError as error:
+            if not azure.look_elsewhere(error):
+                raise
+        return self.run(azure, **self._values(azure, read))
+
+    def _values(self, azure: Azure, read: Mapping[str, Any]) -> Json:
+        """What the function takes: groups are built last, when every argument is known to be good."""
+        return {
+            name: entry.build(azure, {key: read[key] for key in entry.arguments})
+            if isinstance(entry, Group)
+            else read[name]
+            for name, entry in self.parameters()
+        }
 
     def _given(self, args: Mapping[str, Any]) -> dict[str, str]:
         """The arguments as text, aliases resolved. UsageError for an unknown one, or two spellings that contradict."""
@@ -3873,24 +4394,33 @@ def command(
     needs: tuple[str, ...] = (),
     role: str = "",
     changes: bool = False,
+    hurts: bool = False,
     aliases: Mapping[str, str] | None = None,
 ) -> Callable[[Handler], Handler]:
     """Registers a function as a command; see Command."""
 
     def register(run: Handler) -> Handler:
-        COMMANDS[name] = Command(name, run, needs, role, changes, aliases or {})
+        COMMANDS[name] = Command(name, run, needs, role, changes or hurts, hurts, aliases or {})
         return run
 
     return register
 
 
-def show_change(name: str, view: View, item: Json | None, change: Change, note: str = "") -> CommandResults:
+def show_change(azure: Azure, view: View, item: Json | None, change: Change, note: str = "") -> CommandResults:
     """A changed object with what was changed. Each change is an entry of its own in context, so that it can be undone."""
-    record = change.context(name)
-    outputs = {"AzureStorage.Change": record, **({view.context: item} if item else {})}
+    return show_changes(azure, view, item, change, note)
+
+
+def show_changes(
+    azure: Azure, view: View, items: Json | list[Json] | None, change: Change, note: str = ""
+) -> CommandResults:
+    """The same for a change that concerns several objects, or leaves none."""
+    record = change.context(azure.command)
+    outputs = {"AzureStorage.Change": record, **({view.context: items} if items else {})}
     words = f"{change.words()}\n{note}".strip()
-    text = table(view, [item], note=words) if item else f"### {view.title}\n{words}\n"
-    return CommandResults(outputs=outputs, readable_output=text, raw_response=item or record)
+    rows = items if isinstance(items, list) else [items] if items else []
+    text = table(view, rows[:DEFAULT_LIMIT], note=words) if rows else f"### {view.title}\n{words}\n"
+    return CommandResults(outputs=outputs, readable_output=text, raw_response=items or record)
 
 
 # Sign-in
@@ -4053,9 +4583,6 @@ def resource_group_list(
 
 # Accounts
 
-READ_ACCOUNT = "Microsoft.Storage/storageAccounts/read"
-WRITE_ACCOUNT = "Microsoft.Storage/storageAccounts/write"
-
 
 @command("azure-storage-account-list", needs=(READ_ACCOUNT,), role="Reader")
 def account_list(
@@ -4077,10 +4604,68 @@ def account_list(
     return show_list(ACCOUNTS_VIEW, azure.arm.accounts(subscription, group, paging))
 
 
+AccountClues = Annotated[
+    list[AccountClue],
+    Reader(
+        "a list: storage account names, ARM ids, or addresses in them",
+        lambda text: [parse_account(part) for part in split_list(text)],
+        secret=True,
+    ),
+]
+FOUND_ACCOUNTS_VIEW = View(
+    "StorageAccount",
+    "Azure Storage Accounts found",
+    {
+        "Account Name": "name",
+        "Subscription ID": "subscriptionId",
+        "Resource Group": "resourceGroup",
+        "Location": "location",
+        "Kind": "kind",
+        "Public Blob Access": "properties.allowBlobPublicAccess",
+        "Shared Key": "properties.allowSharedKeyAccess",
+        "Public Network": "properties.publicNetworkAccess",
+        "Network Default": "properties.networkAcls.defaultAction",
+        "Tags": "tags",
+    },
+)
+
+
+@command("azure-storage-account-find", needs=(READ_ACCOUNT,), role="Reader")
+def account_find(
+    azure: Azure,
+    paging: PagingArgs,
+    account_name: AccountClues | None = None,
+    blob_url: Annotated[AccountClue, Reader("the https address of anything in an account", parse_account, secret=True)]
+    | None = None,
+    tag: TagFilter | None = None,
+    location: Location | None = None,
+    resource_group_name: GroupName | None = None,
+    subscription_id: Subscription | None = None,
+) -> CommandResults:
+    """Every subscription in one query. A name that is not found is named, since an alert may speak of a deleted account."""
+    names = [clue.name for clue in account_name or []] + ([blob_url.name] if blob_url else [])
+    query = accounts_query(names, tag, location or "", resource_group_name or "", subscription_id or "")
+    listing = azure.arm.search(query, paging)
+    rows = [found_account(row) for row in listing.items]
+    result = show_list(FOUND_ACCOUNTS_VIEW, Listing(rows, listing.token))
+    lost = [] if listing.token else sorted(set(names) - {row["name"] for row in rows})
+    if lost:
+        result.readable_output = (
+            f"{result.readable_output}\nNot found: {', '.join(lost)}. Such an account is deleted, in another tenant or cloud, too new for Resource Graph, "
+            "or the signed-in identity lacks the role Reader there.\n"
+        )
+    return result
+
+
+def found_account(row: Json) -> Json:
+    """A row of Resource Graph as ARM shows the account. The graph writes groups in lower case; the id has their case."""
+    return {**row, "resourceGroup": resource_id(row).group or row.get("resourceGroup")}
+
+
 @command(
     "azure-storage-account-create-update",
     needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role="Storage Account Contributor",
+    role=ACCOUNT_CONTRIBUTOR,
     changes=True,
     aliases={
         "enc_requireInfrastructureEncryption": "enc_require_infrastructure_encryption",
@@ -4108,20 +4693,20 @@ def account_create_update(
         check_creation(account, body)
         change = Change(account.id, {}, body, dry_run)
         if dry_run:
-            return show_change("azure-storage-account-create-update", ACCOUNT_VIEW, None, change)
+            return show_change(azure, ACCOUNT_VIEW, None, change)
         done, location = azure.arm.create_account(account, body)
     if done is None and polling and location:
-        return keep_creating(account, location, interval_in_seconds, timeout_in_seconds, first=not operation_url)
+        return keep_creating(azure, account, location, interval_in_seconds, timeout_in_seconds, first=not operation_url)
     if done is None:
         text = f"Storage account {account} is being created: run `!azure-storage-account-list account_name={account}` in a minute."
         return CommandResults(readable_output=text)
     created = azure.arm.account(account)
-    return show_change(
-        "azure-storage-account-create-update", ACCOUNT_VIEW, created, Change(account.id, {}, created_settings(created))
-    )
+    return show_change(azure, ACCOUNT_VIEW, created, Change(account.id, {}, created_settings(created)))
 
 
-def keep_creating(account: AccountRef, location: str, interval: int, timeout: int, *, first: bool) -> CommandResults:
+def keep_creating(
+    azure: Azure, account: AccountRef, location: str, interval: int, timeout: int, *, first: bool
+) -> CommandResults:
     args = {
         "account_name": account.name,
         "resource_group_name": account.group,
@@ -4131,7 +4716,7 @@ def keep_creating(account: AccountRef, location: str, interval: int, timeout: in
         "timeout_in_seconds": str(timeout),
     }
     text = f"Azure is creating storage account {account}; this command ends when it is done." if first else ""
-    return poll_again("azure-storage-account-create-update", args, text, interval, timeout)
+    return poll_again(azure.command, args, text, interval, timeout)
 
 
 def created_settings(account: Json) -> Json:
@@ -4141,9 +4726,10 @@ def created_settings(account: Json) -> Json:
 
 def update_account(azure: Azure, account: AccountRef, current: Json, body: Json, dry_run: bool) -> CommandResults:
     patch, before, after = account_patch(current, body)
-    change = Change(account.id, before, after, dry_run)
+    undo = undo_line("account-update", account.arguments, UPDATE_FIELDS, before)
+    change = Change(account.id, before, after, dry_run, undo)
     updated = azure.arm.update_account(account, patch) if patch and not dry_run else current
-    return show_change("azure-storage-account-create-update", ACCOUNT_VIEW, updated, change)
+    return show_change(azure, ACCOUNT_VIEW, updated, change, caveats(after))
 
 
 def check_account_body(body: Json) -> None:
@@ -4180,12 +4766,811 @@ def check_creation(account: AccountRef, body: Json) -> None:
         )
 
 
+@command(
+    "azure-storage-account-update",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+)
+def account_update(
+    azure: Azure, account: TargetArgs, body: AccountUpdate, replace_tags: Flag = False, dry_run: Flag = False
+) -> CommandResults:
+    """Changes what is given and nothing else; never creates. Tags are added to those that are there, unless told to replace."""
+    if not body:
+        raise UsageError(
+            "Nothing was given to change; give one of the settings, such as allow_shared_key_access=false."
+        )
+    check_account_body(body)
+    current = azure.arm.account(account)
+    if "tags" in body and not replace_tags:
+        body["tags"] = {**(current.get("tags") or {}), **body["tags"]}
+    return update_account(azure, account, current, body, dry_run)
+
+
+# What a setting does not stop, and what it breaks: said whenever it is set.
+CAVEATS: Mapping[str, tuple[Any, str]] = {
+    "allowBlobPublicAccess": (False, "Keys, shared access signatures and signed-in identities keep working."),
+    "allowSharedKeyAccess": (
+        False,
+        "User delegation SAS (!azure-storage-account-delegation-keys-revoke) and signed-in identities keep working; Azure Files and whatever signs in with a key stop.",
+    ),
+    "publicNetworkAccess": (
+        "Disabled",
+        "Private endpoints and Azure Resource Manager keep working; our own blob commands are cut off unless they come through a private endpoint.",
+    ),
+    "networkAcls.defaultAction": (
+        "Deny",
+        "Listed addresses and subnets, private endpoints, resource instances and the services in the bypass keep working; blob commands need this engine's address in the rules (!azure-storage-account-network-rule-add).",
+    ),
+    "isSftpEnabled": (False, "Local users and their keys stay; they work again when SFTP is turned on."),
+    "isLocalUserEnabled": (False, "Local users stay; they work again when they are enabled."),
+    "sasPolicy.expirationAction": ("Log", "A SAS that lives longer is only logged; Block refuses it."),
+    "allowCrossTenantReplication": (False, "Replication policies that exist stay; they have to be deleted."),
+}
+
+
+def caveats(after: Json) -> str:
+    """What was not stopped by the settings of an account that were changed."""
+    properties = after.get("properties") or {}
+    words = [text for path, (value, text) in CAVEATS.items() if at_path(properties, path) == value]
+    return "\n".join(f"Not stopped by it: {text}" for text in words)
+
+
+def undo_line(name: str, where: Mapping[str, str], fields: Mapping[str, BodyField], before: Json) -> str:
+    """The command that sets what was before; empty if it was unset, which no command can set again."""
+    old = {key: at_path(before, entry.path) for key, entry in fields.items()}
+    return command_line(name, where, given_only(old)) if given_only(old) else ""
+
+
+def command_line(name: str, *arguments: Mapping[str, Any]) -> str:
+    """A command as a person types it; values with blanks or quotes stand in backticks, as the war room takes them."""
+    words = [f"!azure-storage-{name}"]
+    for key, value in itertools.chain.from_iterable(part.items() for part in arguments):
+        text = as_text(value)
+        words.append(f"{key}=`{text}`" if re.search(r'[\s"=]', text) else f"{key}={text}")
+    return " ".join(words)
+
+
+DELETED_ACCOUNT_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account delete")
+
+
+@command("azure-storage-account-delete", needs=(READ_ACCOUNT, DELETE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR, hurts=True)
+def account_delete(
+    azure: Azure, account: TargetArgs, confirm: Text | None = None, dry_run: Flag = False
+) -> CommandResults:
+    """Deletes the account with all that is in it. `confirm` repeats its name, since nothing of ours brings it back."""
+    current = azure.arm.account_if_there(account)
+    gone = current is None
+    before = {} if gone else created_settings(current or {})
+    change = Change(account.id, before, dict.fromkeys(before), dry_run)
+    if gone or dry_run:
+        note = (
+            f"There is no storage account {account}."
+            if gone
+            else f"Storage account {account} would be deleted with all its blobs."
+        )
+        return show_change(azure, DELETED_ACCOUNT_VIEW, current, change, note)
+    confirmed(confirm, account.name, "Deleting an account deletes everything in it")
+    azure.arm.delete_account(account)
+    note = "Within 14 days Azure may bring it back in the portal (Storage accounts, Restore), if its group and name are free."
+    return show_change(azure, DELETED_ACCOUNT_VIEW, None, change, f"Storage account {account} was deleted. {note}")
+
+
+def confirmed(given: str | None, wanted: str, why: str) -> None:
+    """What cannot be undone is confirmed by typing a name."""
+    if given != wanted:
+        raise UsageError(f"Argument confirm: {why}, and nothing undoes it; to go on, give confirm={wanted}.")
+
+
+# Keys
+
+KEYS_VIEW = View(
+    "StorageAccountKey",
+    "Azure Storage Account Keys",
+    {"Account Name": "account", "Key": "keyName", "Created": "creationTime", "Age in Days": "ageInDays"},
+)
+VALUES_VIEW = KEYS_VIEW._replace(columns={**KEYS_VIEW.columns, "Value": "value"})
+Key = Annotated[str, choice("key1", "key2", "both")]
+
+
+def key_rows(account: AccountRef, current: Json) -> list[Json]:
+    """The keys by name, with their age. A key that was never rotated may have no time."""
+    times = at_path(current, "properties.keyCreationTime") or {}
+    return [
+        {
+            "id": f"{account.id}#{name}",
+            "account": account.name,
+            "keyName": name,
+            "creationTime": times.get(name),
+            "ageInDays": int((Clock.now() - parse_time(times[name])) // 86_400) if times.get(name) else None,
+        }
+        for name in ("key1", "key2")
+    ]
+
+
+def parse_time(text: str) -> float:
+    """Seconds since 1970 of a time as ARM writes it, with up to seven digits after the dot."""
+    return read_time(re.sub(r"\.\d+", "", text)).timestamp()
+
+
+@command("azure-storage-account-key-list", needs=(READ_ACCOUNT, LIST_KEYS), role=ACCOUNT_CONTRIBUTOR)
+def account_key_list(azure: Azure, account: TargetArgs, show_values: Flag = False) -> CommandResults:
+    """When the keys were made. Without show_values no key is asked for, so that the role Reader is enough and none can leak."""
+    rows = key_rows(account, azure.arm.account(account))
+    if not show_values:
+        return CommandResults(
+            outputs={KEYS_VIEW.context: rows}, readable_output=table(KEYS_VIEW, rows), raw_response=rows
+        )
+    values = {key.get("keyName"): key.get("value") for key in azure.arm.keys(account)}
+    rows = [{**row, "value": values.get(row["keyName"])} for row in rows]
+    note = "The values are secrets: whoever has one controls the account. They are now in this investigation; rotate them when you are done."
+    return CommandResults(
+        outputs={VALUES_VIEW.context: rows},
+        readable_output=table(VALUES_VIEW, rows, note=note),
+        raw_response=rows,
+        tags=["sensitive"],
+    )
+
+
+@command("azure-storage-account-key-rotate", needs=(READ_ACCOUNT, REGENERATE_KEY), role=ACCOUNT_CONTRIBUTOR, hurts=True)
+def account_key_rotate(
+    azure: Azure, account: TargetArgs, key: Key, created_before: IsoTime | None = None, dry_run: Flag = False
+) -> CommandResults:
+    """Makes new keys; shows no value. With created_before a key that is newer is left, so that a playbook can run twice."""
+    rows = key_rows(account, azure.arm.account(account))
+    due = [
+        row["keyName"]
+        for row in rows
+        if key in ("both", row["keyName"])
+        and not (
+            created_before and row["creationTime"] and parse_time(row["creationTime"]) >= created_before.timestamp()
+        )
+    ]
+    before = {row["keyName"]: row["creationTime"] for row in rows if row["keyName"] in due}
+    change = Change(account.id, before, dict.fromkeys(due, "new"), dry_run)
+    if due and not dry_run:
+        change = change._replace(after={name: azure.arm.regenerate_key(account, name) for name in due})
+        rows = key_rows(account, azure.arm.account(account))
+    note = "Whatever was signed with a rotated key has stopped working." if due and not dry_run else ""
+    if due:
+        note += "\nNot stopped by it: user delegation SAS, signed-in identities" + (
+            ", and the other key." if len(due) == 1 else "."
+        )
+    return show_changes(azure, KEYS_VIEW, rows, change, note)
+
+
+DELEGATION_VIEW = View("StorageAccount", "Azure Storage user delegation keys", {"Account Name": "name", **PARENTS})
+
+
+@command(
+    "azure-storage-account-delegation-keys-revoke",
+    needs=(READ_ACCOUNT, REVOKE_DELEGATION_KEYS),
+    role=ACCOUNT_CONTRIBUTOR,
+    hurts=True,
+)
+def account_delegation_keys_revoke(azure: Azure, account: TargetArgs, dry_run: Flag = False) -> CommandResults:
+    """Ends every user delegation SAS of the account. Azure does not tell which there are, so this is always a change."""
+    current = azure.arm.account(account)
+    change = Change(account.id, {"userDelegationKeys": "valid"}, {"userDelegationKeys": "revoked"}, dry_run)
+    if not dry_run:
+        azure.arm.revoke_delegation_keys(account)
+    note = (
+        "Azure caches keys and roles, so it can take some minutes; add a network deny when it is urgent.\n"
+        "Not stopped by it: the identity that signed can ask for a new key as long as it has its role; account keys and what they signed."
+    )
+    return show_change(azure, DELEGATION_VIEW, current, change, note)
+
+
+# Network rules
+
+NETWORK_VIEW = View(
+    "StorageAccount",
+    "Azure Storage Account network rules",
+    {
+        "Account Name": "name",
+        "Public Network": "properties.publicNetworkAccess",
+        "Default Action": "properties.networkAcls.defaultAction",
+        "Bypass": "properties.networkAcls.bypass",
+        "IP Rules": lambda item: rule_list(item, "ipRules", "value"),
+        "Subnets": lambda item: rule_list(item, "virtualNetworkRules", "id"),
+        "Resource Instances": lambda item: rule_list(item, "resourceAccessRules", "resourceId"),
+    },
+)
+
+
+def rule_list(item: Json, kind: str, key: str) -> str:
+    return ", ".join(str(rule.get(key)) for rule in dicts(at_path(item, f"properties.networkAcls.{kind}")))
+
+
+def read_resource_rules(text: str) -> list[Json]:
+    """Resource instances by their ARM ids; the tenant is filled in later."""
+    return [{"resourceId": matching(RESOURCE_ID, value)} for value in rule_values(text, "resourceId", "id")]
+
+
+RESOURCE_ID = re.compile(r"(?i)/subscriptions/[^/]+(?:/resourceGroups/[^/]+)?/providers/[\w.]+/.+")
+# argument -> (the list in networkAcls, what names a rule in it)
+RULES = {
+    "ip_rules": ("ipRules", "value"),
+    "subnet_ids": ("virtualNetworkRules", "id"),
+    "resource_ids": ("resourceAccessRules", "resourceId"),
+}
+RULE_ARGUMENTS = {
+    "ip_rules": ACCOUNT_FIELDS["network_ruleset_ip_rules"].argument,
+    "subnet_ids": ACCOUNT_FIELDS["virtual_network_rules"].argument,
+    "resource_ids": optional(
+        Annotated[list[Json], Reader("ARM ids of resources, separated by commas", read_resource_rules)]
+    ),
+}
+
+
+def build_rules(azure: Any, given: dict[str, Any]) -> dict[str, list[Json]]:
+    rules = {RULES[name][0]: value for name, value in given.items() if value}
+    if not rules:
+        raise UsageError("Argument ip_rules is missing: give ip_rules, subnet_ids or resource_ids.")
+    return rules
+
+
+RuleArgs = Annotated[dict[str, list[Json]], Group(RULE_ARGUMENTS, build_rules)]
+
+
+@command(
+    "azure-storage-account-network-rule-add",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+)
+def account_network_rule_add(
+    azure: Azure, account: TargetArgs, rules: RuleArgs, tenant_id: Text | None = None, dry_run: Flag = False
+) -> CommandResults:
+    """Adds to the rules that are there. Rules count only while the default action is Deny."""
+    for rule in rules.get("resourceAccessRules", []):
+        rule["tenantId"] = tenant_id or azure.arm.subscription(account.subscription).get("tenantId")
+    current = azure.arm.account(account)
+    wanted = {kind: [*kept_rules(current, kind, given), *given] for kind, given in rules.items()}
+    denied = at_path(current, "properties.networkAcls.defaultAction") == "Deny"
+    note = "" if denied else "The rules have no effect until the default action is Deny: all networks may come in now."
+    return write_rules(azure, account, current, wanted, ("remove", rules), dry_run, note)
+
+
+@command(
+    "azure-storage-account-network-rule-remove",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+)
+def account_network_rule_remove(
+    azure: Azure, account: TargetArgs, rules: RuleArgs, dry_run: Flag = False
+) -> CommandResults:
+    """Removes the rules that are given; one that is not there counts as removed."""
+    current = azure.arm.account(account)
+    wanted = {kind: kept_rules(current, kind, given) for kind, given in rules.items()}
+    return write_rules(azure, account, current, wanted, ("add", rules), dry_run)
+
+
+def kept_rules(current: Json, kind: str, given: list[Json]) -> list[Json]:
+    """The rules of one kind without those that are given."""
+    key = dict(RULES.values())[kind]
+    named = {canonical(rule[key]) for rule in given}
+    return [
+        rule
+        for rule in dicts(at_path(current, f"properties.networkAcls.{kind}"))
+        if canonical(rule.get(key)) not in named
+    ]
+
+
+def write_rules(
+    azure: Azure,
+    account: AccountRef,
+    current: Json,
+    wanted: dict[str, list[Json]],
+    inverse: tuple[str, dict[str, list[Json]]],
+    dry_run: bool,
+    note: str = "",
+) -> CommandResults:
+    patch, before, after = account_patch(current, {"properties": {"networkAcls": wanted}})
+    verb, rules = inverse
+    named = {
+        name: ",".join(str(rule[key]) for rule in rules[kind]) for name, (kind, key) in RULES.items() if kind in rules
+    }
+    undo = command_line(f"account-network-rule-{verb}", account.arguments, named)
+    updated = azure.arm.update_account(account, patch) if patch and not dry_run else current
+    return show_change(azure, NETWORK_VIEW, updated, Change(account.id, before, after, dry_run, undo), note)
+
+
+# Locks
+
+LOCKS_VIEW = View(
+    "Lock",
+    "Azure resource locks",
+    {
+        "Name": "name",
+        "Level": "properties.level",
+        "Scope": lambda item: str(item.get("id", "")).rpartition("/providers/Microsoft.Authorization/")[0],
+        "Notes": "properties.notes",
+    },
+)
+LOCK_NAME = Annotated[
+    str, Reader("a lock name of at most 90 characters", lambda text: matching(re.compile(r"[^<>%&:\\?/]{1,90}"), text))
+]
+READ_ONLY_WARNING = (
+    "ReadOnly stops every change through Azure Resource Manager and the listing and rotating of keys, also ours, until it is removed; "
+    "Azure Files and tools that list keys stop working. It does not protect blobs: they can still be read, written and deleted."
+)
+DELETE_WARNING = "CanNotDelete keeps the account and its containers from being deleted through Azure Resource Manager; blobs can still be deleted."
+
+
+@command("azure-storage-account-lock-list", needs=(READ_LOCKS,), role="Reader")
+def account_lock_list(azure: Azure, account: TargetArgs) -> CommandResults:
+    """Also those that the account inherits from its group and subscription."""
+    return show_list(LOCKS_VIEW, Listing(azure.arm.locks(account)))
+
+
+@command("azure-storage-account-lock-set", needs=(READ_LOCKS, WRITE_LOCKS), role=LOCKS_ROLE, changes=True)
+def account_lock_set(
+    azure: Azure,
+    account: TargetArgs,
+    level: Annotated[str, choice("CanNotDelete", "ReadOnly")] = "CanNotDelete",
+    lock_name: LOCK_NAME = "cortex-xsoar",
+    notes: Text | None = None,
+    dry_run: Flag = False,
+) -> CommandResults:
+    locks = {str(lock.get("name")).lower(): lock for lock in azure.arm.locks(account) if is_own_lock(account, lock)}
+    current = locks.get(lock_name.lower(), {}).get("properties") or {}
+    before, after = differences(current, given_only({"level": level, "notes": notes}))
+    undo = command_line("account-lock-remove", account.arguments, {"lock_name": lock_name})
+    change = Change(lock_path(account, lock_name), before, after, dry_run, undo)
+    found = locks.get(lock_name.lower())
+    if change.needed and not dry_run:
+        found = azure.arm.set_lock(account, lock_name, merged(current, given_only({"level": level, "notes": notes})))
+    return show_change(azure, LOCKS_VIEW, found, change, READ_ONLY_WARNING if level == "ReadOnly" else DELETE_WARNING)
+
+
+def is_own_lock(account: AccountRef, lock: Json) -> bool:
+    return str(lock.get("id", "")).lower().startswith(f"{account.id}/providers/Microsoft.Authorization/".lower())
+
+
+@command("azure-storage-account-lock-remove", needs=(READ_LOCKS, DELETE_LOCKS), role=LOCKS_ROLE, hurts=True)
+def account_lock_remove(
+    azure: Azure, account: TargetArgs, lock_name: LOCK_NAME, dry_run: Flag = False
+) -> CommandResults:
+    """Also one that the account inherits: then it ends for everything in that group or subscription, and the result says so."""
+    locks = [lock for lock in azure.arm.locks(account) if str(lock.get("name")).lower() == lock_name.lower()]
+    found = min(locks, key=lambda lock: not is_own_lock(account, lock), default=None)
+    if not found:
+        change = Change(lock_path(account, lock_name), {}, {}, dry_run)
+        return show_change(azure, LOCKS_VIEW, None, change, f"There is no lock {lock_name} on {account}.")
+    own = is_own_lock(account, found)
+    settings = given_only({key: at_path(found, f"properties.{key}") for key in ("level", "notes")})
+    undo = command_line("account-lock-set", account.arguments, {"lock_name": lock_name}, settings) if own else ""
+    change = Change(str(found["id"]), settings, dict.fromkeys(settings), dry_run, undo)
+    if not dry_run:
+        azure.arm.delete_lock(str(found["id"]))
+    note = "" if own else f"It was inherited: it protected everything in {LOCKS_VIEW.row(found)['Scope']}."
+    return show_change(azure, LOCKS_VIEW, found, change, note)
+
+
+# Containment
+
+ISOLATION_VIEW = View(
+    "Isolation", "Azure Storage Account isolation", {"Step": "step", "Result": "result", "Details": "detail"}
+)
+# What an isolation can take back, and what counts as its value where it is unset.
+RESTORABLE: Mapping[str, Any] = {
+    "allowBlobPublicAccess": False,
+    "networkAcls": {"defaultAction": "Allow", "bypass": "AzureServices", "ipRules": [], "virtualNetworkRules": []},
+    "isSftpEnabled": False,
+    "allowSharedKeyAccess": True,
+}
+
+
+def read_own_addresses(text: str) -> list[Json]:
+    """The addresses by which Azure sees us; the word none accepts being locked out."""
+    return [] if text.lower() == "none" else read_ip_rules(text)
+
+
+class Isolation(NamedTuple):
+    """Which parts of an isolation are wanted, and who may still come in through the network."""
+
+    public_access: bool
+    network: bool
+    sftp: bool
+    shared_key: bool
+    delegation_keys: bool
+    rotate_keys: bool
+    rules: Json
+
+    def settings(self) -> list[tuple[str, Json]]:
+        """The settings to change, each a step of its own, so that one that fails leaves the others.
+
+        What needs no credential comes first. None of them stops ours: we sign in with Entra ID, and the network keeps our address.
+        """
+        steps = (
+            ("public_access", {"allowBlobPublicAccess": False}),
+            ("network", {"networkAcls": self.rules}),
+            ("sftp", {"isSftpEnabled": False}),
+            ("shared_key", {"allowSharedKeyAccess": False}),
+        )
+        return [(name, {"properties": wanted}) for name, wanted in steps if getattr(self, name)]
+
+
+PARTS = ("public_access", "network", "sftp", "shared_key", "delegation_keys", "rotate_keys")
+ISOLATION_ARGUMENTS = {
+    **{part: optional(Flag, True) for part in PARTS},
+    "own_ip": optional(
+        Annotated[
+            list[Json],
+            Reader("public IPv4 addresses or networks separated by commas, or none", read_own_addresses),
+        ]
+    ),
+    "keep_ip_rules": RULE_ARGUMENTS["ip_rules"],
+    "keep_subnet_ids": RULE_ARGUMENTS["subnet_ids"],
+    "keep_existing_rules": optional(Flag, False),
+}
+
+
+def build_isolation(azure: Azure, given: dict[str, Any]) -> tuple[Isolation, bool]:
+    """The isolation, and whether the rules that are there stay. UsageError where we would lock ourselves out unasked."""
+    own = given["own_ip"] if given["own_ip"] is not None else azure.settings.own_addresses
+    if given["network"] and not own and given["own_ip"] is None:
+        raise UsageError(
+            "Argument own_ip is missing: a network deny would also cut off our own blob commands. Give the public address of this engine, "
+            "set it in the instance (Own Public IP Addresses), give own_ip=none to accept that, or network=false."
+        )
+    rules = {
+        "defaultAction": "Deny",
+        "ipRules": [*own, *(given["keep_ip_rules"] or [])],
+        "virtualNetworkRules": given["keep_subnet_ids"] or [],
+    }
+    return Isolation(rules=rules, **{part: given[part] for part in PARTS}), given["keep_existing_rules"]
+
+
+IsolationArgs = Annotated[tuple[Isolation, bool], Group(ISOLATION_ARGUMENTS, build_isolation)]
+
+
+@command(
+    "azure-storage-account-isolate",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT, REVOKE_DELEGATION_KEYS, REGENERATE_KEY),
+    role=ACCOUNT_CONTRIBUTOR,
+    hurts=True,
+)
+def account_isolate(
+    azure: Azure, account: TargetArgs, isolation: IsolationArgs, dry_run: Flag = False
+) -> CommandResults:
+    """Cuts access to an account in one go. A step that fails does not keep the next from being done.
+
+    What was before is kept in the integration context before the first step, and returned.
+    """
+    wanted, keep_existing = isolation
+    current = azure.arm.account(account)
+    wanted = wanted._replace(rules=isolation_rules(wanted.rules, current, keep_existing))
+    plan = [(name, account_patch(current, body)) for name, body in wanted.settings()]
+    old = {
+        key: deepcopy(current["properties"].get(key))
+        for _, (patch, _, _) in plan
+        for key in patch.get("properties", {})
+    }
+    record: Json = {"account": account.id, "time": iso_time(Clock.now()), "settings": old}
+    if not dry_run:
+        record = keep_record(azure, record)
+    steps = [(name, bool(patch), setting_step(azure, account, patch)) for name, (patch, _, _) in plan]
+    if wanted.delegation_keys:
+        steps.append(("delegation_keys", True, lambda: azure.arm.revoke_delegation_keys(account)))
+    for key in ("key2", "key1") if wanted.rotate_keys else ():
+        steps.append((f"rotate {key}", True, rotation(azure, account, key)))
+    rows, failures = take_steps(steps, dry_run)
+    if failures and not any(row["result"] == "done" for row in rows):
+        raise failures[0]
+    before, after = isolation_change(plan, {row["step"] for row in rows if row["result"] != "failed"})
+    undo = command_line("account-restore-settings", account.arguments)
+    change = Change(account.id, before, after, dry_run, undo)
+    return show_isolation(azure, account, rows, record, change)
+
+
+def isolation_rules(rules: Json, current: Json, keep_existing: bool) -> Json:
+    """The network rules of an isolated account: only the exceptions, or also those that are there."""
+    there = at_path(current, "properties.networkAcls") or {}
+    kinds = {key: kind for kind, key in RULES.values()}
+    result = {**rules, "resourceAccessRules": []}
+    for key, kind in kinds.items() if keep_existing else ():
+        named = {canonical(rule[key]) for rule in result[kind]}
+        result[kind] = [
+            *(rule for rule in dicts(there.get(kind)) if canonical(rule.get(key)) not in named),
+            *result[kind],
+        ]
+    return result
+
+
+def setting_step(azure: Azure, account: AccountRef, patch: Json) -> Callable[[], object]:
+    return lambda: azure.arm.update_account(account, patch)
+
+
+def rotation(azure: Azure, account: AccountRef, key: str) -> Callable[[], object]:
+    return lambda: azure.arm.regenerate_key(account, key)
+
+
+def take_steps(
+    steps: list[tuple[str, bool, Callable[[], object]]], dry_run: bool
+) -> tuple[list[Json], list[AzureStorageError]]:
+    """A row for each step (its name, whether it is needed, and how it is done), and what failed."""
+    rows: list[Json] = []
+    failures: list[AzureStorageError] = []
+    for name, needed, act in steps:
+        row = {"step": name, "result": "would be done" if dry_run else "done", "detail": STEP_WORDS.get(name, "")}
+        if not needed:
+            row["result"] = "was so already"
+        elif not dry_run:
+            try:
+                act()
+            except AzureStorageError as error:
+                failures.append(error)
+                row.update(result="failed", detail=redact(error.message))
+        rows.append(row)
+    return rows, failures
+
+
+STEP_WORDS = {
+    "public_access": "No blob can be read without signing in.",
+    "network": "Only the listed addresses, subnets and private endpoints reach the account.",
+    "sftp": "SFTP is off.",
+    "shared_key": "Account keys and every SAS signed with one are refused.",
+    "delegation_keys": "User delegation SAS are void; it can take some minutes.",
+    "rotate key1": "key1 is new; what it signed stays void when shared keys are turned on again.",
+    "rotate key2": "key2 is new; what it signed stays void when shared keys are turned on again.",
+}
+
+
+def isolation_change(plan: list[tuple[str, tuple[Json, Json, Json]]], done: set[str]) -> tuple[Json, Json]:
+    """Before and after of the settings that were changed."""
+    before: Json = {}
+    after: Json = {}
+    for name, (_, old, new) in plan:
+        if name in done and new:
+            before |= old["properties"]
+            after |= new["properties"]
+    return ({"properties": before}, {"properties": after}) if after else ({}, {})
+
+
+def keep_record(azure: Azure, record: Json) -> Json:
+    """Remember what was before, in the integration context. What an earlier isolation remembered is older, and wins."""
+    result = deepcopy(record)
+
+    def remember(session: Session) -> None:
+        kept = session.setdefault("isolations", {})
+        earlier = kept.get(record["account"].lower(), {})
+        result["settings"] = {**record["settings"], **earlier.get("settings", {})}
+        if result["settings"]:
+            kept[record["account"].lower()] = result
+
+    azure.store.update(remember)
+    return result
+
+
+def show_isolation(azure: Azure, account: AccountRef, rows: list[Json], record: Json, change: Change) -> CommandResults:
+    failed = [row["step"] for row in rows if row["result"] == "failed"]
+    item = {
+        "id": account.id,
+        "account": account.name,
+        "time": record["time"],
+        "complete": not failed and not change.dry_run,
+        "steps": rows,
+        "restore": record,
+    }
+    notes = ["Dry run, nothing was changed." if change.dry_run else ""]
+    if failed:
+        notes.append(f"NOT done: {', '.join(failed)}; run the command again when the reason is gone.")
+    notes.append(
+        "Not stopped by it: identities with a role on the account; take roles away with your access management."
+    )
+    if change.undo and not change.dry_run:
+        notes.append(f"To undo the settings (not the keys and revocations): `{change.undo}`")
+    outputs = {"AzureStorage.Change": change.context(azure.command), ISOLATION_VIEW.context: item}
+    text = table(ISOLATION_VIEW, rows, f"Isolation of storage account {account}", "\n".join(filter(None, notes)))
+    kind = EntryType.WARNING if failed else None
+    return CommandResults(outputs=outputs, readable_output=text, raw_response=item, entry_type=kind)
+
+
+def read_record(text: str) -> Json:
+    """The restore record of an isolation: the account's id, and settings that an isolation changes."""
+    record = read_json_object(text)
+    parse_account(str(record["account"]))
+    if not isinstance(record.get("settings"), dict) or not record["settings"].keys() <= RESTORABLE.keys():
+        raise ValueError
+    return record
+
+
+@command(
+    "azure-storage-account-restore-settings",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+)
+def account_restore_settings(
+    azure: Azure,
+    account_name: Account | None = None,
+    record: Annotated[
+        Json, Reader("the restore record that an isolation returned, as JSON", lambda text: read_record(text))
+    ]
+    | None = None,
+    resource_group_name: GroupName | None = None,
+    subscription_id: Subscription | None = None,
+    dry_run: Flag = False,
+) -> CommandResults:
+    """Takes an isolation back: from its record, or from what the instance remembers of it. Keys stay rotated."""
+    clue = account_name or (parse_account(str(record["account"])) if record else None)
+    if not clue:
+        raise UsageError("Argument account_name is missing: give it, or the record of an isolation.")
+    scope = {"account_name": clue, "resource_group_name": resource_group_name, "subscription_id": subscription_id}
+    account = build_account(azure, scope)
+    kept = azure.store.read().get("isolations", {}).get(account.id.lower())
+    record = record or kept
+    if not record:
+        raise UsageError(
+            f"Nothing is remembered of an isolation of {account}.",
+            "give record=, from AzureStorage.Isolation.restore of the isolation.",
+        )
+    current = azure.arm.account(account)
+    wanted = {key: RESTORABLE[key] if value is None else value for key, value in record["settings"].items()}
+    patch, before, after = account_patch(current, {"properties": wanted})
+    updated = azure.arm.update_account(account, patch) if patch and not dry_run else current
+    if kept and not dry_run:
+        azure.store.update(lambda session: session.get("isolations", {}).pop(account.id.lower(), None) and None)
+    unset = sorted(key for key, value in record["settings"].items() if value is None)
+    note = "Rotated keys and revoked signatures stay so."
+    if unset:
+        note += f" Unset before, and now set to what that meant: {', '.join(unset)}."
+    return show_change(azure, NETWORK_VIEW, updated, Change(account.id, before, after, dry_run), note)
+
+
+# Logs
+
+ACTIVITY_VIEW = View(
+    "Activity",
+    "Azure activity log of a storage account",
+    {
+        "Time": "time",
+        "Operation": "operation",
+        "Status": "status",
+        "Caller": "caller",
+        "IP": "ip",
+        "Resource": "resource",
+    },
+)
+# Where the fields of an event come from. https://learn.microsoft.com/azure/azure-monitor/platform/activity-log-schema
+EVENT_FIELDS = {
+    "id": "eventDataId",
+    "time": "eventTimestamp",
+    "operation": "operationName.value",
+    "operationName": "operationName.localizedValue",
+    "status": "status.value",
+    "subStatus": "subStatus.value",
+    "caller": "caller",
+    "ip": "httpRequest.clientIpAddress",
+    "resourceId": "resourceId",
+    "category": "category.value",
+    "level": "level",
+    "correlationId": "correlationId",
+}
+
+
+def event_row(event: Json, account: AccountRef) -> Json:
+    row = {name: at_path(event, path) for name, path in EVENT_FIELDS.items()}
+    return {**row, "account": account.name, "resource": str(row["resourceId"] or "")[len(account.id) :] or account.name}
+
+
+@command("azure-storage-account-activity-list", needs=(READ_ACTIVITY,), role="Reader")
+def account_activity_list(
+    azure: Azure,
+    account: TargetArgs,
+    paging: PagingArgs,
+    since: IsoTime | None = None,
+    until: IsoTime | None = None,
+    operation: Text | None = None,
+    caller: Text | None = None,
+    status: Text | None = None,
+) -> CommandResults:
+    """Who read keys, changed rules or deleted things, newest first; Azure keeps it for 90 days. Filters look for parts of words."""
+    now = Clock.now()
+    start = since.timestamp() if since else now - 86_400
+    wanted = given_only({"operation": operation, "caller": caller, "status": status})
+
+    def keep(event: Json) -> bool:
+        row = event_row(event, account)
+        inside = str(row["resourceId"] or "").lower().startswith(account.id.lower())
+        return inside and all(part.lower() in str(row[name] or "").lower() for name, part in wanted.items())
+
+    end = iso_time(until.timestamp() if until else now)
+    listing = azure.arm.activity(account, iso_time(start), end, paging, keep)
+    return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
+
+
+LOGGING_VIEW = View(
+    "LoggingSettings",
+    "Azure Storage blob logging",
+    {
+        "Name": "name",
+        "Logs": lambda item: ", ".join(logged(item)),
+        "Workspace": "properties.workspaceId",
+        "Storage Account": "properties.storageAccountId",
+        "Event Hub Rule": "properties.eventHubAuthorizationRuleId",
+    },
+)
+BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
+
+
+def logged(setting: Json) -> list[str]:
+    """The categories, or groups of categories, that a diagnostic setting has turned on."""
+    rows = dicts(at_path(setting, "properties.logs"))
+    return [str(row.get("category") or row.get("categoryGroup")) for row in rows if row.get("enabled")]
+
+
+@command("azure-storage-account-logging-get", needs=(READ_LOGGING,), role="Reader")
+def account_logging_get(azure: Azure, account: TargetArgs) -> CommandResults:
+    """Where the blob service's logs go. They are off unless somebody turned them on."""
+    items = azure.arm.logging(account)
+    result = show_list(LOGGING_VIEW, Listing(items))
+    on = {name for item in items for name in logged(item)}
+    lacking = [] if on & {"allLogs", "audit"} else [name for name in BLOB_LOGS if name not in on]
+    if lacking:
+        words = f"Not logged: {', '.join(lacking)}. Nobody can tell afterwards who did it."
+        result.readable_output = f"{result.readable_output}\n{words}\n"
+    return result
+
+
+ArmId = Annotated[str, Reader("an ARM id", lambda text: matching(RESOURCE_ID, text))]
+# https://learn.microsoft.com/azure/storage/blobs/blob-storage-monitoring-scenarios
+SINKS = body_fields(
+    ("workspace_id", ArmId, "workspaceId"),
+    ("storage_account_id", ArmId, "storageAccountId"),
+    ("event_hub_rule_id", ArmId, "eventHubAuthorizationRuleId"),
+    ("event_hub_name", Text, "eventHubName"),
+)
+SinkArgs = Annotated[Json, body_group(SINKS)]
+
+
+@command("azure-storage-account-logging-set", needs=(READ_LOGGING, WRITE_LOGGING), role=MONITORING, changes=True)
+def account_logging_set(
+    azure: Azure,
+    account: TargetArgs,
+    sinks: SinkArgs,
+    setting_name: LOCK_NAME = "cortex-xsoar",
+    categories: Annotated[list[str], listed(choice(*BLOB_LOGS))] | None = None,
+    enabled: Flag = True,
+    dry_run: Flag = False,
+) -> CommandResults:
+    """Turns logs of the blob service on or off in one diagnostic setting; other categories and settings stay."""
+    found = next(
+        (item for item in azure.arm.logging(account) if str(item.get("name")).lower() == setting_name.lower()), {}
+    )
+    current = found.get("properties") or {}
+    if not sinks and not any(current.get(entry.path) for entry in SINKS.values()):
+        raise UsageError(
+            "Argument workspace_id is missing: give workspace_id, storage_account_id or event_hub_rule_id."
+        )
+    state = {str(row.get("category") or row.get("categoryGroup")): row for row in dicts(current.get("logs"))}
+    chosen = categories or BLOB_LOGS
+    old = {name: bool(state.get(name, {}).get("enabled")) for name in chosen}
+    before, after = differences({**current, "logs": old}, {**sinks, "logs": dict.fromkeys(chosen, enabled)})
+    undo = command_line(
+        "account-logging-set",
+        account.arguments,
+        {"setting_name": setting_name, "enabled": not enabled, "categories": ",".join(chosen)},
+    )
+    change = Change(logging_path(account, setting_name), before, after, dry_run, undo)
+    if change.needed and not dry_run:
+        logs = [
+            *(row for name, row in state.items() if name not in chosen),
+            *({"category": name, "enabled": enabled} for name in chosen),
+        ]
+        found = azure.arm.set_logging(account, setting_name, {**current, **sinks, "logs": logs})
+    return show_change(azure, LOGGING_VIEW, found or None, change)
+
+
 # Blob service
 
 
 @command(
     "azure-storage-blob-service-properties-get",
-    needs=("Microsoft.Storage/storageAccounts/blobServices/read",),
+    needs=(READ_SERVICE,),
     role="Reader",
 )
 def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandResults:
@@ -4194,11 +5579,8 @@ def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandRe
 
 @command(
     "azure-storage-blob-service-properties-set",
-    needs=(
-        "Microsoft.Storage/storageAccounts/blobServices/read",
-        "Microsoft.Storage/storageAccounts/blobServices/write",
-    ),
-    role="Storage Account Contributor",
+    needs=(READ_SERVICE, WRITE_SERVICE),
+    role=ACCOUNT_CONTRIBUTOR,
     changes=True,
     aliases={
         "container_delete_rentention_policy_enabled": "container_delete_retention_policy_enabled",
@@ -4217,10 +5599,11 @@ def blob_service_properties_set(
     before, after = differences(properties, wanted)
     whole = merged(properties, wanted)
     check_retention(whole)
-    change = Change(f"{account.id}/blobServices/default", before, after, dry_run)
+    undo = undo_line("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS, before)
+    change = Change(f"{account.id}/blobServices/default", before, after, dry_run, undo)
     updated = azure.arm.set_blob_service(account, whole) if change.needed and not dry_run else current
     note = "restore_policy_min_restore_time was not sent: Azure computes that time itself." if ignored else ""
-    return show_change("azure-storage-blob-service-properties-set", BLOB_SERVICE_VIEW, updated, change, note=note)
+    return show_change(azure, BLOB_SERVICE_VIEW, updated, change, note=note)
 
 
 def check_retention(properties: Json) -> None:
@@ -4237,17 +5620,152 @@ def check_retention(properties: Json) -> None:
             )
 
 
-# Containers
+# Point-in-time restore
 
-READ_CONTAINER = "Microsoft.Storage/storageAccounts/blobServices/containers/read"
-WRITE_CONTAINER = "Microsoft.Storage/storageAccounts/blobServices/containers/write"
-DELETE_CONTAINER = "Microsoft.Storage/storageAccounts/blobServices/containers/delete"
+RESTORE_VIEW = View(
+    "BlobRestore",
+    "Azure Storage point-in-time restore",
+    {
+        "Account Name": "account",
+        "Status": "status",
+        "Restored to": "timeToRestore",
+        "Ranges": "blobRanges",
+        "Failure": "failureReason",
+    },
+)
+
+
+def read_ranges(text: str) -> list[Json]:
+    """Ranges of container/blob names: start..end separated by commas, or a JSON array of {"startRange", "endRange"}."""
+    if text.startswith("["):
+        found = [{key: str(item[key]) for key in ("startRange", "endRange")} for item in json.loads(text)]
+    else:
+        parts = [part.partition("..") for part in split_list(text)]
+        found = [{"startRange": start.strip(), "endRange": end.strip()} for start, dots, end in parts if dots]
+        if len(found) != len(parts):
+            raise ValueError
+    if not 1 <= len(found) <= 10:
+        raise ValueError("1 to 10 ranges")
+    return found
+
+
+RANGE_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "container_name": optional(Container),
+    "prefix": optional(Text),
+    "ranges": optional(
+        Annotated[
+            list[Json],
+            Reader('ranges such as box/a..box/b, or [{"startRange":"box/a","endRange":"box/b"}]', read_ranges),
+        ]
+    ),
+    "confirm_all": optional(Flag, False),
+}
+
+
+def build_ranges(azure: Azure, given: dict[str, Any]) -> tuple[AccountRef, list[Json]]:
+    """The account and the ranges: those given, a container (or what in it has a prefix), or with confirm_all everything."""
+    url: BlobAddress | None = given["blob_url"]
+    container = given["container_name"] or (url.container if url else "")
+    prefix = given["prefix"] or (url.blob if url else "")
+    ranges = given["ranges"]
+    if sum(map(bool, (container, ranges, given["confirm_all"]))) != 1:
+        raise UsageError("Argument container_name, ranges or confirm_all=true: give one of the three.")
+    if container:
+        # Both ends lie in the container, whether Azure compares whole names or containers first.
+        start = f"{container}/{prefix}"
+        ranges = [{"startRange": start, "endRange": f"{start}\uffff"}]
+    return build_target(azure, given), ranges or [{"startRange": "", "endRange": ""}]
+
+
+RangeArgs = Annotated[tuple[AccountRef, list[Json]], Group(RANGE_ARGUMENTS, build_ranges)]
+
+
+@command(
+    "azure-storage-blob-ranges-restore",
+    needs=(READ_ACCOUNT, READ_SERVICE, RESTORE_RANGES),
+    role=ACCOUNT_CONTRIBUTOR,
+    hurts=True,
+)
+def blob_ranges_restore(
+    azure: Azure,
+    target: RangeArgs,
+    time_to_restore: IsoTime,
+    dry_run: Flag = False,
+    polling: Flag = True,
+    interval_in_seconds: Seconds = 30,
+    timeout_in_seconds: Seconds = 21_600,
+    restore_id: Text | None = None,
+) -> CommandResults:
+    """Brings block blobs back to an earlier time. Azure blocks the ranges meanwhile, and it cannot be stopped."""
+    account, ranges = target
+    body = {"timeToRestore": iso_time(time_to_restore.timestamp()), "blobRanges": ranges}
+    change = Change(account.id, {"timeToRestore": None}, body, dry_run)
+    if not restore_id:
+        check_restore(azure, account, time_to_restore)
+        if dry_run:
+            return show_change(azure, RESTORE_VIEW, None, change)
+        azure.arm.restore_ranges(account, body)
+    status = azure.arm.restore_status(account)
+    item = {
+        "id": account.id,
+        "account": account.name,
+        **body,
+        **given_only({key: status.get(key) for key in ("restoreId", "status", "failureReason")}),
+    }
+    if status.get("status") == "InProgress" and polling:
+        args = {
+            **account.arguments,
+            "ranges": json.dumps(ranges),
+            "time_to_restore": body["timeToRestore"],
+            "restore_id": status.get("restoreId", "started"),
+        }
+        args |= {"interval_in_seconds": str(interval_in_seconds), "timeout_in_seconds": str(timeout_in_seconds)}
+        text = "" if restore_id else f"Azure is restoring blobs of {account}; this command ends when it is done."
+        return poll_again(azure.command, args, text, interval_in_seconds, timeout_in_seconds)
+    if status.get("status") == "Failed":
+        raise AzureStorageError(
+            f"The restore of {account} failed: {status.get('failureReason', '')}",
+            "read the reason, then start it again.",
+        )
+    return show_change(azure, RESTORE_VIEW, item, change)
+
+
+def check_restore(azure: Azure, account: AccountRef, wanted: datetime) -> None:
+    """Refuse with the reason what Azure would refuse later in fewer words."""
+    current = azure.arm.account(account)
+    policy = at_path(azure.arm.blob_service(account), "properties.restorePolicy") or {}
+    running = azure.arm.restore_status(account).get("status") == "InProgress"
+    earliest = policy.get("minRestoreTime")
+    problems = (
+        (
+            current.get("kind") != "StorageV2" or str(at_path(current, "sku.name")).startswith("Premium"),
+            "only standard general-purpose v2 accounts have it",
+        ),
+        (bool(at_path(current, "properties.isHnsEnabled")), "accounts with a hierarchical namespace do not have it"),
+        (
+            not policy.get("enabled"),
+            "its policy is off, and it only reaches back to when it was turned on; try !azure-storage-blob-undelete",
+        ),
+        (
+            bool(earliest) and wanted.timestamp() < parse_time(earliest or "1970-01-01"),
+            f"the earliest time is {earliest}",
+        ),
+        (wanted.timestamp() > Clock.now(), "the time is in the future"),
+        (running, "another restore is running; it cannot be stopped, and the next has to wait for it"),
+    )
+    for broken, reason in problems:
+        if broken:
+            raise UsageError(f"Point-in-time restore of {account} is not possible: {reason}.")
+
+
+# Containers
 
 
 @command(
     "azure-storage-blob-containers-create",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
-    role="Storage Account Contributor",
+    role=ACCOUNT_CONTRIBUTOR,
     changes=True,
 )
 def blob_containers_create(
@@ -4255,37 +5773,37 @@ def blob_containers_create(
 ) -> CommandResults:
     """Creates the container; one that is there only gets the given settings, never an empty body that would reset it."""
     current = azure.arm.container_if_there(account, container_name)
-    name = "azure-storage-blob-containers-create"
     if current is not None:
-        return change_container(name, CONTAINER_VIEW, azure, account, container_name, current, properties, dry_run)
+        return change_container(azure, CONTAINER_VIEW, account, container_name, current, properties, dry_run)
     change = Change(container_path(account, container_name), {}, {"name": container_name, **properties}, dry_run)
     created = None if dry_run else azure.arm.create_container(account, container_name, properties)
-    return show_change(name, CONTAINER_VIEW, created, change)
+    return show_change(azure, CONTAINER_VIEW, created, change)
 
 
 @command(
     "azure-storage-blob-containers-update",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
-    role="Storage Account Contributor",
+    role=ACCOUNT_CONTRIBUTOR,
     changes=True,
 )
 def blob_containers_update(
     azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody, dry_run: Flag = False
 ) -> CommandResults:
     current = azure.arm.container(account, container_name)
-    name = "azure-storage-blob-containers-update"
-    return change_container(name, UPDATED_CONTAINER_VIEW, azure, account, container_name, current, properties, dry_run)
+    return change_container(azure, UPDATED_CONTAINER_VIEW, account, container_name, current, properties, dry_run)
 
 
 def change_container(
-    name: str, view: View, azure: Azure, account: AccountRef, container: str, current: Json, wanted: Json, dry_run: bool
+    azure: Azure, view: View, account: AccountRef, container: str, current: Json, wanted: Json, dry_run: bool
 ) -> CommandResults:
     before, after = differences(current.get("properties", {}), wanted)
-    change = Change(container_path(account, container), before, after, dry_run)
+    where = {**account.arguments, "container_name": container}
+    undo = undo_line("blob-containers-update", where, CONTAINER_FIELDS, before)
+    change = Change(container_path(account, container), before, after, dry_run, undo)
     if not change.needed or dry_run:
-        return show_change(name, view, current, change)
+        return show_change(azure, view, current, change)
     azure.arm.update_container(account, container, after)
-    return show_change(name, view, azure.arm.container(account, container), change)
+    return show_change(azure, view, azure.arm.container(account, container), change)
 
 
 @command("azure-storage-blob-containers-list", needs=(READ_CONTAINER,), role="Reader")
@@ -4312,13 +5830,13 @@ def blob_containers_list(
 @command(
     "azure-storage-blob-container-delete",
     needs=(READ_CONTAINER, DELETE_CONTAINER),
-    role="Storage Account Contributor",
-    changes=True,
+    role=ACCOUNT_CONTRIBUTOR,
+    hurts=True,
 )
 def blob_container_delete(
     azure: Azure, account: AccountArgs, container_name: Container, dry_run: Flag = False
 ) -> CommandResults:
-    name, title = "azure-storage-blob-container-delete", "Azure Storage Blob Container delete"
+    title = "Azure Storage Blob Container delete"
     current = azure.arm.container_if_there(account, container_name)
     gone = current is None or (not dry_run and not azure.arm.delete_container(account, container_name))
     path = container_path(account, container_name)
@@ -4331,22 +5849,348 @@ def blob_container_delete(
         else f"Container {container_name} of {account} was deleted."
     )
     return CommandResults(
-        outputs={"AzureStorage.Change": change.context(name)},
+        outputs={"AzureStorage.Change": change.context(azure.command)},
         readable_output=f"### {title}\n{words}\n",
         raw_response=words,
     )
 
 
+# Freezing a container
+
+HOLD_VIEW = View(
+    "BlobContainer",
+    "Azure Storage container legal hold",
+    {
+        "Name": "name",
+        "Account Name": account_of,
+        "Legal Hold": "properties.hasLegalHold",
+        "Tags": lambda item: ", ".join(hold_tags(item)),
+    },
+)
+HoldTags = Annotated[
+    list[str],
+    listed(
+        Reader("tags of 3 to 23 letters and digits", lambda text: matching(re.compile(r"[a-z0-9]{3,23}"), text.lower()))
+    ),
+]
+
+
+def hold_tags(container: Json) -> list[str]:
+    return [str(tag.get("tag")) for tag in dicts(at_path(container, "properties.legalHold.tags"))]
+
+
+def change_hold(azure: Azure, container: ContainerRef, verb: str, tags: list[str], dry_run: bool) -> CommandResults:
+    """Put tags on the hold or take them off; only those that are not so already are sent."""
+    current = azure.arm.container(container.account, container.name)
+    old = hold_tags(current)
+    due = [tag for tag in tags if (tag in old) is (verb == "clear")]
+    new = sorted({*old, *due} if verb == "set" else {*old} - {*due})
+    inverse = "clear" if verb == "set" else "set"
+    undo = command_line(f"container-legal-hold-{inverse}", container.arguments, {"tags": ",".join(due)})
+    change = Change(container.path, {"tags": sorted(old)} if due else {}, {"tags": new} if due else {}, dry_run, undo)
+    if due and not dry_run:
+        azure.arm.change_hold(container, verb, due)
+        current = azure.arm.container(container.account, container.name)
+    note = (
+        "It takes up to half a minute. Blobs can still be read and added; none can be changed or deleted."
+        if verb == "set"
+        else ""
+    )
+    return show_change(azure, HOLD_VIEW, current, change, note)
+
+
+@command(
+    "azure-storage-container-legal-hold-set", needs=(READ_CONTAINER, SET_HOLD), role=ACCOUNT_CONTRIBUTOR, changes=True
+)
+def container_legal_hold_set(
+    azure: Azure, container: ContainerTarget, tags: HoldTags, dry_run: Flag = False
+) -> CommandResults:
+    """Adds tags to the legal hold; as long as there is one, no blob in the container can be changed or deleted."""
+    return change_hold(azure, container, "set", tags, dry_run)
+
+
+@command(
+    "azure-storage-container-legal-hold-clear", needs=(READ_CONTAINER, CLEAR_HOLD), role=ACCOUNT_CONTRIBUTOR, hurts=True
+)
+def container_legal_hold_clear(
+    azure: Azure, container: ContainerTarget, tags: HoldTags, dry_run: Flag = False
+) -> CommandResults:
+    """Takes tags off; the hold ends with the last one."""
+    return change_hold(azure, container, "clear", tags, dry_run)
+
+
+IMMUTABILITY_VIEW = View(
+    "ImmutabilityPolicy",
+    "Azure Storage container immutability policy",
+    {
+        "Container": "container",
+        "Account Name": "account",
+        "Days": "days",
+        "State": "state",
+        "Protected Appends": "allowProtectedAppendWrites",
+    },
+)
+
+
+def policy_row(container: ContainerRef, policy: Json) -> Json:
+    """A policy for context; state None where there is none."""
+    properties = policy.get("properties") or {}
+    days = properties.get("immutabilityPeriodSinceCreationInDays") or 0
+    return {
+        "id": policy_path(container),
+        "account": container.account.name,
+        "container": container.name,
+        "days": days,
+        "state": properties.get("state") if days else None,
+        "allowProtectedAppendWrites": properties.get("allowProtectedAppendWrites"),
+        "etag": str(policy.get("etag") or "").strip('"'),
+    }
+
+
+@command("azure-storage-container-immutability-get", needs=(f"{IMMUTABILITY}/read",), role="Reader")
+def container_immutability_get(azure: Azure, container: ContainerTarget) -> CommandResults:
+    return show(IMMUTABILITY_VIEW, policy_row(container, azure.arm.immutability(container)))
+
+
+@command(
+    "azure-storage-container-immutability-set",
+    needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/write", f"{IMMUTABILITY}/extend/action"),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+)
+def container_immutability_set(
+    azure: Azure,
+    container: ContainerTarget,
+    days: Annotated[int, number(1, 146_000)],
+    allow_protected_append_writes: Flag | None = None,
+    dry_run: Flag = False,
+) -> CommandResults:
+    """Nothing in the container can be changed or deleted for so many days after it was made. A locked policy can only grow."""
+    row = policy_row(container, azure.arm.immutability(container))
+    locked = row["state"] == "Locked"
+    if locked and days < row["days"]:
+        raise UsageError(f"Argument days: the policy is locked at {row['days']} days and can only be extended.")
+    wanted = given_only({"days": days, "allowProtectedAppendWrites": allow_protected_append_writes})
+    before, after = differences(row, wanted)
+    undo = command_line("container-immutability-delete", container.arguments) if not row["state"] else ""
+    if row["state"] and not locked:
+        undo = command_line("container-immutability-set", container.arguments, {"days": row["days"]})
+    change = Change(row["id"], before, after, dry_run, undo)
+    if change.needed and not dry_run:
+        properties = {
+            "immutabilityPeriodSinceCreationInDays": days,
+            **given_only({"allowProtectedAppendWrites": allow_protected_append_writes}),
+        }
+        azure.arm.change_immutability(
+            container, "extend" if locked else "set", row["etag"] if row["state"] else "", properties
+        )
+        row = policy_row(container, azure.arm.immutability(container))
+    note = (
+        ""
+        if locked
+        else "It is not locked: whoever may write policies can remove it. !azure-storage-container-immutability-lock makes it final."
+    )
+    return show_change(azure, IMMUTABILITY_VIEW, row, change, note)
+
+
+@command(
+    "azure-storage-container-immutability-lock",
+    needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/lock/action"),
+    role=ACCOUNT_CONTRIBUTOR,
+    hurts=True,
+)
+def container_immutability_lock(
+    azure: Azure, container: ContainerTarget, confirm: Text | None = None, dry_run: Flag = False
+) -> CommandResults:
+    """Makes the policy final: nobody, not even Microsoft, can shorten or remove it. `confirm` repeats the container's name."""
+    row = policy_row(container, azure.arm.immutability(container))
+    if not row["state"]:
+        raise UsageError(
+            f"Container {container} has no immutability policy to lock.",
+            "make one with !azure-storage-container-immutability-set.",
+        )
+    before, after = differences(row, {"state": "Locked"})
+    change = Change(row["id"], before, after, dry_run)
+    if change.needed and not dry_run:
+        confirmed(
+            confirm,
+            container.name,
+            f"A locked policy keeps every blob for {row['days']} days, and the container and account with them",
+        )
+        azure.arm.change_immutability(container, "lock", row["etag"])
+        row = policy_row(container, azure.arm.immutability(container))
+    return show_change(
+        azure, IMMUTABILITY_VIEW, row, change, "A locked policy can be extended five times and never removed."
+    )
+
+
+@command(
+    "azure-storage-container-immutability-delete",
+    needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/delete"),
+    role=ACCOUNT_CONTRIBUTOR,
+    hurts=True,
+)
+def container_immutability_delete(azure: Azure, container: ContainerTarget, dry_run: Flag = False) -> CommandResults:
+    row = policy_row(container, azure.arm.immutability(container))
+    if row["state"] == "Locked":
+        raise UsageError(f"The immutability policy of container {container} is locked; it cannot be removed.")
+    undo = command_line("container-immutability-set", container.arguments, {"days": row["days"]})
+    had = bool(row["state"])
+    change = Change(row["id"], {"days": row["days"]} if had else {}, {"days": 0} if had else {}, dry_run, undo)
+    if had and not dry_run:
+        azure.arm.change_immutability(container, "delete", row["etag"])
+        row = policy_row(container, azure.arm.immutability(container))
+    return show_change(azure, IMMUTABILITY_VIEW, row, change)
+
+
+LEASE_VIEW = View(
+    "BlobContainer",
+    "Azure Storage container lease",
+    {
+        "Name": "name",
+        "Account Name": account_of,
+        "Lease State": "properties.leaseState",
+        "Lease Duration": "properties.leaseDuration",
+        "Lease ID": "leaseId",
+    },
+)
+
+
+@command(
+    "azure-storage-container-lease", needs=(READ_CONTAINER, LEASE_CONTAINER), role=ACCOUNT_CONTRIBUTOR, changes=True
+)
+def container_lease(
+    azure: Azure, container: ContainerTarget, lease: LeaseArgs, dry_run: Flag = False
+) -> CommandResults:
+    """A lease keeps the container from being deleted; blobs in it are not protected."""
+    current = azure.arm.container(container.account, container.name)
+    old = at_path(current, "properties.leaseState")
+    change = Change(container.path, {"leaseState": old}, {"leaseState": LEASE_STATES[lease.action]}, dry_run)
+    if dry_run:
+        return show_change(azure, LEASE_VIEW, current, change)
+    body = given_only(
+        {
+            "action": lease.action.capitalize(),
+            "leaseId": lease.lease_id,
+            "proposedLeaseId": lease.proposed_lease_id,
+            "leaseDuration": lease.duration if lease.action == "acquire" else None,
+            "breakPeriod": lease.break_period if lease.action == "break" else None,
+        }
+    )
+    lease_id = azure.arm.lease_container(container, body).get("leaseId")
+    current = {**azure.arm.container(container.account, container.name), **given_only({"leaseId": lease_id})}
+    undo = (
+        command_line("container-lease", container.arguments, {"action": "release", "lease_id": lease_id})
+        if lease_id
+        else ""
+    )
+    after = given_only({"leaseState": at_path(current, "properties.leaseState"), "leaseId": lease_id})
+    undo = undo if lease.action == "acquire" else ""
+    return show_change(azure, LEASE_VIEW, current, change._replace(after=after, undo=undo))
+
+
+# Stored access policies
+
+POLICIES_VIEW = View(
+    "AccessPolicy",
+    "Azure Storage stored access policies",
+    {"Container": "container", "Policy": "policy", "Permissions": "permissions", "Starts": "start", "Ends": "expiry"},
+)
+
+
+def policy_rows(service: BlobService, container: str, policies: list[AccessPolicy]) -> list[Json]:
+    where = service.http.endpoint + blob_path(container)
+    return [
+        {
+            "id": f"{where}#{policy.name}",
+            "account": service.account,
+            "container": container,
+            "policy": policy.name,
+            "permissions": ", ".join(PERMISSIONS.get(letter, letter) for letter in policy.permissions),
+            "start": policy.start,
+            "expiry": policy.expiry,
+        }
+        for policy in policies
+    ]
+
+
+@command("azure-storage-container-policy-list", needs=(READ_ACL,), role=OWNER)
+def container_policy_list(azure: Azure, container: ContainerArgs) -> CommandResults:
+    """Policies that SAS refer to: changing or removing one is the only way to end a single service SAS."""
+    service, name = container
+    return show_list(POLICIES_VIEW, Listing(policy_rows(service, name, service.access_policies(name).policies)))
+
+
+@command("azure-storage-container-policy-revoke", needs=(READ_ACL, WRITE_ACL), role=OWNER, hurts=True)
+def container_policy_revoke(
+    azure: Azure,
+    container: ContainerArgs,
+    policy: Annotated[list[str], listed(Reader("names of stored access policies", str))] | None = None,
+    all_policies: Flag = False,
+    dry_run: Flag = False,
+) -> CommandResults:
+    """Removes policies, and with them what was signed by their names; the other policies and the public access stay."""
+    if bool(policy) is all_policies:
+        raise UsageError("Argument policy or all_policies=true: give one of the two.")
+    service, name = container
+    found = service.access_policies(name)
+    kept = [] if all_policies else [entry for entry in found.policies if entry.name not in (policy or [])]
+    gone = [entry for entry in found.policies if entry not in kept]
+    old, new = ([entry._asdict() for entry in entries] for entries in (found.policies, kept))
+    target = service.http.endpoint + blob_path(name)
+    change = Change(target, {"policies": old} if gone else {}, {"policies": new} if gone else {}, dry_run)
+    if gone and not dry_run:
+        service.set_access_policies(name, found._replace(policies=kept))
+        kept = service.access_policies(name).policies
+    lost = sorted(set(policy or []) - {entry.name for entry in gone})
+    notes = [f"There was no policy {', '.join(lost)}." if lost else ""]
+    notes.append(
+        "It takes up to half a minute. A policy of the same name would make those SAS work again." if gone else ""
+    )
+    return show_changes(azure, POLICIES_VIEW, policy_rows(service, name, kept), change, "\n".join(filter(None, notes)))
+
+
+RESTORED_VIEW = CONTAINERS_VIEW._replace(title="Azure Storage container restore")
+
+
+@command(
+    "azure-storage-container-restore",
+    needs=(READ_CONTAINER, WRITE_CONTAINER),
+    role=f"{ACCOUNT_CONTRIBUTOR} with {CONTRIBUTOR}",
+    changes=True,
+)
+def container_restore(
+    azure: Azure, container: ContainerTarget, version: Text | None = None, dry_run: Flag = False
+) -> CommandResults:
+    """Brings back a soft-deleted container with its blobs: the last one of that name that was deleted, or the version given."""
+    account, name = container.account, container.name
+    current = azure.arm.container_if_there(account, name)
+    if current is not None:
+        return show_change(
+            azure, RESTORED_VIEW, current, Change(container.path, {}, {}, dry_run), "The container is there."
+        )
+    everything = azure.arm.containers(account, Paging(all_results=True), None, True).items
+    deleted = [item for item in everything if item.get("name") == name and at_path(item, "properties.deleted")]
+    chosen = [item for item in deleted if version in (None, at_path(item, "properties.version"))]
+    if not chosen:
+        known = ", ".join(str(at_path(item, "properties.version")) for item in deleted)
+        raise UsageError(
+            f"There is no soft-deleted container {container}"
+            + (f" of version {version}; there is {known}." if known else "."),
+            "soft delete must have been on when it was deleted; !azure-storage-blob-containers-list include_deleted=true shows what can be restored.",
+        )
+    last = max(chosen, key=lambda item: str(at_path(item, "properties.deletedTime")))
+    found = str(at_path(last, "properties.version"))
+    undo = command_line("blob-container-delete", container.arguments)
+    change = Change(container.path, {"deleted": True}, {"deleted": False, "version": found}, dry_run, undo)
+    if dry_run:
+        return show_change(azure, RESTORED_VIEW, last, change)
+    azure.blobs(account.name, account.subscription, account.group).restore_container(name, found)
+    return show_change(azure, RESTORED_VIEW, azure.arm.container(account, name), change)
+
+
 # Blobs
 
-READ_BLOB = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read"
-WRITE_BLOB = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write"
-ADD_BLOB = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action"
-DELETE_BLOB = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete"
-READ_TAGS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/read"
-WRITE_TAGS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/tags/write"
-FIND_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/filter/action"
-READER, CONTRIBUTOR, OWNER = "Storage Blob Data Reader", "Storage Blob Data Contributor", "Storage Blob Data Owner"
 INCLUDES = (
     "metadata",
     "tags",
@@ -4433,23 +6277,9 @@ def blob_list(
         "include": ",".join(include) if include else None,
         "maxresults": size,
     }
-    start = paging.start or {"url": "", "skip": 0}
-    items: list[Json] = []
-    token, skip = "", start["skip"]
-    for rows, here, following in service.rows(name, query, start["url"]):
-        for position, row in enumerate(rows[skip:], skip):
-            if not paging.all_results and len(items) == paging.limit:
-                token = place_token(here, position)
-                break
-            if row.get("isPrefix") or wanted.fits(row):
-                items.append(row)
-        if token:
-            break
-        if following and not paging.all_results and len(items) == paging.limit:
-            token = place_token(following, 0)
-            break
-        skip = 0
-    result = show_list(BLOBS_VIEW, Listing(items, token))
+    pages = service.rows(name, query, paging.start["url"] if paging.start else "")
+    listing = collect(pages, paging, None if everything else lambda row: row.get("isPrefix") or wanted.fits(row))
+    result, items = show_list(BLOBS_VIEW, listing), listing.items
     blobs = [item for item in items if not item.get("isPrefix")]
     folders = len(items) - len(blobs)
     total = (
@@ -4467,7 +6297,7 @@ def blob_get(
     blob: Annotated[
         Any,
         Group(
-            {**BLOB_ARGUMENTS, **VERSION_ARGUMENTS, "blob_names": optional(BlobNames)},
+            VERSIONED_BLOBS,
             lambda azure, given: build_blobs(azure, given),
         ),
     ],
@@ -4580,7 +6410,7 @@ def blob_put(
     target = one.id if one else container_id(uploads[0].blob)
     change = Change(target, {"etag": before.get("etag") if before else None}, {"etag": "new"}, dry_run)
     if dry_run:
-        return show_change("azure-storage-blob-put", BLOB_VIEW, before, change)
+        return show_change(azure, BLOB_VIEW, before, change)
     headers = {
         "x-ms-access-tier": tier,
         "x-ms-tags": urllib.parse.urlencode(tags, quote_via=urllib.parse.quote) if tags else None,
@@ -4592,10 +6422,10 @@ def blob_put(
     rows = [{**row, **facts} for row in in_order(lambda each: write_blob(each, content_type, headers), uploads)]
     if one:
         change = change._replace(after={"etag": rows[0].get("etag"), "sha256": rows[0]["sha256"]})
-        return show_change("azure-storage-blob-put", BLOB_VIEW, rows[0], change)
+        return show_change(azure, BLOB_VIEW, rows[0], change)
     outputs = {
         BLOB_VIEW.context: rows,
-        "AzureStorage.Change": change._replace(after={"blobs": len(rows)}).context("azure-storage-blob-put"),
+        "AzureStorage.Change": change._replace(after={"blobs": len(rows)}).context(azure.command),
     }
     return CommandResults(
         outputs=outputs,
@@ -4659,7 +6489,7 @@ def build_deletion(azure: Azure, given: dict[str, Any]) -> list[BlobRef] | tuple
     return service, container, prefix or ""
 
 
-@command("azure-storage-blob-delete", needs=(DELETE_BLOB, READ_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-delete", needs=(DELETE_BLOB, READ_BLOB), role=CONTRIBUTOR, hurts=True)
 def blob_delete(
     azure: Azure,
     blobs: DeleteArgs,
@@ -4678,12 +6508,12 @@ def blob_delete(
         batch = blobs[start : start + BATCH_LIMIT]
         outcomes: list[ServiceError | None] = [None] * len(batch) if dry_run else delete_batch(batch, headers)
         for blob, error in zip(batch, outcomes, strict=True):
-            gone = error is not None and error.status == 404
+            missed = error is not None and error.status == 404
             words = (
                 "would be deleted"
                 if dry_run
                 else "was not there"
-                if gone
+                if missed
                 else f"{error.status} {error.code}"
                 if error
                 else "deleted"
@@ -4692,19 +6522,14 @@ def blob_delete(
     failed = [row for row in rows if not row["deleted"] and row["result"] not in ("would be deleted", "was not there")]
     if rows and len(failed) == len(rows) and len(rows) == 1:
         raise outcomes[0] or AzureStorageError("the deletion failed")
-    change: Json = {
-        "id": rows[0]["id"] if len(rows) == 1 else "",
-        "command": "azure-storage-blob-delete",
-        "changed": any(row["deleted"] for row in rows),
-        "dryRun": dry_run,
-        "before": {},
-        "after": {},
-    }
-    counts = f"{sum(row['deleted'] for row in rows)} deleted, {len(failed)} failed, {len(rows)} in all." + (
+    gone = sum(row["deleted"] for row in rows)
+    target = rows[0]["id"] if len(rows) == 1 else ""
+    change = Change(target, {"blobs": len(rows)} if gone else {}, {"blobs": len(rows) - gone} if gone else {}, dry_run)
+    counts = f"{gone} deleted, {len(failed)} failed, {len(rows)} in all." + (
         " Dry run: nothing was deleted." if dry_run else ""
     )
     view = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Result": "result"})
-    outputs = {view.context: rows, "AzureStorage.Change": change}
+    outputs = {view.context: rows, "AzureStorage.Change": change.context(azure.command)}
     return CommandResults(
         outputs=outputs, readable_output=table(view, rows[:DEFAULT_LIMIT], note=counts), raw_response=rows
     )
@@ -4735,15 +6560,15 @@ def blob_undelete(azure: Azure, blob: VersionArgs, dry_run: Flag = False) -> Com
         dry_run,
     )
     if before and not blob.version:
-        return show_change("azure-storage-blob-undelete", BLOB_VIEW, before, change._replace(after=change.before))
+        return show_change(azure, BLOB_VIEW, before, change._replace(after=change.before))
     if dry_run:
-        return show_change("azure-storage-blob-undelete", BLOB_VIEW, before, change)
+        return show_change(azure, BLOB_VIEW, before, change)
     if version:
         source = blob.service.blob_id(blob.container, blob.name, version)
         blob.service.copy(live, source, {}, wait=False)
     else:
         blob.service.undelete(live)
-    return show_change("azure-storage-blob-undelete", BLOB_VIEW, blob.service.properties(live), change)
+    return show_change(azure, BLOB_VIEW, blob.service.properties(live), change)
 
 
 def newest_version(blob: BlobRef) -> str:
@@ -4802,7 +6627,7 @@ def blob_properties_set(
             whole["x-ms-blob-content-md5"] = base64.b64encode(bytes.fromhex(whole["x-ms-blob-content-md5"])).decode()
         blob.service.set_properties(blob, {**whole, "x-ms-lease-id": lease_id, "If-Match": f'"{current["etag"]}"'})
         current = blob.service.properties(blob)
-    return show_change("azure-storage-blob-properties-set", BLOB_VIEW, current, change)
+    return show_change(azure, BLOB_VIEW, current, change)
 
 
 @command("azure-storage-blob-metadata-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
@@ -4822,7 +6647,7 @@ def blob_metadata_set(
     if change.needed and not dry_run:
         blob.service.set_metadata(blob, new, {"x-ms-lease-id": lease_id, "If-Match": f'"{current["etag"]}"'})
         current = blob.service.properties(blob)
-    return show_change("azure-storage-blob-metadata-set", BLOB_VIEW, current, change)
+    return show_change(azure, BLOB_VIEW, current, change)
 
 
 @command("azure-storage-blob-tags-get", needs=(READ_TAGS,), role=OWNER)
@@ -4845,7 +6670,7 @@ def blob_tags_set(
     if change.needed and not dry_run:
         blob.service.set_tags(blob, new)
     shown_tags = old if dry_run else new
-    return show_change("azure-storage-blob-tags-set", BLOB_TAGS_VIEW, {**blob.identity(), "tags": shown_tags}, change)
+    return show_change(azure, BLOB_TAGS_VIEW, {**blob.identity(), "tags": shown_tags}, change)
 
 
 @command("azure-storage-blob-find", needs=(FIND_BLOBS,), role=OWNER)
@@ -4882,7 +6707,7 @@ def blob_snapshot_create(
     current = blob.service.properties(blob)
     change = Change(blob.id, {"snapshot": None}, {"snapshot": "new"}, dry_run)
     if dry_run:
-        return show_change("azure-storage-blob-snapshot-create", BLOB_VIEW, current, change)
+        return show_change(azure, BLOB_VIEW, current, change)
     headers = {
         "x-ms-lease-id": lease_id,
         "If-Match": f'"{current["etag"]}"',
@@ -4892,7 +6717,7 @@ def blob_snapshot_create(
     found = blob._replace(snapshot=taken)
     view = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Snapshot": "snapshot"})
     return show_change(
-        "azure-storage-blob-snapshot-create",
+        azure,
         view,
         {**current, **found.identity()},
         change._replace(after={"snapshot": taken}),
@@ -4924,61 +6749,33 @@ def blob_tier_set(
     )
     if change.needed and not dry_run:
         current = blob.service.properties(blob)
-    return show_change("azure-storage-blob-tier-set", BLOB_VIEW, current, change, note)
+    return show_change(azure, BLOB_VIEW, current, change, note)
 
 
 @command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
-def blob_lease(
-    azure: Azure,
-    blob: BlobArgs,
-    action: Annotated[str, choice("acquire", "renew", "change", "release", "break")],
-    lease_id: LeaseId | None = None,
-    proposed_lease_id: LeaseId | None = None,
-    duration: Annotated[
-        int, Reader("15 to 60 seconds, or -1 for a lease without end", lambda text: read_lease_seconds(text))
-    ] = -1,
-    break_period: Annotated[int, number(0, 60)] | None = None,
-    dry_run: Flag = False,
-) -> CommandResults:
+def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs, dry_run: Flag = False) -> CommandResults:
     """A lease keeps everybody else from writing or deleting the blob."""
-    if action in ("renew", "change", "release") and not lease_id:
-        raise UsageError(f"Argument lease_id is missing: {action} needs the id of the lease.")
-    if action == "change" and not proposed_lease_id:
-        raise UsageError("Argument proposed_lease_id is missing: change needs the new id.")
     current = blob.service.properties(blob)
-    change = Change(blob.id, {"leaseState": current.get("leaseState")}, {"leaseState": LEASE_STATES[action]}, dry_run)
-    lease: Json = {}
+    old, planned = current.get("leaseState"), LEASE_STATES[lease.action]
+    change = Change(blob.id, {"leaseState": old}, {"leaseState": planned}, dry_run)
+    found: Json = {}
     if not dry_run:
         headers = {
-            "x-ms-lease-id": lease_id,
-            "x-ms-proposed-lease-id": proposed_lease_id,
-            "x-ms-lease-duration": duration if action == "acquire" else None,
-            "x-ms-lease-break-period": break_period if action == "break" else None,
+            "x-ms-lease-id": lease.lease_id,
+            "x-ms-proposed-lease-id": lease.proposed_lease_id,
+            "x-ms-lease-duration": lease.duration if lease.action == "acquire" else None,
+            "x-ms-lease-break-period": lease.break_period if lease.action == "break" else None,
         }
-        lease = blob.service.lease(blob, action, headers)
+        found = blob.service.lease(blob, lease.action, headers)
         current = blob.service.properties(blob)
-        change = change._replace(after={"leaseState": current.get("leaseState"), **lease})
-    view = BLOB_VIEW._replace(
-        columns={"Name": "name", "Container": "container", "Lease State": "leaseState", "Lease ID": "leaseId"}
-    )
-    return show_change("azure-storage-blob-lease", view, {**current, **lease}, change)
-
-
-LEASE_STATES = {"acquire": "leased", "renew": "leased", "change": "leased", "release": "available", "break": "broken"}
-
-
-def read_lease_seconds(text: str) -> int:
-    if text == "-1":
-        return -1
-    return read_number(15, 60)(text)
+        change = change._replace(after={"leaseState": current.get("leaseState"), **found})
+    columns = {"Name": "name", "Container": "container", "Lease State": "leaseState", "Lease ID": "leaseId"}
+    return show_change(azure, BLOB_VIEW._replace(columns=columns), {**current, **found}, change)
 
 
 @command(
     "azure-storage-blob-legal-hold-set",
-    needs=(
-        READ_BLOB,
-        "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/immutableStorage/runAsSuperUser/action",
-    ),
+    needs=(READ_BLOB, HOLD_BLOB),
     role=OWNER,
     changes=True,
 )
@@ -4996,7 +6793,7 @@ def blob_legal_hold_set(azure: Azure, blob: VersionArgs, legal_hold: Flag, dry_r
         blob.service.set_legal_hold(blob, legal_hold)
         current = blob.service.properties(blob)
     view = BLOB_VIEW._replace(columns={"Name": "name", "Container": "container", "Legal Hold": "legalHold"})
-    return show_change("azure-storage-blob-legal-hold-set", view, current, change)
+    return show_change(azure, view, current, change)
 
 
 class CopySource(NamedTuple):
@@ -5060,10 +6857,9 @@ def build_copy(azure: Azure, given: dict[str, Any]) -> tuple[BlobRef, CopySource
 
 
 CopyArgs = Annotated[Any, Group({**BLOB_ARGUMENTS, **COPY_SOURCE_ARGUMENTS}, build_copy)]
-COPY = "azure-storage-blob-copy"
 
 
-@command(COPY, needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-copy", needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR, changes=True)
 def blob_copy(
     azure: Azure,
     blobs: CopyArgs,
@@ -5080,26 +6876,26 @@ def blob_copy(
     """A server-side copy: no byte passes through here. The source's ETag is pinned, so that it cannot change underway."""
     target, source = blobs
     if abort_copy_id:
-        return abort_copy(target, abort_copy_id, dry_run)
+        return abort_copy(azure, target, abort_copy_id, dry_run)
     if not copy_id:
         before = blob_if_there(target)
         if before and not overwrite:
             raise UsageError(f"Blob {target} is there already: choose another name, or give overwrite=true.")
         change = Change(target.id, {"etag": before.get("etag") if before else None}, {"etag": "new"}, dry_run)
         if dry_run:
-            return show_change(COPY, BLOB_VIEW, before, change)
+            return show_change(azure, BLOB_VIEW, before, change)
         start_copy(target, source, tier, metadata or {}, overwrite)
     current = target.service.properties(target)
     status = current.get("copyStatus", "success")
     if status == "pending" and polling:
-        return keep_copying(target, source, current, interval_in_seconds, timeout_in_seconds, first=not copy_id)
+        return keep_copying(azure, target, source, current, interval_in_seconds, timeout_in_seconds, first=not copy_id)
     if status not in ("success", "pending"):
         raise AzureStorageError(
             f"The copy to blob {target} ended with {status}: {current.get('copyStatusDescription', '')}",
             "look at the source and copy again.",
         )
     view = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Copy Status": "copyStatus", "Copy ID": "copyId"})
-    return show_change(COPY, view, current, Change(target.id, {"etag": None}, {"etag": current.get("etag")}))
+    return show_change(azure, view, current, Change(target.id, {"etag": None}, {"etag": current.get("etag")}))
 
 
 def start_copy(
@@ -5125,7 +6921,7 @@ def start_copy(
 
 
 def keep_copying(
-    target: BlobRef, source: CopySource, current: Json, interval: int, timeout: int, *, first: bool
+    azure: Azure, target: BlobRef, source: CopySource, current: Json, interval: int, timeout: int, *, first: bool
 ) -> CommandResults:
     args = {
         "account_name": target.service.account,
@@ -5141,16 +6937,300 @@ def keep_copying(
         if first
         else ""
     )
-    return poll_again(COPY, args, text, interval, timeout)
+    return poll_again(azure.command, args, text, interval, timeout)
 
 
-def abort_copy(target: BlobRef, copy_id: str, dry_run: bool) -> CommandResults:
+def abort_copy(azure: Azure, target: BlobRef, copy_id: str, dry_run: bool) -> CommandResults:
     current = target.service.properties(target)
     change = Change(target.id, {"copyStatus": current.get("copyStatus")}, {"copyStatus": "aborted"}, dry_run)
     if not dry_run:
         target.service.abort_copy(target, copy_id, {})
         current = target.service.properties(target)
-    return show_change(COPY, BLOB_VIEW, current, change, "An aborted copy leaves an empty blob.")
+    return show_change(azure, BLOB_VIEW, current, change, "An aborted copy leaves an empty blob.")
+
+
+# Quarantine
+
+QUARANTINE_VIEW = View(
+    "Quarantine",
+    "Azure Storage blob quarantine",
+    {
+        "Blob": "source.name",
+        "Result": "result",
+        "Evidence": "evidence.id",
+        "Size": "source.size",
+        "SHA-256": "evidence.sha256",
+        "Verified": "verified",
+        "Protected by": "protection",
+        "Source deleted": "sourceDeleted",
+    },
+)
+HASH_LIMIT = 1 << 30  # bytes; a larger evidence copy is not read back for its SHA-256
+CaseId = Annotated[
+    str, Reader("1 to 64 letters, digits and - . _", lambda text: matching(re.compile(r"[\w.-]{1,64}", re.ASCII), text))
+]
+QUARANTINE_ARGUMENTS = {
+    **VERSIONED_BLOBS,
+    "evidence_container_name": required(Container),
+    "evidence_account_name": optional(Account),
+}
+
+
+class QuarantineJob(NamedTuple):
+    """The blobs to be secured, and the container that takes the copies."""
+
+    blobs: list[BlobRef]
+    evidence: BlobService
+    container: str
+
+
+def build_quarantine(azure: Azure, given: dict[str, Any]) -> QuarantineJob:
+    container, account = given.pop("evidence_container_name"), given.pop("evidence_account_name")
+    blobs = build_blobs(azure, given)
+    service = blobs[0].service
+    if account and account.name != service.account:
+        scope = {"subscription_id": account.subscription or None, "resource_group_name": account.group or None}
+        service = build_service(azure, {**given, **scope, "account_name": account, "blob_url": None})
+    if service.account == blobs[0].service.account and container == blobs[0].container:
+        raise UsageError("Argument evidence_container_name: it is the container of the blob; choose another.")
+    return QuarantineJob(blobs, service, container)
+
+
+@command(
+    "azure-storage-blob-quarantine",
+    needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB, DELETE_BLOB, WRITE_TAGS, HOLD_BLOB),
+    role=OWNER,
+    hurts=True,
+)
+def blob_quarantine(
+    azure: Azure,
+    job: Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)],
+    case_id: CaseId,
+    delete_source: Flag = False,
+    legal_hold: Flag = True,
+    sha256: Flag = True,
+    dry_run: Flag = False,
+    polling: Flag = True,
+    interval_in_seconds: Seconds = 15,
+    timeout_in_seconds: Seconds = 7200,
+    later_round: Flag = False,
+) -> CommandResults:
+    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
+
+    All that a later round has to know is on the evidence blob itself, so that the command can be run again at any time.
+    """
+    work = Quarantine(azure, job, case_id, delete_source, legal_hold, sha256)
+    rows = [work.rehearse(blob) if dry_run else work.secure(blob) for blob in job.blobs]
+    if any(row["result"] == "copying" for row in rows) and polling:
+        args = quarantine_arguments(job, case_id, delete_source, legal_hold, sha256)
+        args |= {"interval_in_seconds": str(interval_in_seconds), "timeout_in_seconds": str(timeout_in_seconds)}
+        text = (
+            ""
+            if later_round
+            else f"Azure is copying {len(rows)} blobs to {job.container}; this command ends when it is done."
+        )
+        return poll_again(azure.command, args, text, interval_in_seconds, timeout_in_seconds)
+    failed = [row for row in rows if row["result"] == "failed"]
+    if len(failed) == len(rows):
+        raise work.failures[0]
+    done = {row["source"]["id"]: row["result"] for row in rows if row["changed"]}
+    change = Change(job.evidence.http.endpoint + blob_path(job.container), dict.fromkeys(done), done, dry_run)
+    note = f"{len(failed)} failed: look at their events." if failed else ""
+    return show_changes(azure, QUARANTINE_VIEW, rows, change, note)
+
+
+def quarantine_arguments(job: QuarantineJob, case_id: str, delete_source: bool, legal_hold: bool, sha256: bool) -> Json:
+    first = job.blobs[0]
+    one = {"blob_name": first.name, "version_id": first.version, "snapshot": first.snapshot}
+    return {
+        "account_name": first.service.account,
+        "container_name": first.container,
+        **(one if len(job.blobs) == 1 else {"blob_names": json.dumps([blob.name for blob in job.blobs])}),
+        "evidence_account_name": job.evidence.account,
+        "evidence_container_name": job.container,
+        "case_id": case_id,
+        "delete_source": as_text(delete_source),
+        "legal_hold": as_text(legal_hold),
+        "sha256": as_text(sha256),
+        "later_round": "true",
+    }
+
+
+# What the evidence blob remembers of its source, as metadata.
+PINNED = {
+    "etag": "quarantine_source_etag",
+    "size": "quarantine_source_size",
+    "md5": "quarantine_source_md5",
+    "lastModified": "quarantine_source_modified",
+}
+
+
+class Quarantine:
+    """Secures one blob after the other, and writes down what happened to each."""
+
+    def __init__(
+        self, azure: Azure, job: QuarantineJob, case_id: str, delete_source: bool, legal_hold: bool, sha256: bool
+    ) -> None:
+        self.azure, self.job, self.case_id = azure, job, case_id
+        self.delete_source, self.legal_hold, self.sha256 = delete_source, legal_hold, sha256
+        self.failures: list[AzureStorageError] = []
+        self.actor = str(azure.auth.identity().get("identity") or "") or azure.settings.app_id
+
+    def evidence_of(self, blob: BlobRef) -> BlobRef:
+        """Where the copy goes: case, account, container and name, so that copies of different sources never meet."""
+        suffix = f"@{blob.version or blob.snapshot}" if blob.version or blob.snapshot else ""
+        name = f"{self.case_id}/{blob.service.account}/{blob.container}/{blob.name}{suffix}"
+        return BlobRef(self.job.evidence, self.job.container, parse_blob_name(name))
+
+    def rehearse(self, blob: BlobRef) -> Json:
+        row = self._row(blob, blob.service.properties(blob))
+        return {**row, "result": "would be secured", "changed": True}
+
+    def secure(self, blob: BlobRef) -> Json:
+        """One row of the custody record. A failure is written down and does not stop the others."""
+        row = self._row(blob, {})
+        try:
+            self._secure(blob, row)
+        except AzureStorageError as error:
+            self.failures.append(error)
+            self._event(row, "failed", redact(error.message))
+            row["result"] = "failed"
+        return row
+
+    def _row(self, blob: BlobRef, properties: Json) -> Json:
+        evidence = self.evidence_of(blob)
+        return {
+            "id": evidence.id,
+            "case": self.case_id,
+            "source": {**blob.identity(), **{key: properties[key] for key in PINNED if key in properties}},
+            "evidence": evidence.identity(),
+            "result": "",
+            "verified": "",
+            "protection": "",
+            "sourceDeleted": False,
+            "changed": False,
+            "events": [],
+        }
+
+    def _event(self, row: Json, action: str, detail: str) -> None:
+        row["events"].append({"time": iso_time(Clock.now()), "actor": self.actor, "action": action, "detail": detail})
+
+    def _secure(self, blob: BlobRef, row: Json) -> None:
+        evidence = self.evidence_of(blob)
+        copy = blob_if_there(evidence)
+        if copy is None:
+            copy = self._copy(blob, evidence, row)
+        pinned = {key: copy["metadata"][name] for key, name in PINNED.items() if name in copy["metadata"]}
+        if "etag" not in pinned:
+            raise AzureStorageError(
+                f"Blob {evidence} is there already and is no copy of a quarantine.",
+                "choose another case_id or container.",
+            )
+        row["source"] |= {**pinned, "size": int(pinned["size"])}
+        if copy.get("copyStatus", "success") == "pending":
+            row["result"] = "copying"
+            return
+        self._verify(evidence, copy, row)
+        self._protect(evidence, copy, row)
+        self._delete(blob, pinned["etag"], row)
+        row["result"] = "secured" if row["changed"] else "was secured already"
+
+    def _copy(self, blob: BlobRef, evidence: BlobRef, row: Json) -> Json:
+        """Begin the copy of exactly what is there now; the source's own metadata goes along."""
+        source = blob.service.properties(blob)
+        facts = {name: str(source[key]) for key, name in PINNED.items() if key in source}
+        start_copy(
+            evidence,
+            CopySource(blob, Secret("")),
+            None,
+            {**source["metadata"], **facts, "quarantine_case": self.case_id},
+            False,
+        )
+        row["changed"] = True
+        self._event(row, "copied", f"{blob.id} of ETag {source['etag']} to {evidence.id}, by the service")
+        return evidence.service.properties(evidence)
+
+    def _verify(self, evidence: BlobRef, copy: Json, row: Json) -> None:
+        """Compare what arrived with what was read of the source before. Raises if it differs; then nothing is deleted."""
+        source = row["source"]
+        if copy.get("copyStatus", "success") != "success":
+            raise AzureStorageError(
+                f"The copy to {evidence} ended with {copy['copyStatus']}: {copy.get('copyStatusDescription', '')}"
+            )
+        row["evidence"] |= {key: copy[key] for key in ("etag", "size", "md5", "lastModified") if key in copy}
+        if copy["size"] != source["size"] or (source.get("md5") and copy.get("md5") != source["md5"]):
+            raise AzureStorageError(
+                f"The copy {evidence} differs from its source in length or MD5.", "delete it and secure the blob again."
+            )
+        row["verified"] = "length and MD5" if source.get("md5") else "length; the service holds no MD5 of the source"
+        if self.sha256 and copy["size"] <= HASH_LIMIT:
+            self._hash(evidence, row)
+        self._event(row, "verified", row["verified"])
+
+    def _hash(self, evidence: BlobRef, row: Json) -> None:
+        path = Path(f"quarantine_{uuid.uuid4()}")
+        try:
+            found = Downloader(evidence).run(str(path), HASH_LIMIT)
+        finally:
+            path.unlink(missing_ok=True)
+        row["evidence"] |= {"sha256": found.sha256, "md5": found.md5}
+        if row["source"].get("md5", found.md5) != found.md5:
+            raise AzureStorageError(
+                f"The copy {evidence} does not have the MD5 of its source.", "delete it and secure the blob again."
+            )
+
+    def _protect(self, evidence: BlobRef, copy: Json, row: Json) -> None:
+        """Tags for the case, and a legal hold; where the container takes none, a snapshot. What fails is written down."""
+        tags = {"case": self.case_id, **({"sha256": row["evidence"]["sha256"]} if "sha256" in row["evidence"] else {})}
+        try:
+            old = evidence.service.tags(evidence)
+            if not tags.items() <= old.items():
+                evidence.service.set_tags(evidence, {**old, **tags})
+                row["changed"] = True
+                self._event(row, "tagged", ", ".join(f"{key}={value}" for key, value in tags.items()))
+        except ServiceError as error:
+            self._event(row, "not tagged", f"{error.status} {error.code}")
+        if not self.legal_hold:
+            return
+        if copy.get("legalHold"):
+            row["protection"] = "legal hold"
+            return
+        try:
+            evidence.service.set_legal_hold(evidence, True)
+            row.update(protection="legal hold", changed=True)
+            self._event(row, "held", "legal hold")
+        except ServiceError as error:
+            self._event(row, "not held", f"{error.status} {error.code}: no legal hold is possible here")
+            self._snapshot(evidence, row)
+
+    def _snapshot(self, evidence: BlobRef, row: Json) -> None:
+        """Once is enough: the listing tells whether the evidence has a snapshot."""
+        rows = evidence.service.rows(evidence.container, {"prefix": evidence.name, "include": "snapshots"})
+        taken = [
+            item["snapshot"]
+            for page, _, _ in rows
+            for item in page
+            if item["name"] == evidence.name and item.get("snapshot")
+        ]
+        if not taken:
+            taken = [evidence.service.snapshot(evidence, {})["snapshot"]]
+            row["changed"] = True
+            self._event(row, "snapshot taken", taken[0])
+        row["protection"] = f"snapshot {taken[0]}"
+
+    def _delete(self, blob: BlobRef, etag: str, row: Json) -> None:
+        """Only after the copy was verified, only when asked, and only if the source is still what was copied."""
+        if not self.delete_source:
+            return
+        there = blob_if_there(blob)
+        row["sourceDeleted"] = True
+        if there is None:
+            return
+        row["sourceDeleted"] = False
+        pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
+        blob.service.delete(blob, pinned)
+        row.update(sourceDeleted=True, changed=True)
+        self._event(row, "source deleted", f"{blob.id} of ETag {etag}")
 
 
 # Shared access signatures
@@ -5276,17 +7356,17 @@ SasTarget = Annotated[
 ]
 
 
-def build_sas_target(azure: Azure, given: dict[str, Any]) -> tuple[BlobService, AccountRef | None, str, str]:
-    """Service, the account in ARM if it is named so far, container, and blob or an empty name."""
+def build_sas_target(azure: Azure, given: dict[str, Any]) -> tuple[BlobService, Callable[[], AccountRef], str, str]:
+    """Service, what finds the account in ARM when that is needed, container, and blob or an empty name."""
     service, container = build_container(azure, given)
     url: BlobAddress | None = given["blob_url"]
     blob = given["blob_name"] or (url.blob if url else "")
-    subscription, group = (
-        given["subscription_id"] or azure.settings.subscription,
-        given["resource_group_name"] or azure.settings.group,
-    )
-    account = AccountRef(subscription, group, service.account) if subscription and group else None
-    return service, account, container, blob
+    return service, lambda: build_target(azure, given), container, blob
+
+
+def signing_key(azure: Azure, account: AccountRef) -> str:
+    """The value of key1; it is shown to nobody."""
+    return next(str(key["value"]) for key in azure.arm.keys(account) if key.get("keyName") == "key1")
 
 
 SAS_VIEW = View(
@@ -5325,8 +7405,7 @@ def sas_create(
     expiry = (start.timestamp() if start else Clock.now()) + expires_in * 3600
     more = {"start": iso_time(start.timestamp()) if start else "", "ip": ip or ""}
     if signed_by == "account_key":
-        scope = account or missing("resource_group_name", "Default Resource Group Name")
-        sas = key_sas(service, azure.arm.first_key(scope), container, blob, permissions, expiry, **more)  # type: ignore[arg-type]
+        sas = key_sas(service, signing_key(azure, account()), container, blob, permissions, expiry, **more)
         revoke = "rotate key1 of the account, or turn shared keys off: a single SAS cannot be revoked."
     else:
         sas = delegation_sas(service, container, blob, permissions, expiry, **more)

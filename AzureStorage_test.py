@@ -29,6 +29,7 @@ ACCOUNTS_PATH = f"{GROUP_PATH}/providers/Microsoft.Storage/storageAccounts"
 ACCOUNT_PATH = f"{ACCOUNTS_PATH}/{ACCOUNT}"
 SERVICE_PATH = f"{ACCOUNT_PATH}/blobServices/default"
 CONTAINERS_PATH = f"{SERVICE_PATH}/containers"
+GRAPH = f"{ARM}/providers/Microsoft.ResourceGraph/resources"
 ENTRA = "https://login.microsoftonline.com/organizations/oauth2/v2.0"
 TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"
 TENANT_ENTRA = f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0"
@@ -226,8 +227,10 @@ def war_room(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> WarRoom:
 
 
 @pytest.fixture
-def signed_in(war_room: WarRoom) -> WarRoom:
+def signed_in(war_room: WarRoom, requests_mock: rm.Mocker) -> WarRoom:
+    """Somebody is signed in, and Resource Graph knows no account: what is not where the instance says is nowhere."""
     war_room.sign_in()
+    requests_mock.post(GRAPH, json={"data": []})
     return war_room
 
 
@@ -431,7 +434,7 @@ def test_a_wrong_argument_is_named_before_any_request(
 
 def test_without_scope_the_message_names_argument_and_parameter(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     signed_in.params = {"auth_type": "Device Code"}
-    result = signed_in.run("azure-storage-blob-service-properties-get", account_name=ACCOUNT)
+    result = signed_in.run("azure-storage-resource-group-list")
     assert "subscription_id is missing" in result.error
     assert "Default Subscription ID" in result.error
     assert requests_mock.call_count == 0
@@ -1638,8 +1641,13 @@ def change_of(result: SimpleNamespace) -> dict[str, Any]:
     return found
 
 
+UNDO = f"resource_group_name={GROUP} subscription_id={SUBSCRIPTION}"
+
+
 def writes(mock: rm.Mocker) -> list[str]:
-    return [request.method for request in mock.request_history if request.method not in ("GET", "HEAD")]
+    """The methods of the requests that may have changed something; a search of Resource Graph is a POST, too."""
+    sent = (request for request in mock.request_history if "ResourceGraph" not in request.url)
+    return [request.method for request in sent if request.method not in ("GET", "HEAD")]
 
 
 NEW_ACCOUNT = {"account_name": ACCOUNT, "sku": "Standard_LRS", "kind": "StorageV2", "location": "West Europe"}
@@ -1772,6 +1780,8 @@ def test_an_update_sends_the_difference_and_keeps_the_rest(signed_in: WarRoom, r
         "dryRun": False,
         "before": {"properties": {"minimumTlsVersion": "TLS1_0", "networkAcls": {"defaultAction": "Allow"}}},
         "after": {"properties": {"minimumTlsVersion": "TLS1_2", "networkAcls": {"defaultAction": "Deny"}}},
+        "undo": f"!azure-storage-account-update account_name={ACCOUNT} {UNDO} minimum_tls_version=TLS1_0 "
+        "network_ruleset_default_action=Allow",
     }
     assert "* networkAcls.defaultAction: Allow -> Deny" in result.text
 
@@ -2010,6 +2020,30 @@ DRY_RUNS = [
     ("azure-storage-blob-lease", {**BLOB, "action": "acquire"}),
     ("azure-storage-blob-legal-hold-set", {**BLOB, "legal_hold": "true"}),
     ("azure-storage-blob-copy", {**BLOB, "source_blob_name": "other", "overwrite": "true"}),
+    ("azure-storage-account-update", {"account_name": ACCOUNT, "minimum_tls_version": "TLS1_2"}),
+    ("azure-storage-account-delete", {"account_name": ACCOUNT, "confirm": ACCOUNT}),
+    ("azure-storage-account-key-rotate", {"account_name": ACCOUNT, "key": "both"}),
+    ("azure-storage-account-delegation-keys-revoke", {"account_name": ACCOUNT}),
+    ("azure-storage-account-network-rule-add", {"account_name": ACCOUNT, "ip_rules": "203.0.113.7"}),
+    ("azure-storage-account-network-rule-remove", {"account_name": ACCOUNT, "ip_rules": "9.9.9.9"}),
+    ("azure-storage-account-lock-set", {"account_name": ACCOUNT}),
+    ("azure-storage-account-lock-remove", {"account_name": ACCOUNT, "lock_name": "keep"}),
+    ("azure-storage-account-isolate", {"account_name": ACCOUNT, "own_ip": "203.0.113.7"}),
+    (
+        "azure-storage-account-restore-settings",
+        {"record": json.dumps({"account": ACCOUNT_PATH, "settings": {"isSftpEnabled": True}})},
+    ),
+    ("azure-storage-account-logging-set", {"account_name": ACCOUNT, "workspace_id": f"{GROUP_PATH}/providers/a.B/c/d"}),
+    ("azure-storage-container-legal-hold-set", {**LOGS, "tags": "case1"}),
+    ("azure-storage-container-legal-hold-clear", {**LOGS, "tags": "old"}),
+    ("azure-storage-container-immutability-set", {**LOGS, "days": "7"}),
+    ("azure-storage-container-immutability-lock", {**LOGS, "confirm": "logs"}),
+    ("azure-storage-container-immutability-delete", LOGS),
+    ("azure-storage-container-lease", {**LOGS, "action": "acquire"}),
+    ("azure-storage-container-policy-revoke", {**LOGS, "all_policies": "true"}),
+    ("azure-storage-container-restore", {**LOGS, "container_name": "gone"}),
+    ("azure-storage-blob-ranges-restore", {**LOGS, "time_to_restore": "1 hour"}),
+    ("azure-storage-blob-quarantine", {**BLOB, "evidence_container_name": "secured", "case_id": "c"}),
 ]
 
 
@@ -2021,15 +2055,26 @@ def test_a_dry_run_tells_and_does_nothing(
     blob_service(requests_mock, FULL_SERVICE)
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS} if there else BLOB_GONE])
     requests_mock.get(f"{BLOB_HOST}/evidence/a.txt?comp=tags", text="<Tags><TagSet/></Tags>")
+    requests_mock.get(f"{BLOB_HOST}/logs?restype=container&comp=acl", text=ACL)
+    lock_there = lock(ACCOUNT_PATH, "keep", "CanNotDelete")
+    requests_mock.get(ARM + LOCKS, json={"value": [lock_there] if there else []})
+    requests_mock.get(ARM + SETTINGS, json={"value": []})
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs/immutabilityPolicies/default", json=policy_body(30 if there else 0))
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/gone", status_code=404, json=arm_failure("ContainerNotFound"))
+    binned = {**container_body(deleted=True, version="V1", deletedTime="2027-01-01T00:00:00Z"), "name": "gone"}
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}", json={"value": [binned] if there else []})
     if there:
-        requests_mock.get(ARM + ACCOUNT_PATH, json=account_body())
-        requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob"))
+        rules = {"defaultAction": "Allow", "ipRules": [{"value": "9.9.9.9", "action": "Allow"}]}
+        requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(networkAcls=rules))
+        hold = {"hasLegalHold": True, "tags": [{"tag": "old"}]}
+        requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob", legalHold=hold))
     else:
         requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
         requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
     result = signed_in.run(name, **args, dry_run="true")
     assert not writes(requests_mock)
-    if not result.error and "There is no" not in result.text:
+    quiet = ("There is no", "Nothing to change")
+    if not result.error and not any(words in result.text for words in quiet):
         assert "ry run" in result.text
         assert change_of(result)["dryRun"] is True
         assert change_of(result)["changed"] is False
@@ -2501,3 +2546,761 @@ def test_no_command_shows_a_secret(war_room: WarRoom, requests_mock: rm.Mocker, 
             shown = shown.replace("marker-device-code", "") if "PollingArgs" not in shown else shown
             assert not [marker for marker in MARKERS if marker in unquote(shown)], (name, signed, shown[:2000])
             assert result is not None
+
+
+# --- incident response -------------------------------------------------------------------------------------------------
+
+ONE = {"account_name": ACCOUNT}
+EVIDENCE_PATH = f"{CONTAINERS_PATH}/evidence"
+OWN = {"own_ip": "203.0.113.7"}
+OPEN = {
+    "allowBlobPublicAccess": True,
+    "allowSharedKeyAccess": None,
+    "isSftpEnabled": True,
+    "networkAcls": {
+        "bypass": "AzureServices",
+        "defaultAction": "Allow",
+        "ipRules": [{"value": "198.51.100.9", "action": "Allow"}],
+        "virtualNetworkRules": [],
+        "resourceAccessRules": [{"tenantId": TENANT, "resourceId": "/r"}],
+    },
+    "keyCreationTime": {"key1": "2027-01-01T00:00:00.1234567Z", "key2": None},
+}
+
+
+def bodies(mock: rm.Mocker, method: str, part: str = "") -> list[Any]:
+    """The bodies of the requests that left with a method and a part of the address."""
+    found = [r for r in mock.request_history if r.method == method and part.lower() in r.url.lower()]
+    return [r.json() if r.body else None for r in found]
+
+
+def live_account(mock: rm.Mocker, **properties: Any) -> dict[str, Any]:
+    """An account that keeps what is sent to it, as ARM does."""
+    account = account_body(**json.loads(json.dumps(properties)))
+
+    def patched(request: Any, context: Any) -> dict[str, Any]:
+        sent = request.json()
+        account["properties"] |= sent.get("properties", {})
+        account.update({key: value for key, value in sent.items() if key != "properties"})
+        return account
+
+    mock.get(ARM + ACCOUNT_PATH, json=lambda request, context: account)
+    mock.patch(ARM + ACCOUNT_PATH, json=patched)
+    return account
+
+
+def test_find_asks_once_for_every_subscription(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    row = {**account_body(), "subscriptionId": SUBSCRIPTION, "resourceGroup": GROUP.lower()}
+    requests_mock.post(GRAPH, json={"data": [row], "$skipToken": ""})
+    url = "https://contosoweb.blob.core.windows.net/c/b?sv=1&sig=MARKERSIGNATURE"
+    result = signed_in.run("azure-storage-account-find", account_name=f"{ACCOUNT.upper()},{ACCOUNT_PATH}", blob_url=url)
+    assert not result.error
+    (sent,) = bodies(requests_mock, "POST", "ResourceGraph")
+    assert query(last(requests_mock)) == {"api-version": "2024-04-01"}
+    assert sent["query"].splitlines()[1:3] == [
+        "| where type =~ 'microsoft.storage/storageaccounts'",
+        f"| where name in~ ('{ACCOUNT}', '{ACCOUNT}', 'contosoweb')",
+    ]
+    assert sent["options"] == {"resultFormat": "objectArray", "$top": 50}
+    assert "Not found: contosoweb" in result.text
+    found = result.context["AzureStorage.StorageAccount(val.id && val.id == obj.id)"]
+    found = found[0] if isinstance(found, list) else found
+    assert found["resourceGroup"] == GROUP
+    assert "MARKERSIGNATURE" not in json.dumps(result.entry)
+
+
+def test_find_pages_and_quotes(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    pages = [{"data": [account_body()] * 2, "$skipToken": "more"}, {"data": [account_body()]}]
+    requests_mock.post(GRAPH, [{"json": page} for page in pages])
+    args = {"tag": "it's=a\\b", "location": "West Europe"}
+    first = signed_in.run("azure-storage-account-find", **args, limit="2")
+    token = first.context["AzureStorage(true)"]["StorageAccountNextToken"]
+    rest = signed_in.run("azure-storage-account-find", **args, next_token=token)
+    assert rest.context["AzureStorage(true)"]["StorageAccountNextToken"] == ""
+    first_sent, rest_sent = bodies(requests_mock, "POST", "ResourceGraph")
+    assert "| where tags['it\\'s'] =~ 'a\\\\b'" in first_sent["query"]
+    assert "| where location =~ 'westeurope'" in first_sent["query"]
+    assert (first_sent["options"]["$top"], rest_sent["options"]["$skipToken"]) == (2, "more")
+
+
+@pytest.mark.parametrize("told", [{}, {"subscription_id": SUBSCRIPTION}])
+def test_an_account_is_found_by_its_name_alone(
+    signed_in: WarRoom, requests_mock: rm.Mocker, told: dict[str, str]
+) -> None:
+    signed_in.params = {"auth_type": "Device Code"}
+    signed_in.sign_in()
+    requests_mock.post(GRAPH, json={"data": [account_body()]})
+    requests_mock.get(f"{ARM}{SERVICE_PATH}", json={"properties": {}})
+    assert not signed_in.run("azure-storage-blob-service-properties-get", account_name=ACCOUNT, **told).error
+    requests_mock.post(GRAPH, json={"data": []})
+    error = signed_in.run("azure-storage-blob-service-properties-get", account_name=ACCOUNT).error
+    assert f"has a storage account {ACCOUNT}" in error
+    assert "role Reader" in error
+
+
+@pytest.mark.parametrize("code", sorted(az.MISPLACED))
+def test_an_account_that_is_not_where_the_instance_says_is_looked_for(
+    signed_in: WarRoom, requests_mock: rm.Mocker, code: str
+) -> None:
+    other = ACCOUNT_PATH.replace(GROUP, "rg-other")
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure(code))
+    requests_mock.get(ARM + other, json={**account_body(), "id": other})
+    requests_mock.patch(ARM + other, json=account_body())
+    requests_mock.post(GRAPH, json={"data": [{"id": other.upper().replace("SUBSCRIPTIONS", "subscriptions")}]})
+    result = signed_in.run("azure-storage-account-update", account_name=ACCOUNT, allow_shared_key_access="false")
+    assert not result.error
+    assert "rg-other" in last(requests_mock).url.lower()
+    told = {"resource_group_name": GROUP, "subscription_id": SUBSCRIPTION}
+    assert code in signed_in.run("azure-storage-account-list", account_name=ACCOUNT, **told).error
+
+
+def test_update_sends_false_and_only_what_differs(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **OPEN, minimumTlsVersion="TLS1_2")
+    result = signed_in.run(
+        "azure-storage-account-update",
+        **ONE,
+        allow_blob_public_access="false",
+        allow_shared_key_access="false",
+        minimum_tls_version="TLS1_2",
+        network_ruleset_default_action="Deny",
+        tags="case=1234",
+    )
+    (sent,) = bodies(requests_mock, "PATCH")
+    assert sent == {
+        "tags": {"owner": "finance", "case": "1234"},
+        "properties": {
+            "allowBlobPublicAccess": False,
+            "allowSharedKeyAccess": False,
+            "networkAcls": {**OPEN["networkAcls"], "defaultAction": "Deny"},
+        },
+    }
+    assert change_of(result)["undo"] == (
+        f'!azure-storage-account-update account_name={ACCOUNT} {UNDO} tags=`{{"owner": "finance"}}` '
+        "allow_blob_public_access=true network_ruleset_default_action=Allow"
+    )
+    assert "User delegation SAS" in result.text
+    assert "Not stopped by it" in result.text
+    again = signed_in.run("azure-storage-account-update", **ONE, allow_shared_key_access="false")
+    assert change_of(again)["changed"] is False
+    assert len(bodies(requests_mock, "PATCH")) == 1
+
+
+def test_what_undo_says_can_be_typed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **OPEN)
+    undo = change_of(signed_in.run("azure-storage-account-update", **ONE, is_sftp_enabled="false", tags="a=b c"))[
+        "undo"
+    ]
+    name, *words = re.findall(r"(?:[^\s`]|`[^`]*`)+", undo)
+    args = {key: value.strip("`") for key, _, value in (word.partition("=") for word in words)}
+    assert change_of(signed_in.run(name[1:], **args, replace_tags="true"))["changed"] is True
+    assert bodies(requests_mock, "PATCH")[-1] == {"tags": {"owner": "finance"}, "properties": {"isSftpEnabled": True}}
+
+
+def test_deleting_an_account_needs_its_name(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    requests_mock.delete(ARM + ACCOUNT_PATH, status_code=200)
+    assert f"confirm={ACCOUNT}" in signed_in.run("azure-storage-account-delete", **ONE, confirm="yes").error
+    assert not writes(requests_mock)
+    result = signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT)
+    assert "was deleted" in result.text
+    assert writes(requests_mock) == ["DELETE"]
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
+    assert change_of(signed_in.run("azure-storage-account-delete", **ONE))["changed"] is False
+
+
+KEYS = {"keys": [{"keyName": name, "value": f"MARKER{name}".ljust(86, "x") + "=="} for name in ("key1", "key2")]}
+
+
+def test_keys_are_listed_by_age_and_shown_only_when_asked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **OPEN)
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/listKeys", json=KEYS)
+    result = signed_in.run("azure-storage-account-key-list", **ONE)
+    assert [row["ageInDays"] for row in result.raw] == [14, None]
+    assert not bodies(requests_mock, "POST")
+    shown = signed_in.run("azure-storage-account-key-list", **ONE, show_values="true")
+    assert shown.raw[1]["value"] == KEYS["keys"][1]["value"]
+    assert shown.entry["Tags"] == ["sensitive"]
+
+
+def test_rotating_keys_shows_none_and_can_be_repeated(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account = live_account(requests_mock, **OPEN)
+
+    def rotate(request: Any, context: Any) -> dict[str, Any]:
+        account["properties"]["keyCreationTime"][request.json()["keyName"]] = "2027-01-15T08:00:00.5Z"
+        return {"keys": [{**key, "creationTime": "2027-01-15T08:00:00.5Z"} for key in KEYS["keys"]]}
+
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/regenerateKey", json=rotate)
+    args = {**ONE, "key": "both", "created_before": "2027-01-10T00:00:00Z"}
+    result = signed_in.run("azure-storage-account-key-rotate", **args)
+    assert bodies(requests_mock, "POST") == [{"keyName": "key1"}, {"keyName": "key2"}]
+    assert "MARKER" not in json.dumps(result.entry)
+    assert change_of(result)["before"] == {"key1": OPEN["keyCreationTime"]["key1"], "key2": None}
+    assert "user delegation SAS" in result.text
+    assert change_of(signed_in.run("azure-storage-account-key-rotate", **args))["changed"] is False
+    assert len(bodies(requests_mock, "POST")) == 2
+    one = signed_in.run("azure-storage-account-key-rotate", **ONE, key="key2")
+    assert "the other key" in one.text
+
+
+def test_a_rotation_is_never_sent_twice(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **OPEN)
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/regenerateKey", exc=requests.exceptions.ReadTimeout)
+    assert "took longer" in signed_in.run("azure-storage-account-key-rotate", **ONE, key="key1").error
+    assert len(bodies(requests_mock, "POST")) == 1
+
+
+def test_network_rules_are_added_and_removed_among_others(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **OPEN)
+    requests_mock.get(f"{ARM}/subscriptions/{SUBSCRIPTION}", json={"tenantId": TENANT})
+    resource = f"{GROUP_PATH}/providers/Microsoft.Synapse/workspaces/w"
+    add = {**ONE, "ip_rules": "198.51.100.0/28,198.51.100.9/32", "resource_ids": resource}
+    result = signed_in.run("azure-storage-account-network-rule-add", **add)
+    assert bodies(requests_mock, "PATCH") == [
+        {
+            "properties": {
+                "networkAcls": {
+                    **OPEN["networkAcls"],
+                    "ipRules": [
+                        {"value": "198.51.100.0/28", "action": "Allow"},
+                        {"value": "198.51.100.9", "action": "Allow"},
+                    ],
+                    "resourceAccessRules": [
+                        *OPEN["networkAcls"]["resourceAccessRules"],
+                        {"resourceId": resource, "tenantId": TENANT},
+                    ],
+                }
+            }
+        }
+    ]
+    assert "no effect until the default action is Deny" in result.text
+    assert change_of(signed_in.run("azure-storage-account-network-rule-add", **add))["changed"] is False
+    removed = signed_in.run("azure-storage-account-network-rule-remove", **ONE, ip_rules="198.51.100.9,192.0.2.1")
+    assert bodies(requests_mock, "PATCH")[-1]["properties"]["networkAcls"]["ipRules"] == [
+        {"value": "198.51.100.0/28", "action": "Allow"}
+    ]
+    assert change_of(removed)["undo"].startswith("!azure-storage-account-network-rule-add")
+    assert "ip_rules is missing" in signed_in.run("azure-storage-account-network-rule-add", **ONE).error
+
+
+LOCKS = f"{ACCOUNT_PATH}/providers/Microsoft.Authorization/locks"
+
+
+def lock(scope: str, name: str, level: str) -> dict[str, Any]:
+    return {
+        "id": f"{scope}/providers/Microsoft.Authorization/locks/{name}",
+        "name": name,
+        "properties": {"level": level},
+    }
+
+
+def test_locks_are_set_listed_and_removed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    inherited = lock(GROUP_PATH, "all", "CanNotDelete")
+    requests_mock.get(ARM + LOCKS, json={"value": [inherited]})
+    requests_mock.put(f"{ARM}{LOCKS}/cortex-xsoar", json=lock(ACCOUNT_PATH, "cortex-xsoar", "ReadOnly"))
+    result = signed_in.run("azure-storage-account-lock-set", **ONE, level="readonly", notes="case 1")
+    assert bodies(requests_mock, "PUT") == [{"properties": {"level": "ReadOnly", "notes": "case 1"}}]
+    assert query(last(requests_mock)) == {"api-version": "2020-05-01"}
+    assert "does not protect blobs" in result.text
+    own = lock(ACCOUNT_PATH, "cortex-xsoar", "ReadOnly")
+    requests_mock.get(ARM + LOCKS, json={"value": [inherited, own]})
+    assert change_of(signed_in.run("azure-storage-account-lock-set", **ONE, level="ReadOnly"))["changed"] is False
+    requests_mock.delete(ARM + own["id"], status_code=200)
+    requests_mock.delete(ARM + inherited["id"], status_code=200)
+    removed = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="Cortex-XSOAR")
+    assert urlsplit(last(requests_mock).url).path == own["id"]
+    assert "level=ReadOnly" in change_of(removed)["undo"]
+    wide = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="all")
+    assert f"protected everything in {GROUP_PATH}" in wide.text
+    assert "There is no lock" in signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="x").text
+
+
+# Isolation
+
+STEPS = [
+    ("public_access", "PATCH", "allowBlobPublicAccess"),
+    ("network", "PATCH", "networkAcls"),
+    ("sftp", "PATCH", "isSftpEnabled"),
+    ("shared_key", "PATCH", "allowSharedKeyAccess"),
+    ("delegation_keys", "POST", "revokeUserDelegationKeys"),
+    ("rotate key2", "POST", "key2"),
+    ("rotate key1", "POST", "key1"),
+]
+
+
+def isolation_room(mock: rm.Mocker, broken: str = "") -> tuple[dict[str, Any], list[str]]:
+    """An open account whose every change is written down, and of which one fails."""
+    account, done = account_body(**json.loads(json.dumps(OPEN))), []
+
+    def change(request: Any, context: Any) -> dict[str, Any]:
+        sent = request.json() if request.body else {}
+        what = next(iter(sent.get("properties", {})), "") or sent.get("keyName") or "revokeUserDelegationKeys"
+        if what == broken:
+            context.status_code = 409
+            return arm_failure("ScopeLocked", "The scope is locked by keep.")
+        done.append(what)
+        account["properties"] |= sent.get("properties", {})
+        return account if request.method == "PATCH" else KEYS
+
+    mock.get(ARM + ACCOUNT_PATH, json=lambda request, context: account)
+    mock.patch(ARM + ACCOUNT_PATH, json=change)
+    for action in ("regenerateKey", "revokeUserDelegationKeys"):
+        mock.post(f"{ARM}{ACCOUNT_PATH}/{action}", json=change)
+    return account, done
+
+
+def isolation_of(result: SimpleNamespace) -> dict[str, Any]:
+    found: dict[str, Any] = result.context["AzureStorage.Isolation(val.id && val.id == obj.id)"]
+    return found
+
+
+def test_isolation_from_open_to_closed_and_back(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account, done = isolation_room(requests_mock)
+    before = json.loads(json.dumps(account["properties"]))
+    result = signed_in.run("azure-storage-account-isolate", **ONE, **OWN, keep_ip_rules="198.51.100.200")
+    assert done == [step for _, _, step in STEPS]
+    rules = account["properties"]["networkAcls"]
+    assert [rule["value"] for rule in rules["ipRules"]] == ["203.0.113.7", "198.51.100.200"]
+    assert (rules["defaultAction"], rules["bypass"], rules["resourceAccessRules"]) == ("Deny", "AzureServices", [])
+    assert isolation_of(result)["complete"] is True
+    assert {row["result"] for row in isolation_of(result)["steps"]} == {"done"}
+    assert "MARKER" not in json.dumps(result.entry)
+    again = signed_in.run(
+        "azure-storage-account-isolate", **ONE, **OWN, keep_ip_rules="198.51.100.200", rotate_keys="no"
+    )
+    assert [row["result"] for row in isolation_of(again)["steps"]] == ["was so already"] * 4 + ["done"]
+    record = isolation_of(again)["restore"]
+    assert record["settings"] == {key: before[key] for key in az.RESTORABLE}, "the older record wins"
+    restored = signed_in.run("azure-storage-account-restore-settings", **ONE)
+    assert account["properties"]["networkAcls"] == before["networkAcls"]
+    assert account["properties"] == {**before, "allowSharedKeyAccess": True}
+    assert "allowSharedKeyAccess" in restored.text
+    assert "Nothing is remembered" in signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    by_record = signed_in.run("azure-storage-account-restore-settings", record=json.dumps(record))
+    assert change_of(by_record)["changed"] is False
+
+
+@pytest.mark.parametrize(("step", "method", "broken"), STEPS)
+def test_an_isolation_that_fails_at_a_step_does_all_others(
+    signed_in: WarRoom, requests_mock: rm.Mocker, step: str, method: str, broken: str
+) -> None:
+    account, done = isolation_room(requests_mock, broken)
+    result = signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    assert done == [name for _, _, name in STEPS if name != broken]
+    found = isolation_of(result)
+    assert found["complete"] is False
+    assert [row["step"] for row in found["steps"] if row["result"] == "failed"] == [step]
+    assert "locked by keep" in json.dumps(found["steps"])
+    assert result.entry["Type"] == 11, "a warning"
+    assert broken not in json.dumps(change_of(result)["after"])
+    assert account["properties"]["networkAcls"]["ipRules"][0]["value"] == (
+        "198.51.100.9" if step == "network" else "203.0.113.7"
+    )
+    _, later = isolation_room(requests_mock)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    assert broken in later
+
+
+def test_an_isolation_of_which_nothing_works_is_an_error(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(**OPEN))
+    requests_mock.register_uri("PATCH", ARM + ACCOUNT_PATH, status_code=403, json=arm_failure("AuthorizationFailed"))
+    for action in ("regenerateKey", "revokeUserDelegationKeys"):
+        requests_mock.post(f"{ARM}{ACCOUNT_PATH}/{action}", status_code=403, json=arm_failure("AuthorizationFailed"))
+    error = signed_in.run("azure-storage-account-isolate", **ONE, **OWN).error
+    assert "AuthorizationFailed" in error
+    assert "revokeUserDelegationKeys/action" in error
+
+
+def test_an_isolation_never_locks_us_out_unasked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account, _ = isolation_room(requests_mock)
+    assert "own_ip is missing" in signed_in.run("azure-storage-account-isolate", **ONE).error
+    assert requests_mock.call_count == 0
+    only = dict.fromkeys(az.PARTS, "false")
+    assert not signed_in.run("azure-storage-account-isolate", **ONE, **{**only, "sftp": "true"}).error
+    assert account["properties"]["networkAcls"]["defaultAction"] == "Allow"
+    signed_in.params = {**signed_in.params, "own_ip_addresses": "203.0.113.8, 203.0.113.16/29"}
+    signed_in.run("azure-storage-account-isolate", **ONE, keep_existing_rules="true", rotate_keys="false")
+    rules = account["properties"]["networkAcls"]
+    assert [rule["value"] for rule in rules["ipRules"]] == ["198.51.100.9", "203.0.113.8", "203.0.113.16/29"]
+    assert rules["resourceAccessRules"] == OPEN["networkAcls"]["resourceAccessRules"]
+    signed_in.params = {**signed_in.params, "own_ip_addresses": "10.0.0.1"}
+    assert "Own Public IP Addresses" in signed_in.run("azure-storage-account-isolate", **ONE).error
+
+
+# Freezing, policies, restoring
+
+
+def test_a_legal_hold_is_set_and_cleared_tag_by_tag(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    body = container_body(legalHold={"hasLegalHold": True, "tags": [{"tag": "old"}]})
+    requests_mock.get(ARM + EVIDENCE_PATH, json=body)
+    requests_mock.post(f"{ARM}{EVIDENCE_PATH}/setLegalHold", json={})
+    requests_mock.post(f"{ARM}{EVIDENCE_PATH}/clearLegalHold", json={})
+    result = signed_in.run("azure-storage-container-legal-hold-set", **EVIDENCE, tags="Case1234,old")
+    assert bodies(requests_mock, "POST", "setLegalHold") == [{"tags": ["case1234"]}]
+    assert change_of(result)["after"] == {"tags": ["case1234", "old"]}
+    assert "container-legal-hold-clear" in change_of(result)["undo"]
+    none = signed_in.run("azure-storage-container-legal-hold-clear", **EVIDENCE, tags="gone")
+    assert change_of(none)["changed"] is False
+    signed_in.run("azure-storage-container-legal-hold-clear", **EVIDENCE, tags="old")
+    assert bodies(requests_mock, "POST", "clearLegalHold") == [{"tags": ["old"]}]
+    assert "3 to 23" in signed_in.run("azure-storage-container-legal-hold-set", **EVIDENCE, tags="a-b").error
+
+
+def policy_body(days: int, state: str = "Unlocked") -> dict[str, Any]:
+    return {"etag": '"e1"', "properties": {"immutabilityPeriodSinceCreationInDays": days, "state": state}}
+
+
+def test_an_immutability_policy_from_nothing_to_locked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    policy = f"{ARM}{EVIDENCE_PATH}/immutabilityPolicies/default"
+    requests_mock.get(policy, [{"json": policy_body(0)}, {"json": policy_body(30)}])
+    requests_mock.put(policy, json=policy_body(30))
+    result = signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="30")
+    assert bodies(requests_mock, "PUT") == [{"properties": {"immutabilityPeriodSinceCreationInDays": 30}}]
+    assert "If-Match" not in requests_to(requests_mock, "immutabilityPolicies")[1].headers
+    assert "immutability-delete" in change_of(result)["undo"]
+    assert "confirm=evidence" in signed_in.run("azure-storage-container-immutability-lock", **EVIDENCE).error
+    requests_mock.post(f"{policy}/lock", json=policy_body(30, "Locked"))
+    signed_in.run("azure-storage-container-immutability-lock", **EVIDENCE, confirm="evidence")
+    locked = requests_to(requests_mock, "/lock")
+    assert [request.headers["If-Match"] for request in locked] == ["e1"]
+    requests_mock.get(policy, json=policy_body(30, "Locked"))
+    assert "only be extended" in signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="7").error
+    assert "cannot be removed" in signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE).error
+    requests_mock.post(f"{policy}/extend", json=policy_body(60, "Locked"))
+    signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="60")
+    assert requests_to(requests_mock, "/extend")[0].headers["If-Match"] == "e1"
+    requests_mock.get(policy, json=policy_body(30))
+    requests_mock.delete(policy, json=policy_body(0))
+    deleted = signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE)
+    assert change_of(deleted)["undo"].endswith("days=30")
+    requests_mock.get(policy, status_code=404, json=arm_failure("ContainerImmutabilityPolicyNotFound"))
+    assert signed_in.run("azure-storage-container-immutability-get", **EVIDENCE).raw["state"] is None
+    assert "no immutability policy" in signed_in.run("azure-storage-container-immutability-lock", **EVIDENCE).error
+
+
+ACL = (
+    '<?xml version="1.0" encoding="utf-8"?><SignedIdentifiers>'
+    "<SignedIdentifier><Id>partners</Id><AccessPolicy><Expiry>2028-01-01T00:00:00Z</Expiry>"
+    "<Permission>rl</Permission></AccessPolicy></SignedIdentifier>"
+    "<SignedIdentifier><Id>leaked &amp; old</Id><AccessPolicy><Permission>racwdl</Permission></AccessPolicy></SignedIdentifier>"
+    "</SignedIdentifiers>"
+)
+
+
+def test_contract_one_policy_goes_and_the_rest_stays(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    acl = f"{BLOB_HOST}/evidence?restype=container&comp=acl"
+    headers = {"x-ms-blob-public-access": "container", "Last-Modified": "Fri, 20 Nov 2026 08:15:30 GMT"}
+    requests_mock.get(acl, text=ACL, headers=headers)
+    requests_mock.put(acl, status_code=200)
+    rows = blob_room.run("azure-storage-container-policy-list", **EVIDENCE).raw
+    assert next((row["policy"], row["permissions"]) for row in rows) == ("partners", "read, list")
+    result = blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE, policy="leaked & old,none")
+    (sent,) = [request for request in requests_mock.request_history if request.method == "PUT"]
+    assert sent.headers["x-ms-blob-public-access"] == "container"
+    assert sent.headers["If-Unmodified-Since"] == headers["Last-Modified"]
+    assert sent.body == (
+        b'<?xml version="1.0" encoding="utf-8"?><SignedIdentifiers><SignedIdentifier><Id>partners</Id><AccessPolicy>'
+        b"<Expiry>2028-01-01T00:00:00Z</Expiry><Permission>rl</Permission></AccessPolicy></SignedIdentifier></SignedIdentifiers>"
+    )
+    assert "There was no policy none" in result.text
+    assert [entry["name"] for entry in change_of(result)["before"]["policies"]] == ["partners", "leaked & old"]
+    requests_mock.get(acl, text="<SignedIdentifiers />")
+    assert (
+        change_of(blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE, all_policies="true"))["changed"]
+        is False
+    )
+    assert "give one of the two" in blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE).error
+
+
+def test_contract_the_last_deleted_container_comes_back(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    deleted = [
+        {**container_body(deleted=True, deletedTime=time, version=version), "name": "evidence"}
+        for time, version in (("2027-01-02T00:00:00Z", "V2"), ("2027-01-01T00:00:00Z", "V1"))
+    ]
+    there = {"json": container_body()}
+    gone = {"status_code": 404, "json": arm_failure("ContainerNotFound")}
+    requests_mock.get(ARM + EVIDENCE_PATH, [gone, there])
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}", json={"value": deleted})
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body())
+    requests_mock.put(f"{BLOB_HOST}/evidence?restype=container&comp=undelete", status_code=201)
+    result = signed_in.run("azure-storage-container-restore", **EVIDENCE)
+    (sent,) = [request for request in requests_mock.request_history if request.method == "PUT"]
+    assert sent.headers["x-ms-deleted-container-version"] == "V2"
+    assert sent.headers["x-ms-deleted-container-name"] == "evidence"
+    assert change_of(result)["after"]["version"] == "V2"
+    requests_mock.get(ARM + EVIDENCE_PATH, [gone])
+    assert "there is V2, V1" in signed_in.run("azure-storage-container-restore", **EVIDENCE, version="V3").error
+    requests_mock.get(ARM + EVIDENCE_PATH, [there])
+    assert change_of(signed_in.run("azure-storage-container-restore", **EVIDENCE))["changed"] is False
+
+
+RANGES = {**EVIDENCE, "time_to_restore": "2027-01-14T00:00:00Z"}
+
+
+def restore_room(mock: rm.Mocker, *statuses: str, policy: dict[str, Any] | None = None, **properties: Any) -> None:
+    pitr = {"enabled": True, "days": 7, "minRestoreTime": "2027-01-10T00:00:00.1234567Z"} if policy is None else policy
+    blob_service(mock, {"restorePolicy": pitr})
+    account = {**account_body(**properties), "kind": "StorageV2"}
+    rounds = [
+        {**account, "properties": {**account["properties"], "blobRestoreStatus": {"status": s}}} for s in statuses
+    ]
+    mock.get(ARM + ACCOUNT_PATH, json=account)
+    mock.get(f"{ARM}{ACCOUNT_PATH}?$expand=blobRestoreStatus", [{"json": body} for body in rounds or [account]])
+    mock.post(f"{ARM}{ACCOUNT_PATH}/restoreBlobRanges", status_code=202, headers={"Location": f"{ARM}/x"})
+
+
+def test_a_restore_is_started_followed_and_ends(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    restore_room(requests_mock, "Complete", "InProgress", "InProgress", "Complete")
+    first = signed_in.run("azure-storage-blob-ranges-restore", **RANGES, prefix="2026/")
+    assert bodies(requests_mock, "POST", "restoreBlobRanges") == [
+        {
+            "timeToRestore": "2027-01-14T00:00:00Z",
+            "blobRanges": [{"startRange": "evidence/2026/", "endRange": "evidence/2026/\uffff"}],
+        }
+    ]
+    again = first.entry["PollingArgs"]
+    second = signed_in.run("azure-storage-blob-ranges-restore", **again)
+    last_round = signed_in.run("azure-storage-blob-ranges-restore", **second.entry["PollingArgs"])
+    assert last_round.raw["status"] == "Complete"
+    assert len(bodies(requests_mock, "POST", "restoreBlobRanges")) == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "args", "words"),
+    [
+        ({"policy": {}}, {}, "its policy is off"),
+        ({"isHnsEnabled": True}, {}, "hierarchical namespace"),
+        ({}, {"time_to_restore": "2027-01-09T00:00:00Z"}, "earliest time is 2027-01-10"),
+        ({}, {"time_to_restore": "2030-01-09T00:00:00Z"}, "in the future"),
+        ({}, {"ranges": "a/b..a/c"}, "give one of the three"),
+        ({}, {"container_name": ""}, "give one of the three"),
+        ({"status": "InProgress"}, {}, "another restore is running"),
+    ],
+)
+def test_a_restore_that_cannot_be_says_why_first(
+    signed_in: WarRoom, requests_mock: rm.Mocker, room: dict[str, Any], args: dict[str, str], words: str
+) -> None:
+    restore_room(requests_mock, room.pop("status", "Complete"), **room)
+    assert words in signed_in.run("azure-storage-blob-ranges-restore", **{**RANGES, **args}).error
+    assert not writes(requests_mock)
+
+
+# Logs
+
+
+def event(number: int, operation: str, resource: str = ACCOUNT_PATH, caller: str = "ann@contoso.com") -> dict[str, Any]:
+    return {
+        "eventDataId": str(number),
+        "eventTimestamp": f"2027-01-1{number}T00:00:00Z",
+        "operationName": {"value": operation},
+        "status": {"value": "Succeeded"},
+        "caller": caller,
+        "resourceId": resource,
+    }
+
+
+def test_the_activity_of_an_account_and_of_its_parts(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    path = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Insights/eventtypes/management/values"
+    events = [
+        event(4, "Microsoft.Storage/storageAccounts/listKeys/action"),
+        event(3, "Microsoft.Storage/storageAccounts/blobServices/containers/delete", f"{ACCOUNT_PATH.upper()}/x"),
+        event(2, "Microsoft.Storage/storageAccounts/write", ACCOUNT_PATH.replace(ACCOUNT, "other")),
+        event(1, "Microsoft.Storage/storageAccounts/write", caller="bob@contoso.com"),
+    ]
+    paged(requests_mock, path, [events[:2], events[2:]], "2015-04-01")
+    rows = signed_in.run("azure-storage-account-activity-list", **ONE, since="2027-01-01").raw
+    assert [row["id"] for row in rows] == ["4", "3", "1"]
+    assert query(requests_mock.request_history[0])["$filter"] == (
+        f"eventTimestamp ge '2027-01-01T00:00:00Z' and eventTimestamp le '2027-01-15T08:00:00Z' and resourceGroupName eq '{GROUP}'"
+    )
+    found = signed_in.run("azure-storage-account-activity-list", **ONE, operation="LISTKEYS", caller="ann").raw
+    assert [row["id"] for row in found] == ["4"]
+    first = signed_in.run("azure-storage-account-activity-list", **ONE, limit="1")
+    token = first.context["AzureStorage(true)"]["ActivityNextToken"]
+    assert [row["id"] for row in signed_in.run("azure-storage-account-activity-list", **ONE, next_token=token).raw] == [
+        "3",
+        "1",
+    ]
+
+
+SETTINGS = f"{SERVICE_PATH}/providers/Microsoft.Insights/diagnosticSettings"
+WORKSPACE = f"{GROUP_PATH}/providers/Microsoft.OperationalInsights/workspaces/soc"
+
+
+def test_logging_is_turned_on_and_keeps_what_is_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(ARM + SETTINGS, json={"value": []})
+    requests_mock.put(f"{ARM}{SETTINGS}/cortex-xsoar", json={"name": "cortex-xsoar", "properties": {}})
+    assert (
+        "Not logged: StorageRead, StorageWrite, StorageDelete"
+        in signed_in.run("azure-storage-account-logging-get", **ONE).text
+    )
+    assert "workspace_id is missing" in signed_in.run("azure-storage-account-logging-set", **ONE).error
+    signed_in.run("azure-storage-account-logging-set", **ONE, workspace_id=WORKSPACE)
+    logs = [{"category": name, "enabled": True} for name in az.BLOB_LOGS]
+    assert bodies(requests_mock, "PUT") == [{"properties": {"workspaceId": WORKSPACE, "logs": logs}}]
+    metrics = [{"category": "Transaction", "enabled": True}]
+    there = {"name": "Cortex-XSOAR", "properties": {"workspaceId": WORKSPACE, "logs": logs, "metrics": metrics}}
+    requests_mock.get(ARM + SETTINGS, json={"value": [there]})
+    assert change_of(signed_in.run("azure-storage-account-logging-set", **ONE))["changed"] is False
+    off = signed_in.run("azure-storage-account-logging-set", **ONE, categories="StorageRead", enabled="false")
+    assert bodies(requests_mock, "PUT")[-1]["properties"] == {
+        "workspaceId": WORKSPACE,
+        "metrics": metrics,
+        "logs": [*logs[1:], {"category": "StorageRead", "enabled": False}],
+    }
+    assert "enabled=true" in change_of(off)["undo"]
+
+
+# Quarantine
+
+QUARANTINE = {**BLOB, "evidence_container_name": "secured", "case_id": "case-1"}
+COPY = f"{BLOB_HOST}/secured/case-1/{ACCOUNT}/evidence/a.txt"
+CONTENT = b"malware"
+MD5 = base64.b64encode(hashlib.md5(CONTENT, usedforsecurity=False).digest()).decode()
+
+
+class Evidence:
+    """A blob service with one source, whose copy appears once it was asked for."""
+
+    def __init__(
+        self, mock: rm.Mocker, copy_status: str = "success", arrives: bytes = CONTENT, hold: int = 200
+    ) -> None:
+        self.mock, self.status, self.arrives, self.hold = mock, copy_status, arrives, hold
+        self.metadata: dict[str, str] = {}
+        self.sent: list[Any] = []
+        self.tags = "<Tags><TagSet/></Tags>"
+        source = {**BLOB_HEADERS, "ETag": '"0xS"', "Content-Length": str(len(CONTENT)), "Content-MD5": MD5}
+        mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=source)
+        mock.delete(f"{BLOB_HOST}/evidence/a.txt", status_code=202)
+        mock.head(COPY, headers=self._head, status_code=200)
+        mock.register_uri("HEAD", COPY, text=self._there)
+        mock.put(COPY, text=self._put)
+        mock.get(COPY, content=self._get)
+        mock.get(f"{COPY}?comp=tags", text=lambda request, context: self.tags)
+        mock.get(f"{BLOB_HOST}/secured?restype=container&comp=list", text=blob_xml([]))
+
+    def _head(self) -> dict[str, str]:
+        return {
+            **{key: value for key, value in BLOB_HEADERS.items() if not key.startswith("x-ms-meta")},
+            "ETag": '"0xC"',
+            "Content-Length": str(len(self.arrives)),
+            "Content-MD5": base64.b64encode(hashlib.md5(self.arrives, usedforsecurity=False).digest()).decode(),
+            "x-ms-copy-status": self.status,
+            **self.metadata,
+        }
+
+    def _there(self, request: Any, context: Any) -> str:
+        context.status_code = 200 if self.metadata else 404
+        context.headers.update(self._head() if self.metadata else {"x-ms-error-code": "BlobNotFound"})
+        return ""
+
+    def _get(self, request: Any, context: Any) -> bytes:
+        context.headers.update(
+            {**self._head(), "Content-Range": f"bytes 0-{len(self.arrives) - 1}/{len(self.arrives)}"}
+        )
+        context.status_code = 206
+        return self.arrives
+
+    def _put(self, request: Any, context: Any) -> str:
+        self.sent.append(request)
+        context.status_code = 201
+        comp = query(request).get("comp")
+        if comp is None:
+            self.metadata = {key: value for key, value in request.headers.items() if key.startswith("x-ms-meta")}
+            context.headers.update({"x-ms-copy-id": "1", "x-ms-copy-status": self.status})
+        if comp == "legalhold":
+            context.status_code = self.hold
+            context.headers.update({"x-ms-error-code": "FeatureNotSupportedForAccount"} if self.hold > 299 else {})
+        if comp == "snapshot":
+            context.headers["x-ms-snapshot"] = "2027-01-15T00:00:00Z"
+        if comp == "tags":
+            self.tags = request.body.decode()
+        return ""
+
+    def deleted(self) -> list[Any]:
+        return [request for request in self.mock.request_history if request.method == "DELETE"]
+
+
+def test_quarantine_copies_verifies_holds_and_then_deletes(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Evidence(requests_mock)
+    result = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true")
+    (row,) = result.raw
+    copy = room.sent[0]
+    assert copy.headers["x-ms-source-if-match"] == '"0xS"'
+    assert copy.headers["If-None-Match"] == "*"
+    assert copy.headers["x-ms-meta-case"] == "1", "the source's own metadata goes along"
+    assert copy.headers["x-ms-copy-source"] == f"{BLOB_HOST}/evidence/a.txt"
+    assert (row["result"], row["verified"], row["protection"]) == ("secured", "length and MD5", "legal hold")
+    assert row["evidence"]["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert [event["action"] for event in row["events"]] == ["copied", "verified", "tagged", "held", "source deleted"]
+    assert {event["actor"] for event in row["events"]} == {"ann@contoso.com"}
+    assert [request.headers["If-Match"] for request in room.deleted()] == ['"0xS"']
+    order = [request.method + (query(request).get("comp") or "") for request in requests_mock.request_history]
+    assert order.index("DELETE") > order.index("PUTlegalhold") > order.index("GET")
+
+
+def test_quarantine_can_be_repeated(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Evidence(requests_mock)
+    blob_room.run("azure-storage-blob-quarantine", **QUARANTINE)
+    writes_before = len(room.sent)
+    room.metadata["x-ms-legal-hold"] = "true"
+    again = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE)
+    assert again.raw[0]["result"] == "was secured already"
+    assert change_of(again)["changed"] is False
+    assert len(room.sent) == writes_before
+    assert not room.deleted()
+
+
+@pytest.mark.parametrize("arrives", [b"malwarE", b"malwar"])
+def test_quarantine_deletes_nothing_when_the_copy_differs(
+    blob_room: WarRoom, requests_mock: rm.Mocker, arrives: bytes
+) -> None:
+    room = Evidence(requests_mock, arrives=arrives)
+    error = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true").error
+    assert "differs from its source" in error
+    assert not room.deleted()
+
+
+def test_quarantine_keeps_a_source_that_changed_meanwhile(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Evidence(requests_mock)
+    requests_mock.delete(f"{BLOB_HOST}/evidence/a.txt", status_code=412, headers={"x-ms-error-code": "ConditionNotMet"})
+    error = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true").error
+    assert "ConditionNotMet" in error
+    assert room.deleted()[0].headers["If-Match"] == '"0xS"'
+
+
+def test_quarantine_takes_a_snapshot_where_no_hold_is_possible(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    Evidence(requests_mock, hold=409)
+    (row,) = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, sha256="false").raw
+    assert row["protection"] == "snapshot 2027-01-15T00:00:00Z"
+    assert [event["action"] for event in row["events"]] == [
+        "copied",
+        "verified",
+        "tagged",
+        "not held",
+        "snapshot taken",
+    ]
+
+
+def test_quarantine_of_a_large_blob_waits_without_a_worker(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Evidence(requests_mock, "pending")
+    first = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true")
+    again = first.entry["PollingArgs"]
+    assert not room.deleted()
+    room.status = "success"
+    room.metadata["x-ms-copy-status"] = "success"
+    result = blob_room.run("azure-storage-blob-quarantine", **again)
+    assert result.raw[0]["sourceDeleted"] is True
+    room.metadata.clear()
+    room.status = "failed"
+    error = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true").error
+    assert "ended with failed" in error
+    assert len(room.deleted()) == 1
+
+
+def test_quarantine_never_writes_over_another_blob(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Evidence(requests_mock)
+    room.metadata = {"x-ms-meta-owner": "somebody"}
+    assert "is there already" in blob_room.run("azure-storage-blob-quarantine", **QUARANTINE).error
+    same = {**QUARANTINE, "evidence_container_name": "evidence"}
+    assert "choose another" in blob_room.run("azure-storage-blob-quarantine", **same).error
+    assert not room.sent

@@ -7,6 +7,7 @@ import ast
 import base64
 import binascii
 import datetime
+import hashlib
 import inspect
 import json
 import logging
@@ -41,9 +42,9 @@ COMPAT_COMMANDS = {name: entry for name, entry in COMPAT.items() if name.startsw
 RELAXED_ARGUMENTS = {"sku", "kind", "location"}
 RELAXED_PARAMETERS = {"subscription_id", "resource_group_name"}
 # Choices that the code leaves to Azure, since regions come and go; the manifest offers today's.
-CHOICES_OF_THE_MANIFEST = {"location"}
+CHOICES_OF_THE_MANIFEST = {("azure-storage-account-create-update", "location")}
 # What a polling command tells its next round.
-ARGUMENTS_OF_LATER_ROUNDS = {"operation_url", "copy_id"}
+ARGUMENTS_OF_LATER_ROUNDS = {"operation_url", "copy_id", "restore_id", "later_round"}
 # Declared for old playbooks, and not in any answer.
 NEVER_RECORDED = {
     "AzureStorage.Subscription.count.type": "part of the page that lists subscriptions, not of a subscription",
@@ -55,7 +56,7 @@ NEVER_RECORDED = {
     "AzureStorage.BlobContainer.properties.metadata.metadata": "one name of many that people give to metadata",
 }
 # Objects whose names people choose: the object is declared, not what is in it.
-FREE_OBJECTS = {"tags", "metadata", "userAssignedIdentities", "before", "after"}
+FREE_OBJECTS = {"tags", "metadata", "userAssignedIdentities", "before", "after", "restore"}
 TYPES = {"String", "Boolean", "Number", "Date", "Unknown"}
 
 
@@ -102,7 +103,7 @@ def test_an_argument_is_what_the_signature_says(name: str, argument: str) -> Non
     assert declared.get("secret", False) is (real.reader.secret and argument != "operation_url")
     assert declared.get("hidden", False) is (argument in ARGUMENTS_OF_LATER_ROUNDS)
     assert declared.get("auto") == ("PREDEFINED" if "predefined" in declared else None)
-    if argument in CHOICES_OF_THE_MANIFEST:
+    if (name, argument) in CHOICES_OF_THE_MANIFEST:
         assert [real.reader.read(item) for item in declared["predefined"]] == declared["predefined"]
         assert len(set(declared["predefined"])) == len(declared["predefined"])
     else:
@@ -119,7 +120,7 @@ def test_other_spellings_say_so(name: str) -> None:
 def test_flags(name: str) -> None:
     registered = az.COMMANDS[name]
     assert COMMANDS[name].get("polling", False) is ("polling" in registered.arguments())
-    assert COMMANDS[name].get("execution", False) is name.endswith("-delete")
+    assert COMMANDS[name].get("execution", False) is registered.hurts
     assert ("dry_run" in registered.arguments()) is registered.changes
     assert {path for path in declared_paths(name) if path.startswith("AzureStorage.Change.")} == (
         {f"AzureStorage.Change.{key}" for key in az.Change("", {}, {}).context(name)} if registered.changes else set()
@@ -378,8 +379,43 @@ EXAMPLES: dict[str, list[dict[str, str]]] = {
     "azure-storage-blob-legal-hold-set": [{**PAYROLL, "legal_hold": "true", "snapshot": "s"}],
     "azure-storage-blob-copy": [{**PAYROLL, "source_blob_name": "a", "overwrite": "true"}],
     "azure-storage-sas-create": [PAYROLL],
+    "azure-storage-account-find": [{"account_name": f"{ACCOUNT},gone"}, {"tag": "case=4711", "limit": "1"}],
+    "azure-storage-account-update": [{**ONE, "allow_shared_key_access": "false"}],
+    "azure-storage-account-delete": [{**ONE, "dry_run": "true"}, {**ONE, "confirm": ACCOUNT}],
+    "azure-storage-account-key-list": [{**ONE, "show_values": "true"}],
+    "azure-storage-account-key-rotate": [{**ONE, "key": "both"}],
+    "azure-storage-account-delegation-keys-revoke": [ONE],
+    "azure-storage-account-network-rule-add": [{**ONE, "ip_rules": "198.51.100.7"}],
+    "azure-storage-account-network-rule-remove": [{**ONE, "ip_rules": "198.51.100.7"}],
+    "azure-storage-account-lock-list": [ONE],
+    "azure-storage-account-lock-set": [ONE],
+    "azure-storage-account-lock-remove": [{**ONE, "lock_name": "keep"}],
+    "azure-storage-account-isolate": [{**ONE, "own_ip": "203.0.113.7"}],
+    "azure-storage-account-restore-settings": [
+        {**ONE, "record": json.dumps({"account": ACCOUNT, "settings": {"allowSharedKeyAccess": True}})}
+    ],
+    "azure-storage-account-activity-list": [ONE, {**ONE, "limit": "1"}],
+    "azure-storage-account-logging-get": [ONE],
+    "azure-storage-account-logging-set": [{**ONE, "setting_name": "to-workspace"}],
+    "azure-storage-blob-ranges-restore": [{**EVIDENCE, "time_to_restore": "1 hour"}],
+    "azure-storage-container-legal-hold-set": [{**EVIDENCE, "tags": "case1234"}],
+    "azure-storage-container-legal-hold-clear": [{**EVIDENCE, "tags": "case1234"}],
+    "azure-storage-container-immutability-get": [EVIDENCE],
+    "azure-storage-container-immutability-set": [{**EVIDENCE, "days": "30"}],
+    "azure-storage-container-immutability-lock": [{**EVIDENCE, "confirm": "evidence"}],
+    "azure-storage-container-immutability-delete": [EVIDENCE],
+    "azure-storage-container-lease": [{**EVIDENCE, "action": "acquire"}],
+    "azure-storage-container-policy-list": [EVIDENCE],
+    "azure-storage-container-policy-revoke": [{**EVIDENCE, "policy": "leaked"}],
+    "azure-storage-container-restore": [{**EVIDENCE, "container_name": "old-backups", "dry_run": "true"}, EVIDENCE],
+    "azure-storage-blob-quarantine": [
+        {**PAYROLL, "evidence_container_name": "secured", "case_id": "c1", "delete_source": "true"},
+        {**PAYROLL, "evidence_container_name": "secured", "case_id": "c1", "version_id": "v"},
+        {**PAYROLL, "evidence_container_name": "secured", "case_id": "c1", "snapshot": "s"},
+    ],
     "azure-storage-sas-inspect": [{"sas": "?sv=2022-11-02&sr=b&sp=r&se=2026-11-23T13:00:00Z&sig=bWFya2Vy"}],
 }
+MD5 = base64.b64encode(hashlib.md5(b"payroll", usedforsecurity=False).digest()).decode()
 Run = Callable[[str, dict[str, str]], dict[str, Any]]
 
 
@@ -422,9 +458,41 @@ def answer(mock: rm.Mocker) -> None:
         ("PUT", f"{service}/containers/new", "container"),
     ):
         mock.register_uri(method, url, json=recorded(name))
+    answer_response(mock, subscription, f"{accounts}/{ACCOUNT}", f"{service}/containers/evidence")
     answer_blobs(mock)
     mock.get(f"{service}/containers/new", status_code=404, json=recorded("errors/ContainerNotFound"))
     mock.delete(f"{service}/containers/evidence", status_code=200)
+
+
+def answer_response(mock: rm.Mocker, subscription: str, account: str, container: str) -> None:
+    """What incident response asks of Resource Manager and of the services beside it."""
+    policy = f"{container}/immutabilityPolicies/default"
+    logging_settings = f"{account}/blobServices/default/providers/Microsoft.Insights/diagnosticSettings"
+    for method, url, name in (
+        ("POST", f"{ARM}/providers/Microsoft.ResourceGraph/resources", "graph"),
+        ("GET", subscription, "subscription"),
+        ("GET", f"{account}?$expand=blobRestoreStatus", "account_restored"),
+        ("POST", f"{account}/listKeys", "keys"),
+        ("POST", f"{account}/regenerateKey", "keys"),
+        ("GET", f"{account}/providers/Microsoft.Authorization/locks", "locks"),
+        ("PUT", f"{account}/providers/Microsoft.Authorization/locks/cortex-xsoar", "lock"),
+        ("GET", f"{subscription}/providers/Microsoft.Insights/eventtypes/management/values", "activity"),
+        ("GET", logging_settings, "logging"),
+        ("PUT", f"{logging_settings}/to-workspace", "logging_setting"),
+        ("GET", policy, "immutability"),
+        ("POST", f"{policy}/lock", "immutability"),
+        ("DELETE", policy, "immutability"),
+    ):
+        mock.register_uri(method, url, json=recorded(name))
+    missing = recorded("errors/ContainerNotFound")
+    mock.get(f"{account}/blobServices/default/containers/old-backups", status_code=404, json=missing)
+    mock.delete(f"{account}/providers/Microsoft.Authorization/locks/keep", status_code=200)
+    mock.delete(account, status_code=200)
+    for path in ("revokeUserDelegationKeys", "restoreBlobRanges"):
+        mock.post(f"{account}/{path}", status_code=200)
+    for path in ("setLegalHold", "clearLegalHold"):
+        mock.post(f"{container}/{path}", json={"hasLegalHold": True, "tags": []})
+    mock.post(f"{container}/lease", json={"leaseId": "11111111-2222-4333-8444-555555555555"})
 
 
 def answer_blobs(mock: rm.Mocker) -> None:
@@ -447,6 +515,23 @@ def answer_blobs(mock: rm.Mocker) -> None:
     mock.get(f"{host}/?comp=blobs", text=(folder / "find.xml").read_text())
     mock.post(f"{host}/?comp=userdelegationkey", text=(folder / "delegation_key.xml").read_text())
     mock.put(blob, status_code=201, headers=changed)
+    mock.get(f"{host}/evidence?restype=container&comp=acl", text=(folder / "acl.xml").read_text())
+    mock.put(f"{host}/evidence?restype=container&comp=acl", status_code=200)
+    secured = f"{host}/secured/c1/{ACCOUNT}/evidence/2026/payroll.xlsx"
+    pinned = {
+        f"x-ms-meta-{az.PINNED[name]}": value
+        for name, value in {
+            "etag": "0x8DE2801B6F0C1A2",
+            "size": "7",
+            "md5": hashlib.md5(b"payroll", usedforsecurity=False).hexdigest(),
+            "lastModified": "2026-11-20T08:15:30Z",
+        }.items()
+    }
+    for suffix in ("", "%40v", "%40s"):
+        mock.head(f"{secured}{suffix}", headers={**headers, **pinned, "Content-Length": "7", "Content-MD5": MD5})
+        mock.get(f"{secured}{suffix}", content=b"payroll", headers={**content, "Content-Range": "bytes 0-6/7"})
+        mock.get(f"{secured}{suffix}?comp=tags", text=(folder / "tags.xml").read_text())
+        mock.put(f"{secured}{suffix}", status_code=200)
     mock.put(
         f"{blob}?comp=snapshot", status_code=201, headers={**changed, "x-ms-snapshot": "2026-11-23T12:00:00.0000000Z"}
     )
