@@ -1,8 +1,10 @@
 """The blob service behind the local ARM: Azurite, spoken to with Microsoft's own client and the account's key."""
 
+import contextlib
 import json
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ class Azurite:
     def __init__(self, process: "subprocess.Popen[str]", port: int, ca_file: Path) -> None:
         self.process, self.port, self.ca_file = process, port, ca_file
         self.public = ""
+        # Stands around the deletion of a container: the recycle bin puts itself here.
+        self.deleting: Callable[[str, str], contextlib.AbstractContextManager[None]]
+        self.deleting = lambda account, name: contextlib.nullcontext()
         self._lock = threading.Lock()
 
     def endpoint(self, account: str) -> str:
@@ -87,4 +92,5 @@ class Azurite:
             container.set_container_metadata(properties["metadata"])
 
     def delete(self, account: str, key: str, name: str) -> None:
-        self._service(account, key).delete_container(name)
+        with self.deleting(account, name):
+            self._service(account, key).delete_container(name)

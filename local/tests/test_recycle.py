@@ -1,0 +1,366 @@
+"""Soft delete, undelete, restore and legal holds in the local Azure: by the integration's commands and over plain HTTP."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import jwt
+import pytest
+import requests
+from azure.core.exceptions import ResourceExistsError
+
+from local.cloud import LocalAzure
+from local.server import Run, Server
+
+from .conftest import succeed
+
+ACCOUNT, CONTAINER = "contosobackups", "recycle-tests"
+HERE = {"account_name": ACCOUNT, "container_name": CONTAINER}
+NASTY = ["a b#c?d%e+f&g=h.txt", "ünïcödé/日本語.txt", "many//slashes///here", "%2e%20%", "<tag>&amp;", "trailing."]
+KEEP = {"enabled": True, "days": 7}
+
+
+@pytest.fixture(autouse=True)
+def container(azure: LocalAzure) -> Iterator[None]:
+    before = azure.arm.services[ACCOUNT]
+    azure.arm.services[ACCOUNT] = before | {"deleteRetentionPolicy": KEEP, "containerDeleteRetentionPolicy": KEEP}
+    key = azure.arm.keys[ACCOUNT][0]
+    azure.azurite.create(ACCOUNT, key, CONTAINER, {})
+    yield
+    azure.arm.services[ACCOUNT] = before
+    if CONTAINER in [item["name"] for item in azure.azurite.containers(ACCOUNT, key)]:
+        azure.azurite.delete(ACCOUNT, key, CONTAINER)
+    azure.arm.deleted.pop(ACCOUNT, None)
+    azure.bin.clear()
+
+
+def run(server: Server, name: str, **args: str) -> Run:
+    return succeed(server.run("app", f"azure-storage-{name}", {**HERE, **args}, follow=True, interval=0))
+
+
+def rows(found: Run) -> list[Any]:
+    value = next(value for key, value in found.context.items() if key.startswith("AzureStorage.Blob("))
+    return value if isinstance(value, list) else [value]
+
+
+def client(azure: LocalAzure, account: str = ACCOUNT) -> Any:
+    """Microsoft's client, with the account's key, through the front."""
+    from azure.storage.blob import BlobServiceClient
+
+    url = f"https://{azure.blob_host}/{account}"
+    credential = {"account_name": account, "account_key": azure.arm.keys[account][0]}
+    return BlobServiceClient(
+        url, credential=credential, api_version="2025-11-05", connection_verify=str(azure.ca_file), retry_total=0
+    )
+
+
+def sas(azure: LocalAzure, permission: str, resources: str = "sco") -> str:
+    from azure.storage.blob import generate_account_sas
+
+    until = datetime.now(timezone.utc) + timedelta(hours=1)
+    return str(generate_account_sas(ACCOUNT, azure.arm.keys[ACCOUNT][0], resources, permission, until))
+
+
+def token() -> str:
+    """Azurite looks at a token's claims, not at its signature."""
+    time = int(datetime.now(timezone.utc).timestamp())
+    claims = {"iss": "https://sts.windows.net/t/", "aud": "https://storage.azure.com", "iat": time, "nbf": time}
+    return "Bearer " + jwt.encode(claims | {"exp": time + 600}, "k" * 32, algorithm="HS256")
+
+
+def send(azure: LocalAzure, method: str, target: str, auth: str = "", **headers: str) -> requests.Response:
+    sent = {"x-ms-version": "2025-11-05", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    if auth.startswith("Bearer"):
+        sent["Authorization"] = auth
+    elif auth:
+        target += ("&" if "?" in target else "?") + auth
+    with requests.Session() as session:
+        session.trust_env = False
+        url = f"https://{azure.blob_host}/{ACCOUNT}{target}"
+        return session.request(method, url, headers=sent, verify=str(azure.ca_file), timeout=20)
+
+
+def names(azure: LocalAzure, query: str = "") -> list[str]:
+    answer = send(azure, "GET", f"/{CONTAINER}?restype=container&comp=list{query}", sas(azure, "l"))
+    assert answer.status_code == 200, answer.text
+    page = ET.fromstring(answer.content)  # noqa: S314 - the local Azure's
+    return [row.findtext("Name") or "" for row in page.iterfind("Blobs/*")]
+
+
+def restore(azure: LocalAzure, name: str, version: str, auth: str) -> requests.Response:
+    headers = {"x_ms_deleted_container_name": name, "x_ms_deleted_container_version": version}
+    return send(azure, "PUT", f"/{name}?restype=container&comp=undelete", auth, **headers)
+
+
+# Blobs
+
+
+def test_a_deleted_blob_is_listed_and_comes_back_as_it_was(azure: LocalAzure, server: Server) -> None:
+    facts = {"content_type": "text/x-case", "metadata": "Case=17", "tags": "state=open", "tier": "Cool"}
+    run(server, "blob-put", blob_name="in/a.txt", text="evidence", **facts)
+    before = rows(run(server, "blob-properties-get", blob_name="in/a.txt"))[0]
+    run(server, "blob-delete", blob_name="in/a.txt")
+    assert rows(run(server, "blob-list")) == []
+    listed = rows(run(server, "blob-list", include="deleted,metadata,tags"))[0]
+    assert (listed["name"], listed["deleted"], listed["remainingRetentionDays"]) == ("in/a.txt", True, 7)
+    assert (listed["size"], listed["md5"], listed["metadata"], listed["tags"]) == (
+        8,
+        before["md5"],
+        {"Case": "17"},
+        {"state": "open"},
+    )
+    deleted = datetime.fromisoformat(listed["deletedTime"].replace("Z", "+00:00"))
+    assert abs(datetime.now(timezone.utc) - deleted) < timedelta(minutes=1)
+    assert rows(run(server, "blob-undelete", blob_name="in/a.txt"))[0]["size"] == 8
+    after = rows(run(server, "blob-properties-get", blob_name="in/a.txt"))[0]
+    changing = ("etag", "lastModified", "created", "leaseState")
+    assert {k: v for k, v in after.items() if k not in changing} == {
+        k: v for k, v in before.items() if k not in changing
+    }
+    assert rows(run(server, "blob-tags-get", blob_name="in/a.txt"))[0]["tags"] == {"state": "open"}
+    assert run(server, "blob-get", blob_name="in/a.txt").files[0].read_text() == "evidence"
+    assert [row.get("deleted") for row in rows(run(server, "blob-list", include="deleted"))] == [None]
+
+
+def test_a_batch_goes_to_the_bin_and_every_name_comes_back(azure: LocalAzure, server: Server) -> None:
+    for name in NASTY:
+        run(server, "blob-put", blob_name=name, text=f"hello {name}")
+    run(server, "blob-lease", blob_name=NASTY[0], action="acquire")
+    outcome = {row["name"]: row["result"] for row in rows(run(server, "blob-delete", blob_names=json.dumps(NASTY)))}
+    assert outcome == {name: "412 LeaseIdMissing" if name == NASTY[0] else "deleted" for name in NASTY}
+    assert names(azure) == NASTY[:1]
+    assert names(azure, "&include=deleted") == sorted(NASTY)
+    for name in NASTY[1:]:
+        run(server, "blob-undelete", blob_name=name)
+    read = run(server, "blob-get", blob_names=json.dumps(NASTY))
+    assert [path.read_text() for path in read.files] == [f"hello {name}" for name in NASTY]
+
+
+def test_a_batch_on_a_container_and_other_kinds_of_blobs(azure: LocalAzure) -> None:
+    box = client(azure).get_container_client(CONTAINER)
+    page = bytes(range(256)) * 4
+    box.upload_blob("page", page, blob_type="PageBlob")
+    blob = box.get_blob_client("append")
+    blob.create_append_blob(metadata={"k": "v"})
+    blob.append_block(b"one")
+    blob.append_block(b"two")
+    box.upload_blob("empty", b"")
+    boundary, auth = "batch_1", sas(azure, "d")
+    parts = "".join(
+        f"--{boundary}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\nContent-ID: {n}\r\n\r\n"
+        f"DELETE /{ACCOUNT}/{CONTAINER}/{name}?{auth} HTTP/1.1\r\nx-ms-version: 2025-11-05\r\nContent-Length: 0\r\n\r\n"
+        for n, name in enumerate(("page", "append", "empty", "missing"))
+    )
+    url = f"https://{azure.blob_host}/{ACCOUNT}/{CONTAINER}?restype=container&comp=batch"
+    with requests.Session() as session:
+        session.trust_env = False
+        answer = session.post(
+            url,
+            data=f"{parts}--{boundary}--\r\n",
+            headers={
+                "Authorization": token(),
+                "Content-Type": f"multipart/mixed; boundary={boundary}",
+                "x-ms-version": "2025-11-05",
+            },
+            verify=str(azure.ca_file),
+            timeout=20,
+        )
+    assert answer.status_code == 202, answer.text
+    assert re.findall(r"HTTP/1.1 (\d+)", answer.text) == ["202", "202", "202", "404"]
+    assert names(azure, "&include=deleted") == ["append", "empty", "page"]
+    for name in ("append", "empty", "page"):
+        assert send(azure, "PUT", f"/{CONTAINER}/{name}?comp=undelete", token()).status_code == 200
+    assert [box.download_blob(name).readall() for name in ("page", "append", "empty")] == [page, b"onetwo", b""]
+    found = blob.get_blob_properties()
+    assert (str(found.blob_type), found.metadata) == ("BlobType.APPENDBLOB", {"k": "v"})
+
+
+def test_pages_and_folders_of_a_listing_hold_the_deleted_in_their_places(azure: LocalAzure) -> None:
+    box = client(azure).get_container_client(CONTAINER)
+    for name in ("a", "b/1", "b/2", "c", "d/1", "e"):
+        box.upload_blob(name, name)
+    for name in ("a", "b/1", "b/2", "d/1", "e"):
+        box.delete_blob(name)
+    box.upload_blob("e", "again")
+    found = list(box.list_blobs(include=["deleted"], results_per_page=2))
+    assert [(item.name, bool(item.deleted)) for item in found] == [
+        *((name, True) for name in ("a", "b/1", "b/2")),
+        ("c", False),
+        ("d/1", True),
+        ("e", False),
+    ]
+    assert all(item.deleted_time and item.remaining_retention_days == 7 for item in found if item.deleted)
+    assert [item.name for item in box.list_blobs(include=["deleted"], name_starts_with="b/")] == ["b/1", "b/2"]
+    assert names(azure, "&include=deleted&delimiter=/") == ["a", "b/", "c", "d/", "e"]
+    assert names(azure, "&include=deleted&delimiter=/&prefix=b/") == ["b/1", "b/2"]
+    assert names(azure) == ["c", "e"]
+
+
+def test_nothing_is_kept_where_soft_delete_is_off_or_the_days_are_over(azure: LocalAzure) -> None:
+    box = client(azure).get_container_client(CONTAINER)
+    box.upload_blob("a", "x")
+    box.delete_blob("a")
+    next(iter(azure.bin._blobs.values())).deleted -= timedelta(days=8)
+    assert names(azure, "&include=deleted") == []
+    azure.arm.services[ACCOUNT] = azure.arm.services[ACCOUNT] | {"deleteRetentionPolicy": {"enabled": False}}
+    box.upload_blob("b", "x")
+    box.delete_blob("b")
+    answer = send(azure, "PUT", f"/{CONTAINER}/b?comp=undelete", token())
+    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (404, "BlobNotFound")
+    box.upload_blob("b", "x")
+    assert send(azure, "PUT", f"/{CONTAINER}/b?comp=undelete", token()).status_code == 200
+
+
+def test_only_who_may_write_may_undelete(azure: LocalAzure) -> None:
+    box = client(azure).get_container_client(CONTAINER)
+    box.upload_blob("a", "x")
+    assert send(azure, "DELETE", f"/{CONTAINER}/a", sas(azure, "rl")).status_code == 403
+    assert azure.bin._blobs == {}
+    box.delete_blob("a")
+    good, target = sas(azure, "w"), f"/{CONTAINER}/a?comp=undelete"
+    forged = good[: good.rindex("sig=")] + "sig="
+    wrong = [
+        "",
+        sas(azure, "rdl"),
+        sas(azure, "w", "c"),
+        forged + "AAAA",
+        forged + "%25ZZ",
+        "Bearer no-token",
+        "Bearer " + jwt.encode({"aud": "x"}, "k" * 32, algorithm="HS256"),
+    ]
+    for auth in wrong:
+        assert send(azure, "PUT", target, auth).status_code in (400, 401, 403, 500), auth
+        assert names(azure) == [], auth
+    assert send(azure, "PUT", target, good).status_code == 200
+    box.delete_blob("a")
+    box.get_blob_client("a").undelete_blob()  # signed with the account's key
+    assert names(azure) == ["a"]
+
+
+def test_a_restore_of_ranges_brings_back_what_is_in_them(azure: LocalAzure) -> None:
+    box = client(azure).get_container_client(CONTAINER)
+    for name in ("a", "b", "c"):
+        box.upload_blob(name, name)
+        box.delete_blob(name)
+    restored = getattr(azure.arm, "on_restore")  # noqa: B009 - ARM may not declare it
+    time = datetime.now(timezone.utc).isoformat()
+    body = {"timeToRestore": time, "blobRanges": [{"startRange": f"{CONTAINER}/b", "endRange": f"{CONTAINER}/c"}]}
+    restored(ACCOUNT, body)
+    assert names(azure) == ["b"]
+    restored(ACCOUNT, {"timeToRestore": time, "blobRanges": [{"startRange": "", "endRange": ""}]})
+    assert names(azure) == ["a", "b", "c"]
+
+
+# Containers
+
+
+@pytest.mark.parametrize("by", ["arm", "data plane"])
+def test_a_deleted_container_comes_back_with_all_it_held(azure: LocalAzure, server: Server, by: str) -> None:
+    service = client(azure)
+    box = service.get_container_client(CONTAINER)
+    box.set_container_metadata({"team": "blue"})
+    box.upload_blob("a", "x", metadata={"k": "v"}, tags={"t": "1"})
+    box.upload_blob("gone", "y")
+    box.delete_blob("gone")
+    if by == "arm":
+        run(server, "blob-container-delete")
+    else:
+        box.delete_container()
+    item = azure.arm.deleted[ACCOUNT][0]
+    version = item["properties"]["version"]
+    assert (item["name"], item["properties"]["deleted"]) == (CONTAINER, True)
+    assert restore(azure, CONTAINER, "0" * 16, token()).headers["x-ms-error-code"] == "ContainerNotFound"
+    assert restore(azure, "unknown", version, token()).status_code == 404
+    for wrong in ("", sas(azure, "r"), sas(azure, "w", "o"), "Bearer x"):
+        assert restore(azure, CONTAINER, version, wrong).status_code == 403
+    service.create_container(CONTAINER)
+    answer = restore(azure, CONTAINER, version, sas(azure, "w"))
+    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (409, "ContainerAlreadyExists")
+    azure.azurite._service(ACCOUNT, azure.arm.keys[ACCOUNT][0]).delete_container(CONTAINER)
+    assert restore(azure, CONTAINER, version, sas(azure, "w") if by == "arm" else token()).status_code == 201
+    assert azure.arm.deleted[ACCOUNT] == []
+    assert box.get_container_properties().metadata == {"team": "blue"}
+    assert names(azure, "&include=deleted") == ["a", "gone"]
+    blob = box.get_blob_client("a")
+    assert (blob.download_blob().readall(), blob.get_blob_tags()) == (b"x", {"t": "1"})
+    assert send(azure, "PUT", f"/{CONTAINER}/gone?comp=undelete", token()).status_code == 200
+
+
+def test_of_two_deleted_containers_of_one_name_the_version_tells(azure: LocalAzure) -> None:
+    service = client(azure)
+    box = service.get_container_client(CONTAINER)
+    for text in ("first", "second"):
+        box.upload_blob(text, text)
+        service.delete_container(CONTAINER)
+        service.create_container(CONTAINER)
+    azure.azurite._service(ACCOUNT, azure.arm.keys[ACCOUNT][0]).delete_container(CONTAINER)
+    first = azure.arm.deleted[ACCOUNT][0]["properties"]["version"]
+    assert service.undelete_container(CONTAINER, first)  # Microsoft's client
+    assert names(azure) == ["first"]
+    assert len(azure.arm.deleted[ACCOUNT]) == 1
+
+
+def test_a_new_container_does_not_see_the_bin_of_the_old(azure: LocalAzure) -> None:
+    service = client(azure)
+    box = service.get_container_client(CONTAINER)
+    box.upload_blob("a", "x")
+    box.delete_blob("a")
+    service.delete_container(CONTAINER)
+    service.create_container(CONTAINER)
+    assert names(azure, "&include=deleted") == []
+    assert send(azure, "PUT", f"/{CONTAINER}/a?comp=undelete", token()).status_code == 404
+
+
+# Legal holds
+
+
+def test_a_hold_keeps_a_blob_from_being_deleted_or_overwritten(azure: LocalAzure, server: Server) -> None:
+    azure.bin.immutable_containers.add((ACCOUNT, CONTAINER))
+    run(server, "blob-put", blob_name="a", text="kept")
+    run(server, "blob-put", blob_name="b", text="free")
+    assert rows(run(server, "blob-legal-hold-set", blob_name="a", legal_hold="true"))[0]["legalHold"] is True
+    assert rows(run(server, "blob-properties-get", blob_name="a"))[0]["legalHold"] is True
+    listed = {row["name"]: row.get("legalHold") for row in rows(run(server, "blob-list", include="legalhold"))}
+    assert listed == {"a": True, "b": None}
+    for name, args in (("blob-delete", {}), ("blob-put", {"text": "new", "overwrite": "true"})):
+        error = server.run("app", f"azure-storage-{name}", {**HERE, "blob_name": "a", **args}).error
+        assert "409 BlobImmutableDueToPolicy" in error
+    copied = {"source_blob_name": "b", "blob_name": "a", "overwrite": "true"}
+    assert "BlobImmutableDueToPolicy" in server.run("app", "azure-storage-blob-copy", {**HERE, **copied}).error
+    outcome = {row["name"]: row["result"] for row in rows(run(server, "blob-delete", blob_names='["a", "b"]'))}
+    assert outcome == {"a": "409 BlobImmutableDueToPolicy", "b": "deleted"}
+    assert send(azure, "DELETE", f"/{CONTAINER}/a").status_code == 403
+    assert run(server, "blob-get", blob_name="a").files[0].read_text() == "kept"
+    run(server, "blob-legal-hold-set", blob_name="a", legal_hold="false")
+    run(server, "blob-delete", blob_name="a")
+    assert names(azure) == []
+
+
+def test_a_hold_needs_the_container_the_right_and_the_blob(azure: LocalAzure) -> None:
+    box = client(azure).get_container_client(CONTAINER)
+    box.upload_blob("a", "x")
+
+    def hold(name: str, auth: str, value: str = "true") -> tuple[int, str]:
+        answer = send(azure, "PUT", f"/{CONTAINER}/{name}?comp=legalhold", auth, x_ms_legal_hold=value)
+        return answer.status_code, answer.headers.get("x-ms-error-code", "")
+
+    assert hold("a", token()) == (409, "FeatureNotSupportedForAccount")
+    azure.bin.immutable_containers.add((ACCOUNT, CONTAINER))
+    assert hold("a", token(), "perhaps")[0] == 400
+    assert hold("a", sas(azure, "i"), "perhaps") == (400, "InvalidHeaderValue")
+    assert hold("none", token()) == (404, "BlobNotFound")
+    assert hold("a", sas(azure, "rw")) == (403, "AuthorizationPermissionMismatch")
+    assert hold("a", sas(azure, "i").replace("sig=", "sig=A"))[0] == 403
+    assert hold("a", "")[0] == 403
+    assert azure.bin._holds == set()
+    assert hold("a", sas(azure, "i")) == (200, "")
+    assert box.get_blob_client("a").get_blob_properties().has_legal_hold is True
+    with pytest.raises(ResourceExistsError) as refused:
+        box.delete_blob("a")
+    assert refused.value.error_code == "BlobImmutableDueToPolicy"
+    box.get_blob_client("a").set_legal_hold(False)
+    box.delete_blob("a")
+    assert names(azure) == []
