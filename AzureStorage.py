@@ -15,6 +15,7 @@ The file reads from top to bottom, every name defined before it is used:
     ARM            one short method per endpoint
     blobs          the same for the blob service, and transfers
     plan           what a change would do: merge, differences, before and after
+    posture        a table of checks and what judges them
     commands       grouped by noun, registered by name
     main           parameters, dispatch, the one error boundary
 
@@ -28,10 +29,13 @@ from CommonServerPython import *
 
 import base64
 import binascii
+import csv
 import email.utils
 import hashlib
 import hmac
+import html
 import inspect
+import io
 import ipaddress
 import itertools
 import json
@@ -39,6 +43,7 @@ import logging
 import mimetypes
 import random
 import re
+import shlex
 import threading
 import time
 import traceback
@@ -1211,6 +1216,7 @@ def read_operation(text: str) -> str:
 
 Flag = Annotated[bool, Reader("true or false", read_flag, ("true", "false"))]
 Text = Annotated[str, Reader("text", str)]
+Texts = Annotated[list[str], listed(Reader("names", str))]
 SecretText = Annotated[Secret, Reader("text", Secret, secret=True)]
 Days = Annotated[int, number(1, 365)]
 Count = Annotated[int, number(1, 1_000_000)]
@@ -3972,14 +3978,14 @@ class Downloader:
         return b"".join(pieces)
 
 
-def in_order(work: Callable[[T], R], items: list[T]) -> Iterator[R]:
-    """The results of work on each item, in the order of the items, PARALLEL at a time and never more in memory."""
+def in_order(work: Callable[[T], R], items: list[T], parallel: int = PARALLEL) -> Iterator[R]:
+    """The results of work on each item, in the order of the items, some at a time and never more in memory."""
     if len(items) < 2:
         yield from map(work, items)
         return
     todo = iter(items)
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        waiting = deque(pool.submit(work, item) for item in itertools.islice(todo, PARALLEL))
+    with ThreadPoolExecutor(parallel) as pool:
+        waiting = deque(pool.submit(work, item) for item in itertools.islice(todo, parallel))
         try:
             while waiting:
                 yield waiting.popleft().result()
@@ -4272,6 +4278,1554 @@ def account_patch(current: Json, wanted: Json) -> tuple[Json, Json, Json]:
         whole = merged(current.get("properties", {}), wanted["properties"])
         patch["properties"] = {key: whole[key] for key in after["properties"]}
     return patch, before, after
+
+
+# --- posture -----------------------------------------------------------------------------------------------------------
+
+# What a check can come to. unset: the service does not say, and that may be unsafe; unknown: we could not find out.
+PASS, FAIL, UNSET, UNKNOWN, NOT_APPLICABLE = "pass", "fail", "unset", "unknown", "not_applicable"
+WORST_FIRST = (FAIL, UNKNOWN, UNSET, PASS)
+SEVERITIES = ("High", "Medium", "Low")
+
+# Where data sharing, per-service keys, the static website and user-bound SAS appear; read and written with it alone.
+SHARING_API = "2026-09-01"
+DEFENDER_API = "2025-06-01"
+
+
+class DeepSource(NamedTuple):
+    """One GET per account: the path under the account's id, the api-version, and the permission it needs."""
+
+    path: str
+    api: str
+    permission: str
+
+
+ON_ACCOUNT = "Microsoft.Storage/storageAccounts"
+# An older api-version does not return all settings, and what it does not return looks unset.
+ACCOUNT_SOURCE = DeepSource("", SHARING_API, f"{ON_ACCOUNT}/read")
+DEEP_SOURCES = {
+    "locks": DeepSource("/providers/Microsoft.Authorization/locks", LOCKS_API, "Microsoft.Authorization/locks/read"),
+    "service": DeepSource("/blobServices/default", STORAGE_API, f"{ON_ACCOUNT}/blobServices/read"),
+    "containers": DeepSource(
+        "/blobServices/default/containers", STORAGE_API, f"{ON_ACCOUNT}/blobServices/containers/read"
+    ),
+    "files": DeepSource("/fileServices/default", STORAGE_API, f"{ON_ACCOUNT}/fileServices/read"),
+    "replication": DeepSource(
+        "/objectReplicationPolicies", STORAGE_API, f"{ON_ACCOUNT}/objectReplicationPolicies/read"
+    ),
+    "scopes": DeepSource("/encryptionScopes", STORAGE_API, f"{ON_ACCOUNT}/encryptionScopes/read"),
+    "local_users": DeepSource("/localUsers", STORAGE_API, f"{ON_ACCOUNT}/localUsers/read"),
+    "defender": DeepSource(
+        "/providers/Microsoft.Security/defenderForStorageSettings/current",
+        DEFENDER_API,
+        "Microsoft.Security/defenderForStorageSettings/read",
+    ),
+    "logs": DeepSource(
+        "/blobServices/default/providers/Microsoft.Insights/diagnosticSettings",
+        DIAGNOSTICS_API,
+        "Microsoft.Insights/diagnosticSettings/read",
+    ),
+    "connectors": DeepSource("/connectors", SHARING_API, f"{ON_ACCOUNT}/connectors/read"),
+    "data_shares": DeepSource("/dataShares", SHARING_API, f"{ON_ACCOUNT}/dataShares/read"),
+    "access_points": DeepSource(
+        "/blobAccessPointConfigurations", SHARING_API, f"{ON_ACCOUNT}/blobAccessPointConfigurations/read"
+    ),
+}
+SHARING_SOURCES = ("connectors", "data_shares", "access_points")
+# Elsewhere "not found" says that the account does not have the feature; here, that there is none of it.
+EMPTY_WHEN_MISSING: dict[str, Any] = {"local_users": [], "defender": {}, **{name: [] for name in SHARING_SOURCES}}
+UNSUPPORTED_CODES = frozenset(
+    {
+        "FeatureNotSupportedForAccount",
+        "InvalidResourceType",
+        "NoRegisteredProviderFound",
+        "OperationNotSupportedOnAccount",
+        "ResourceTypeNotSupported",
+    }
+)
+# A 404 that is about something else than the feature.
+GONE_CODES = frozenset({"ResourceGroupNotFound", "SubscriptionNotFound", "InvalidSubscriptionId"})
+
+
+class PostureOptions(NamedTuple):
+    """What is ours, against which the checks hold what they find; an empty one is not known.
+
+    now is in seconds since 1970; key_vaults holds names or addresses; subscriptions holds ids.
+    """
+
+    now: float
+    tenant_id: str = ""
+    key_vaults: tuple[str, ...] = ()
+    subscriptions: tuple[str, ...] = ()
+    evidence_containers: tuple[str, ...] = ()
+    max_key_age_days: int = 90
+
+
+class Finding(NamedTuple):
+    """What a judge says. values fill {value} of the check's fix; steps, if any, replace the fix: templates with values."""
+
+    result: str
+    evidence: str
+    values: tuple[str, ...] = ()
+    steps: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+class Case(NamedTuple):
+    """What a judge gets: the account, what the check's source holds, the other sources, and what is ours."""
+
+    account: Json
+    data: Any
+    facts: Mapping[str, Any]
+    options: PostureOptions
+
+    def items(self) -> list[Json]:
+        """The objects of a collection."""
+        return listed_items(self.data)
+
+
+Judge = Callable[[Case], Finding]
+Rule = Callable[[Json], str]
+
+
+class Check(NamedTuple):
+    """One row of the table. fix is a template with {account}, {group}, {subscription}, and {value} where a judge gives it.
+
+    property is where ARM keeps it, as Microsoft writes it; source is "account" or a deep source; exempt are the rules
+    that say why the check is of no use for an account.
+    """
+
+    number: int
+    name: str
+    title: str
+    severity: str
+    cis: str
+    property: str
+    source: str
+    judge: Judge
+    fix: str
+    exempt: tuple[Rule, ...] = ()
+
+
+# Which accounts a check does not fit
+
+
+def kind_is(*kinds: str) -> Rule:
+    def rule(account: Json) -> str:
+        kind = account.get("kind")
+        return f"{kind} accounts do not have it" if kind in kinds else ""
+
+    return rule
+
+
+def setting_is(path: str, value: Any, words: str) -> Rule:
+    def rule(account: Json) -> str:
+        found = at_path(account, path)
+        return words if found is not None and found == value else ""
+
+    return rule
+
+
+def is_premium(account: Json) -> str:
+    sku = str(at_path(account, "sku.name") or "")
+    return f"{sku} accounts do not have it" if sku.startswith("Premium") else ""
+
+
+NO_BLOBS = kind_is("FileStorage")
+NO_FILES = kind_is("BlobStorage", "BlockBlobStorage")
+GENERAL_V1 = kind_is("Storage")
+HIERARCHICAL = setting_is("properties.isHnsEnabled", True, "accounts with a hierarchical namespace do not have it")
+KEYS_REFUSED = setting_is(
+    "properties.allowSharedKeyAccess", False, "shared keys are refused, so their age does not matter"
+)
+
+
+# Judges: each builder takes where to look and what is good, and what it means when nothing is there
+
+
+def unset_means(words: str, safe: bool = False) -> Finding:
+    return Finding(PASS if safe else UNSET, f"unset, which {words}")
+
+
+def one_of(path: str, good: tuple[Any, ...], unset: str, safe: bool = False) -> Judge:
+    """Passes when the value is one of the good ones; text in any case. safe: an unset value is as good."""
+    wanted = [canonical_value(item) for item in good]
+
+    def judge(case: Case) -> Finding:
+        value = at_path(case.data, path)
+        if value is None:
+            return unset_means(unset, safe)
+        name = path.removeprefix("properties.")
+        return Finding(PASS if canonical_value(value) in wanted else FAIL, f"{name} is {shown(value)}")
+
+    return judge
+
+
+def canonical_value(value: Any) -> str:
+    """A key for comparison in which true, 1 and "true" stay apart."""
+    return json.dumps(value.lower() if isinstance(value, str) else value, sort_keys=True, default=str)
+
+
+def flag_is(wanted: bool, path: str, unset: str, safe: bool = False) -> Judge:
+    return one_of(path, (wanted,), unset, safe)
+
+
+def within(path: str, low: int, high: Callable[[PostureOptions], int], unset: str) -> Judge:
+    """Passes for a whole number from low to high."""
+
+    def judge(case: Case) -> Finding:
+        value = at_path(case.data, path)
+        if value is None:
+            return unset_means(unset)
+        number = isinstance(value, int) and not isinstance(value, bool)
+        good = number and low <= value <= high(case.options)
+        name = path.removeprefix("properties.")
+        return Finding(PASS if good else FAIL, f"{name} is {shown(value)}, wanted {low} to {high(case.options)}")
+
+    return judge
+
+
+def only_these(path: str, good: str, unset: str) -> Judge:
+    """Passes when a semicolon list, as Azure Files has them, holds the good entry and nothing else."""
+
+    def judge(case: Case) -> Finding:
+        value = at_path(case.data, path)
+        if value is None:
+            return unset_means(unset)
+        found = {part.strip().upper() for part in str(value).split(";") if part.strip()}
+        name = path.removeprefix("properties.")
+        return Finding(PASS if found == {good.upper()} else FAIL, f"{name} is {shown(value)}")
+
+    return judge
+
+
+def absent(path: str, unwanted: Callable[[Json], bool], words: str, fix: str) -> Judge:
+    """Passes when no object of a list is unwanted; fix gets the places of those that are, the last first."""
+
+    def judge(case: Case) -> Finding:
+        rows = dicts(at_path(case.data, path))
+        places = [place for place, row in enumerate(rows) if unwanted(row)]
+        if not places:
+            return Finding(PASS, f"{len(rows)} rules, none of that kind" if rows else "no rule, so nothing is let in")
+        steps = tuple((fix, (str(place),)) for place in reversed(places))
+        return Finding(FAIL, f"{words} in {len(places)} of {len(rows)} rules", steps=steps)
+
+    return judge
+
+
+def all_of(*judges: Judge) -> Judge:
+    """The worst of several findings, with the evidence of all that are not good."""
+
+    def judge(case: Case) -> Finding:
+        return worst([part(case) for part in judges])
+
+    return judge
+
+
+# The step that stands for the fix of the check itself.
+OWN_FIX: tuple[str, tuple[str, ...]] = ("", ())
+
+
+def worst(findings: list[Finding]) -> Finding:
+    """One finding out of several: failed before unknown before unset before passed; with what helps against all of them."""
+    result = next(result for result in WORST_FIRST if any(result == found.result for found in findings))
+    telling = [found for found in findings if result == PASS or found.result != PASS]
+    helped = [found for found in telling if found.result in (FAIL, UNSET, result)]
+    steps = (found.steps or ((OWN_FIX,) if found.result in (FAIL, UNSET) else ()) for found in helped)
+    return Finding(
+        result,
+        "; ".join(dict.fromkeys(found.evidence for found in telling)),
+        next((found.values for found in telling if found.values), ()),
+        tuple(dict.fromkeys(step for part in steps for step in part)),
+    )
+
+
+def valued(judge: Judge, pick: Callable[[Case], str]) -> Judge:
+    """A judge whose fix takes a value that depends on the account."""
+    return lambda case: judge(case)._replace(values=(pick(case),))
+
+
+def any_limit(limit: int) -> Callable[[PostureOptions], int]:
+    return lambda options: limit
+
+
+def days_kept(path: str) -> Callable[[Case], str]:
+    """The retention to set: what is there if that is 7 days or more, else 14."""
+
+    def pick(case: Case) -> str:
+        days = at_path(case.data, path)
+        return str(days) if isinstance(days, int) and not isinstance(days, bool) and 7 <= days <= 365 else "14"
+
+    return pick
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def listed_items(data: Any) -> list[Json]:
+    return dicts(data.get("value") if isinstance(data, dict) else data)
+
+
+# Fixes: ours where there is a command for it, else the Azure CLI's
+
+WHERE = "account_name={account} resource_group_name={group} subscription_id={subscription}"
+ACCOUNT_ID = (
+    "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{account}"
+)
+CLI_WHERE = "--account-name {account} --resource-group {group} --subscription {subscription}"
+
+
+def ours(name: str, arguments: str) -> str:
+    return f"!azure-storage-{name} {WHERE} {arguments}"
+
+
+def cli_send(method: str, path: str, api: str, body: Json) -> str:
+    """`az rest` with a JSON body; the text "{value}" in it is filled, all other braces stay."""
+    text = json.dumps(body, separators=(",", ":")).replace("{", "{{").replace("}", "}}")
+    text = text.replace("{{value}}", "{value}")
+    return f"az rest --method {method} --url {ACCOUNT_ID}{path} --url-parameters api-version={api} --body '{text}'"
+
+
+def cli_patch(properties: Json) -> str:
+    return cli_send("patch", "", SHARING_API, {"properties": properties})
+
+
+REJECT_ENDPOINT = "az storage account private-endpoint-connection reject --id {value} --description 'Not expected'"
+REMOVE_IP_RULES = ours("account-network-rule-remove", "ip_rules={value}")
+REMOVE_IPV6_RULE = f"az resource update --ids {ACCOUNT_ID} --api-version {SHARING_API} --remove properties.networkAcls.ipv6Rules {{value}}"
+REMOVE_CORS_RULE = f"az resource update --ids {ACCOUNT_ID}/blobServices/default --api-version {STORAGE_API} --remove properties.cors.corsRules {{value}}"
+NO_PERMANENT_DELETE = f"az resource update --ids {ACCOUNT_ID}/blobServices/default --api-version {STORAGE_API} --set properties.deleteRetentionPolicy.allowPermanentDelete=false"
+GRANT_READ = f"az role assignment create --assignee <object-id-of-the-identity> --role Reader --scope {ACCOUNT_ID}"
+OWN_KEYS = (
+    "az storage account update --name {account} --resource-group {group} --subscription {subscription}"
+    " --encryption-key-source Microsoft.Storage"
+)
+VAULT_KEYS = (
+    "az storage account update --name {account} --resource-group {group} --subscription {subscription}"
+    " --encryption-key-source Microsoft.Keyvault --encryption-key-vault {value} --encryption-key-name <key-name>"
+)
+SET_SKU = (
+    "az storage account update --name {account} --resource-group {group} --subscription {subscription} --sku {value}"
+)
+DELETE_ITEM = f"az resource delete --ids {{value}} --api-version {SHARING_API}"
+SHUT_SHARING = cli_patch(
+    {
+        "dataCollaborationPolicyProperties": {
+            "allowStorageConnectors": False,
+            "allowBlobAccessPoints": False,
+            "allowStorageDataShares": False,
+            "allowCrossTenantDataSharing": False,
+        }
+    }
+)
+SAY_WHAT_IS_OURS = "Name what is yours in the arguments of the check, then run it again."
+RUN_AGAIN = "Run the check again."
+
+
+def fill(template: str, where: Mapping[str, str], values: tuple[str, ...]) -> str:
+    """A fix with its names put in, quoted as the war room or a shell wants them; words get them as they are."""
+    if template.startswith("az "):
+        return template.format(**{key: shlex.quote(name) for key, name in where.items()}, value=shlex.join(values))
+    quote = war_room_quote if template.startswith("!") else str
+    return template.format(**{key: quote(name) for key, name in where.items()}, value=quote(",".join(values)))
+
+
+def war_room_quote(text: str) -> str:
+    text = text.replace("`", "")
+    return f"`{text}`" if re.search(r'[\s"=]', text) else text
+
+
+# Judges of what does not fit into one value
+
+# Since then Azure creates accounts with it off: https://learn.microsoft.com/azure/storage/blobs/object-replication-prevent-cross-tenant-policies
+CROSS_TENANT_SAFE_SINCE = datetime(2023, 12, 15, tzinfo=timezone.utc).timestamp()
+# Networks as wide as these hold strangers: prefix lengths by IP version.
+TOO_WIDE = {4: 8, 6: 32}
+KEY_SERVICES = ("blob", "file", "table", "queue")
+DATA_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
+LOG_GROUPS = frozenset({"alllogs", "audit"})
+LOG_SINKS = ("workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId")
+GEO_SKUS = {"Standard_ZRS": "Standard_GZRS", "StandardV2_LRS": "StandardV2_GRS", "StandardV2_ZRS": "StandardV2_GZRS"}
+SAS_PERIOD = re.compile(r"\d{1,5}\.\d\d:\d\d:\d\d")
+
+
+def moment(text: Any) -> float | None:
+    """Seconds since 1970 of a time as ARM writes it; None if it is not one."""
+    try:
+        found = datetime.fromisoformat(re.sub(r"\.\d+", "", str(text)).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def few_of(items: Iterable[str], limit: int = 5) -> str:
+    """The first few of many names."""
+    names = [str(item) for item in items]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def judge_anonymous(case: Case) -> Finding:
+    found = flag_is(
+        False,
+        "properties.allowBlobPublicAccess",
+        "refuses anonymous reading on new accounts and allows it on older ones: look at the containers",
+    )(case)
+    rows = case.facts.get("containers")
+    if found.result != UNSET or rows is None or isinstance(rows, Exception):
+        return found
+    public = [str(row.get("name")) for row in listed_items(rows) if is_public(row)]
+    return found._replace(evidence=f"{found.evidence}; {len(public)} of them public")
+
+
+def is_public(container: Json) -> bool:
+    return str(at_path(container, "properties.publicAccess") or "None").lower() != "none"
+
+
+def judge_service_keys(case: Case) -> Finding:
+    """Each service follows the account's switch until it is set by itself."""
+    base = "properties.allowSharedKeyAccessForServices"
+    state = {name: at_path(case.data, f"{base}.{name}.enabled") for name in KEY_SERVICES}
+    on = [name for name, value in state.items() if value not in (None, False)]
+    unset = [name for name, value in state.items() if value is None]
+    if on:
+        return Finding(FAIL, f"allowed for {few_of(on)}")
+    if not unset:
+        return Finding(PASS, "refused for every service")
+    if at_path(case.data, "properties.allowSharedKeyAccess") is False:
+        return Finding(PASS, f"unset for {few_of(unset)}, which follow the account, and it refuses shared keys")
+    return Finding(UNSET, f"unset for {few_of(unset)}, which leaves them open to shared keys")
+
+
+def judge_bypass(case: Case) -> Finding:
+    value = at_path(case.data, "properties.networkAcls.bypass")
+    parts = [part.strip() for part in str(value or "").split(",") if part.strip().lower() not in ("", "none")]
+    values = (",".join(parts if "AzureServices" in parts else [*parts, "AzureServices"]),)
+    if value is None:
+        return unset_means("lets trusted services in by Azure's default")._replace(values=values)
+    good = "azureservices" in (part.lower() for part in parts)
+    return Finding(PASS if good else FAIL, f"networkAcls.bypass is {value}", values)
+
+
+def judge_ip_rules(case: Case) -> Finding:
+    return worst([judge_ip_kind(case, "ipRules", 4), judge_ip_kind(case, "ipv6Rules", 6)])
+
+
+def judge_ip_kind(case: Case, kind: str, version: int) -> Finding:
+    values = [str(rule.get("value")) for rule in dicts(at_path(case.data, f"properties.networkAcls.{kind}"))]
+    widths = [prefix_length(value) for value in values]
+    wide = [place for place, width in enumerate(widths) if width is not None and width <= TOO_WIDE[version]]
+    if wide and version == 4:
+        rules = tuple(values[place] for place in wide)
+        return Finding(FAIL, f"too wide: {few_of(rules)}", steps=((REMOVE_IP_RULES, rules),))
+    if wide:
+        steps = tuple((REMOVE_IPV6_RULE, (str(place),)) for place in reversed(wide))
+        return Finding(FAIL, f"too wide: {few_of(values[place] for place in wide)}", steps=steps)
+    unread = [value for value, width in zip(values, widths, strict=True) if width is None]
+    if unread:
+        return Finding(UNKNOWN, f"not understood: {few_of(unread)}")
+    return Finding(PASS, f"{len(values)} {kind}, none too wide" if values else f"no {kind}, so none is too wide")
+
+
+def prefix_length(text: str) -> int | None:
+    """How many leading bits a rule fixes; None if it is no address or network."""
+    try:
+        return ipaddress.ip_network(text.strip(), strict=False).prefixlen
+    except ValueError:
+        return None
+
+
+def judge_resource_rules(case: Case) -> Finding:
+    own = case.options.tenant_id.lower()
+    rules = dicts(at_path(case.data, "properties.networkAcls.resourceAccessRules"))
+    if not rules:
+        return Finding(PASS, "no resource instance is let in")
+    if not own:
+        return Finding(
+            UNKNOWN, f"{len(rules)} resource instances, own tenant not known", steps=((SAY_WHAT_IS_OURS, ()),)
+        )
+    foreign = [rule for rule in rules if str(rule.get("tenantId") or "").lower() not in ("", own)]
+    unset = [rule for rule in rules if not rule.get("tenantId")]
+    values = tuple(str(rule.get("resourceId")) for rule in foreign or unset)
+    if foreign:
+        tenants = sorted({str(rule.get("tenantId")) for rule in foreign})
+        return Finding(FAIL, f"{len(foreign)} resource instances of other tenants: {few_of(tenants)}", values)
+    if unset:
+        return Finding(UNSET, f"{len(unset)} resource instances with the tenant unset, which may be anybody's", values)
+    return Finding(PASS, f"{len(rules)} resource instances, all of the own tenant")
+
+
+def judge_endpoints(case: Case) -> Finding:
+    rows = at_path(case.data, "properties.privateEndpointConnections")
+    if rows is None:
+        return unset_means("means that there is no private endpoint")
+    found = [judge_endpoint(case, row) for row in dicts(rows)]
+    if not any(endpoint_state(row) == "approved" for row in dicts(rows)):
+        found.append(Finding(FAIL, "no approved private endpoint"))
+    return worst(found)
+
+
+def endpoint_state(connection: Json) -> str:
+    return str(at_path(connection, "properties.privateLinkServiceConnectionState.status") or "").lower()
+
+
+def judge_endpoint(case: Case, connection: Json) -> Finding:
+    """One private endpoint connection: rejected ones are harmless, pending ones ask to be let in."""
+    name, state = str(connection.get("name")), endpoint_state(connection)
+    steps = ((REJECT_ENDPOINT, (str(connection.get("id")),)),)
+    if state in ("rejected", "disconnected"):
+        return Finding(PASS, f"{name} is {state}")
+    if state != "approved":
+        return Finding(FAIL if state else UNSET, f"{name} is {state or 'in no known state'}", steps=steps)
+    target = str(at_path(connection, "properties.privateEndpoint.id") or "")
+    return judge_owner(case, target, f"{name} leads to", steps)
+
+
+def judge_owner(case: Case, target: str, words: str, steps: tuple[tuple[str, tuple[str, ...]], ...]) -> Finding:
+    """Whether a resource, by its id, is in a subscription of ours: this account's or one that was named."""
+    subscription = resource_id({"id": target}).subscription.lower()
+    own = {resource_id(case.account).subscription.lower(), *(item.lower() for item in case.options.subscriptions)}
+    if subscription and subscription in own:
+        return Finding(PASS, f"{words} own subscription {subscription}")
+    if subscription and case.options.subscriptions:
+        return Finding(FAIL, f"{words} foreign subscription {subscription}", steps=steps)
+    place = f"subscription {subscription}" if subscription else f"{target or 'a place that is not named'}"
+    return Finding(UNKNOWN, f"{words} {place}, which may not be yours", steps=((SAY_WHAT_IS_OURS, ()),))
+
+
+def judge_cross_tenant_replication(case: Case) -> Finding:
+    found = flag_is(
+        False,
+        "properties.allowCrossTenantReplication",
+        "allows it on accounts made before 15 December 2023 or at an unknown time",
+    )(case)
+    created = moment(at_path(case.data, "properties.creationTime"))
+    if found.result == UNSET and created is not None and created > CROSS_TENANT_SAFE_SINCE:
+        return unset_means("refuses it on accounts made after 15 December 2023", safe=True)
+    return found
+
+
+def judge_key_age(case: Case) -> Finding:
+    limit = case.options.max_key_age_days
+    times = {name: moment(at_path(case.data, f"properties.keyCreationTime.{name}")) for name in ("key1", "key2")}
+    ages = {name: int((case.options.now - made) // 86_400) for name, made in times.items() if made is not None}
+    words = ", ".join(f"{name} is {age} days old" for name, age in ages.items())
+    unset = [name for name in times if name not in ages]
+    due = [name for name in times if name in unset or ages[name] > limit]
+    values = ("both" if len(due) == 2 else due[0],) if due else ()
+    no_time = f"creation time unset of {few_of(unset)}, which means not rotated for years"
+    if any(age > limit for age in ages.values()):
+        return Finding(FAIL, "; ".join([words, no_time] if unset else [words]), values)
+    return Finding(UNSET, no_time, values) if unset else Finding(PASS, words)
+
+
+def sas_period(case: Case) -> str:
+    value = str(at_path(case.data, "properties.sasPolicy.sasExpirationPeriod") or "")
+    return value if SAS_PERIOD.fullmatch(value) else "7.00:00:00"
+
+
+def judge_sas_period(case: Case) -> Finding:
+    value = at_path(case.data, "properties.sasPolicy.sasExpirationPeriod")
+    if value is None:
+        return unset_means("lets a SAS live for ever")
+    return Finding(PASS if SAS_PERIOD.fullmatch(str(value)) else FAIL, f"sasExpirationPeriod is {shown(value)}")
+
+
+def judge_local_users(case: Case) -> Finding:
+    """Local users count as off where nobody is there to sign in; where nobody tells, an unset switch is not off."""
+    found = flag_is(False, "properties.isLocalUserEnabled", "leaves local users enabled on some accounts")(case)
+    listing = source_data(case.facts, "local_users")
+    if found.result != UNSET or listing is None:
+        return found
+    if isinstance(listing, Exception):
+        return failed_read(listing, DEEP_SOURCES["local_users"])
+    users = [str(user.get("name")) for user in listed_items(listing)]
+    words = f"there are local users: {few_of(users)}" if users else "there is no local user"
+    return Finding(FAIL if users else PASS, f"isLocalUserEnabled is unset; {words}")
+
+
+def vault_host(text: Any) -> str:
+    return re.sub(r"^https?://", "", str(text or "").strip().lower()).split("/")[0].split(":")[0]
+
+
+def is_own_vault(address: Any, options: PostureOptions) -> bool:
+    """Whether a key vault's address is one of those expected, which may be plain names."""
+    host = vault_host(address)
+    return bool(host) and any(item in (host, host.split(".")[0]) for item in map(vault_host, options.key_vaults))
+
+
+def judge_keys_source(case: Case) -> Finding:
+    source = at_path(case.data, "properties.encryption.keySource")
+    vault = at_path(case.data, "properties.encryption.keyvaultproperties.keyvaulturi")
+    expected = case.options.key_vaults
+    if str(source or "Microsoft.Storage").lower() == "microsoft.storage":
+        words = "Microsoft's keys" if source else "unset, which means Microsoft's keys"
+        result = (FAIL if source else UNSET) if expected else PASS
+        return Finding(result, words, steps=((VAULT_KEYS, (vault_address(expected[0]),)),) if expected else ())
+    if is_own_vault(vault, case.options):
+        return Finding(PASS, f"the expected key vault {vault}")
+    if expected:
+        return Finding(FAIL, f"key vault {vault} is not expected: it may be a ransomware's", steps=((OWN_KEYS, ()),))
+    return Finding(UNKNOWN, f"key vault {vault}, none is known to be yours", steps=((SAY_WHAT_IS_OURS, ()),))
+
+
+def vault_address(text: str) -> str:
+    host = vault_host(text)
+    return f"https://{host}" if "." in host else f"https://{host}.vault.azure.net"
+
+
+def judge_geo(case: Case) -> Finding:
+    sku = at_path(case.data, "sku.name")
+    wanted = GEO_SKUS.get(str(sku), "Standard_GRS")
+    steps = ((SET_SKU, (wanted,)),) if wanted.startswith("StandardV2") else ()
+    if sku is None:
+        return unset_means("does not tell whether there is a second region")._replace(values=(wanted,))
+    good = str(sku).upper().endswith(("GRS", "GZRS"))
+    return Finding(PASS if good else FAIL, f"sku is {sku}", (wanted,), () if good else steps)
+
+
+def judge_lock(levels: tuple[str, ...], words: str) -> Judge:
+    """Passes when a lock of one of the levels is on the account or above it."""
+
+    def judge(case: Case) -> Finding:
+        locks = [lock for lock in case.items() if covers(lock, str(case.account.get("id") or ""))]
+        held = [lock for lock in locks if at_path(lock, "properties.level") in levels]
+        if held:
+            names = few_of(f"{lock.get('name')} ({at_path(lock, 'properties.level')})" for lock in held)
+            return Finding(PASS, f"locked by {names}")
+        unset = [str(lock.get("name")) for lock in locks if at_path(lock, "properties.level") is None]
+        return (
+            Finding(UNSET, f"level unset of {few_of(unset)}, which may protect nothing")
+            if unset
+            else Finding(FAIL, words)
+        )
+
+    return judge
+
+
+def covers(lock: Json, account_id: str) -> bool:
+    """Whether a lock is on the account or above it, and not only on something in it."""
+    scope, found, _ = str(lock.get("id") or "").lower().rpartition("/providers/microsoft.authorization/locks/")
+    return not found or f"{account_id.lower()}/".startswith(f"{scope}/")
+
+
+def judge_permanent_delete(case: Case) -> Finding:
+    """Unset is off here, and said so by Microsoft; an account that has it on loses what soft delete keeps."""
+    found = flag_is(
+        False,
+        "properties.deleteRetentionPolicy.allowPermanentDelete",
+        "keeps what was deleted until its time is over",
+        safe=True,
+    )(case)
+    return found._replace(steps=((NO_PERMANENT_DELETE, ()),)) if found.result == FAIL else found
+
+
+def soft_delete(policy: str, argument: str) -> tuple[Judge, str]:
+    """The judge of one retention policy of the blob service, and its fix."""
+    judge = all_of(
+        flag_is(True, f"properties.{policy}.enabled", "means off"),
+        within(f"properties.{policy}.days", 7, any_limit(365), "means that no time is kept"),
+    )
+    fix = ours("blob-service-properties-set", f"{argument}_enabled=true {argument}_days={{value}}")
+    return valued(judge, days_kept(f"properties.{policy}.days")), fix
+
+
+BLOB_RETENTION, BLOB_RETENTION_FIX = soft_delete("deleteRetentionPolicy", "delete_retention_policy")
+CONTAINER_RETENTION, CONTAINER_RETENTION_FIX = soft_delete(
+    "containerDeleteRetentionPolicy", "container_delete_retention_policy"
+)
+
+
+def judge_blob_retention(case: Case) -> Finding:
+    """Soft delete by itself, and that nobody may go around it; each has its own fix."""
+    kept, permanent = BLOB_RETENTION(case), judge_permanent_delete(case)
+    fix = () if kept.result == PASS else ((BLOB_RETENTION_FIX, kept.values),)
+    return worst([kept._replace(steps=fix), permanent])
+
+
+def judge_website(case: Case) -> Finding:
+    """Older API versions do not tell; a site cannot serve anything without its container, though."""
+    found = flag_is(
+        False, "properties.staticWebsite.enabled", "this API version does not tell: there may be a website"
+    )(case)
+    rows = case.facts.get("containers")
+    if found.result != UNSET or rows is None or isinstance(rows, Exception):
+        return found
+    if any(row.get("name") == "$web" for row in listed_items(rows)):
+        return found._replace(evidence="unset in this API version, but there is a container $web")
+    return Finding(PASS, "unset in this API version, and without a container $web nothing is served")
+
+
+def judge_containers(case: Case) -> Finding:
+    rows = [row for row in case.items() if not at_path(row, "properties.deleted")]
+    public = [str(row.get("name")) for row in rows if is_public(row)]
+    unset = [str(row.get("name")) for row in rows if at_path(row, "properties.publicAccess") is None]
+    fix = ours("blob-containers-update", "container_name={value} public_access=None")
+    steps = tuple((fix, (name,)) for name in public or unset)
+    if public:
+        refused = at_path(case.account, "properties.allowBlobPublicAccess") is False
+        note = "; the account's switch overrides it for now" if refused else ""
+        return Finding(FAIL, f"{len(public)} of {len(rows)} containers: {few_of(public)}{note}", steps=steps)
+    if unset:
+        return Finding(UNSET, f"unset, which does not tell, in {len(unset)} containers: {few_of(unset)}", steps=steps)
+    return Finding(PASS, f"none of {len(rows)} containers is public")
+
+
+def judge_holds(case: Case) -> Finding:
+    wanted = {name.lower() for name in case.options.evidence_containers}
+    rows = [row for row in case.items() if str(row.get("name")).lower() in wanted]
+    if not rows:
+        words = "none of the evidence containers is here" if wanted else "no evidence container was named"
+        return Finding(NOT_APPLICABLE, words)
+    return worst([judge_hold(row) for row in rows])
+
+
+def judge_hold(container: Json) -> Finding:
+    """One container of evidence: a legal hold or a locked policy keeps it."""
+    name, hold = str(container.get("name")), at_path(container, "properties.hasLegalHold")
+    state = str(at_path(container, "properties.immutabilityPolicy.properties.state") or "")
+    steps = ((ours("container-legal-hold-set", "container_name={value} tags=evidence"), (name,)),)
+    if hold is True or state.lower() == "locked":
+        return Finding(PASS, f"{name} is held")
+    if state or at_path(container, "properties.hasImmutabilityPolicy") is True:
+        return Finding(FAIL, f"{name} has a policy that is not locked", steps=steps)
+    if hold is None:
+        return Finding(UNSET, f"{name}: unset, which means that it may not be held", steps=steps)
+    return Finding(FAIL, f"{name} is not held", steps=steps)
+
+
+def judge_replication(case: Case) -> Finding:
+    return worst([judge_policy(case, row) for row in case.items()] or [Finding(PASS, "no replication policy")])
+
+
+def judge_policy(case: Case, policy: Json) -> Finding:
+    """One replication policy: where it sends the blobs."""
+    name = str(at_path(policy, "properties.policyId") or policy.get("name"))
+    target = at_path(policy, "properties.destinationAccount")
+    steps = ((f"az storage account or-policy delete {CLI_WHERE} --policy-id {{value}}", (name,)),)
+    if target is None:
+        return Finding(UNSET, f"policy {name} has its destination unset, which may be anywhere", steps=steps)
+    here = (str(case.account.get("id")).lower(), str(case.account.get("name")).lower())
+    if str(target).lower() in here:
+        return Finding(PASS, f"policy {name} copies into this account")
+    return judge_owner(case, str(target), f"policy {name} copies to", steps)
+
+
+def judge_scopes(case: Case) -> Finding:
+    return worst([judge_scope(case, row) for row in case.items()] or [Finding(PASS, "no encryption scope")])
+
+
+def judge_scope(case: Case, scope: Json) -> Finding:
+    """One encryption scope: with whose key it encrypts."""
+    name, source = str(scope.get("name")), at_path(scope, "properties.source")
+    address = at_path(scope, "properties.keyVaultProperties.keyUri")
+    steps = ((f"az storage account encryption-scope update {CLI_WHERE} --name {{value}} --state Disabled", (name,)),)
+    if str(at_path(scope, "properties.state")).lower() == "disabled":
+        return Finding(PASS, f"{name} is disabled")
+    if source is None:
+        return Finding(UNSET, f"{name}: unset whose key it uses, which may be a stranger's", steps=steps)
+    if str(source).lower() == "microsoft.storage":
+        return Finding(PASS, f"{name} uses Microsoft's keys")
+    if is_own_vault(address, case.options):
+        return Finding(PASS, f"{name} uses the expected {vault_host(address)}")
+    if case.options.key_vaults:
+        return Finding(FAIL, f"{name} uses {vault_host(address) or 'no known vault'}, not expected", steps=steps)
+    return Finding(UNKNOWN, f"{name} uses {vault_host(address)}, none is known", steps=((SAY_WHAT_IS_OURS, ()),))
+
+
+def judge_malware_scan(case: Case) -> Finding:
+    """Only blobs are scanned when they arrive."""
+    if NO_BLOBS(case.account):
+        return Finding(PASS, "files are not scanned on upload")
+    path = "properties.malwareScanning.onUpload.isEnabled"
+    return flag_is(True, path, "means that uploads are not scanned")(case)
+
+
+def judge_logs(case: Case) -> Finding:
+    settings = dicts([row.get("properties") for row in case.items()])
+    settings = [row for row in settings if any(row.get(sink) for sink in LOG_SINKS)]
+    if settings and all(row.get("logs") is None for row in settings):
+        return unset_means("means that nothing is logged")
+    on = {
+        str(log.get("category") or log.get("categoryGroup")).lower()
+        for row in settings
+        for log in dicts(row.get("logs"))
+        if log.get("enabled") is True
+    }
+    lacking = [] if on & LOG_GROUPS else [name for name in DATA_LOGS if name.lower() not in on]
+    return (
+        Finding(FAIL, f"not logged: {few_of(lacking)}") if lacking else Finding(PASS, "reads, writes, deletions logged")
+    )
+
+
+def judge_sharing(case: Case) -> Finding:
+    """The switches, and what exists; an unset switch is good only where all lists were read and are empty."""
+    base = "properties.dataCollaborationPolicyProperties"
+    names = ("allowStorageConnectors", "allowBlobAccessPoints", "allowStorageDataShares", "allowCrossTenantDataSharing")
+    state = {name: at_path(case.data, f"{base}.{name}") for name in names}
+    on = [name for name, value in state.items() if value not in (None, False)]
+    unset = [name for name, value in state.items() if value is None]
+    lists = [judge_shared_list(case, source) for source in SHARING_SOURCES]
+    read = all(found is not None and found.result == PASS for found in lists)
+    found = [entry for entry in lists if entry is not None]
+    if on:
+        found.append(Finding(FAIL, f"{few_of(on)} on", steps=((SHUT_SHARING, ()),)))
+    if unset:
+        words = "and nothing is shared" if read else "which may allow sharing"
+        found.append(Finding(PASS if read else UNSET, f"unset: {few_of(unset)}, {words}", steps=((SHUT_SHARING, ()),)))
+    return worst(found or [Finding(PASS, "all off")])
+
+
+def judge_shared_list(case: Case, source: str) -> Finding | None:
+    """What is there of one way to share; None where nobody asked."""
+    data = source_data(case.facts, source)
+    if data is None:
+        return None
+    if isinstance(data, Exception):
+        return failed_read(data, DEEP_SOURCES[source])
+    items = listed_items(data)
+    steps = tuple((DELETE_ITEM, (str(item.get("id")),)) for item in items)
+    words = source.replace("_", " ")
+    if items:
+        return Finding(FAIL, f"{words}: {few_of(str(item.get('name')) for item in items)}", steps=steps)
+    return Finding(PASS, f"no {words}")
+
+
+# The table. CIS ids are those of the CIS Microsoft Azure Foundations Benchmark 6.0.0.
+
+UPDATE = "account-update"
+SERVICE_SET = "blob-service-properties-set"
+CHECKS: tuple[Check, ...] = (
+    Check(
+        1,
+        "https-only",
+        "Requests without TLS are refused",
+        "High",
+        "9.3.4",
+        "supportsHttpsTrafficOnly",
+        "account",
+        flag_is(True, "properties.supportsHttpsTrafficOnly", "lets plain HTTP in on accounts made long ago"),
+        ours(UPDATE, "supports_https_traffic_only=true"),
+    ),
+    Check(
+        2,
+        "minimum-tls",
+        "Clients need TLS 1.2 or newer",
+        "Medium",
+        "9.3.6",
+        "minimumTlsVersion",
+        "account",
+        one_of("properties.minimumTlsVersion", ("TLS1_2", "TLS1_3"), "allows TLS 1.0"),
+        ours(UPDATE, "minimum_tls_version=TLS1_2"),
+    ),
+    Check(
+        3,
+        "no-anonymous-blobs",
+        "Nobody reads blobs without signing in",
+        "High",
+        "9.3.8",
+        "allowBlobPublicAccess",
+        "account",
+        judge_anonymous,
+        ours(UPDATE, "allow_blob_public_access=false"),
+        (NO_BLOBS,),
+    ),
+    Check(
+        4,
+        "no-shared-key",
+        "Account keys open nothing",
+        "High",
+        "9.3.1.3",
+        "allowSharedKeyAccess",
+        "account",
+        flag_is(False, "properties.allowSharedKeyAccess", "allows shared keys"),
+        ours(UPDATE, "allow_shared_key_access=false"),
+    ),
+    Check(
+        5,
+        "no-shared-key-per-service",
+        "Account keys open none of the four services",
+        "Medium",
+        "",
+        "allowSharedKeyAccessForServices.{blob,file,table,queue}.enabled",
+        "account",
+        judge_service_keys,
+        cli_patch({"allowSharedKeyAccessForServices": {name: {"enabled": False} for name in KEY_SERVICES}}),
+    ),
+    Check(
+        6,
+        "no-public-network",
+        "The public endpoint is closed",
+        "High",
+        "9.3.2.2",
+        "publicNetworkAccess",
+        "account",
+        one_of("properties.publicNetworkAccess", ("Disabled", "SecuredByPerimeter"), "means enabled"),
+        ours(UPDATE, "public_network_access=Disabled"),
+    ),
+    Check(
+        7,
+        "default-deny",
+        "Networks that no rule names stay out",
+        "High",
+        "9.3.2.3",
+        "networkAcls.defaultAction",
+        "account",
+        one_of("properties.networkAcls.defaultAction", ("Deny",), "lets every network in"),
+        ours(UPDATE, "network_ruleset_default_action=Deny"),
+    ),
+    Check(
+        8,
+        "trusted-services",
+        "Azure's trusted services pass the firewall",
+        "Medium",
+        "9.3.5",
+        "networkAcls.bypass",
+        "account",
+        judge_bypass,
+        ours(UPDATE, "network_ruleset_bypass={value}"),
+    ),
+    Check(
+        9,
+        "narrow-ip-rules",
+        "No IP rule lets a large part of the Internet in",
+        "High",
+        "",
+        "networkAcls.ipRules[].value",
+        "account",
+        judge_ip_rules,
+        REMOVE_IP_RULES,
+    ),
+    Check(
+        10,
+        "own-resource-instances",
+        "Resource instances that pass the firewall belong to this tenant",
+        "High",
+        "",
+        "networkAcls.resourceAccessRules[].tenantId",
+        "account",
+        judge_resource_rules,
+        ours("account-network-rule-remove", "resource_ids={value}"),
+    ),
+    Check(
+        11,
+        "private-endpoints",
+        "Private endpoints are in use, and all are known",
+        "Medium",
+        "9.3.2.1",
+        "privateEndpointConnections[]",
+        "account",
+        judge_endpoints,
+        "az network private-endpoint create --name {account}-blob --resource-group {group} --subscription {subscription}"
+        " --vnet-name <vnet> --subnet <subnet> --connection-name {account}-blob --group-id blob"
+        f" --private-connection-resource-id {ACCOUNT_ID}",
+    ),
+    Check(
+        12,
+        "no-cross-tenant-replication",
+        "Blobs do not replicate into other tenants",
+        "High",
+        "9.3.7",
+        "allowCrossTenantReplication",
+        "account",
+        judge_cross_tenant_replication,
+        ours(UPDATE, "allow_cross_tenant_replication=false"),
+        (NO_BLOBS,),
+    ),
+    Check(
+        13,
+        "no-cross-tenant-delegation-sas",
+        "Identities of other tenants get no delegation SAS",
+        "Medium",
+        "",
+        "allowCrossTenantDelegationSas",
+        "account",
+        flag_is(False, "properties.allowCrossTenantDelegationSas", "Azure reads as refused", safe=True),
+        ours(UPDATE, "allow_cross_tenant_delegation_sas=false"),
+    ),
+    Check(
+        14,
+        "entra-default",
+        "The portal signs in with Entra ID, not with a key",
+        "Medium",
+        "9.3.3.1",
+        "defaultToOAuthAuthentication",
+        "account",
+        flag_is(True, "properties.defaultToOAuthAuthentication", "makes the portal use the account's key"),
+        ours(UPDATE, "default_to_oauth_authentication=true"),
+    ),
+    Check(
+        15,
+        "key-reminder",
+        "Somebody is reminded to rotate the keys",
+        "Medium",
+        "9.3.1.1",
+        "keyPolicy.keyExpirationPeriodInDays",
+        "account",
+        within(
+            "properties.keyPolicy.keyExpirationPeriodInDays",
+            1,
+            lambda options: options.max_key_age_days,
+            "reminds nobody",
+        ),
+        ours(UPDATE, "key_expiration_period_in_days=90"),
+        (KEYS_REFUSED,),
+    ),
+    Check(
+        16,
+        "young-keys",
+        "The keys were rotated lately",
+        "Medium",
+        "9.3.1.2",
+        "keyCreationTime.{key1,key2}",
+        "account",
+        judge_key_age,
+        ours("account-key-rotate", "key={value}"),
+        (KEYS_REFUSED,),
+    ),
+    Check(
+        17,
+        "sas-lifetime",
+        "A SAS that lives too long is refused",
+        "High",
+        "",
+        "sasPolicy.{sasExpirationPeriod,expirationAction}",
+        "account",
+        valued(
+            all_of(
+                judge_sas_period,
+                one_of("properties.sasPolicy.expirationAction", ("Block",), "blocks no SAS"),
+            ),
+            sas_period,
+        ),
+        ours(UPDATE, "sas_expiration_period={value} sas_expiration_action=Block"),
+    ),
+    Check(
+        18,
+        "user-bound-delegation-sas",
+        "A delegation SAS works for one user only",
+        "Low",
+        "",
+        "sasPolicy.requireUserBoundUserDelegationSas(+Action)",
+        "account",
+        valued(
+            all_of(
+                flag_is(
+                    True,
+                    "properties.sasPolicy.requireUserBoundUserDelegationSas",
+                    "lets anybody who has one use it",
+                ),
+                one_of("properties.sasPolicy.requireUserBoundUserDelegationSasAction", ("Block",), "refuses no SAS"),
+            ),
+            sas_period,
+        ),
+        cli_patch(
+            {
+                "sasPolicy": {
+                    "sasExpirationPeriod": "{value}",
+                    "expirationAction": "Block",
+                    "requireUserBoundUserDelegationSas": True,
+                    "requireUserBoundUserDelegationSasAction": "Block",
+                }
+            }
+        ),
+    ),
+    Check(
+        19,
+        "copy-scope",
+        "Copies come from this tenant or over private links only",
+        "Medium",
+        "",
+        "allowedCopyScope",
+        "account",
+        one_of("properties.allowedCopyScope", ("AAD", "PrivateLink"), "allows copies from any account"),
+        ours(UPDATE, "allowed_copy_scope=AAD"),
+    ),
+    Check(
+        20,
+        "no-sftp",
+        "SFTP and local users are off",
+        "High",
+        "",
+        "isSftpEnabled, isLocalUserEnabled",
+        "account",
+        all_of(
+            flag_is(False, "properties.isSftpEnabled", "means that SFTP is off, as Azure starts it", safe=True),
+            judge_local_users,
+        ),
+        ours(UPDATE, "is_sftp_enabled=false is_local_user_enabled=false"),
+    ),
+    Check(
+        21,
+        "no-nfs",
+        "NFS 3.0, which knows no users, is off",
+        "Medium",
+        "",
+        "isNfsV3Enabled",
+        "account",
+        flag_is(False, "properties.isNfsV3Enabled", "means off: only creation turns it on", safe=True),
+        "Only creation sets it: create an account without NFS 3.0, copy the data over, then delete {account}.",
+    ),
+    Check(
+        22,
+        "infrastructure-encryption",
+        "Data is encrypted twice",
+        "Low",
+        "",
+        "encryption.requireInfrastructureEncryption",
+        "account",
+        flag_is(True, "properties.encryption.requireInfrastructureEncryption", "means encrypted once"),
+        "Only creation sets it: create an account with infrastructure encryption and copy the data of {account} over.",
+        (kind_is("Storage", "BlobStorage"),),
+    ),
+    Check(
+        23,
+        "expected-encryption-keys",
+        "The encryption key lies where it should",
+        "High",
+        "",
+        "encryption.{keySource,keyvaultproperties}",
+        "account",
+        judge_keys_source,
+        OWN_KEYS,
+    ),
+    Check(
+        24,
+        "geo-redundancy",
+        "A second region holds a copy",
+        "Low",
+        "9.3.11",
+        "sku.name",
+        "account",
+        judge_geo,
+        ours(UPDATE, "sku={value}"),
+        (is_premium,),
+    ),
+    Check(
+        25,
+        "delete-lock",
+        "A lock keeps the account from being deleted",
+        "Medium",
+        "9.3.9",
+        "Microsoft.Authorization/locks[].properties.level",
+        "locks",
+        judge_lock(("CanNotDelete", "ReadOnly"), "no lock on the account or above it"),
+        ours("account-lock-set", "level=CanNotDelete"),
+    ),
+    Check(
+        26,
+        "read-only-lock",
+        "A ReadOnly lock is on, where nothing needs the keys",
+        "Low",
+        "9.3.10",
+        "Microsoft.Authorization/locks[].properties.level",
+        "locks",
+        judge_lock(("ReadOnly",), "no ReadOnly lock; it would stop clients of files and tables, and key listing"),
+        ours("account-lock-set", "level=ReadOnly"),
+    ),
+    Check(
+        27,
+        "blob-soft-delete",
+        "Deleted blobs can be brought back for a week or more",
+        "High",
+        "9.2.1",
+        "deleteRetentionPolicy.{enabled,days,allowPermanentDelete}",
+        "service",
+        judge_blob_retention,
+        BLOB_RETENTION_FIX,
+        (NO_BLOBS,),
+    ),
+    Check(
+        28,
+        "container-soft-delete",
+        "Deleted containers can be brought back for a week or more",
+        "High",
+        "9.2.2",
+        "containerDeleteRetentionPolicy.{enabled,days}",
+        "service",
+        CONTAINER_RETENTION,
+        CONTAINER_RETENTION_FIX,
+        (NO_BLOBS,),
+    ),
+    Check(
+        29,
+        "versioning",
+        "What is overwritten is kept as a version",
+        "Medium",
+        "9.2.3",
+        "isVersioningEnabled",
+        "service",
+        flag_is(True, "properties.isVersioningEnabled", "means off"),
+        ours(SERVICE_SET, "versioning=true"),
+        (NO_BLOBS, GENERAL_V1, HIERARCHICAL),
+    ),
+    Check(
+        30,
+        "change-feed",
+        "A record of all changes of blobs is kept",
+        "Medium",
+        "",
+        "changeFeed.enabled",
+        "service",
+        flag_is(True, "properties.changeFeed.enabled", "means off"),
+        ours(SERVICE_SET, "change_feed_enabled=true"),
+        (NO_BLOBS, GENERAL_V1, HIERARCHICAL),
+    ),
+    Check(
+        31,
+        "point-in-time-restore",
+        "Blobs can be set back to an earlier time",
+        "Medium",
+        "",
+        "restorePolicy.enabled",
+        "service",
+        valued(
+            flag_is(True, "properties.restorePolicy.enabled", "means off"),
+            days_kept("properties.deleteRetentionPolicy.days"),
+        ),
+        ours(
+            SERVICE_SET,
+            "delete_retention_policy_enabled=true delete_retention_policy_days={value} versioning=true"
+            " change_feed_enabled=true restore_policy_enabled=true restore_policy_days=6",
+        ),
+        (kind_is("Storage", "BlobStorage", "BlockBlobStorage", "FileStorage"), HIERARCHICAL, is_premium),
+    ),
+    Check(
+        32,
+        "no-static-website",
+        "No website is served from the account",
+        "Medium",
+        "",
+        "staticWebsite.enabled",
+        "service",
+        judge_website,
+        "az storage blob service-properties update --account-name {account} --subscription {subscription}"
+        " --static-website false --auth-mode login",
+        (NO_BLOBS, GENERAL_V1, kind_is("BlobStorage")),
+    ),
+    Check(
+        33,
+        "no-wildcard-cors",
+        "Web pages of strangers cannot read blobs in a browser",
+        "Medium",
+        "",
+        "cors.corsRules[].allowedOrigins",
+        "service",
+        absent(
+            "properties.cors.corsRules",
+            lambda rule: canonical_value("*") in map(canonical_value, as_list(rule.get("allowedOrigins"))),
+            "any origin is allowed",
+            REMOVE_CORS_RULE,
+        ),
+        REMOVE_CORS_RULE,
+        (NO_BLOBS,),
+    ),
+    Check(
+        34,
+        "no-public-containers",
+        "No container is open to everybody",
+        "High",
+        "",
+        "containers[].properties.publicAccess",
+        "containers",
+        judge_containers,
+        ours("blob-containers-update", "container_name={value} public_access=None"),
+        (NO_BLOBS,),
+    ),
+    Check(
+        35,
+        "evidence-held",
+        "Containers with evidence or backups are held",
+        "Medium",
+        "",
+        "containers[].properties.{hasLegalHold,hasImmutabilityPolicy,immutabilityPolicy}",
+        "containers",
+        judge_holds,
+        ours("container-legal-hold-set", "container_name={value} tags=evidence"),
+        (NO_BLOBS,),
+    ),
+    Check(
+        36,
+        "known-replication",
+        "Replication goes to own accounts only",
+        "High",
+        "",
+        "objectReplicationPolicies[].properties.destinationAccount",
+        "replication",
+        judge_replication,
+        f"az storage account or-policy delete {CLI_WHERE} --policy-id {{value}}",
+        (NO_BLOBS,),
+    ),
+    Check(
+        37,
+        "known-encryption-scopes",
+        "No encryption scope uses a stranger's key",
+        "Medium",
+        "",
+        "encryptionScopes[].properties.{source,keyVaultProperties}",
+        "scopes",
+        judge_scopes,
+        f"az storage account encryption-scope update {CLI_WHERE} --name {{value}} --state Disabled",
+        (NO_BLOBS,),
+    ),
+    Check(
+        38,
+        "defender",
+        "Defender watches the account and scans uploads",
+        "Medium",
+        "sec. 8",
+        "defenderForStorageSettings.{isEnabled,malwareScanning.onUpload.isEnabled}",
+        "defender",
+        all_of(flag_is(True, "properties.isEnabled", "means that Defender is off"), judge_malware_scan),
+        cli_send(
+            "put",
+            DEEP_SOURCES["defender"].path,
+            DEFENDER_API,
+            {
+                "properties": {
+                    "isEnabled": True,
+                    "overrideSubscriptionLevelSettings": True,
+                    "malwareScanning": {"onUpload": {"isEnabled": True, "capGBPerMonth": 10000}},
+                    "sensitiveDataDiscovery": {"isEnabled": True},
+                }
+            },
+        ),
+    ),
+    Check(
+        39,
+        "data-logs",
+        "Reads, writes and deletions of blobs are logged",
+        "Medium",
+        "sec. 6",
+        "diagnosticSettings[].properties.logs",
+        "logs",
+        judge_logs,
+        ours("account-logging-set", "workspace_id=<log-analytics-workspace-id>"),
+        (NO_BLOBS,),
+    ),
+    Check(
+        40,
+        "file-shares",
+        "File shares can be brought back, and SMB is of the newest and strongest kind",
+        "Medium",
+        "9.1.1-9.1.3",
+        "shareDeleteRetentionPolicy, protocolSettings.smb.{versions,channelEncryption}",
+        "files",
+        valued(
+            all_of(
+                flag_is(True, "properties.shareDeleteRetentionPolicy.enabled", "does not say that soft delete is on"),
+                within("properties.shareDeleteRetentionPolicy.days", 1, any_limit(365), "means that no time is kept"),
+                only_these("properties.protocolSettings.smb.versions", "SMB3.1.1", "allows every version of SMB"),
+                only_these(
+                    "properties.protocolSettings.smb.channelEncryption", "AES-256-GCM", "allows every SMB encryption"
+                ),
+            ),
+            days_kept("properties.shareDeleteRetentionPolicy.days"),
+        ),
+        f"az storage account file-service-properties update {CLI_WHERE} --enable-delete-retention true"
+        " --delete-retention-days {value} --versions SMB3.1.1 --channel-encryption AES-256-GCM",
+        (NO_FILES,),
+    ),
+    Check(
+        41,
+        "no-data-sharing",
+        "Connectors, access points and data shares are shut",
+        "High",
+        "",
+        "dataCollaborationPolicyProperties, connectors, dataShares, blobAccessPointConfigurations",
+        "account",
+        judge_sharing,
+        SHUT_SHARING,
+    ),
+)
+
+
+# The evaluator
+
+
+def source_data(facts: Mapping[str, Any], source: str) -> Any:
+    """What was read from a deep source: JSON, an error, or None where nobody asked; missing is empty where it means that."""
+    data = facts.get(source)
+    return EMPTY_WHEN_MISSING[source] if source in EMPTY_WHEN_MISSING and is_missing(data) else data
+
+
+def is_missing(data: Any) -> bool:
+    """Whether an error says that the account does not have the feature."""
+    if not isinstance(data, ServiceError) or data.code in GONE_CODES:
+        return False
+    return data.status == 404 or data.code in UNSUPPORTED_CODES
+
+
+def failed_read(error: Exception, source: DeepSource) -> Finding:
+    """Unknown, with the service's code; for a refusal also the permission that lacks, and the role that has it."""
+    if not isinstance(error, ServiceError):
+        words = error.message if isinstance(error, AzureStorageError) else type(error).__name__
+        return Finding(UNKNOWN, f"could not be read: {words}", steps=((RUN_AGAIN, ()),))
+    words = f"could not be read: {error.status} {error.code}".rstrip()
+    if error.status not in (401, 403):
+        return Finding(UNKNOWN, words, steps=((RUN_AGAIN, ()),))
+    return Finding(UNKNOWN, f"{words}; it needs {source.permission}", steps=((GRANT_READ, ()),))
+
+
+def judged(check: Check, account: Json, facts: Mapping[str, Any], options: PostureOptions) -> Finding | None:
+    """The finding of one check; None when its source was not asked."""
+    here = check.source == "account"
+    data = facts.get("account", account) if here else source_data(facts, check.source)
+    if data is None:
+        return None
+    reason = next(filter(None, (rule(account) for rule in check.exempt)), "")
+    if reason:
+        return Finding(NOT_APPLICABLE, reason)
+    if is_missing(data) and not here:
+        return Finding(NOT_APPLICABLE, f"the account does not have it: {data.status} {data.code}".rstrip())
+    if isinstance(data, Exception):
+        return failed_read(data, ACCOUNT_SOURCE if here else DEEP_SOURCES[check.source])
+    return check.judge(Case(account, data, facts, options))
+
+
+def assess(account: Json, facts: Mapping[str, Any], options: PostureOptions) -> list[Json]:
+    """One row for each check that can be made of an account, by number.
+
+    account: as ARM has it; facts: by name of a deep source its JSON (for a collection its list of items) or the error
+    that came instead. A source that is missing leaves its checks out. facts["account"] may hold the error that came
+    instead of the account, of which then the id and name are enough.
+    """
+    parts = resource_id(account)
+    place = {"account": parts.account, "group": parts.group, "subscription": parts.subscription}
+    rows = []
+    for check in CHECKS:
+        finding = judged(check, account, facts, options)
+        if finding is not None:
+            rows.append(posture_row(check, finding, account, place))
+    return rows
+
+
+def posture_row(check: Check, finding: Finding, account: Json, place: Mapping[str, str]) -> Json:
+    account_id = str(account.get("id") or "")
+    return {
+        "id": f"{account_id}#{check.name}",
+        "account": place["account"],
+        "accountId": account_id,
+        "subscriptionId": place["subscription"],
+        "resourceGroup": place["group"],
+        "number": check.number,
+        "check": check.name,
+        "title": check.title,
+        "severity": check.severity,
+        "cis": check.cis,
+        "property": check.property,
+        "result": finding.result,
+        "evidence": finding.evidence,
+        "fix": fix_of(check, finding, place),
+    }
+
+
+def fix_of(check: Check, finding: Finding, place: Mapping[str, str]) -> str:
+    """The commands, one a line, that make the check pass; empty where there is nothing to do."""
+    if finding.result in (PASS, NOT_APPLICABLE):
+        return ""
+    steps = finding.steps or ((RUN_AGAIN, ()) if finding.result == UNKNOWN else OWN_FIX,)
+    chosen = [(check.fix, finding.values) if step == OWN_FIX else step for step in steps]
+    return "\n".join(fill(template, place, values) for template, values in chosen)
+
+
+def summary(rows: Iterable[Json]) -> list[Json]:
+    """For each account how many checks failed, are unset or unknown, by severity, and how many passed; the worst first."""
+    empty = {f"{result}{severity}": 0 for severity in SEVERITIES for result in (FAIL, UNSET, UNKNOWN)}
+    accounts: dict[str, Json] = {}
+    for row in rows:
+        names = ("account", "accountId", "subscriptionId", "resourceGroup")
+        start = {name: row[name] for name in names} | empty | {"pass": 0, "notApplicable": 0}
+        counts = accounts.setdefault(str(row["accountId"]).lower(), start)
+        plain = {PASS: "pass", NOT_APPLICABLE: "notApplicable"}
+        counts[plain.get(row["result"]) or f"{row['result']}{row['severity']}"] += 1
+    return sorted(accounts.values(), key=lambda counts: ([-counts[name] for name in empty], counts["accountId"]))
+
+
+# Reports
+
+REPORT_COLUMNS = {
+    "account": "Account",
+    "resourceGroup": "Resource group",
+    "subscriptionId": "Subscription",
+    "number": "No.",
+    "title": "Check",
+    "severity": "Severity",
+    "cis": "CIS 6.0",
+    "result": "Result",
+    "evidence": "Evidence",
+    "property": "Property",
+    "fix": "Fix",
+}
+SUMMARY_COLUMNS = {
+    "account": "Account",
+    **{
+        f"{result}{severity}": f"{result.capitalize()}, {severity.lower()}"
+        for severity in SEVERITIES
+        for result in (FAIL, UNSET, UNKNOWN)
+    },
+    "pass": "Pass",
+    "notApplicable": "Not applicable",
+}
+CSV_COLUMNS = ("id", "accountId", "check", *REPORT_COLUMNS)
+REPORT_STYLE = (
+    "body{font:1rem/1.5 sans-serif;margin:1rem}"
+    "table{border-collapse:collapse;margin-bottom:2rem}"
+    "caption{text-align:left;font-weight:bold;padding:.5rem 0}"
+    "th,td{border:1px solid #767676;padding:.3rem .5rem;text-align:left;vertical-align:top}"
+    "code{white-space:pre-wrap;overflow-wrap:anywhere}"
+)
+
+
+def as_csv(rows: Iterable[Json]) -> str:
+    """The rows as CSV with a header; no cell starts as a spreadsheet's formula does."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows([guarded(row.get(name)) for name in CSV_COLUMNS] for row in rows)
+    return out.getvalue()
+
+
+def guarded(value: Any) -> str:
+    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def as_html(rows: Iterable[Json], title: str) -> str:
+    """One page that needs nothing else: the summary and all rows."""
+    found = list(rows)
+    name = html.escape(title)
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{name}</title>',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<style>{REPORT_STYLE}</style></head>",
+            f"<body><main><h1>{name}</h1>",
+            html_table("Results by account, the worst first", SUMMARY_COLUMNS, summary(found)),
+            html_table("Results by check", REPORT_COLUMNS, found),
+            "</main></body></html>",
+            "",
+        ]
+    )
+
+
+def html_table(caption: str, columns: Mapping[str, str], rows: Iterable[Json]) -> str:
+    """A table whose first column names its rows."""
+    head = "".join(f'<th scope="col">{html.escape(header)}</th>' for header in columns.values())
+    lines = [f"<table><caption>{html.escape(caption)}</caption>", f"<thead><tr>{head}</tr></thead>", "<tbody>"]
+    for row in rows:
+        first, *rest = (html_cell(name, row.get(name)) for name in columns)
+        lines.append(f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>")
+    return "\n".join([*lines, "</tbody></table>"])
+
+
+def html_cell(name: str, value: Any) -> str:
+    text = html.escape("" if value is None else str(value))
+    if name == "fix":
+        return f"<code>{text}</code>" if text else ""
+    return text.replace("_", " ") if name == "result" else text
 
 
 # --- commands ----------------------------------------------------------------------------------------------------------
@@ -5563,6 +7117,170 @@ def account_logging_set(
         ]
         found = azure.arm.set_logging(account, setting_name, {**current, **sinks, "logs": logs})
     return show_change(azure, LOGGING_VIEW, found or None, change)
+
+
+# Posture
+
+DEEP_ACCOUNTS = 50  # up to so many accounts the deep checks are made without being asked for
+DEEP_PARALLEL = 8
+# The newest fields of an account appear in the newest version only.
+WHOLE_ACCOUNT = ACCOUNT_SOURCE._replace(api=SHARING_API)
+PROGRESS_STEP = 25  # accounts between two words of progress
+POSTURE_VIEW = View(
+    "Posture",
+    "What to mend",
+    {
+        "Account": "account",
+        "Severity": "severity",
+        "Check": "title",
+        "Result": "result",
+        "Evidence": "evidence",
+        "Fix": "fix",
+    },
+)
+POSTURE_SUMMARY_VIEW = View(
+    "PostureSummary",
+    "Azure Storage posture",
+    {header: name for name, header in SUMMARY_COLUMNS.items()},
+    key="accountId",
+)
+POSTURE_ARGUMENTS = {
+    "account_name": optional(AccountClues),
+    "blob_url": optional(
+        Annotated[AccountClue, Reader("the https address of anything in an account", parse_account, secret=True)]
+    ),
+    "tag": optional(TagFilter),
+    "location": optional(Location),
+    **SCOPE_ARGUMENTS,
+}
+
+
+# What a check looks at beside its own source.
+ALSO_ASKED: Mapping[str, tuple[str, ...]] = {
+    "no-anonymous-blobs": ("containers",),
+    "no-sftp": ("local_users",),
+    "no-static-website": ("containers",),
+    "no-data-sharing": SHARING_SOURCES,
+}
+
+
+class PostureScope(NamedTuple):
+    """The accounts that are meant: those that are named, and all that the query finds."""
+
+    names: list[str]
+    query: str
+
+
+def build_posture(azure: Azure, given: dict[str, Any]) -> PostureScope:
+    clues = [*(given["account_name"] or []), *([given["blob_url"]] if given["blob_url"] else [])]
+    names = list(dict.fromkeys(clue.name for clue in clues))
+    scope = [given[name] or "" for name in ("location", "resource_group_name", "subscription_id")]
+    return PostureScope(names, accounts_query(names, given["tag"], *scope))
+
+
+PostureArgs = Annotated[PostureScope, Group(POSTURE_ARGUMENTS, build_posture)]
+
+
+@command(
+    "azure-storage-account-posture",
+    needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values())),
+    role="Reader",
+)
+def account_posture(
+    azure: Azure,
+    scope: PostureArgs,
+    deep: Flag | None = None,
+    checks: Annotated[
+        list[str], listed(Reader("names or numbers of checks, such as https-only", lambda text: read_check(text)))
+    ]
+    | None = None,
+    key_vaults: Texts | None = None,
+    own_subscriptions: Annotated[list[str], listed(Reader("subscription ids", parse_subscription))] | None = None,
+    evidence_containers: Texts | None = None,
+    max_key_age_days: Annotated[int, number(1, 3650)] = 90,
+    report: Annotated[str, choice("csv", "html")] | None = None,
+) -> list[Any]:
+    """What the account objects tell comes from one query for all; the deep checks cost some requests for each account."""
+    found = [found_account(row) for row in azure.arm.search(scope.query, Paging(all_results=True)).items]
+    if not found:
+        raise AzureStorageError(
+            "No storage account was found.",
+            "look with !azure-storage-account-find; the identity needs the role Reader.",
+        )
+    options = PostureOptions(
+        Clock.now(),
+        str(found[0].get("tenantId") or ""),
+        tuple(key_vaults or ()),
+        tuple(own_subscriptions or ()),
+        tuple(evidence_containers or ()),
+        max_key_age_days,
+    )
+    wanted: set[str] = set()
+    for check in CHECKS:
+        if not checks or check.name in checks:
+            wanted |= {check.source, *ALSO_ASKED.get(check.name, ())}
+    deep = len(found) <= DEEP_ACCOUNTS if deep is None else deep
+    facts = deep_facts(azure, found, wanted if deep else set())
+    rows = [
+        row
+        for account, known in zip(found, facts, strict=True)
+        for row in assess(account, known, options)
+        if not checks or row["check"] in checks
+    ]
+    lost = sorted(set(scope.names) - {account["name"] for account in found})
+    notes = [
+        f"Not found: {', '.join(lost)}." if lost else "",
+        "" if deep else f"{len(found)} accounts: only what the account tells was checked; give deep=true for the rest.",
+    ]
+    return posture_results(rows, "\n".join(filter(None, notes)), report)
+
+
+def posture_results(rows: list[Json], note: str, report: str | None) -> list[Any]:
+    """All rows for playbooks; for people the accounts and the worst of what is to be mended; a file when one is asked for."""
+    bad = [row for row in rows if row["result"] in (FAIL, UNSET, UNKNOWN)]
+    bad.sort(key=lambda row: (SEVERITIES.index(row["severity"]), row["account"], row["number"]))
+    more = f"{len(bad) - DEFAULT_LIMIT} more are in context." if len(bad) > DEFAULT_LIMIT else ""
+    counts = [{"id": row["accountId"], **row} for row in summary(rows)]
+    text = table(POSTURE_SUMMARY_VIEW, counts[:DEFAULT_LIMIT], note=note) + table(
+        POSTURE_VIEW, bad[:DEFAULT_LIMIT], note=more
+    )
+    outputs = {POSTURE_VIEW.context: rows, POSTURE_SUMMARY_VIEW.context: counts}
+    results: list[Any] = [CommandResults(outputs=outputs, readable_output=text, raw_response=rows)]
+    if report:
+        content = as_csv(rows) if report == "csv" else as_html(rows, "Azure Storage posture")
+        results.append(fileResult(f"azure-storage-posture.{report}", content))
+    return results
+
+
+def deep_facts(azure: Azure, accounts: list[Json], sources: set[str]) -> Iterator[dict[str, Any]]:
+    """For each account what its deep sources hold, or the errors that came instead; says how far it is."""
+    names = [name for name in (*DEEP_SOURCES, "account") if name in sources]
+    jobs = [(account, name) for account in accounts for name in names]
+    support_multithreading()
+    answers = in_order(lambda job: read_source(azure, *job), jobs, DEEP_PARALLEL)
+    for count, _ in enumerate(accounts, 1):
+        known = {name: next(answers) for name in names}
+        if isinstance(known.get("account"), AzureStorageError):
+            del known["account"]  # what the query told of it is older, and enough
+        yield known
+        if names and count % PROGRESS_STEP == 0 and count < len(accounts):
+            return_results(f"Posture: {count} of {len(accounts)} accounts were checked.")
+
+
+def read_source(azure: Azure, account: Json, name: str) -> Any:
+    """The JSON of a deep source, the items of a collection, or the error that came instead."""
+    source = DEEP_SOURCES.get(name, WHOLE_ACCOUNT)
+    path, action = str(account["id"]) + source.path, f"read {name.replace('_', ' ')} of {account['name']}"
+    try:
+        if not source.path or source.path.endswith(("/default", "/current")):
+            return azure.arm.read(path, action, version=source.api)
+        return azure.arm.listing(path, action, Paging(all_results=True), version=source.api).items
+    except AzureStorageError as error:
+        return error
+
+
+def read_check(text: str) -> str:
+    return next(check.name for check in CHECKS if text.lower() in (check.name, str(check.number)))
 
 
 # Blob service

@@ -3304,3 +3304,81 @@ def test_quarantine_never_writes_over_another_blob(blob_room: WarRoom, requests_
     same = {**QUARANTINE, "evidence_container_name": "evidence"}
     assert "choose another" in blob_room.run("azure-storage-blob-quarantine", **same).error
     assert not room.sent
+
+
+# Posture
+
+
+def posture_room(mock: rm.Mocker, *accounts: dict[str, Any]) -> None:
+    """Accounts as Resource Graph has them; whatever is asked of one is forbidden, until a test says otherwise."""
+    mock.post(GRAPH, json={"data": [{**account, "tenantId": TENANT} for account in accounts]})
+    mock.get(re.compile(re.escape(f"{ARM}{ACCOUNTS_PATH}/")), status_code=403, json=arm_failure("AuthorizationFailed"))
+
+
+def named_account(name: str, **properties: Any) -> dict[str, Any]:
+    return {**account_body(**properties), "id": f"{ACCOUNTS_PATH}/{name}", "name": name}
+
+
+def posture_rows(result: SimpleNamespace) -> dict[tuple[str, str], dict[str, Any]]:
+    rows = next(value for key, value in result.context.items() if key.startswith("AzureStorage.Posture("))
+    return {(row["account"], row["check"]): row for row in rows}
+
+
+def test_posture_of_two_accounts_of_which_little_may_be_read(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    bad = named_account("contosoweb", allowBlobPublicAccess=True, allowSharedKeyAccess=None)
+    posture_room(requests_mock, named_account(ACCOUNT, allowBlobPublicAccess=False), bad)
+    requests_mock.get(f"{ARM}{ACCOUNTS_PATH}/{ACCOUNT}/providers/Microsoft.Authorization/locks", json={"value": []})
+    result = signed_in.run("azure-storage-account-posture", account_name=f"{ACCOUNT},contosoweb,gone")
+    rows = posture_rows(result)
+    assert {number for _, number in rows} == {check.name for check in az.CHECKS}
+    assert rows["contosoweb", "no-anonymous-blobs"]["result"] == "fail"
+    assert rows["contosoweb", "no-shared-key"]["result"] == "unset", "null is not false"
+    assert rows["contosoweb", "delete-lock"]["result"] == "unknown", "a 403 is no pass"
+    assert "Microsoft.Authorization/locks/read" in rows["contosoweb", "delete-lock"]["evidence"]
+    assert rows[ACCOUNT, "delete-lock"]["result"] == "fail"
+    assert rows["contosoweb", "no-anonymous-blobs"]["fix"] == (
+        f"!azure-storage-account-update account_name=contosoweb {UNDO} allow_blob_public_access=false"
+    )
+    assert "Not found: gone." in result.text
+    assert result.text.index("contosoweb") < result.text.index(f"| {ACCOUNT} |"), "the worst first"
+    versions = {query(request)["api-version"] for request in requests_mock.request_history if request.method == "GET"}
+    assert versions == {az.STORAGE_API, az.LOCKS_API, az.DIAGNOSTICS_API, az.DEFENDER_API, az.SHARING_API}
+
+
+def test_posture_of_many_accounts_is_one_query(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(51)))
+    result = signed_in.run("azure-storage-account-posture")
+    assert [request.method for request in requests_mock.request_history] == ["POST"]
+    assert "give deep=true" in result.text
+    assert len(posture_rows(result)) == 51 * sum(check.source == "account" for check in az.CHECKS)
+
+
+def test_posture_says_how_far_it_is_and_asks_each_source_once(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(30)))
+    signed_in.run("azure-storage-account-posture", deep="true", checks="25,26")
+    assert "25 of 30 accounts" in str(signed_in.entries[0])
+    asked = [urlsplit(request.url).path for request in requests_mock.request_history if "/locks" in request.url]
+    assert len(asked) == len(set(asked)) == 30
+
+
+@pytest.mark.parametrize(("report", "start"), [("csv", b"id,accountId,check"), ("html", b"<!DOCTYPE html>")])
+def test_posture_as_a_file(
+    signed_in: WarRoom,
+    requests_mock: rm.Mocker,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    report: str,
+    start: bytes,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    posture_room(requests_mock, named_account(ACCOUNT))
+    signed_in.run("azure-storage-account-posture", deep="false", report=report)
+    entry = signed_in.entries[-1]
+    assert entry["File"] == f"azure-storage-posture.{report}"
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes().startswith(start)
+
+
+def test_posture_of_nothing_and_of_an_unknown_check(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    assert "No storage account was found" in signed_in.run("azure-storage-account-posture").error
+    assert "names or numbers of checks" in signed_in.run("azure-storage-account-posture", checks="nonsense").error

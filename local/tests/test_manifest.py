@@ -395,6 +395,7 @@ EXAMPLES: dict[str, list[dict[str, str]]] = {
         {**ONE, "record": json.dumps({"account": ACCOUNT, "settings": {"allowSharedKeyAccess": True}})}
     ],
     "azure-storage-account-activity-list": [ONE, {**ONE, "limit": "1"}],
+    "azure-storage-account-posture": [{"account_name": ACCOUNT, "report": "csv"}],
     "azure-storage-account-logging-get": [ONE],
     "azure-storage-account-logging-set": [{**ONE, "setting_name": "to-workspace"}],
     "azure-storage-blob-ranges-restore": [{**EVIDENCE, "time_to_restore": "1 hour"}],
@@ -486,6 +487,9 @@ def answer_response(mock: rm.Mocker, subscription: str, account: str, container:
         mock.register_uri(method, url, json=recorded(name))
     missing = recorded("errors/ContainerNotFound")
     mock.get(f"{account}/blobServices/default/containers/old-backups", status_code=404, json=missing)
+    for source in (*az.SHARING_SOURCES, "files", "replication", "scopes", "local_users", "defender"):
+        refused = recorded("errors/AuthorizationFailed")
+        mock.get(f"{account}{az.DEEP_SOURCES[source].path}", status_code=403, json=refused)
     mock.delete(f"{account}/providers/Microsoft.Authorization/locks/keep", status_code=200)
     mock.delete(account, status_code=200)
     for path in ("revokeUserDelegationKeys", "restoreBlobRanges"):
