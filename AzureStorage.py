@@ -1922,6 +1922,24 @@ class Clock:
         threading.Event().wait(seconds)
 
 
+class Pace:
+    """Keeps requests inside a budget: `burst` at once, then `rate` a second. Threads share it."""
+
+    def __init__(self, burst: int, rate: float) -> None:
+        self._spare, self._step = burst / rate, 1 / rate  # seconds
+        self._due = 0.0
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Returns when the next request may leave."""
+        with self._lock:
+            now = Clock.now()
+            self._due = max(self._due, now - self._spare) + self._step
+            delay = self._due - now
+        if delay > 0:
+            Clock.wait(delay)
+
+
 # 501 and 505 say that asking again is of no use.
 RETRY_STATUSES = frozenset({408, 429, *range(500, 600)} - {501, 505})
 
@@ -7256,8 +7274,9 @@ def deep_facts(azure: Azure, accounts: list[Json], sources: set[str]) -> Iterato
     """For each account what its deep sources hold, or the errors that came instead; says how far it is."""
     names = [name for name in (*DEEP_SOURCES, "account") if name in sources]
     jobs = [(account, name) for account in accounts for name in names]
+    budget = ReadBudget()
     support_multithreading()
-    answers = in_order(lambda job: read_source(azure, *job), jobs, DEEP_PARALLEL)
+    answers = in_order(lambda job: read_source(azure, budget, *job), jobs, DEEP_PARALLEL)
     for count, _ in enumerate(accounts, 1):
         known = {name: next(answers) for name in names}
         if isinstance(known.get("account"), AzureStorageError):
@@ -7267,9 +7286,31 @@ def deep_facts(azure: Azure, accounts: list[Json], sources: set[str]) -> Iterato
             return_results(f"Posture: {count} of {len(accounts)} accounts were checked.")
 
 
-def read_source(azure: Azure, account: Json, name: str) -> Any:
+class ReadBudget:
+    """What ARM allows one identity in a subscription, and its storage provider in a region of it; beyond, it refuses.
+
+    https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[str, Pace] = {}
+        self._storage: dict[tuple[str, str], Pace] = {}
+        self._lock = threading.Lock()
+
+    def take(self, account: Json, path: str) -> None:
+        subscription, region = subscription_of(account), str(account.get("location"))
+        with self._lock:
+            paces = [self._all.setdefault(subscription, Pace(250, 25))]
+            if "/Microsoft.Storage/" in path and path.count("/providers/") == 1:
+                paces.append(self._storage.setdefault((subscription, region), Pace(800, 800 / 300)))
+        for pace in paces:
+            pace.take()
+
+
+def read_source(azure: Azure, budget: ReadBudget, account: Json, name: str) -> Any:
     """The JSON of a deep source, the items of a collection, or the error that came instead."""
     source = DEEP_SOURCES.get(name, WHOLE_ACCOUNT)
+    budget.take(account, str(account["id"]) + source.path)
     path, action = str(account["id"]) + source.path, f"read {name.replace('_', ' ')} of {account['name']}"
     try:
         if not source.path or source.path.endswith(("/default", "/current")):

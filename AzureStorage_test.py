@@ -3382,3 +3382,56 @@ def test_posture_as_a_file(
 def test_posture_of_nothing_and_of_an_unknown_check(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     assert "No storage account was found" in signed_in.run("azure-storage-account-posture").error
     assert "names or numbers of checks" in signed_in.run("azure-storage-account-posture", checks="nonsense").error
+
+
+def test_posture_stays_inside_the_limits_of_resource_manager(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
+) -> None:
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(900)))
+    start = clock.time
+    signed_in.run("azure-storage-account-posture", deep="true", checks="blob-soft-delete")
+    assert len(requests_mock.request_history) == 901
+    assert clock.time - start == pytest.approx(100 / (800 / 300), abs=1), "800 at once, then 800 in five minutes"
+
+
+def test_a_pace_lets_a_burst_through_and_then_holds_back(clock: FakeClock) -> None:
+    pace = az.Pace(5, 2)
+    for _ in range(9):
+        pace.take()
+    assert clock.waits == [0.5] * 4
+    clock.time += 60
+    for _ in range(5):
+        pace.take()
+    assert len(clock.waits) == 4, "what was not used is saved up, and no more than the burst"
+
+
+# What other integrations for Azure Storage get wrong, and no test above shows
+
+
+def test_an_object_without_an_id_gets_no_name_of_the_one_before(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    nameless = {"name": "second", "kind": "StorageV2", "properties": {}}
+    requests_mock.get(ARM + ACCOUNTS_PATH, json={"value": [account_body(), nameless]})
+    text = signed_in.run("azure-storage-account-list").text
+    assert text.count(f"| {GROUP} |") == 1
+
+
+def test_nothing_is_left_in_the_folder(
+    blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Evidence(requests_mock)
+    assert not blob_room.run("azure-storage-blob-quarantine", **QUARANTINE).error
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=201)
+    assert not blob_room.run("azure-storage-blob-put", **BLOB, text="x", overwrite="true").error
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=403)
+    assert blob_room.run("azure-storage-blob-put", **BLOB, text="x", overwrite="true").error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_request_carries_the_headers_of_another(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=BLOB_HEADERS)
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=200)
+    blob_room.run("azure-storage-blob-metadata-set", **BLOB, metadata="secretcase=1")
+    blob_room.run("azure-storage-blob-properties-get", **BLOB)
+    assert not [name for name in last(requests_mock).headers if name.startswith("x-ms-meta")]
+    assert "If-Match" not in last(requests_mock).headers

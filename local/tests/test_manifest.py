@@ -630,6 +630,45 @@ def fits(value: Any, kind: str) -> bool:
     return isinstance(value, python[kind]) and (kind != "Number" or not isinstance(value, bool))
 
 
+# What other integrations for Azure Storage get wrong, as far as manifest and registry can show it
+
+
+@each(EXAMPLES)
+def test_no_request_has_an_empty_path_segment(name: str, run: Run, requests_mock: rm.Mocker) -> None:
+    for args in EXAMPLES[name]:
+        run(name, args)
+    paths = [urllib.parse.urlsplit(request.url).path for request in requests_mock.request_history]
+    assert [path for path in paths if "//" in path] == []
+
+
+def test_permissions_are_whole_and_single() -> None:
+    """A missing comma in a table of permissions glues two of them together."""
+    needs = {need for command in az.COMMANDS.values() for need in command.needs}
+    assert [
+        need for need in needs if not re.fullmatch(r"Microsoft\.[A-Z]\w+(/\w+)+/(read|write|delete|action)", need)
+    ] == []
+    assert {command.name for command in az.COMMANDS.values() if command.needs and not command.role} == set()
+
+
+def test_no_description_was_pasted_from_another_command() -> None:
+    texts = [COMMANDS[name]["description"].partition(" Required permission(s)")[0] for name in COMMANDS]
+    assert len(set(texts)) == len(texts)
+
+
+def test_no_function_has_a_default_that_it_could_change() -> None:
+    """A dictionary as a default keeps the token of the first call for all others."""
+    functions = [node for node in ast.walk(TREE) if isinstance(node, ast.FunctionDef)]
+    mutable = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
+    defaults = [(node.name, value) for node in functions for value in (*node.args.defaults, *node.args.kw_defaults)]
+    assert [name for name, value in defaults if isinstance(value, mutable)] == []
+
+
+def test_every_listing_can_be_continued() -> None:
+    for name, command in az.COMMANDS.items():
+        given = command.arguments()
+        assert ("limit" in given) is ("next_token" in given) is ("all_results" in given), name
+
+
 def test_recorded_errors_are_read() -> None:
     """Every shape of test_data/arm/errors gives a code and words for people."""
     for path in sorted((ROOT / "test_data/arm/errors").glob("*.json")):
