@@ -329,7 +329,7 @@ ARM_HINTS = {
     "ContainerNotFound": (
         "check the name with !azure-storage-blob-containers-list; include_deleted=true shows soft-deleted containers."
     ),
-    "ScopeLocked": "a resource lock stands in the way; remove the lock named above first.",
+    "ScopeLocked": "a resource lock stands in the way; see !azure-storage-account-lock-list, and remove it with !azure-storage-account-lock-remove.",
     "AccountProtectedFromDeletion": "a legal hold or a locked immutability policy protects the account.",
     "AuthorizationFailed": "give the signed-in identity a role that allows the action named above on that scope; new roles take minutes.",
     "LinkedAuthorizationFailed": "the identity also needs a role on the linked resource named above.",
@@ -731,9 +731,18 @@ def parse_account(text: str) -> AccountClue:
         found = parse_resource_id(text)
         name = matching(ACCOUNT_NAME, found.account.lower())
         return AccountClue(name, parse_subscription(found.subscription), parse_group(found.group))
-    if "://" in text:
-        text = urllib.parse.urlsplit(text).hostname or ""
-    return AccountClue(matching(ACCOUNT_NAME, text.split(".")[0].lower()))
+    account = account_and_path(urllib.parse.urlsplit(text))[0] if "://" in text else text.split(".")[0].lower()
+    return AccountClue(matching(ACCOUNT_NAME, account))
+
+
+def account_and_path(url: urllib.parse.SplitResult) -> tuple[str, str]:
+    """The account that an address names, and the rest of its path: the host's first label, or the first segment of the
+    path where the host is a bare address."""
+    host, path = url.hostname or "", url.path.lstrip("/")
+    if re.fullmatch(r"[\d.]+|localhost", host):
+        account, _, path = path.partition("/")
+        return account, path
+    return host.split(".")[0].lower(), path
 
 
 def parse_container(text: str) -> str:
@@ -764,10 +773,7 @@ def parse_blob_url(text: str) -> BlobAddress:
     parts = urllib.parse.urlsplit(text.strip().strip("\"'`"))
     if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
         raise ValueError
-    path = parts.path.lstrip("/")
-    account = parts.hostname.split(".")[0].lower()
-    if re.fullmatch(r"[\d.]+|localhost", parts.hostname):
-        account, _, path = path.partition("/")
+    account, path = account_and_path(parts)
     matching(ACCOUNT_NAME, account)
     container, _, blob = path.partition("/")
     query = dict(urllib.parse.parse_qsl(parts.query))
@@ -3500,6 +3506,11 @@ class BlobRef(NamedTuple):
         """The blob's URL, which names it in context."""
         return self.service.blob_id(self.container, self.name, self.version, self.snapshot)
 
+    @property
+    def current(self) -> "BlobRef":
+        """The blob itself, whatever version or snapshot of it this is."""
+        return self._replace(version="", snapshot="")
+
     def __str__(self) -> str:
         return f"{self.container}/{self.name}"
 
@@ -4060,6 +4071,19 @@ class Azure:
         self.http = Http(settings, self.auth, network)
         self.arm = ResourceManager(self.http, settings.cloud.resource_manager)
 
+    def _known_account(self, account: str, subscription: str, group: str) -> Json:
+        """The account object; {} where the identity has no role to see it, which blobs do not need."""
+        try:
+            if subscription and group:
+                return self.arm.account(AccountRef(subscription, group, account))
+        except ServiceError as error:
+            if error.status != 404:
+                return {}
+        try:
+            return next(iter(self.arm.search(accounts_query([account]), Paging(limit=1)).items), {})
+        except ServiceError:
+            return {}
+
     def account(self, name: str, subscription: str, group: str) -> AccountRef:
         """The account of that name: where the arguments or else the instance's defaults say, else wherever it is found.
 
@@ -4127,16 +4151,14 @@ class Azure:
         return BlobService(BlobHttp(self.http, account, endpoint))
 
     def _endpoint(self, account: str, subscription: str, group: str) -> str:
-        """What ARM says; empty where it is not asked (no scope, or the instance has a SAS or key) or cannot tell."""
-        if not subscription or not group or self.settings.storage_credential_for(account):
+        """What ARM says, or Resource Graph where nothing tells the account's place; empty where they cannot tell.
+
+        Neither is asked for an account of which the instance has a SAS or key.
+        """
+        if self.settings.storage_credential_for(account):
             return ""
-        try:
-            found = str(
-                at_path(self.arm.account(AccountRef(subscription, group, account)), "properties.primaryEndpoints.blob")
-                or ""
-            )
-        except ServiceError:
-            return ""
+        item = self._known_account(account, subscription, group)
+        found = str(at_path(item, "properties.primaryEndpoints.blob") or "")
 
         def remember(session: Session) -> None:
             session.setdefault("endpoints", {})[account] = found
@@ -4203,7 +4225,7 @@ class Change(NamedTuple):
         if not self.needed:
             return "Nothing to change: it is so already."
         lines = [f"* {path}: {shown(old)} -> {shown(new)}" for path, old, new in leaves(self.before, self.after)]
-        undo = [f"\nTo undo it: `{self.undo}`"] if self.undo and not self.dry_run else []
+        undo = [f"\nTo undo it: {code(self.undo)}"] if self.undo and not self.dry_run else []
         return "\n".join(
             ["Dry run, nothing was changed. It would change:" if self.dry_run else "Changed:", *lines, *undo]
         )
@@ -4263,6 +4285,11 @@ def leaves(before: Json, after: Json, path: str = "") -> Iterator[tuple[str, Any
             yield from leaves(old or {}, new, here)
         else:
             yield here, old, new
+
+
+def code(text: str) -> str:
+    """A text as Markdown shows code; one with backticks in it needs two around it."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def shown(value: Any) -> str:
@@ -4649,8 +4676,11 @@ def fill(template: str, where: Mapping[str, str], values: tuple[str, ...]) -> st
 
 
 def war_room_quote(text: str) -> str:
+    """A value as a person types it: in quotes where it has blanks, in backticks where it has quotes, too."""
     text = text.replace("`", "")
-    return f"`{text}`" if re.search(r'[\s"=]', text) else text
+    if not re.search(r'[\s"=]', text):
+        return text
+    return f"`{text}`" if '"' in text else f'"{text}"'
 
 
 # Judges of what does not fit into one value
@@ -5989,7 +6019,7 @@ def show_changes(
     """The same for a change that concerns several objects, or leaves none."""
     record = change.context(azure.command)
     outputs = {"AzureStorage.Change": record, **({view.context: items} if items else {})}
-    words = f"{change.words()}\n{note}".strip()
+    words = f"{change.words()}\n\n{note}".strip()
     rows = items if isinstance(items, list) else [items] if items else []
     text = table(view, rows[:DEFAULT_LIMIT], note=words) if rows else f"### {view.title}\n{words}\n"
     return CommandResults(outputs=outputs, readable_output=text, raw_response=items or record)
@@ -6395,11 +6425,9 @@ def undo_line(name: str, where: Mapping[str, str], fields: Mapping[str, BodyFiel
 
 
 def command_line(name: str, *arguments: Mapping[str, Any]) -> str:
-    """A command as a person types it; values with blanks or quotes stand in backticks, as the war room takes them."""
-    words = [f"!azure-storage-{name}"]
-    for key, value in itertools.chain.from_iterable(part.items() for part in arguments):
-        text = as_text(value)
-        words.append(f"{key}=`{text}`" if re.search(r'[\s"=]', text) else f"{key}={text}")
+    """A command as a person types it."""
+    pairs = itertools.chain.from_iterable(part.items() for part in arguments)
+    words = [f"!azure-storage-{name}", *(f"{key}={war_room_quote(as_text(value))}" for key, value in pairs)]
     return " ".join(words)
 
 
@@ -6815,6 +6843,8 @@ def account_isolate(
     wanted, keep_existing = isolation
     current = azure.arm.account(account)
     wanted = wanted._replace(rules=isolation_rules(wanted.rules, current, keep_existing))
+    if at_path(current, "properties.isSftpEnabled") is None:
+        wanted = wanted._replace(sftp=False)  # it was never turned on
     plan = [(name, account_patch(current, body)) for name, body in wanted.settings()]
     old = {
         key: deepcopy(current["properties"].get(key))
@@ -6904,14 +6934,14 @@ def isolation_change(plan: list[tuple[str, tuple[Json, Json, Json]]], done: set[
 
 def keep_record(azure: Azure, record: Json) -> Json:
     """Remember what was before, in the integration context. What an earlier isolation remembered is older, and wins."""
-    result = deepcopy(record)
+    result, name = deepcopy(record), parse_account(str(record["account"])).name
 
     def remember(session: Session) -> None:
         kept = session.setdefault("isolations", {})
-        earlier = kept.get(record["account"].lower(), {})
+        earlier = kept.get(name, {})
         result["settings"] = {**record["settings"], **earlier.get("settings", {})}
         if result["settings"]:
-            kept[record["account"].lower()] = result
+            kept[name] = result
 
     azure.store.update(remember)
     return result
@@ -6934,9 +6964,9 @@ def show_isolation(azure: Azure, account: AccountRef, rows: list[Json], record: 
         "Not stopped by it: identities with a role on the account; take roles away with your access management."
     )
     if change.undo and not change.dry_run:
-        notes.append(f"To undo the settings (not the keys and revocations): `{change.undo}`")
+        notes.append(f"To undo the settings (not the keys and revocations): {code(change.undo)}")
     outputs = {"AzureStorage.Change": change.context(azure.command), ISOLATION_VIEW.context: item}
-    text = table(ISOLATION_VIEW, rows, f"Isolation of storage account {account}", "\n".join(filter(None, notes)))
+    text = table(ISOLATION_VIEW, rows, f"Isolation of storage account {account}", "\n\n".join(filter(None, notes)))
     kind = EntryType.WARNING if failed else None
     return CommandResults(outputs=outputs, readable_output=text, raw_response=item, entry_type=kind)
 
@@ -6971,21 +7001,24 @@ def account_restore_settings(
     clue = account_name or (parse_account(str(record["account"])) if record else None)
     if not clue:
         raise UsageError("Argument account_name is missing: give it, or the record of an isolation.")
-    scope = {"account_name": clue, "resource_group_name": resource_group_name, "subscription_id": subscription_id}
-    account = build_account(azure, scope)
-    kept = azure.store.read().get("isolations", {}).get(account.id.lower())
+    kept = azure.store.read().get("isolations", {}).get(clue.name)
     record = record or kept
     if not record:
         raise UsageError(
-            f"Nothing is remembered of an isolation of {account}.",
+            f"Nothing is remembered of an isolation of {clue.name}.",
             "give record=, from AzureStorage.Isolation.restore of the isolation.",
         )
+    place = parse_account(str(record["account"]))
+    if place.name != clue.name:
+        raise UsageError(f"Argument account_name: the record is of {place.name}, not of {clue.name}.")
+    scope = {"resource_group_name": resource_group_name, "subscription_id": subscription_id}
+    account = build_account(azure, {**scope, "account_name": place if place.group else clue})
     current = azure.arm.account(account)
     wanted = {key: RESTORABLE[key] if value is None else value for key, value in record["settings"].items()}
     patch, before, after = account_patch(current, {"properties": wanted})
     updated = azure.arm.update_account(account, patch) if patch and not dry_run else current
     if kept and not dry_run:
-        azure.store.update(lambda session: session.get("isolations", {}).pop(account.id.lower(), None) and None)
+        azure.store.update(lambda session: session.get("isolations", {}).pop(account.name, None) and None)
     unset = sorted(key for key, value in record["settings"].items() if value is None)
     note = "Rotated keys and revoked signatures stay so."
     if unset:
@@ -8305,29 +8338,57 @@ def delete_batch(batch: list[BlobRef], headers: Json) -> list[ServiceError | Non
     return [None]
 
 
+UNDELETE_VIEW = View(
+    "Blob", "Azure Storage Blobs restored", {"Name": "name", "Container": "container", "Result": "result"}
+)
+
+
 @command("azure-storage-blob-undelete", needs=(WRITE_BLOB, READ_BLOB), role=CONTRIBUTOR, changes=True)
-def blob_undelete(azure: Azure, blob: VersionArgs, dry_run: Flag = False) -> CommandResults:
-    """Restores a soft-deleted blob with its snapshots; where the account keeps versions, copies the newest or the given
-    version over the blob, which is how a version is promoted."""
-    live = blob._replace(version="", snapshot="")
-    before = blob_if_there(live)
-    version = blob.version or ("" if before else newest_version(live))
-    change = Change(
-        live.id,
-        {"exists": before is not None},
-        {"exists": True, **({"fromVersion": version} if version else {})},
-        dry_run,
-    )
-    if before and not blob.version:
-        return show_change(azure, BLOB_VIEW, before, change._replace(after=change.before))
-    if dry_run:
-        return show_change(azure, BLOB_VIEW, before, change)
-    if version:
-        source = blob.service.blob_id(blob.container, blob.name, version)
-        blob.service.copy(live, source, {}, wait=False)
+def blob_undelete(azure: Azure, blobs: DeleteArgs, dry_run: Flag = False) -> CommandResults:
+    """One blob, several, or all deleted ones with a prefix; with confirm_all=true and no prefix, all of the container."""
+    if isinstance(blobs, list) and len(blobs) == 1:
+        item, before, after = restore_blob(blobs[0], dry_run)
+        return show_change(azure, BLOB_VIEW, item, Change(blobs[0].current.id, before, after, dry_run))
+    if isinstance(blobs, tuple):
+        service, container, prefix = blobs
+        pages = service.rows(container, {"prefix": prefix or None, "include": "deleted,deletedwithversions"})
+        gone = [row for rows, _, _ in pages for row in rows if row.get("deleted") or row.get("hasVersionsOnly")]
+        blobs = [BlobRef(service, container, name) for name in dict.fromkeys(row["name"] for row in gone)]
+        target = service.http.endpoint + blob_path(container)
     else:
-        blob.service.undelete(live)
-    return show_change(azure, BLOB_VIEW, blob.service.properties(live), change)
+        target = container_id(blobs[0])
+    support_multithreading()
+    rows = list(in_order(lambda blob: restored_row(blob, dry_run), blobs))
+    count = sum(row["result"] in ("restored", "would be restored") for row in rows)
+    change = Change(target, {"restored": 0} if count else {}, {"restored": count} if count else {}, dry_run)
+    failed = sum(row["result"] not in ("restored", "would be restored", "was there") for row in rows)
+    note = f"{count} of {len(rows)} blobs, {failed} failed." if rows else "There is no deleted blob to restore."
+    return show_changes(azure, UNDELETE_VIEW, rows, change, note)
+
+
+def restored_row(blob: BlobRef, dry_run: bool) -> Json:
+    """What became of one blob among several."""
+    try:
+        _, _, after = restore_blob(blob, dry_run)
+    except ServiceError as error:
+        return {**blob.identity(), "result": f"{error.status} {error.code}"}
+    return {**blob.identity(), "result": "was there" if not after else "would be restored" if dry_run else "restored"}
+
+
+def restore_blob(blob: BlobRef, dry_run: bool) -> tuple[Json | None, Json, Json]:
+    """Restores a soft-deleted blob with its snapshots; where the account keeps versions, copies the newest or the given
+    version over the blob, which is how a version is promoted. Returns the blob if it is there, before and after."""
+    live = blob.current
+    found = blob_if_there(live)
+    if found and not blob.version:
+        return found, {}, {}
+    version = blob.version or newest_version(live)
+    if not dry_run and version:
+        live.service.copy(live, blob.service.blob_id(blob.container, blob.name, version), {}, wait=False)
+    elif not dry_run:
+        live.service.undelete(live)
+    after = {"exists": True, **({"fromVersion": version} if version else {})}
+    return found if dry_run else live.service.properties(live), {"exists": found is not None}, after
 
 
 def newest_version(blob: BlobRef) -> str:
@@ -9138,7 +9199,6 @@ SAS_VIEW = View(
         "Ends": "expiry",
         "IP": "ip",
         "Signed by": "signedBy",
-        "URL": "url",
     },
     key="sha256",
 )
@@ -9175,7 +9235,7 @@ def sas_create(
         "signedBy": signed_by,
         "url": f"{service.blob_id(container, blob) if blob else service.http.endpoint + blob_path(container)}?{sas}",
     }
-    return show(SAS_VIEW, row, note=f"It ends at {facts['expiry']}. To revoke it earlier: {revoke}")
+    return show(SAS_VIEW, row, note=f"{row['url']}\n\nIt ends at {facts['expiry']}. To revoke it earlier: {revoke}")
 
 
 INSPECT_VIEW = View(

@@ -2310,6 +2310,25 @@ def test_contract_a_deleted_blob_is_restored(blob_room: WarRoom, requests_mock: 
     assert query(requests_to(requests_mock, "comp=undelete")[0]) == {"comp": "undelete"}
 
 
+def test_contract_all_deleted_blobs_with_a_prefix_are_restored(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    listing = blob_xml(["2026/a", "2026/b"]).replace("<Blob>", "<Blob><Deleted>true</Deleted>", 1)
+    requests_mock.get(f"{BLOB_HOST}/evidence?restype=container&comp=list", text=listing)
+    requests_mock.get(
+        f"{BLOB_HOST}/evidence?restype=container&comp=list&include=versions,deletedwithversions", text=blob_xml([])
+    )
+    requests_mock.head(f"{BLOB_HOST}/evidence/2026/a", [BLOB_GONE, {"headers": BLOB_HEADERS}])
+    requests_mock.put(f"{BLOB_HOST}/evidence/2026/a?comp=undelete", status_code=200)
+    result = blob_room.run("azure-storage-blob-undelete", **EVIDENCE, prefix="2026/")
+    assert [(row["name"], row["result"]) for row in result.raw] == [("2026/a", "restored")]
+    assert query(requests_mock.request_history[-5])["prefix"] == "2026/"
+    assert change_of(result)["after"] == {"restored": 1}
+    requests_mock.head(f"{BLOB_HOST}/evidence/2026/a", [BLOB_GONE])
+    requests_mock.put(f"{BLOB_HOST}/evidence/2026/a?comp=undelete", status_code=403)
+    failed = blob_room.run("azure-storage-blob-undelete", **EVIDENCE, confirm_all="true")
+    assert "0 of 1 blobs, 1 failed" in failed.text
+    assert "blob_name is missing" in blob_room.run("azure-storage-blob-undelete", **EVIDENCE).error
+
+
 def test_contract_the_newest_version_is_promoted_by_a_copy(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
     versions = "".join(f"<Blob><Name>a.txt</Name><VersionId>2026-0{n}</VersionId></Blob>" for n in (1, 3, 2))
@@ -2875,8 +2894,24 @@ def test_isolation_from_open_to_closed_and_back(signed_in: WarRoom, requests_moc
     assert account["properties"] == {**before, "allowSharedKeyAccess": True}
     assert "allowSharedKeyAccess" in restored.text
     assert "Nothing is remembered" in signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    wrong = signed_in.run("azure-storage-account-restore-settings", account_name="other", record=json.dumps(record))
+    assert f"is of {ACCOUNT}, not of other" in wrong.error
     by_record = signed_in.run("azure-storage-account-restore-settings", record=json.dumps(record))
     assert change_of(by_record)["changed"] is False
+
+
+def test_an_isolation_in_another_group_is_taken_back_by_name(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    other = ACCOUNT_PATH.replace(GROUP, "rg-other")
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
+    requests_mock.post(GRAPH, json={"data": [{"id": other}]})
+    body = {**account_body(**OPEN), "id": other}
+    requests_mock.get(ARM + other, json=body)
+    requests_mock.patch(ARM + other, json=body)
+    only = {**dict.fromkeys(az.PARTS, "false"), "public_access": "true"}
+    assert not signed_in.run("azure-storage-account-isolate", **ONE, **only).error
+    requests_mock.get(ARM + other, json={**body, "properties": {**body["properties"], "allowBlobPublicAccess": False}})
+    assert not signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    assert bodies(requests_mock, "PATCH")[-1] == {"properties": {"allowBlobPublicAccess": True}}
 
 
 @pytest.mark.parametrize(("step", "method", "broken"), STEPS)

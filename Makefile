@@ -11,7 +11,7 @@ NODE := local/cloud/node_modules/.installed
 SDK := .venv-sdk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv node lint types unit e2e test fix docs demo warroom sdk validate pack bench clean
+.PHONY: help venv node lint types unit e2e test fix docs demo drills warroom sdk validate pack bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,9 @@ docs: venv ## regenerate the generated parts of README.md
 
 demo: venv node ## sign in and run commands against an Azure on this machine
 	@$(BIN)/python -m local.demo
+
+drills: venv node ## three incidents, command by command, against the same Azure
+	@$(BIN)/python -m local.drills $(ARGS)
 
 warroom: venv node ## the same Azure, with a prompt
 	@$(BIN)/python -m local.warroom --local

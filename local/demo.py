@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from .cloud import LocalAzure
+from .drills import DRILLS, Failed, Player, showing
 from .render import render
 from .server import Run, Server
 
@@ -34,12 +35,7 @@ COMMANDS = (
     f"azure-storage-blob-containers-list account_name={ACCOUNT}",
     f"azure-storage-blob-container-delete account_name={ACCOUNT} container_name={CONTAINER}",
     f"azure-storage-blob-containers-list account_name={ACCOUNT} include_deleted=true",
-    "azure-storage-auth-reset",
 )
-
-
-class Failed(Exception):
-    """A command of the demonstration did not do what it is there to show."""
 
 
 class Demo:
@@ -86,6 +82,11 @@ class Demo:
         self.console.rule("The commands")
         for line in COMMANDS:
             self.command("browser", line)
+        drill = DRILLS[0]
+        self.console.rule(drill.title)
+        Player(self.azure, self.server, "browser").play(drill, showing(self.console))
+        self.console.rule("Signing out")
+        self.command("browser", "azure-storage-auth-reset")
 
 
 def stop(*_: Any) -> None:

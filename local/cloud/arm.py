@@ -6,16 +6,15 @@ azure-mgmt-storage drives it in the tests. https://learn.microsoft.com/rest/api/
 
 import base64
 import copy
-import json
 import re
 import secrets
 import threading
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from .front import Reply, Request
+from .response import ArmError, Response, answer, empty, now
 
 Json = dict[str, Any]
 STORAGE = r"/providers/Microsoft\.Storage"
@@ -41,14 +40,6 @@ LOCATIONS = ("westeurope", "northeurope", "eastus", "eastus2", "westus", "westus
 WHOLE = ("networkAcls", "customDomain", "sasPolicy", "keyPolicy")
 
 
-class ArmError(Exception):
-    """An answer of ARM's that is an error."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
-
-
 class BlobSide(Protocol):
     """What the store needs of the blob service."""
 
@@ -58,13 +49,10 @@ class BlobSide(Protocol):
     def create(self, account: str, key: str, name: str, properties: Json) -> bool: ...
     def update(self, account: str, key: str, name: str, properties: Json) -> None: ...
     def delete(self, account: str, key: str, name: str) -> None: ...
+    def lease(self, account: str, key: str, name: str, wanted: Json) -> Json: ...
 
 
 Route = tuple[str, re.Pattern[str], Callable[..., Reply]]
-
-
-def now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
 
 
 def new_key() -> str:
@@ -79,16 +67,7 @@ def deep_merge(old: Json, new: Json, whole: tuple[str, ...] = ()) -> Json:
     return merged
 
 
-def answer(body: Any, status: int = 200, **headers: str) -> Reply:
-    text = json.dumps(body).encode()
-    return Reply(status, {"Content-Type": "application/json; charset=utf-8", **headers}, text)
-
-
-def empty(status: int, **headers: str) -> Reply:
-    return Reply(status, {"Content-Type": "text/plain; charset=utf-8", **headers})
-
-
-class Arm:
+class Arm(Response):
     """The store and its routes.
 
     page_size: items a page holds. polls: how often a creation is answered with 202 before it is done.
@@ -108,6 +87,7 @@ class Arm:
         self.extra: dict[tuple[str, str], Json] = {}  # container properties that the blob service does not keep
         self.operations: dict[str, list[Any]] = {}
         self.writes_left = 1200
+        self.start_response()
         self._lock = threading.RLock()
         self._routes = self._make_routes()
 
@@ -159,6 +139,7 @@ class Arm:
                     f'Bearer authorization_uri="{self.url}", error="invalid_token", error_description="{error.message}"'
                 )
         reply.headers |= ids
+        self.record(request, reply)
         if request.method == "GET":
             reply.headers["x-ms-ratelimit-remaining-subscription-reads"] = "11999"
         else:
@@ -179,6 +160,7 @@ class Arm:
             )
         if not re.fullmatch(r"20\d\d-\d\d-\d\d(-preview)?", version):
             raise ArmError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
+        self.check_response(request)
         allowed = False
         for method, pattern, handle in self._routes:
             if not (found := pattern.fullmatch(request.path.rstrip("/"))):
@@ -192,7 +174,7 @@ class Arm:
         raise ArmError(404, "InvalidResourceType", f"The resource type could not be found: {request.path}")
 
     def _make_routes(self) -> list[Route]:
-        rows = (
+        rows: tuple[tuple[str, str, Callable[..., Reply]], ...] = (
             ("GET", "/subscriptions", self.list_subscriptions),
             ("GET", SUB, self.get_subscription),
             ("GET", SUB + "/resourceGroups", self.list_groups),
@@ -215,6 +197,7 @@ class Arm:
             ("PUT", CONTAINER, self.put_container),
             ("PATCH", CONTAINER, self.patch_container),
             ("DELETE", CONTAINER, self.delete_container),
+            *self.response_routes(),
         )
         return [(method, re.compile(pattern, re.IGNORECASE), handle) for method, pattern, handle in rows]
 
@@ -381,7 +364,14 @@ class Arm:
         return answer(entry[1])
 
     def get_account(self, request: Request, sub: str, group: str, account: str) -> Reply:
-        return answer(self._account(sub, group, account))
+        found = self._account(sub, group, account)
+        status = (
+            self.restore_status(found["name"], step=True)
+            if "blobRestoreStatus" in request.query.get("$expand", "")
+            else {}
+        )
+        extra = {"blobRestoreStatus": status} if status else {}
+        return answer({**found, "properties": {**found["properties"], **extra}})
 
     def patch_account(self, request: Request, sub: str, group: str, account: str) -> Reply:
         return answer(self._patched(self._account(sub, group, account), request.json()))
@@ -404,6 +394,7 @@ class Arm:
             if error.code == "ResourceNotFound":
                 return empty(204)
             raise
+        self.refuse_protected(found["name"])
         for part in (self.accounts, self.keys, self.services, self.deleted):
             part.pop(found["name"], None)
         self.blobs.accounts_changed(self.keys)
@@ -480,6 +471,7 @@ class Arm:
             "denyEncryptionScopeOverride": False,
             **item["properties"],
             **self.extra.get((account["name"], name), {}),
+            **self.container_extra(account["name"], name),
         }
         return {
             "id": f"{account['id']}/blobServices/default/containers/{name}",
@@ -551,6 +543,7 @@ class Arm:
             item = copy.deepcopy(self._find(found, container))
         except ArmError:
             return empty(204)
+        self.refuse_protected(found["name"], container)
         self.blobs.delete(found["name"], self.keys[found["name"]][0], container)
         self.extra.pop((found["name"], container), None)
         retention = self.services[found["name"]].get("containerDeleteRetentionPolicy") or {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .arm import Json
+from .response import ArmError
 
 # azure-storage-blob sends a newer version than Azurite knows.
 VERSION = "2025-11-05"
@@ -92,5 +93,33 @@ class Azurite:
             container.set_container_metadata(properties["metadata"])
 
     def delete(self, account: str, key: str, name: str) -> None:
+        from azure.core.exceptions import HttpResponseError
+
         with self.deleting(account, name):
-            self._service(account, key).delete_container(name)
+            try:
+                self._service(account, key).delete_container(name)
+            except HttpResponseError as error:
+                raise ArmError(error.status_code or 409, str(error.error_code), str(error.reason)) from None
+
+    def lease(self, account: str, key: str, name: str, wanted: Json) -> Json:
+        """Do to the lease of a container what ARM's body says. Returns what ARM answers; ArmError as Azurite refuses."""
+        from azure.core.exceptions import HttpResponseError
+        from azure.storage.blob import BlobLeaseClient
+
+        container = self._service(account, key).get_container_client(name)
+        lease = BlobLeaseClient(container, lease_id=wanted.get("leaseId"))
+        try:
+            if wanted["action"] == "Acquire":
+                proposed = wanted.get("proposedLeaseId")
+                lease = container.acquire_lease(wanted["leaseDuration"], **({"lease_id": proposed} if proposed else {}))
+            elif wanted["action"] == "Renew":
+                lease.renew()
+            elif wanted["action"] == "Change":
+                lease.change(wanted["proposedLeaseId"])
+            elif wanted["action"] == "Release":
+                lease.release()
+            else:
+                return {"leaseTimeSeconds": str(lease.break_lease(wanted.get("breakPeriod")))}
+        except HttpResponseError as error:
+            raise ArmError(error.status_code or 409, str(error.error_code), str(error.reason)) from None
+        return {"leaseId": lease.id} if wanted["action"] != "Release" else {}

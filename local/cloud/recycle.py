@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
-from .arm import Arm, Json, now
+from .arm import Arm, Json
 from .blobs import VERSION, Azurite
 from .front import Reply, Request
+from .response import now
 
 # A condition that no blob meets: with it, a request goes through Azurite's authorisation and changes nothing.
 NEVER = {"If-Match": '"0x0"'}

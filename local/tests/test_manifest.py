@@ -363,7 +363,7 @@ EXAMPLES: dict[str, list[dict[str, str]]] = {
         {**PAYROLL, "text": "x", "overwrite": "true", "tags": "a=1", "metadata": "a=1", "tier": "Cool"}
     ],
     "azure-storage-blob-delete": [{**PAYROLL, "version_id": "v"}, {**PAYROLL, "snapshot": "s"}],
-    "azure-storage-blob-undelete": [PAYROLL],
+    "azure-storage-blob-undelete": [PAYROLL, {**EVIDENCE, "blob_names": '["2026/payroll.xlsx", "a"]'}],
     "azure-storage-blob-properties-get": [PAYROLL, {**PAYROLL, "snapshot": "2026-11-19T00:00:00.0000000Z"}],
     "azure-storage-blob-properties-set": [{**PAYROLL, "cache_control": "private"}],
     "azure-storage-blob-metadata-set": [{**PAYROLL, "metadata": "case=1234"}],

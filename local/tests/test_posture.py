@@ -647,7 +647,7 @@ def test_names_from_azure_cannot_break_out_of_a_fix() -> None:
     words = shlex.split(found(36, [policy])["fix"])
     assert words[-1] == "x; rm -rf / #{account}"
     rules = [{"tenantId": "other", "resourceId": "/subscriptions/x`a b"}]
-    assert found(10, {"networkAcls.resourceAccessRules": rules})["fix"].endswith("resource_ids=`/subscriptions/xa b`")
+    assert found(10, {"networkAcls.resourceAccessRules": rules})["fix"].endswith('resource_ids="/subscriptions/xa b"')
 
 
 # Reports

@@ -1,0 +1,253 @@
+"""Incident response against the local Azure: each command in a process of its own, from the alert to the undo."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.storage.blob import AccessPolicy
+
+from local.cloud import LocalAzure
+from local.server import Run, Server
+
+from .conftest import succeed
+
+ACCOUNT, OTHER = "contosobackups", "contosoweb"
+CONTAINER, EVIDENCE = "invoices", "evidence-case"
+OWN_IP = "203.0.113.7"
+
+
+@pytest.fixture(autouse=True)
+def clean(azure: LocalAzure) -> Iterator[None]:
+    """Every account and container as it was found."""
+    arm = azure.arm
+    before = {name: json.loads(json.dumps(account)) for name, account in arm.accounts.items()}
+    services = {name: json.loads(json.dumps(service)) for name, service in arm.services.items()}
+    yield
+    arm.accounts.update(before)
+    arm.services.update(services)
+    arm.deleted.clear()
+    arm.clear_response()
+    azure.bin.clear()
+    for name in (ACCOUNT, OTHER):
+        for item in azure.azurite.containers(name, arm.keys[name][0]):
+            azure.azurite.delete(name, arm.keys[name][0], item["name"])
+
+
+def run(server: Server, name: str, **args: str) -> Run:
+    return succeed(
+        server.run("app", f"azure-storage-{name}", {"account_name": ACCOUNT, **args}, follow=True, interval=0)
+    )
+
+
+def fail(server: Server, name: str, **args: str) -> str:
+    return server.run("app", f"azure-storage-{name}", {"account_name": ACCOUNT, **args}).error
+
+
+def items(found: Run, kind: str) -> list[Any]:
+    value = next(value for key, value in found.context.items() if key.startswith(f"AzureStorage.{kind}("))
+    return value if isinstance(value, list) else [value]
+
+
+def change(found: Run) -> dict[str, Any]:
+    value: dict[str, Any] = found.context["AzureStorage.Change"]
+    return value
+
+
+def put(server: Server, name: str, text: str = "hello", container: str = CONTAINER) -> None:
+    run(server, "blob-containers-create", container_name=container)
+    run(server, "blob-put", container_name=container, blob_name=name, text=text)
+
+
+def test_a_blob_url_is_all_it_takes_to_contain_and_undo(azure: LocalAzure, server: Server) -> None:
+    server.instances.save("app", azure.instance("Client Credentials", subscription_id="", resource_group_name=""))
+    url = f"https://{azure.blob_host}/{OTHER}/{CONTAINER}/a.html?sv=2022-11-02&sig=MARKERSIGNATURE"
+    found = succeed(server.run("app", "azure-storage-account-find", {"blob_url": url}))
+    assert items(found, "StorageAccount")[0]["name"] == OTHER
+    before = json.loads(json.dumps(azure.arm.accounts[OTHER]["properties"]))
+    keys = list(azure.arm.keys[OTHER])
+    isolated = succeed(server.run("app", "azure-storage-account-isolate", {"blob_url": url, "own_ip": OWN_IP}))
+    properties = azure.arm.accounts[OTHER]["properties"]
+    assert properties["allowBlobPublicAccess"] is False
+    assert properties["allowSharedKeyAccess"] is False
+    assert properties["networkAcls"]["defaultAction"] == "Deny"
+    assert set(keys).isdisjoint(azure.arm.keys[OTHER])
+    assert items(isolated, "Isolation")[0]["complete"] is True
+    assert not [key for key in [*keys, *azure.arm.keys[OTHER]] if key in json.dumps(isolated.context) + isolated.text]
+    name, *words = change(isolated)["undo"][1:].split()
+    restored = succeed(server.run("app", name, dict(word.partition("=")[::2] for word in words)))
+    assert change(restored)["changed"] is True
+    for key in ("allowBlobPublicAccess", "networkAcls"):
+        assert azure.arm.accounts[OTHER]["properties"][key] == before[key]
+    assert "MARKERSIGNATURE" not in json.dumps([run.entries for run in (found, isolated, restored)])
+
+
+def test_locks_stand_in_the_way_and_say_so(azure: LocalAzure, server: Server) -> None:
+    run(server, "account-lock-set", level="ReadOnly", notes="case 1234")
+    assert [lock["name"] for lock in items(run(server, "account-lock-list"), "Lock")] == ["cortex-xsoar"]
+    for name, args in (
+        ("account-update", {"allow_shared_key_access": "false"}),
+        ("account-key-rotate", {"key": "key1"}),
+    ):
+        error = fail(server, name, **args)
+        assert "ScopeLocked" in error
+        assert "account-lock-remove" in error
+    run(server, "account-lock-remove", lock_name="cortex-xsoar")
+    assert change(run(server, "account-update", allow_shared_key_access="false"))["changed"] is True
+
+
+def test_an_isolation_under_a_lock_changes_nothing_and_is_an_error(azure: LocalAzure, server: Server) -> None:
+    run(server, "account-lock-set", level="ReadOnly")
+    assert "ScopeLocked" in fail(server, "account-isolate", own_ip=OWN_IP)
+    run(server, "account-lock-remove", lock_name="cortex-xsoar")
+    assert items(run(server, "account-isolate", own_ip=OWN_IP), "Isolation")[0]["complete"] is True
+
+
+def test_keys_rules_and_logs(azure: LocalAzure, server: Server) -> None:
+    old = list(azure.arm.keys[ACCOUNT])
+    run(server, "account-key-rotate", key="key2")
+    assert azure.arm.keys[ACCOUNT][0] == old[0]
+    assert azure.arm.keys[ACCOUNT][1] != old[1]
+    shown = items(run(server, "account-key-list", show_values="true"), "StorageAccountKey")
+    assert [row["value"] for row in shown] == azure.arm.keys[ACCOUNT]
+    run(server, "account-delegation-keys-revoke")
+    assert azure.arm.revoked[ACCOUNT]
+    run(server, "account-network-rule-add", ip_rules="198.51.100.0/24,192.0.2.1")
+    run(server, "account-network-rule-remove", ip_rules="192.0.2.1")
+    assert [rule["value"] for rule in azure.arm.accounts[ACCOUNT]["properties"]["networkAcls"]["ipRules"]] == [
+        "198.51.100.0/24"
+    ]
+    rows = items(run(server, "account-activity-list", operation="regeneratekey"), "Activity")
+    assert rows[0]["status"] == "Succeeded"
+    workspace = f"{azure.arm.accounts[ACCOUNT]['id'].partition('/providers')[0]}/providers/Microsoft.OperationalInsights/workspaces/soc"
+    assert "Not logged" in run(server, "account-logging-get").text
+    run(server, "account-logging-set", workspace_id=workspace)
+    assert "Not logged" not in run(server, "account-logging-get").text
+
+
+def test_a_container_is_frozen_and_set_free(azure: LocalAzure, server: Server) -> None:
+    put(server, "a.txt")
+    here = {"container_name": CONTAINER}
+    run(server, "container-legal-hold-set", **here, tags="case1234")
+    assert change(run(server, "container-legal-hold-set", **here, tags="CASE1234"))["changed"] is False
+    assert fail(server, "blob-container-delete", **here)
+    run(server, "container-legal-hold-clear", **here, tags="case1234")
+    run(server, "container-immutability-set", **here, days="7")
+    assert items(run(server, "container-immutability-get", **here), "ImmutabilityPolicy")[0]["state"] == "Unlocked"
+    run(server, "container-immutability-delete", **here)
+    run(server, "container-immutability-set", **here, days="1")
+    run(server, "container-immutability-lock", **here, confirm=CONTAINER)
+    assert change(run(server, "container-immutability-set", **here, days="2"))["changed"] is True
+    assert "cannot be removed" in fail(server, "container-immutability-delete", **here)
+
+
+def test_a_container_lease_keeps_it(azure: LocalAzure, server: Server) -> None:
+    put(server, "a.txt")
+    here = {"container_name": CONTAINER}
+    leased = run(server, "container-lease", **here, action="acquire")
+    lease_id = items(leased, "BlobContainer")[0]["leaseId"]
+    assert fail(server, "blob-container-delete", **here)
+    assert f"lease_id={lease_id}" in change(leased)["undo"]
+    run(server, "container-lease", **here, action="release", lease_id=lease_id)
+    run(server, "blob-container-delete", **here)
+
+
+def test_stored_policies_are_revoked_one_by_one(azure: LocalAzure, server: Server) -> None:
+    put(server, "a.txt")
+    # Azurite takes no token for access policies, so the instance has the account's key.
+    key = {"identifier": ACCOUNT, "password": azure.arm.keys[ACCOUNT][0]}
+    server.instances.save("app", azure.instance("Client Credentials", storage_credentials=key))
+    client = azure.azurite._service(ACCOUNT, azure.arm.keys[ACCOUNT][0]).get_container_client(CONTAINER)
+    client.set_container_access_policy({name: AccessPolicy(permission="r") for name in ("partners", "leaked")})
+    here = {"container_name": CONTAINER}
+    assert len(items(run(server, "container-policy-list", **here), "AccessPolicy")) == 2
+    run(server, "container-policy-revoke", **here, policy="leaked")
+    assert [row["policy"] for row in items(run(server, "container-policy-list", **here), "AccessPolicy")] == [
+        "partners"
+    ]
+    assert change(run(server, "container-policy-revoke", **here, policy="leaked"))["changed"] is False
+
+
+def test_a_malicious_blob_is_quarantined(azure: LocalAzure, server: Server) -> None:
+    put(server, "up/bad file#1.exe", "malware")
+    run(server, "blob-containers-create", container_name=EVIDENCE)
+    args = {
+        "container_name": CONTAINER,
+        "evidence_container_name": EVIDENCE,
+        "case_id": "case-1",
+        "delete_source": "true",
+    }
+    found = run(server, "blob-quarantine", **args, blob_name="up/bad file#1.exe")
+    (row,) = items(found, "Quarantine")
+    assert row["evidence"]["sha256"] == hashlib.sha256(b"malware").hexdigest()
+    assert row["protection"].startswith("snapshot")
+    assert row["sourceDeleted"] is True
+    assert "BlobNotFound" in fail(server, "blob-get", container_name=CONTAINER, blob_name="up/bad file#1.exe")
+    read = run(server, "blob-get", container_name=EVIDENCE, blob_name=row["evidence"]["name"])
+    assert Path(read.files[0]).read_bytes() == b"malware"
+    again = run(server, "blob-quarantine", **args, blob_name="up/bad file#1.exe")
+    assert change(again)["changed"] is False
+    azure.bin.immutable_containers.add((ACCOUNT, EVIDENCE))
+    put(server, "other.exe")
+    held = run(server, "blob-quarantine", **args, blob_name="other.exe")
+    assert items(held, "Quarantine")[0]["protection"] == "legal hold"
+
+
+def test_an_emptied_container_and_a_deleted_one_come_back(azure: LocalAzure, server: Server) -> None:
+    run(
+        server,
+        "blob-service-properties-set",
+        delete_retention_policy_enabled="true",
+        delete_retention_policy_days="14",
+        container_delete_retention_policy_enabled="true",
+        container_delete_retention_policy_days="14",
+    )
+    put(server, "a.txt", "one")
+    here = {"container_name": CONTAINER}
+    run(server, "blob-delete", **here, blob_name="a.txt")
+    assert change(run(server, "blob-undelete", **here, blob_name="a.txt"))["changed"] is True
+    run(server, "blob-container-delete", **here)
+    restored = run(server, "container-restore", **here)
+    assert change(restored)["changed"] is True
+    assert Path(run(server, "blob-get", **here, blob_name="a.txt").files[0]).read_bytes() == b"one"
+    assert change(run(server, "container-restore", **here))["changed"] is False
+
+
+def test_blobs_go_back_in_time(azure: LocalAzure, server: Server) -> None:
+    azure.arm.polls = 2
+    assert "its policy is off" in fail(server, "blob-ranges-restore", container_name=CONTAINER, time_to_restore="1m")
+    run(
+        server,
+        "blob-service-properties-set",
+        delete_retention_policy_enabled="true",
+        delete_retention_policy_days="14",
+        versioning="true",
+        change_feed_enabled="true",
+        restore_policy_enabled="true",
+        restore_policy_days="7",
+    )
+    azure.arm.services[ACCOUNT]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
+    put(server, "a.txt", "one")
+    run(server, "blob-delete", container_name=CONTAINER, blob_name="a.txt")
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
+    found = run(server, "blob-ranges-restore", container_name=CONTAINER, time_to_restore=stamp)
+    assert items(found, "BlobRestore")[0]["status"] == "Complete"
+    assert Path(run(server, "blob-get", container_name=CONTAINER, blob_name="a.txt").files[0]).read_bytes() == b"one"
+
+
+def test_deleting_an_account(azure: LocalAzure, server: Server) -> None:
+    new = {"account_name": "evidence9", "sku": "Standard_LRS", "kind": "StorageV2", "location": "westeurope"}
+    run(server, "account-create-update", **new)
+    assert "confirm=evidence9" in fail(server, "account-delete", account_name="evidence9")
+    assert change(run(server, "account-delete", account_name="evidence9", confirm="evidence9"))["changed"] is True
+    assert "evidence9" not in azure.arm.accounts
+
+
+def test_a_missing_permission_is_named(azure: LocalAzure, server: Server) -> None:
+    azure.arm.forbidden.append(("POST", ".*/regenerateKey"))
+    error = fail(server, "account-key-rotate", key="key1")
+    assert "AuthorizationFailed" in error
+    assert "Storage Account Contributor has it" in error
