@@ -3203,12 +3203,14 @@ class ResourceManager:
 
     # Containers
 
-    def containers(self, account: AccountRef, paging: Paging, page_size: int | None, deleted: bool) -> Listing:
+    def containers(
+        self, account: AccountRef, paging: Paging, page_size: int | None, deleted: bool, prefix: str | None = None
+    ) -> Listing:
         return self.listing(
             f"{account.id}/blobServices/default/containers",
             f"list the containers of {account}",
             paging,
-            params={"$maxpagesize": page_size, "$include": "deleted" if deleted else None},
+            params={"$maxpagesize": page_size, "$include": "deleted" if deleted else None, "$filter": prefix},
         )
 
     def container(self, account: AccountRef, name: str) -> Json:
@@ -3265,7 +3267,7 @@ class ResourceManager:
         action = f"{how} the immutability policy of container {container}"
         method, suffix = IMMUTABILITY_CALLS[how]
         body = {"properties": properties} if properties else None
-        headers = {"If-Match": etag or None}
+        headers = {"If-Match": f'"{etag}"' if etag else None}
         path = policy_path(container) + suffix
         return body_of(self.call(method, path, action, body=body, headers=headers, replayable=True), action)
 
@@ -6862,7 +6864,9 @@ def account_isolate(
     rows, failures = take_steps(steps, dry_run)
     if failures and not any(row["result"] == "done" for row in rows):
         raise failures[0]
-    before, after = isolation_change(plan, {row["step"] for row in rows if row["result"] != "failed"})
+    if not dry_run:
+        look_again(azure, account, wanted, rows)
+    before, after = isolation_change(plan, rows)
     undo = command_line("account-restore-settings", account.arguments)
     change = Change(account.id, before, after, dry_run, undo)
     return show_isolation(azure, account, rows, record, change)
@@ -6872,7 +6876,8 @@ def isolation_rules(rules: Json, current: Json, keep_existing: bool) -> Json:
     """The network rules of an isolated account: only the exceptions, or also those that are there."""
     there = at_path(current, "properties.networkAcls") or {}
     kinds = {key: kind for kind, key in RULES.values()}
-    result = {**rules, "resourceAccessRules": []}
+    newer: Json = {"ipv6Rules": []} if there.get("ipv6Rules") and not keep_existing else {}
+    result = {**rules, "resourceAccessRules": [], **newer}
     for key, kind in kinds.items() if keep_existing else ():
         named = {canonical(rule[key]) for rule in result[kind]}
         result[kind] = [
@@ -6921,15 +6926,28 @@ STEP_WORDS = {
 }
 
 
-def isolation_change(plan: list[tuple[str, tuple[Json, Json, Json]]], done: set[str]) -> tuple[Json, Json]:
-    """Before and after of the settings that were changed."""
-    before: Json = {}
-    after: Json = {}
-    for name, (_, old, new) in plan:
-        if name in done and new:
-            before |= old["properties"]
-            after |= new["properties"]
-    return ({"properties": before}, {"properties": after}) if after else ({}, {})
+def look_again(azure: Azure, account: AccountRef, wanted: Isolation, rows: list[Json]) -> None:
+    """Marks a step as failed whose setting is not there afterwards; a policy or another hand may have put it back."""
+    try:
+        current = azure.arm.account(account)
+    except AzureStorageError as error:
+        demisto.debug(f"reading back failed: {redact(error.message)}")
+        return
+    lacking = {name for name, body in wanted.settings() if account_patch(current, body)[0]}
+    for row in rows:
+        if row["result"] == "done" and row["step"] in lacking:
+            row.update(result="failed", detail="Azure took the setting, but it is not there any more.")
+
+
+def isolation_change(plan: list[tuple[str, tuple[Json, Json, Json]]], rows: list[Json]) -> tuple[Json, Json]:
+    """Before and after of the settings that were changed, and the other steps that were done."""
+    done = [row["step"] for row in rows if row["result"] in ("done", "would be done")]
+    changed = {name: (old, new) for name, (_, old, new) in plan if name in done and new}
+    before: Json = {key: value for old, _ in changed.values() for key, value in old["properties"].items()}
+    after: Json = {key: value for _, new in changed.values() for key, value in new["properties"].items()}
+    others = [step for step in done if step not in changed]
+    before = {**({"properties": before} if before else {}), **dict.fromkeys(others)}
+    return before, {**({"properties": after} if after else {}), **dict.fromkeys(others, "done")}
 
 
 def keep_record(azure: Azure, record: Json) -> Json:
@@ -6963,6 +6981,10 @@ def show_isolation(azure: Azure, account: AccountRef, rows: list[Json], record: 
     notes.append(
         "Not stopped by it: identities with a role on the account; take roles away with your access management."
     )
+    if azure.settings.storage_credential_for(account.name):
+        notes.append(
+            "This instance has a key or SAS for the account, which is refused now: leave Storage Account Name empty to sign in."
+        )
     if change.undo and not change.dry_run:
         notes.append(f"To undo the settings (not the keys and revocations): {code(change.undo)}")
     outputs = {"AzureStorage.Change": change.context(azure.command), ISOLATION_VIEW.context: item}
@@ -7613,7 +7635,7 @@ def blob_containers_list(
     if container_name and not include_deleted:
         return show(CONTAINERS_VIEW, azure.arm.container(account, container_name))
     paging = Paging(limit or maxpagesize or DEFAULT_LIMIT, all_results or bool(container_name), next_token)
-    listing = azure.arm.containers(account, paging, maxpagesize, include_deleted)
+    listing = azure.arm.containers(account, paging, maxpagesize, include_deleted, container_name)
     if container_name:
         listing = Listing([item for item in listing.items if item.get("name") == container_name])
     return show_list(DELETED_CONTAINERS_VIEW if include_deleted else CONTAINERS_VIEW, listing)
@@ -7961,7 +7983,7 @@ def container_restore(
         return show_change(
             azure, RESTORED_VIEW, current, Change(container.path, {}, {}, dry_run), "The container is there."
         )
-    everything = azure.arm.containers(account, Paging(all_results=True), None, True).items
+    everything = azure.arm.containers(account, Paging(all_results=True), None, True, name).items
     deleted = [item for item in everything if item.get("name") == name and at_path(item, "properties.deleted")]
     chosen = [item for item in deleted if version in (None, at_path(item, "properties.version"))]
     if not chosen:

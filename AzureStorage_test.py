@@ -2900,6 +2900,17 @@ def test_isolation_from_open_to_closed_and_back(signed_in: WarRoom, requests_moc
     assert change_of(by_record)["changed"] is False
 
 
+def test_an_isolation_that_azure_does_not_keep_is_not_called_complete(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(**OPEN))
+    requests_mock.patch(ARM + ACCOUNT_PATH, json=account_body())
+    only = {**dict.fromkeys(az.PARTS, "false"), "public_access": "true", "shared_key": "true"}
+    found = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **only))
+    assert found["complete"] is False
+    assert {row["result"] for row in found["steps"]} == {"failed"}
+
+
 def test_an_isolation_in_another_group_is_taken_back_by_name(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     other = ACCOUNT_PATH.replace(GROUP, "rg-other")
     requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
@@ -2996,13 +3007,13 @@ def test_an_immutability_policy_from_nothing_to_locked(signed_in: WarRoom, reque
     requests_mock.post(f"{policy}/lock", json=policy_body(30, "Locked"))
     signed_in.run("azure-storage-container-immutability-lock", **EVIDENCE, confirm="evidence")
     locked = requests_to(requests_mock, "/lock")
-    assert [request.headers["If-Match"] for request in locked] == ["e1"]
+    assert [request.headers["If-Match"] for request in locked] == ['"e1"']
     requests_mock.get(policy, json=policy_body(30, "Locked"))
     assert "only be extended" in signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="7").error
     assert "cannot be removed" in signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE).error
     requests_mock.post(f"{policy}/extend", json=policy_body(60, "Locked"))
     signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="60")
-    assert requests_to(requests_mock, "/extend")[0].headers["If-Match"] == "e1"
+    assert requests_to(requests_mock, "/extend")[0].headers["If-Match"] == '"e1"'
     requests_mock.get(policy, json=policy_body(30))
     requests_mock.delete(policy, json=policy_body(0))
     deleted = signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE)
@@ -3061,6 +3072,8 @@ def test_contract_the_last_deleted_container_comes_back(signed_in: WarRoom, requ
     (sent,) = [request for request in requests_mock.request_history if request.method == "PUT"]
     assert sent.headers["x-ms-deleted-container-version"] == "V2"
     assert sent.headers["x-ms-deleted-container-name"] == "evidence"
+    (listed,) = [query(request) for request in requests_mock.request_history if "include" in request.url]
+    assert (listed["$include"], listed["$filter"]) == ("deleted", "evidence")
     assert change_of(result)["after"]["version"] == "V2"
     requests_mock.get(ARM + EVIDENCE_PATH, [gone])
     assert "there is V2, V1" in signed_in.run("azure-storage-container-restore", **EVIDENCE, version="V3").error
