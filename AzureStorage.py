@@ -8145,7 +8145,11 @@ def blob_get(
     columns = {**BLOB_VIEW.columns, "SHA-256": "sha256", "Verified": "verified"}
     view = BLOB_VIEW._replace(columns=columns)
     return [
-        CommandResults(outputs={view.context: rows}, readable_output=table(view, rows), raw_response=rows),
+        CommandResults(
+            outputs={view.context: rows},
+            readable_output=table(view, rows[:DEFAULT_LIMIT], note=f"{len(rows)} blobs read."),
+            raw_response=rows,
+        ),
         *results,
     ]
 

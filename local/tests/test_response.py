@@ -251,3 +251,31 @@ def test_a_missing_permission_is_named(azure: LocalAzure, server: Server) -> Non
     error = fail(server, "account-key-rotate", key="key1")
     assert "AuthorizationFailed" in error
     assert "Storage Account Contributor has it" in error
+
+
+def test_posture_finds_names_and_mends(azure: LocalAzure, server: Server) -> None:
+    put(server, "a.txt")
+    azure.arm.forbidden.append(("GET", ".*/locks"))
+    first = succeed(server.run("app", "azure-storage-account-posture", {"report": "csv"}, follow=True, interval=0))
+    rows = {(row["account"], row["check"]): row for row in items(first, "Posture")}
+    assert {account for account, _ in rows} >= {ACCOUNT, OTHER}
+    assert {row["result"] for (_, check), row in rows.items() if check.endswith("lock")} == {"unknown"}
+    assert first.files[0].read_text().startswith("id,accountId,check")
+    for check in (
+        "no-anonymous-blobs",
+        "minimum-tls",
+        "default-deny",
+        "blob-soft-delete",
+        "sas-lifetime",
+    ):
+        bad = rows[OTHER, check]
+        assert bad["result"] in ("fail", "unset"), check
+        for line in bad["fix"].splitlines():
+            name, *words = line[1:].split()
+            succeed(server.run("app", name, dict(word.partition("=")[::2] for word in words)))
+    again = run(server, "account-posture", account_name=OTHER)
+    after = {row["check"]: row["result"] for row in items(again, "Posture")}
+    assert {after["no-anonymous-blobs"], after["minimum-tls"], after["default-deny"], after["blob-soft-delete"]} == {
+        "pass"
+    }
+    assert items(again, "PostureSummary")[0]["account"] == OTHER
