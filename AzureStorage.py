@@ -6386,6 +6386,11 @@ def account_update(
         )
     check_account_body(body)
     current = azure.arm.account(account)
+    policy = at_path(body, "properties.sasPolicy")
+    if policy and not merged(at_path(current, "properties.sasPolicy") or {}, policy).get("sasExpirationPeriod"):
+        raise UsageError(
+            "Argument sas_expiration_period is missing: an action needs the period after which it is taken."
+        )
     if "tags" in body and not replace_tags:
         body["tags"] = {**(current.get("tags") or {}), **body["tags"]}
     return update_account(azure, account, current, body, dry_run)
@@ -6628,10 +6633,11 @@ def account_network_rule_add(
     for rule in rules.get("resourceAccessRules", []):
         rule["tenantId"] = tenant_id or azure.arm.subscription(account.subscription).get("tenantId")
     current = azure.arm.account(account)
-    wanted = {kind: [*kept_rules(current, kind, given), *given] for kind, given in rules.items()}
+    new = {kind: [rule for rule in given if not is_there(current, kind, rule)] for kind, given in rules.items()}
+    wanted = {kind: [*rules_of(current, kind), *given] for kind, given in new.items()}
     denied = at_path(current, "properties.networkAcls.defaultAction") == "Deny"
     note = "" if denied else "The rules have no effect until the default action is Deny: all networks may come in now."
-    return write_rules(azure, account, current, wanted, ("remove", rules), dry_run, note)
+    return write_rules(azure, account, current, wanted, ("remove", new), dry_run, note)
 
 
 @command(
@@ -6645,19 +6651,25 @@ def account_network_rule_remove(
 ) -> CommandResults:
     """Removes the rules that are given; one that is not there counts as removed."""
     current = azure.arm.account(account)
-    wanted = {kind: kept_rules(current, kind, given) for kind, given in rules.items()}
-    return write_rules(azure, account, current, wanted, ("add", rules), dry_run)
+    gone = {kind: [rule for rule in given if is_there(current, kind, rule)] for kind, given in rules.items()}
+    key = dict(RULES.values())
+    wanted = {
+        kind: [rule for rule in rules_of(current, kind) if not same_rule(rule, given, key[kind])]
+        for kind, given in gone.items()
+    }
+    return write_rules(azure, account, current, wanted, ("add", gone), dry_run)
 
 
-def kept_rules(current: Json, kind: str, given: list[Json]) -> list[Json]:
-    """The rules of one kind without those that are given."""
-    key = dict(RULES.values())[kind]
-    named = {canonical(rule[key]) for rule in given}
-    return [
-        rule
-        for rule in dicts(at_path(current, f"properties.networkAcls.{kind}"))
-        if canonical(rule.get(key)) not in named
-    ]
+def rules_of(current: Json, kind: str) -> list[Json]:
+    return dicts(at_path(current, f"properties.networkAcls.{kind}"))
+
+
+def same_rule(rule: Json, others: list[Json], key: str) -> bool:
+    return canonical(rule.get(key)) in {canonical(other.get(key)) for other in others}
+
+
+def is_there(current: Json, kind: str, rule: Json) -> bool:
+    return same_rule(rule, rules_of(current, kind), dict(RULES.values())[kind])
 
 
 def write_rules(
@@ -6672,7 +6684,7 @@ def write_rules(
     patch, before, after = account_patch(current, {"properties": {"networkAcls": wanted}})
     verb, rules = inverse
     named = {
-        name: ",".join(str(rule[key]) for rule in rules[kind]) for name, (kind, key) in RULES.items() if kind in rules
+        name: ",".join(str(rule[key]) for rule in rules[kind]) for name, (kind, key) in RULES.items() if rules.get(kind)
     }
     undo = command_line(f"account-network-rule-{verb}", account.arguments, named)
     updated = azure.arm.update_account(account, patch) if patch and not dry_run else current
@@ -6720,6 +6732,8 @@ def account_lock_set(
     current = locks.get(lock_name.lower(), {}).get("properties") or {}
     before, after = differences(current, given_only({"level": level, "notes": notes}))
     undo = command_line("account-lock-remove", account.arguments, {"lock_name": lock_name})
+    if current:
+        undo = command_line("account-lock-set", account.arguments, {"lock_name": lock_name}, given_only(before))
     change = Change(lock_path(account, lock_name), before, after, dry_run, undo)
     found = locks.get(lock_name.lower())
     if change.needed and not dry_run:
@@ -6879,11 +6893,8 @@ def isolation_rules(rules: Json, current: Json, keep_existing: bool) -> Json:
     newer: Json = {"ipv6Rules": []} if there.get("ipv6Rules") and not keep_existing else {}
     result = {**rules, "resourceAccessRules": [], **newer}
     for key, kind in kinds.items() if keep_existing else ():
-        named = {canonical(rule[key]) for rule in result[kind]}
-        result[kind] = [
-            *(rule for rule in dicts(there.get(kind)) if canonical(rule.get(key)) not in named),
-            *result[kind],
-        ]
+        there_now = [rule for rule in rules_of(current, kind) if not same_rule(rule, result[kind], key)]
+        result[kind] = [*there_now, *result[kind]]
     return result
 
 
@@ -7780,23 +7791,24 @@ def container_immutability_set(
     dry_run: Flag = False,
 ) -> CommandResults:
     """Nothing in the container can be changed or deleted for so many days after it was made. A locked policy can only grow."""
-    row = policy_row(container, azure.arm.immutability(container))
+    policy = azure.arm.immutability(container)
+    row = policy_row(container, policy)
     locked = row["state"] == "Locked"
-    if locked and days < row["days"]:
-        raise UsageError(f"Argument days: the policy is locked at {row['days']} days and can only be extended.")
     wanted = given_only({"days": days, "allowProtectedAppendWrites": allow_protected_append_writes})
+    if locked and (days < row["days"] or differences(row, without(wanted, ["days"]))[1]):
+        raise UsageError(f"Argument days: the policy is locked at {row['days']} days and can only be extended.")
     before, after = differences(row, wanted)
     undo = command_line("container-immutability-delete", container.arguments) if not row["state"] else ""
     if row["state"] and not locked:
-        undo = command_line("container-immutability-set", container.arguments, {"days": row["days"]})
+        appends = {"allow_protected_append_writes": before.get("allowProtectedAppendWrites")}
+        undo = command_line(
+            "container-immutability-set", container.arguments, {"days": row["days"]}, given_only(appends)
+        )
     change = Change(row["id"], before, after, dry_run, undo)
     if change.needed and not dry_run:
-        properties = {
-            "immutabilityPeriodSinceCreationInDays": days,
-            **given_only({"allowProtectedAppendWrites": allow_protected_append_writes}),
-        }
+        how, etag = ("extend" if locked else "set"), (row["etag"] if row["state"] else "")
         azure.arm.change_immutability(
-            container, "extend" if locked else "set", row["etag"] if row["state"] else "", properties
+            container, how, etag, immutability_body(policy, days, allow_protected_append_writes)
         )
         row = policy_row(container, azure.arm.immutability(container))
     note = (
@@ -7805,6 +7817,17 @@ def container_immutability_set(
         else "It is not locked: whoever may write policies can remove it. !azure-storage-container-immutability-lock makes it final."
     )
     return show_change(azure, IMMUTABILITY_VIEW, row, change, note)
+
+
+def immutability_body(policy: Json, days: int, appends: bool | None) -> Json:
+    """The whole policy, as the service replaces it: what it allows now goes along, unless it is given."""
+    kept = {
+        name: at_path(policy, f"properties.{name}")
+        for name in ("allowProtectedAppendWrites", "allowProtectedAppendWritesAll")
+    }
+    if appends is not None:
+        kept = {"allowProtectedAppendWrites": appends}
+    return {"immutabilityPeriodSinceCreationInDays": days, **given_only(kept)}
 
 
 @command(

@@ -2704,6 +2704,18 @@ def test_update_sends_false_and_only_what_differs(signed_in: WarRoom, requests_m
     assert len(bodies(requests_mock, "PATCH")) == 1
 
 
+def test_a_sas_action_needs_a_period(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    error = signed_in.run("azure-storage-account-update", **ONE, sas_expiration_action="Block").error
+    assert "sas_expiration_period is missing" in error
+    signed_in.run(
+        "azure-storage-account-update", **ONE, sas_expiration_action="Block", sas_expiration_period="7.00:00:00"
+    )
+    both = {"sasExpirationPeriod": "7.00:00:00", "expirationAction": "Block"}
+    assert bodies(requests_mock, "PATCH") == [{"properties": {"sasPolicy": both}}]
+    assert "nothing was given" in signed_in.run("azure-storage-account-update", **ONE).error.lower()
+
+
 def test_what_undo_says_can_be_typed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     live_account(requests_mock, **OPEN)
     undo = change_of(signed_in.run("azure-storage-account-update", **ONE, is_sftp_enabled="false", tags="a=b c"))[
@@ -2780,8 +2792,8 @@ def test_network_rules_are_added_and_removed_among_others(signed_in: WarRoom, re
                 "networkAcls": {
                     **OPEN["networkAcls"],
                     "ipRules": [
-                        {"value": "198.51.100.0/28", "action": "Allow"},
                         {"value": "198.51.100.9", "action": "Allow"},
+                        {"value": "198.51.100.0/28", "action": "Allow"},
                     ],
                     "resourceAccessRules": [
                         *OPEN["networkAcls"]["resourceAccessRules"],
@@ -2798,7 +2810,10 @@ def test_network_rules_are_added_and_removed_among_others(signed_in: WarRoom, re
         {"value": "198.51.100.0/28", "action": "Allow"}
     ]
     assert change_of(removed)["undo"].startswith("!azure-storage-account-network-rule-add")
+    assert change_of(removed)["undo"].endswith("ip_rules=198.51.100.9")
     assert "ip_rules is missing" in signed_in.run("azure-storage-account-network-rule-add", **ONE).error
+    two = signed_in.run("azure-storage-account-network-rule-add", **ONE, ip_rules="192.0.2.7,198.51.100.0/28")
+    assert change_of(two)["undo"].endswith("ip_rules=192.0.2.7"), "what was there before stays when it is undone"
 
 
 LOCKS = f"{ACCOUNT_PATH}/providers/Microsoft.Authorization/locks"
@@ -2823,6 +2838,8 @@ def test_locks_are_set_listed_and_removed(signed_in: WarRoom, requests_mock: rm.
     own = lock(ACCOUNT_PATH, "cortex-xsoar", "ReadOnly")
     requests_mock.get(ARM + LOCKS, json={"value": [inherited, own]})
     assert change_of(signed_in.run("azure-storage-account-lock-set", **ONE, level="ReadOnly"))["changed"] is False
+    softer = signed_in.run("azure-storage-account-lock-set", **ONE, level="CanNotDelete")
+    assert change_of(softer)["undo"].endswith("lock_name=cortex-xsoar level=ReadOnly")
     requests_mock.delete(ARM + own["id"], status_code=200)
     requests_mock.delete(ARM + inherited["id"], status_code=200)
     removed = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="Cortex-XSOAR")
@@ -3011,6 +3028,21 @@ def test_an_immutability_policy_from_nothing_to_locked(signed_in: WarRoom, reque
     requests_mock.get(policy, json=policy_body(30, "Locked"))
     assert "only be extended" in signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="7").error
     assert "cannot be removed" in signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE).error
+    flag = {"allow_protected_append_writes": "true"}
+    assert (
+        "only be extended"
+        in signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="60", **flag).error
+    )
+    appends = {
+        **policy_body(30),
+        "properties": {**policy_body(30)["properties"], "allowProtectedAppendWritesAll": True},
+    }
+    requests_mock.get(policy, json=appends)
+    signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="40")
+    assert bodies(requests_mock, "PUT")[-1] == {
+        "properties": {"immutabilityPeriodSinceCreationInDays": 40, "allowProtectedAppendWritesAll": True}
+    }
+    requests_mock.get(policy, json=policy_body(30, "Locked"))
     requests_mock.post(f"{policy}/extend", json=policy_body(60, "Locked"))
     signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="60")
     assert requests_to(requests_mock, "/extend")[0].headers["If-Match"] == '"e1"'

@@ -13,8 +13,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from .arm_parts import Parts
+from .arm_rules import Rules, canonical
 from .front import Reply, Request
-from .response import ArmError, Response, answer, empty, now
+from .response import ArmError, answer, empty, now
 
 Json = dict[str, Any]
 STORAGE = r"/providers/Microsoft\.Storage"
@@ -67,7 +69,7 @@ def deep_merge(old: Json, new: Json, whole: tuple[str, ...] = ()) -> Json:
     return merged
 
 
-class Arm(Response):
+class Arm(Rules, Parts):
     """The store and its routes.
 
     page_size: items a page holds. polls: how often a creation is answered with 202 before it is done.
@@ -129,6 +131,7 @@ class Arm(Response):
     # A request
 
     def __call__(self, request: Request) -> Reply:
+        request = canonical(request)
         ids = {"x-ms-request-id": str(uuid.uuid4()), "x-ms-correlation-request-id": str(uuid.uuid4())}
         try:
             reply = self._route(request)
@@ -379,8 +382,10 @@ class Arm(Response):
     @staticmethod
     def _patched(account: Json, patch: Json) -> Json:
         """As ARM does it: tags and some properties are replaced as a unit, the rest is merged."""
+        if (patch.get("sku") or {}).get("name", SKUS[0]) not in SKUS:
+            raise ArmError(400, "InvalidValuesForRequestParameters", "Values for request parameters are invalid: sku.")
         for key in ("tags", "sku", "kind"):
-            if key in patch:
+            if patch.get(key) is not None:
                 account[key] = patch[key]
         if "tier" not in account["sku"]:
             account["sku"]["tier"] = account["sku"]["name"].split("_")[0]
@@ -397,6 +402,7 @@ class Arm(Response):
         self.refuse_protected(found["name"])
         for part in (self.accounts, self.keys, self.services, self.deleted):
             part.pop(found["name"], None)
+        self.forget(found["name"])
         self.blobs.accounts_changed(self.keys)
         return empty(200)
 
