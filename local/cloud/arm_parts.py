@@ -1,5 +1,6 @@
 """What the store answers about parts of accounts beyond the usual: searches, restores, settings, and posture's reads."""
 
+import copy
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -65,6 +66,7 @@ class Parts(Response):
     def response_routes(self) -> list[tuple[str, str, Callable[..., Reply]]]:
         results = SUB + r"/providers/Microsoft\.Storage/locations/[^/]+/operationResults/(?P<restore>[^/]+)"
         return [
+            ("POST", r"/providers/Microsoft\.ResourceGraph/resources", self.search),
             ("GET", results, self.restore_result),
             ("GET", SETTINGS + "/(?P<name>[^/]+)", self.get_setting),
             *super().response_routes(),
@@ -118,6 +120,16 @@ class Parts(Response):
                 keep = self._clause(line)
                 rows = [row for row in rows if keep(row)]
         return rows
+
+    def _graph_row(self, account: Json) -> Json:
+        parts = account["id"].split("/")
+        place = {"subscriptionId": parts[2], "resourceGroup": parts[4].lower(), "tenantId": self.tenant}
+        return {
+            **copy.deepcopy(account),
+            "type": "microsoft.storage/storageaccounts",
+            "tags": account.get("tags") or {},
+            **place,
+        }
 
     @staticmethod
     def _projected(rows: list[Json], names: list[str]) -> list[Json]:
@@ -182,8 +194,8 @@ class Parts(Response):
 
     def restore_result(self, request: Request, sub: str, restore: str) -> Reply:
         for name, (_, status) in self.restores.items():
-            account = self.accounts[name]
-            if status["restoreId"] != restore or f"/{sub}/".lower() not in account["id"].lower():
+            account = self.accounts.get(name)
+            if not account or status["restoreId"] != restore or f"/{sub}/".lower() not in account["id"].lower():
                 continue
             found = self.restore_status(name, step=True)
             reply = answer(found, 202 if found["status"] == "InProgress" else 200)

@@ -15,6 +15,7 @@ from .front import Reply, Request
 from .response import LOCKS, SUB, ArmError, Json, Response, answer, now
 
 SCOPE = SUB + r"(/resourceGroups/(?P<group>[^/]+)(/providers/Microsoft\.Storage/storageAccounts/(?P<account>[^/]+))?)?"
+LOCKS_PATH = "/providers/Microsoft.Authorization/locks"
 LEVELS = ("CanNotDelete", "ReadOnly")
 # The fixed words of paths. Clients write them in any case; locks and the log compare them.
 WORDS = {
@@ -71,17 +72,12 @@ def operation(method: str, path: str) -> str:
     return ODD.get(name, name)
 
 
-def scope_of(method: str, path: str) -> str:
+def scope_of(path: str) -> str:
     """The resource that the request is about: without an action, and without the collection that is listed."""
-    base, _, tail = path.rpartition("/providers/")
-    names = tail.split("/")[1:] if base else path.strip("/").split("/")
-    if len(names) % 2:
-        path = path.rpartition("/")[0]
-    return (
-        path.partition("/providers/")[0]
-        if path.count("/providers/") == 1 and len(names) == 1
-        else path.removesuffix(f"/providers/{tail.split('/')[0]}")
-    )
+    base, mark, tail = path.rpartition("/providers/")
+    first, *names = tail.split("/") if mark else ["", *path.strip("/").split("/")]
+    pairs = names[: len(names) // 2 * 2]
+    return "/".join([base + mark + first, *pairs]) if pairs else base or "/"
 
 
 def claims_of(request: Request) -> Json:
@@ -132,14 +128,14 @@ class Rules(Response):
             403,
             "AuthorizationFailed",
             f"The client '{name}' with object id '{oid}' does not have authorization to perform action "
-            f"'{operation(method, path)}' over scope '{scope_of(method, path)}' or the scope is invalid. "
+            f"'{operation(method, path)}' over scope '{scope_of(path)}' or the scope is invalid. "
             "If access was recently granted, please refresh your credentials.",
         )
 
     def _check_locks(self, request: Request) -> None:
         """Locks bind what is done to accounts. They do not bind locks, or nobody could lift one."""
         path = request.path
-        if VERBS.get(request.method) == "read" or f"{LOCKS}/".replace("\\", "") in f"{path}/":
+        if VERBS.get(request.method) == "read" or f"{LOCKS_PATH}/" in f"{path}/":
             return
         if "/storageAccounts/" not in path:
             return
@@ -153,7 +149,7 @@ class Rules(Response):
             raise ArmError(
                 409,
                 "ScopeLocked",
-                f"The scope '{scope_of(request.method, path)}' cannot perform {'delete' if deletes else 'write'} operation "
+                f"The scope '{scope_of(path)}' cannot perform {'delete' if deletes else 'write'} operation "
                 f"because following scope(s) are locked: {','.join(repr(scope) for scope in stops)}. "
                 "Please remove the lock and try again.",
             )
@@ -162,7 +158,7 @@ class Rules(Response):
 
     @staticmethod
     def _lock_scope(lock: Json) -> str:
-        return str(lock["id"]).rpartition("/providers/Microsoft.Authorization/")[0]
+        return str(lock["id"]).rpartition(f"{LOCKS_PATH}/")[0]
 
     def _at_or_above(self, lock: Json, scope: str) -> bool:
         return f"{scope}/".lower().startswith(f"{self._lock_scope(lock)}/".lower())
@@ -188,7 +184,7 @@ class Rules(Response):
     def get_lock(
         self, request: Request, sub: str, lock: str, group: str | None = None, account: str | None = None
     ) -> Reply:
-        lock_id = f"{self._scope(sub, group, account)}/providers/Microsoft.Authorization/locks/{lock}"
+        lock_id = f"{self._scope(sub, group, account)}{LOCKS_PATH}/{lock}"
         if lock_id.lower() not in self.locks:
             raise ArmError(404, "LockNotFound", f"The lock '{lock}' could not be found.")
         return answer(self.locks[lock_id.lower()])
@@ -200,7 +196,7 @@ class Rules(Response):
         properties = request.json().get("properties") or {}
         if properties.get("level") not in LEVELS:
             raise ArmError(400, "InvalidLockLevel", f"The lock level '{properties.get('level')}' is not valid.")
-        known = f"{scope}/providers/Microsoft.Authorization/locks/{lock}".lower() in self.locks
+        known = f"{scope}{LOCKS_PATH}/{lock}".lower() in self.locks
         return answer(self.add_lock(scope, lock, properties["level"], properties.get("notes")), 200 if known else 201)
 
     # After the request
@@ -213,7 +209,7 @@ class Rules(Response):
         self.activity.append(self._event(request, reply, name))
 
     def _event(self, request: Request, reply: Reply, name: str) -> Json:
-        scope = scope_of(request.method, request.path)
+        scope = scope_of(request.path)
         parts = scope.split("/")
         good = reply.status < 400
         status = "Succeeded" if good else "Failed"

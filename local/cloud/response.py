@@ -3,7 +3,6 @@
 A part of the store of arm.py, which adds these routes to its own. https://learn.microsoft.com/rest/api/storagerp/
 """
 
-import copy
 import json
 import re
 import uuid
@@ -103,7 +102,6 @@ class Response:
         self.on_restore: Callable[[str, Json], None] | None = None
         self.activity: list[Json] = []
         self.settings: dict[str, Json] = {}  # diagnostic settings by lower-case id
-        self.reads: dict[tuple[str, str], Any] = {}  # what posture reads, by account and path, over the usual
         self.forbidden: list[tuple[str, str]] = []
 
     def clear_response(self) -> None:
@@ -116,7 +114,6 @@ class Response:
             self.restores,
             self.activity,
             self.settings,
-            self.reads,
             self.forbidden,
         ):
             part.clear()
@@ -124,9 +121,6 @@ class Response:
     def response_routes(self) -> list[tuple[str, str, Callable[..., Reply]]]:
         policy = CONTAINER + "/immutabilityPolicies/default"
         return [
-            ("POST", r"/providers/Microsoft\.ResourceGraph/resources", self.search),
-            ("GET", ACCOUNT + LOCKS, self.list_locks),
-            ("PUT", ACCOUNT + LOCKS + "/(?P<lock>[^/]+)", self.put_lock),
             ("DELETE", r"(?P<scope>/subscriptions/.*)" + LOCKS + "/(?P<lock>[^/]+)", self.delete_lock),
             ("POST", ACCOUNT + "/revokeUserDelegationKeys", self.revoke),
             ("POST", CONTAINER + "/(?P<verb>set|clear)LegalHold", self.change_hold),
@@ -148,120 +142,7 @@ class Response:
             ),
         ]
 
-    # Before and after every request
-
-    def check_response(self, request: Request) -> None:
-        """Refuse what is forbidden, or locked."""
-        path = request.path
-        for method, pattern in self.forbidden:
-            if method == request.method and re.fullmatch(pattern, path, re.IGNORECASE):
-                action = path.partition("/providers/")[2]
-                raise ArmError(
-                    403,
-                    "AuthorizationFailed",
-                    f"The client does not have authorization to perform action '{action}' over scope '{path}' or the scope is invalid.",
-                )
-        writes = request.method in ("PUT", "PATCH", "POST", "DELETE")
-        if not writes or "/providers/Microsoft.Authorization/" in path or "/storageAccounts/" not in path:
-            return
-        for lock_id, lock in self.locks.items():
-            scope = lock_id.partition("/providers/microsoft.authorization/")[0]
-            stops = lock["properties"]["level"] == "ReadOnly" or request.method == "DELETE"
-            if stops and f"{path.lower()}/".startswith(f"{scope}/"):
-                verb = {"DELETE": "delete", "PATCH": "write", "PUT": "write"}.get(request.method, "perform action on")
-                raise ArmError(
-                    409,
-                    "ScopeLocked",
-                    f"The scope '{path}' cannot perform {verb} operation because following scope(s) are locked: '{lock['id']}'. "
-                    "Please remove the lock and try again.",
-                )
-
-    def record(self, request: Request, reply: Reply) -> None:
-        """Writes and actions go into the activity log, as ARM's do."""
-        if request.method == "GET" or "/storageAccounts/" not in request.path:
-            return
-        base, _, rest = request.path.partition("/providers/Microsoft.Storage/storageAccounts/")
-        parts = rest.split("/")
-        action = request.method == "POST"
-        kinds = ["Microsoft.Storage/storageAccounts", *(p for p in parts[1 : -1 if action else None : 2])]
-        verb = f"{parts[-1]}/action" if action else "delete" if request.method == "DELETE" else "write"
-        resource = request.path.rpartition("/")[0] if action else request.path
-        status = "Succeeded" if reply.status < 400 else "Failed"
-        self.activity.append(
-            {
-                "eventDataId": str(uuid.uuid4()),
-                "eventTimestamp": now(),
-                "operationName": {"value": f"{'/'.join(kinds)}/{verb}", "localizedValue": verb},
-                "status": {"value": status, "localizedValue": status},
-                "subStatus": {"value": str(reply.status), "localizedValue": f"HTTP Status Code: {reply.status}"},
-                "caller": "ann@contoso.example",
-                "httpRequest": {"clientIpAddress": "203.0.113.7", "method": request.method},
-                "resourceId": resource,
-                "resourceGroupName": base.rpartition("/")[2],
-                "category": {"value": "Administrative", "localizedValue": "Administrative"},
-                "level": "Informational" if status == "Succeeded" else "Error",
-                "correlationId": str(uuid.uuid4()),
-                "subscriptionId": base.split("/")[2] if base.count("/") > 1 else "",
-            }
-        )
-
-    # Resource Graph
-
-    def search(self, request: Request) -> Reply:
-        body = request.json()
-        lines = [line.strip() for line in body.get("query", "").splitlines() if line.strip()]
-        if not lines or lines.pop(0) != "resources":
-            raise ArmError(
-                400, "BadRequest", "Please provide below info when asking for support: the query is not valid."
-            )
-        rows = [self._graph_row(account) for account in self.accounts.values()]
-        for line in lines:
-            keep = self._clause(line)
-            rows = [row for row in rows if keep(row)]
-        options = body.get("options") or {}
-        start = int(options.get("$skipToken") or 0)
-        size = min(int(options.get("$top") or self.graph_page_size), self.graph_page_size)
-        page = sorted(rows, key=lambda row: str(row["id"]))[start : start + size]
-        more = {"$skipToken": str(start + size)} if start + size < len(rows) else {}
-        found = {"totalRecords": len(rows), "count": len(page), "resultTruncated": "false", "data": page, **more}
-        return answer(found, 200, **{"x-ms-user-quota-remaining": "14", "x-ms-user-quota-resets-after": "00:00:05"})
-
-    @staticmethod
-    def _clause(line: str) -> Callable[[Json], bool]:
-        for pattern, make in CLAUSES:
-            if found := re.fullmatch(r"\| " + pattern, line):
-                return make(*found.groups())
-        raise ArmError(400, "BadRequest", f"The query is not valid: {line}")
-
-    def _graph_row(self, account: Json) -> Json:
-        parts = account["id"].split("/")
-        place = {"subscriptionId": parts[2], "resourceGroup": parts[4].lower(), "tenantId": self.tenant}
-        return {
-            **copy.deepcopy(account),
-            "type": "microsoft.storage/storageaccounts",
-            "tags": account.get("tags") or {},
-            **place,
-        }
-
     # Locks
-
-    def list_locks(self, request: Request, sub: str, group: str, account: str) -> Reply:
-        here = self._account(sub, group, account)["id"].lower() + "/"
-        return self._page(
-            request,
-            [
-                lock
-                for key, lock in self.locks.items()
-                if here.startswith(key.partition("/providers/microsoft.authorization/")[0] + "/")
-            ],
-        )
-
-    def put_lock(self, request: Request, sub: str, group: str, account: str, lock: str) -> Reply:
-        scope = self._account(sub, group, account)["id"]
-        properties = request.json().get("properties") or {}
-        if properties.get("level") not in ("CanNotDelete", "ReadOnly"):
-            raise ArmError(400, "InvalidLockLevel", "The lock level is not valid.")
-        return answer(self.add_lock(scope, lock, properties["level"], properties.get("notes")), 201)
 
     def add_lock(self, scope: str, name: str, level: str, notes: str | None = None) -> Json:
         """A lock on an account, a group or a subscription."""
@@ -488,6 +369,6 @@ class Response:
         return empty(200 if self.settings.pop(key, None) else 204)
 
     def read_part(self, request: Request, sub: str, group: str, account: str, part: str) -> Reply:
-        found = self._account(sub, group, account)
-        body = self.reads.get((found["name"], part), USUAL_PARTS.get(part, {"value": []}))
+        self._account(sub, group, account)
+        body = USUAL_PARTS.get(part, {"value": []})
         return answer({"id": request.path, **body} if "properties" in body else body)
