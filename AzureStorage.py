@@ -3181,8 +3181,13 @@ class ResourceManager:
 
     # Restoring: https://learn.microsoft.com/azure/storage/blobs/point-in-time-restore-overview
 
-    def restore_ranges(self, account: AccountRef, body: Json) -> None:
-        self.call("POST", f"{account.id}/restoreBlobRanges", f"restore blobs of {account}", body=body)
+    def restore_ranges(self, account: AccountRef, body: Json) -> str:
+        """Begin a restore. Returns its id; empty where the service does not tell."""
+        action = f"restore blobs of {account}"
+        return str(
+            body_of(self.call("POST", f"{account.id}/restoreBlobRanges", action, body=body), action).get("restoreId")
+            or ""
+        )
 
     def restore_status(self, account: AccountRef) -> Json:
         """The status of the last restore; {} if there was none."""
@@ -6863,7 +6868,7 @@ def account_isolate(
         wanted = wanted._replace(sftp=False)  # it was never turned on
     plan = [(name, account_patch(current, body)) for name, body in wanted.settings()]
     old = {
-        key: deepcopy(current["properties"].get(key))
+        key: deepcopy(at_path(current, f"properties.{key}"))
         for _, (patch, _, _) in plan
         for key in patch.get("properties", {})
     }
@@ -7474,6 +7479,7 @@ def read_ranges(text: str) -> list[Json]:
     return found
 
 
+STARTED = "started"  # stands for the id of a restore that the service did not tell
 RANGE_ARGUMENTS = {
     **STORAGE_SCOPE,
     "container_name": optional(Container),
@@ -7530,8 +7536,10 @@ def blob_ranges_restore(
         check_restore(azure, account, time_to_restore)
         if dry_run:
             return show_change(azure, RESTORE_VIEW, None, change)
-        azure.arm.restore_ranges(account, body)
+        restore_id = azure.arm.restore_ranges(account, body) or STARTED
     status = azure.arm.restore_status(account)
+    if restore_id not in (STARTED, status.get("restoreId")):
+        status = {"status": "InProgress", "restoreId": restore_id}  # what is shown is still an earlier one
     item = {
         "id": account.id,
         "account": account.name,
@@ -7543,7 +7551,7 @@ def blob_ranges_restore(
             **account.arguments,
             "ranges": json.dumps(ranges),
             "time_to_restore": body["timeToRestore"],
-            "restore_id": status.get("restoreId", "started"),
+            "restore_id": restore_id,
         }
         args |= {"interval_in_seconds": str(interval_in_seconds), "timeout_in_seconds": str(timeout_in_seconds)}
         text = "" if restore_id else f"Azure is restoring blobs of {account}; this command ends when it is done."
@@ -8785,7 +8793,9 @@ def start_copy(
         target.service.copy(target, address, headers, wait=False)
         return
     # Another account cannot use our token: it gets a short read-only SAS, which is shown to nobody.
-    sas = delegation_sas(source.blob.service, source.blob.container, source.blob.name, "r", Clock.now() + 86_400)
+    # The SAS of a blob does not reach its versions and snapshots; that of the container does.
+    name = source.blob.name if source.blob == source.blob.current else ""
+    sas = delegation_sas(source.blob.service, source.blob.container, name, "r", Clock.now() + 86_400)
     target.service.copy(target, f"{address}{'&' if '?' in address else '?'}{sas}", headers, wait=small)
 
 

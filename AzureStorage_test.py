@@ -3144,6 +3144,13 @@ def test_a_restore_is_started_followed_and_ends(signed_in: WarRoom, requests_moc
     assert len(bodies(requests_mock, "POST", "restoreBlobRanges")) == 1
 
 
+def test_an_earlier_restore_is_not_taken_for_this_one(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    restore_room(requests_mock, "Complete", "Complete")
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/restoreBlobRanges", status_code=202, json={"restoreId": "new"})
+    first = signed_in.run("azure-storage-blob-ranges-restore", **RANGES)
+    assert first.entry["PollingArgs"]["restore_id"] == "new"
+
+
 @pytest.mark.parametrize(
     ("room", "args", "words"),
     [
