@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,17 @@ def succeed(run: Run) -> Run:
     assert not run.error, run.error
     assert not run.stray, run.stray
     return run
+
+
+def items(found: Run, kind: str) -> list[Any]:
+    """What a command put into context under one of our names."""
+    value = next(value for key, value in found.context.items() if key.startswith(f"AzureStorage.{kind}("))
+    return value if isinstance(value, list) else [value]
+
+
+def change(found: Run) -> dict[str, Any]:
+    value: dict[str, Any] = found.context["AzureStorage.Change"]
+    return value
 
 
 def address_and_code(run: Run) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from local.cloud import LocalAzure
 from local.server import Run, Server
 
-from .conftest import succeed
+from .conftest import change, items, succeed
 
 ACCOUNT = "contosobackups"
 PREFIX = "azure-storage-"
@@ -17,16 +17,6 @@ PREFIX = "azure-storage-"
 
 def run(server: Server, name: str, **args: str) -> Run:
     return succeed(server.run("app", PREFIX + name, args, follow=True, interval=0))
-
-
-def items(found: Run, kind: str) -> list[Any]:
-    value = next(value for key, value in found.context.items() if key.startswith(f"AzureStorage.{kind}("))
-    return value if isinstance(value, list) else [value]
-
-
-def change(found: Run) -> dict[str, Any]:
-    value: dict[str, Any] = found.context["AzureStorage.Change"]
-    return value
 
 
 def sent(azure: LocalAzure, method: str) -> list[Any]:

@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from azure.storage.blob import AccessPolicy
@@ -13,7 +12,7 @@ from azure.storage.blob import AccessPolicy
 from local.cloud import LocalAzure
 from local.server import Run, Server
 
-from .conftest import succeed
+from .conftest import change, items, succeed
 
 ACCOUNT, OTHER = "contosobackups", "contosoweb"
 CONTAINER, EVIDENCE = "invoices", "evidence-case"
@@ -45,16 +44,6 @@ def run(server: Server, name: str, **args: str) -> Run:
 
 def fail(server: Server, name: str, **args: str) -> str:
     return server.run("app", f"azure-storage-{name}", {"account_name": ACCOUNT, **args}).error
-
-
-def items(found: Run, kind: str) -> list[Any]:
-    value = next(value for key, value in found.context.items() if key.startswith(f"AzureStorage.{kind}("))
-    return value if isinstance(value, list) else [value]
-
-
-def change(found: Run) -> dict[str, Any]:
-    value: dict[str, Any] = found.context["AzureStorage.Change"]
-    return value
 
 
 def put(server: Server, name: str, text: str = "hello", container: str = CONTAINER) -> None:
