@@ -1286,7 +1286,7 @@ def read_argument(name: str, argument: Argument, text: str) -> Any:
         return argument.default
     try:
         return argument.reader.read(text)
-    except (ValueError, TypeError, StopIteration) as error:
+    except (ValueError, TypeError, KeyError, StopIteration) as error:
         given = "a value that is not" if argument.reader.secret else repr(redact(text)[:SNIPPET]) + " is not"
         reason = (
             f" ({error})" if type(error) is ValueError and str(error).isascii() and 0 < len(str(error)) < 80 else ""
@@ -3153,7 +3153,8 @@ class ResourceManager:
         return body_of(self.call("PUT", path, action, version=LOCKS_API, body={"properties": properties}), action)
 
     def delete_lock(self, lock_id: str) -> None:
-        self.call("DELETE", lock_id, "remove the lock", version=LOCKS_API)
+        path = "/".join(segment(urllib.parse.unquote(part)) for part in lock_id.split("/"))
+        self.call("DELETE", path, "remove the lock", version=LOCKS_API)
 
     # Logs
 
@@ -3770,6 +3771,15 @@ class BlobService:
     def set_access_policies(self, container: str, acl: Acl) -> None:
         """Replaces the whole list; the public access goes along, since leaving it out would change it."""
         headers = {"x-ms-blob-public-access": acl.public_access, "If-Unmodified-Since": acl.last_modified}
+        try:
+            self._write_acl(container, acl, headers)
+        except ServiceError as error:
+            if error.code != "PublicAccessNotPermitted":
+                raise
+            # The account allows no public access any more, so that the container has lost its own already.
+            self._write_acl(container, acl, {**headers, "x-ms-blob-public-access": None})
+
+    def _write_acl(self, container: str, acl: Acl, headers: Json) -> None:
         self.http.send(
             "PUT",
             blob_path(container),
@@ -4176,7 +4186,7 @@ class Azure:
 
 
 # What ARM says of an account that is not in the group or subscription where it was looked for.
-MISPLACED = frozenset({"ResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound"})
+MISPLACED = frozenset({"ResourceNotFound", "ParentResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound"})
 
 
 def missing(argument: str, parameter: str) -> str:
@@ -6335,7 +6345,8 @@ def created_settings(account: Json) -> Json:
 
 def update_account(azure: Azure, account: AccountRef, current: Json, body: Json, dry_run: bool) -> CommandResults:
     patch, before, after = account_patch(current, body)
-    undo = undo_line("account-update", account.arguments, UPDATE_FIELDS, before)
+    where = {**account.arguments, **({"replace_tags": "true"} if before.get("tags") else {})}
+    undo = undo_line("account-update", where, UPDATE_FIELDS, before)
     change = Change(account.id, before, after, dry_run, undo)
     updated = azure.arm.update_account(account, patch) if patch and not dry_run else current
     return show_change(azure, ACCOUNT_VIEW, updated, change, caveats(after))
@@ -6396,6 +6407,8 @@ def account_update(
         raise UsageError(
             "Argument sas_expiration_period is missing: an action needs the period after which it is taken."
         )
+    if policy and not at_path(current, "properties.sasPolicy"):
+        policy.setdefault("expirationAction", "Log")  # ARM wants both
     if "tags" in body and not replace_tags:
         body["tags"] = {**(current.get("tags") or {}), **body["tags"]}
     return update_account(azure, account, current, body, dry_run)
@@ -6433,7 +6446,8 @@ def caveats(after: Json) -> str:
 def undo_line(name: str, where: Mapping[str, str], fields: Mapping[str, BodyField], before: Json) -> str:
     """The command that sets what was before; empty if it was unset, which no command can set again."""
     old = {key: at_path(before, entry.path) for key, entry in fields.items()}
-    return command_line(name, where, given_only(old)) if given_only(old) else ""
+    given = {key: value for key, value in old.items() if value is not None and value != {}}
+    return command_line(name, where, given) if given else ""
 
 
 def command_line(name: str, *arguments: Mapping[str, Any]) -> str:
@@ -6452,6 +6466,9 @@ def account_delete(
 ) -> CommandResults:
     """Deletes the account with all that is in it. `confirm` repeats its name, since nothing of ours brings it back."""
     current = azure.arm.account_if_there(account)
+    if current is None:
+        account = azure.find_account(account.name) or account
+        current = azure.arm.account_if_there(account)
     gone = current is None
     before = {} if gone else created_settings(current or {})
     change = Change(account.id, before, dict.fromkeys(before), dry_run)
@@ -6540,15 +6557,32 @@ def account_key_rotate(
     ]
     before = {row["keyName"]: row["creationTime"] for row in rows if row["keyName"] in due}
     change = Change(account.id, before, dict.fromkeys(due, "new"), dry_run)
+    failed = ""
     if due and not dry_run:
-        change = change._replace(after={name: azure.arm.regenerate_key(account, name) for name in due})
+        done, failed = rotate_keys(azure, account, due)
+        change = change._replace(before={name: before[name] for name in done}, after=done)
         rows = key_rows(account, azure.arm.account(account))
     note = "Whatever was signed with a rotated key has stopped working." if due and not dry_run else ""
     if due:
         note += "\nNot stopped by it: user delegation SAS, signed-in identities" + (
             ", and the other key." if len(due) == 1 else "."
         )
-    return show_changes(azure, KEYS_VIEW, rows, change, note)
+    result = show_changes(azure, KEYS_VIEW, rows, change, f"{failed}\n\n{note}".strip())
+    result.entry_type = EntryType.WARNING if failed else result.entry_type
+    return result
+
+
+def rotate_keys(azure: Azure, account: AccountRef, names: list[str]) -> tuple[dict[str, str], str]:
+    """The times of the new keys, and what failed once one was made: repeating blindly would rotate that one again."""
+    done: dict[str, str] = {}
+    for name in names:
+        try:
+            done[name] = azure.arm.regenerate_key(account, name)
+        except ServiceError as error:
+            if not done:
+                raise
+            return done, f"NOT rotated: {name} ({error.status} {error.code}). Rotate it alone with key={name}."
+    return done, ""
 
 
 DELEGATION_VIEW = View("StorageAccount", "Azure Storage user delegation keys", {"Account Name": "name", **PARENTS})
@@ -6638,7 +6672,7 @@ def account_network_rule_add(
     for rule in rules.get("resourceAccessRules", []):
         rule["tenantId"] = tenant_id or azure.arm.subscription(account.subscription).get("tenantId")
     current = azure.arm.account(account)
-    new = {kind: [rule for rule in given if not is_there(current, kind, rule)] for kind, given in rules.items()}
+    new = {kind: [rule for rule in once(given) if not is_there(current, kind, rule)] for kind, given in rules.items()}
     wanted = {kind: [*rules_of(current, kind), *given] for kind, given in new.items()}
     denied = at_path(current, "properties.networkAcls.defaultAction") == "Deny"
     note = "" if denied else "The rules have no effect until the default action is Deny: all networks may come in now."
@@ -6747,7 +6781,7 @@ def account_lock_set(
 
 
 def is_own_lock(account: AccountRef, lock: Json) -> bool:
-    return str(lock.get("id", "")).lower().startswith(f"{account.id}/providers/Microsoft.Authorization/".lower())
+    return plain_id(lock.get("id")).startswith(f"{plain_id(account.id)}/providers/microsoft.authorization/")
 
 
 @command("azure-storage-account-lock-remove", needs=(READ_LOCKS, DELETE_LOCKS), role=LOCKS_ROLE, hurts=True)
@@ -6787,6 +6821,11 @@ RESTORABLE: Mapping[str, Any] = {
 def read_own_addresses(text: str) -> list[Json]:
     """The addresses by which Azure sees us; the word none accepts being locked out."""
     return [] if text.lower() == "none" else read_ip_rules(text)
+
+
+def once(rules: list[Json]) -> list[Json]:
+    """The rules without those that are there twice."""
+    return list({canonical(rule): rule for rule in rules}.values())
 
 
 class Isolation(NamedTuple):
@@ -6839,7 +6878,7 @@ def build_isolation(azure: Azure, given: dict[str, Any]) -> tuple[Isolation, boo
         )
     rules = {
         "defaultAction": "Deny",
-        "ipRules": [*own, *(given["keep_ip_rules"] or [])],
+        "ipRules": once([*own, *(given["keep_ip_rules"] or [])]),
         "virtualNetworkRules": given["keep_subnet_ids"] or [],
     }
     return Isolation(rules=rules, **{part: given[part] for part in PARTS}), given["keep_existing_rules"]
@@ -6933,7 +6972,7 @@ def take_steps(
 
 STEP_WORDS = {
     "public_access": "No blob can be read without signing in.",
-    "network": "Only the listed addresses, subnets and private endpoints reach the account.",
+    "network": "Only the listed addresses, subnets, private endpoints and the Azure services in the bypass reach the account.",
     "sftp": "SFTP is off.",
     "shared_key": "Account keys and every SAS signed with one are refused.",
     "delegation_keys": "User delegation SAS are void; it can take some minutes.",
@@ -6973,7 +7012,14 @@ def keep_record(azure: Azure, record: Json) -> Json:
     def remember(session: Session) -> None:
         kept = session.setdefault("isolations", {})
         earlier = kept.get(name, {})
-        result["settings"] = {**record["settings"], **earlier.get("settings", {})}
+        older = earlier.get("settings", {})
+        # A setting that is open again was taken back meanwhile, so what it is now counts; still isolated, the older one.
+        isolated = at_path(record, "settings.networkAcls.defaultAction") == "Deny" and "networkAcls" in older
+        result["settings"] = {
+            **older,
+            **record["settings"],
+            **({"networkAcls": older["networkAcls"]} if isolated else {}),
+        }
         if result["settings"]:
             kept[name] = result
 
@@ -7097,7 +7143,17 @@ EVENT_FIELDS = {
 
 def event_row(event: Json, account: AccountRef) -> Json:
     row = {name: at_path(event, path) for name, path in EVENT_FIELDS.items()}
-    return {**row, "account": account.name, "resource": str(row["resourceId"] or "")[len(account.id) :] or account.name}
+    return {**row, "account": account.name, "resource": part_of(row["resourceId"], account)}
+
+
+def part_of(resource_id: Any, account: AccountRef) -> str:
+    """What follows the account in an id; the account's name where nothing does."""
+    return urllib.parse.unquote(str(resource_id or ""))[len(plain_id(account.id)) :] or account.name
+
+
+def plain_id(text: Any) -> str:
+    """An ARM id for comparison: ours is quoted, ARM's is not, and its case varies."""
+    return urllib.parse.unquote(str(text or "")).rstrip("/").lower()
 
 
 @command("azure-storage-account-activity-list", needs=(READ_ACTIVITY,), role="Reader")
@@ -7116,9 +7172,12 @@ def account_activity_list(
     start = since.timestamp() if since else now - 86_400
     wanted = given_only({"operation": operation, "caller": caller, "status": status})
 
+    azure.arm.account(account)  # an account that is elsewhere is found there
+    here = plain_id(account.id)
+
     def keep(event: Json) -> bool:
         row = event_row(event, account)
-        inside = str(row["resourceId"] or "").lower().startswith(account.id.lower())
+        inside = f"{plain_id(row['resourceId'])}/".startswith(f"{here}/")
         return inside and all(part.lower() in str(row[name] or "").lower() for name, part in wanted.items())
 
     end = iso_time(until.timestamp() if until else now)
@@ -7170,6 +7229,14 @@ SINKS = body_fields(
 SinkArgs = Annotated[Json, body_group(SINKS)]
 
 
+def refuse_groups(setting_name: str, enabled: bool) -> None:
+    """A setting has either categories or groups of them; a group that is on covers all we could turn on."""
+    if not enabled:
+        raise UsageError(
+            f"Argument setting_name: {setting_name!r} logs groups of categories, beside which Azure takes no single ones; give another setting_name."
+        )
+
+
 @command("azure-storage-account-logging-set", needs=(READ_LOGGING, WRITE_LOGGING), role=MONITORING, changes=True)
 def account_logging_set(
     azure: Azure,
@@ -7193,15 +7260,17 @@ def account_logging_set(
     chosen = categories or BLOB_LOGS
     old = {name: bool(state.get(name, {}).get("enabled")) for name in chosen}
     before, after = differences({**current, "logs": old}, {**sinks, "logs": dict.fromkeys(chosen, enabled)})
-    undo = command_line(
-        "account-logging-set",
-        account.arguments,
-        {"setting_name": setting_name, "enabled": not enabled, "categories": ",".join(chosen)},
+    if any(row.get("categoryGroup") and row.get("enabled") for row in state.values()):
+        refuse_groups(setting_name, enabled)
+        return show_change(azure, LOGGING_VIEW, found, Change(logging_path(account, setting_name), {}, {}, dry_run))
+    flipped = {"setting_name": setting_name, "enabled": not enabled, "categories": ",".join(before.get("logs", {}))}
+    undo = (
+        command_line("account-logging-set", account.arguments, flipped) if before.keys() == {"logs"} and current else ""
     )
     change = Change(logging_path(account, setting_name), before, after, dry_run, undo)
     if change.needed and not dry_run:
         logs = [
-            *(row for name, row in state.items() if name not in chosen),
+            *(row for name, row in state.items() if name not in chosen and not row.get("categoryGroup")),
             *({"category": name, "enabled": enabled} for name in chosen),
         ]
         found = azure.arm.set_logging(account, setting_name, {**current, **sinks, "logs": logs})
@@ -7498,14 +7567,16 @@ def build_ranges(azure: Azure, given: dict[str, Any]) -> tuple[AccountRef, list[
     """The account and the ranges: those given, a container (or what in it has a prefix), or with confirm_all everything."""
     url: BlobAddress | None = given["blob_url"]
     container = given["container_name"] or (url.container if url else "")
-    prefix = given["prefix"] or (url.blob if url else "")
-    ranges = given["ranges"]
+    prefix, ranges = given["prefix"] or "", given["ranges"]
+    blob = url.blob if url and not prefix else ""
+    if prefix and not container:
+        raise UsageError("Argument prefix: it goes with a container_name.")
     if sum(map(bool, (container, ranges, given["confirm_all"]))) != 1:
         raise UsageError("Argument container_name, ranges or confirm_all=true: give one of the three.")
     if container:
         # Both ends lie in the container, whether Azure compares whole names or containers first.
-        start = f"{container}/{prefix}"
-        ranges = [{"startRange": start, "endRange": f"{start}\uffff"}]
+        start = f"{container}/{blob or prefix}"
+        ranges = [{"startRange": start, "endRange": start + ("\x00" if blob else "\uffff")}]
     return build_target(azure, given), ranges or [{"startRange": "", "endRange": ""}]
 
 
@@ -7530,6 +7601,7 @@ def blob_ranges_restore(
 ) -> CommandResults:
     """Brings block blobs back to an earlier time. Azure blocks the ranges meanwhile, and it cannot be stopped."""
     account, ranges = target
+    first = not restore_id
     body = {"timeToRestore": iso_time(time_to_restore.timestamp()), "blobRanges": ranges}
     change = Change(account.id, {"timeToRestore": None}, body, dry_run)
     if not restore_id:
@@ -7554,7 +7626,7 @@ def blob_ranges_restore(
             "restore_id": restore_id,
         }
         args |= {"interval_in_seconds": str(interval_in_seconds), "timeout_in_seconds": str(timeout_in_seconds)}
-        text = "" if restore_id else f"Azure is restoring blobs of {account}; this command ends when it is done."
+        text = f"Azure is restoring blobs of {account}; this command ends when it is done." if first else ""
         return poll_again(azure.command, args, text, interval_in_seconds, timeout_in_seconds)
     if status.get("status") == "Failed":
         raise AzureStorageError(
@@ -8910,12 +8982,15 @@ def blob_quarantine(
         )
         return poll_again(azure.command, args, text, interval_in_seconds, timeout_in_seconds)
     failed = [row for row in rows if row["result"] == "failed"]
-    if len(failed) == len(rows):
-        raise work.failures[0]
     done = {row["source"]["id"]: row["result"] for row in rows if row["changed"]}
     change = Change(job.evidence.http.endpoint + blob_path(job.container), dict.fromkeys(done), done, dry_run)
     note = f"{len(failed)} failed: look at their events." if failed else ""
-    return show_changes(azure, QUARANTINE_VIEW, rows, change, note)
+    result = show_changes(azure, QUARANTINE_VIEW, rows, change, note)
+    if failed:
+        result.entry_type = EntryType.WARNING
+    if len(failed) == len(rows):  # an error for the playbook, whose record goes into context all the same
+        result.entry_type, result.raw_response = EntryType.ERROR, explain(work.failures[0], azure.command)
+    return result
 
 
 def quarantine_arguments(job: QuarantineJob, case_id: str, delete_source: bool, legal_hold: bool, sha256: bool) -> Json:
@@ -8944,6 +9019,9 @@ PINNED = {
 }
 
 
+FALSE_MD5 = "the MD5 that the uploader stored does not fit the content"
+
+
 class Quarantine:
     """Secures one blob after the other, and writes down what happened to each."""
 
@@ -8953,12 +9031,18 @@ class Quarantine:
         self.azure, self.job, self.case_id = azure, job, case_id
         self.delete_source, self.legal_hold, self.sha256 = delete_source, legal_hold, sha256
         self.failures: list[AzureStorageError] = []
+        for blob in job.blobs:
+            self.evidence_of(blob)  # a name that cannot be is told before anything is done
         self.actor = str(azure.auth.identity().get("identity") or "") or azure.settings.app_id
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet."""
         suffix = f"@{blob.version or blob.snapshot}" if blob.version or blob.snapshot else ""
         name = f"{self.case_id}/{blob.service.account}/{blob.container}/{blob.name}{suffix}"
+        if len(name) > 1024:
+            raise UsageError(
+                f"Argument blob_name: the evidence of {blob} would have a name of more than 1,024 characters."
+            )
         return BlobRef(self.job.evidence, self.job.container, parse_blob_name(name))
 
     def rehearse(self, blob: BlobRef) -> Json:
@@ -8999,6 +9083,8 @@ class Quarantine:
         copy = blob_if_there(evidence)
         if copy is None:
             copy = self._copy(blob, evidence, row)
+        else:
+            self._same_source(blob, copy)
         pinned = {key: copy["metadata"][name] for key, name in PINNED.items() if name in copy["metadata"]}
         if "etag" not in pinned:
             raise AzureStorageError(
@@ -9013,6 +9099,16 @@ class Quarantine:
         self._protect(evidence, copy, row)
         self._delete(blob, pinned["etag"], row)
         row["result"] = "secured" if row["changed"] else "was secured already"
+
+    @staticmethod
+    def _same_source(blob: BlobRef, copy: Json) -> None:
+        """The evidence that is there must be of what the source is now, or the source must be gone."""
+        source, pinned = blob_if_there(blob), copy["metadata"].get(PINNED["etag"])
+        if source and pinned and source.get("etag") != pinned:
+            raise AzureStorageError(
+                f"Blob {blob} has changed since it was secured for this case; the new content is not secured.",
+                "secure it under another case_id.",
+            )
 
     def _copy(self, blob: BlobRef, evidence: BlobRef, row: Json) -> Json:
         """Begin the copy of exactly what is there now; the source's own metadata goes along."""
@@ -9041,7 +9137,9 @@ class Quarantine:
             raise AzureStorageError(
                 f"The copy {evidence} differs from its source in length or MD5.", "delete it and secure the blob again."
             )
-        row["verified"] = "length and MD5" if source.get("md5") else "length; the service holds no MD5 of the source"
+        row["verified"] = (
+            "length and stored MD5" if source.get("md5") else "length; the service holds no MD5 of the source"
+        )
         if self.sha256 and copy["size"] <= HASH_LIMIT:
             self._hash(evidence, row)
         self._event(row, "verified", row["verified"])
@@ -9054,9 +9152,10 @@ class Quarantine:
             path.unlink(missing_ok=True)
         row["evidence"] |= {"sha256": found.sha256, "md5": found.md5}
         if row["source"].get("md5", found.md5) != found.md5:
-            raise AzureStorageError(
-                f"The copy {evidence} does not have the MD5 of its source.", "delete it and secure the blob again."
-            )
+            # Whoever uploads a blob chooses the MD5 that is stored with it, and a copy takes that along.
+            row["verified"] = f"length; {FALSE_MD5}"
+        elif "md5" in row["source"]:
+            row["verified"] = "length and MD5"
 
     def _protect(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Tags for the case, and a legal hold; where the container takes none, a snapshot. What fails is written down."""
@@ -9100,6 +9199,9 @@ class Quarantine:
     def _delete(self, blob: BlobRef, etag: str, row: Json) -> None:
         """Only after the copy was verified, only when asked, and only if the source is still what was copied."""
         if not self.delete_source:
+            return
+        if FALSE_MD5 in row["verified"]:
+            self._event(row, "source kept", FALSE_MD5)
             return
         there = blob_if_there(blob)
         row["sourceDeleted"] = True

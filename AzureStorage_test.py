@@ -2694,7 +2694,7 @@ def test_update_sends_false_and_only_what_differs(signed_in: WarRoom, requests_m
         },
     }
     assert change_of(result)["undo"] == (
-        f'!azure-storage-account-update account_name={ACCOUNT} {UNDO} tags=`{{"owner": "finance"}}` '
+        f'!azure-storage-account-update account_name={ACCOUNT} {UNDO} replace_tags=true tags=`{{"owner": "finance"}}` '
         "allow_blob_public_access=true network_ruleset_default_action=Allow"
     )
     assert "User delegation SAS" in result.text
@@ -2723,7 +2723,7 @@ def test_what_undo_says_can_be_typed(signed_in: WarRoom, requests_mock: rm.Mocke
     ]
     name, *words = re.findall(r"(?:[^\s`]|`[^`]*`)+", undo)
     args = {key: value.strip("`") for key, _, value in (word.partition("=") for word in words)}
-    assert change_of(signed_in.run(name[1:], **args, replace_tags="true"))["changed"] is True
+    assert change_of(signed_in.run(name[1:], **args))["changed"] is True
     assert bodies(requests_mock, "PATCH")[-1] == {"tags": {"owner": "finance"}, "properties": {"isSftpEnabled": True}}
 
 
@@ -3190,13 +3190,14 @@ def test_the_activity_of_an_account_and_of_its_parts(signed_in: WarRoom, request
     events = [
         event(4, "Microsoft.Storage/storageAccounts/listKeys/action"),
         event(3, "Microsoft.Storage/storageAccounts/blobServices/containers/delete", f"{ACCOUNT_PATH.upper()}/x"),
-        event(2, "Microsoft.Storage/storageAccounts/write", ACCOUNT_PATH.replace(ACCOUNT, "other")),
+        event(2, "Microsoft.Storage/storageAccounts/write", f"{ACCOUNT_PATH}2"),
         event(1, "Microsoft.Storage/storageAccounts/write", caller="bob@contoso.com"),
     ]
+    live_account(requests_mock)
     paged(requests_mock, path, [events[:2], events[2:]], "2015-04-01")
     rows = signed_in.run("azure-storage-account-activity-list", **ONE, since="2027-01-01").raw
     assert [row["id"] for row in rows] == ["4", "3", "1"]
-    assert query(requests_mock.request_history[0])["$filter"] == (
+    assert query(requests_to(requests_mock, "eventtypes")[0])["$filter"] == (
         f"eventTimestamp ge '2027-01-01T00:00:00Z' and eventTimestamp le '2027-01-15T08:00:00Z' and resourceGroupName eq '{GROUP}'"
     )
     found = signed_in.run("azure-storage-account-activity-list", **ONE, operation="LISTKEYS", caller="ann").raw
@@ -3522,3 +3523,92 @@ def test_no_request_carries_the_headers_of_another(blob_room: WarRoom, requests_
     blob_room.run("azure-storage-blob-properties-get", **BLOB)
     assert not [name for name in last(requests_mock).headers if name.startswith("x-ms-meta")]
     assert "If-Match" not in last(requests_mock).headers
+
+
+# What a review found, and must not come back
+
+
+def test_new_content_is_not_called_secured_by_old_evidence(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Evidence(requests_mock)
+    blob_room.run("azure-storage-blob-quarantine", **QUARANTINE)
+    changed = {**BLOB_HEADERS, "ETag": '"0xNEW"', "Content-Length": "7"}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=changed)
+    result = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true")
+    assert "has changed since it was secured" in result.error
+    assert result.context, "the record goes into context all the same"
+    assert not room.deleted()
+
+
+def test_a_false_md5_of_the_uploader_is_told_and_the_source_kept(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Evidence(requests_mock)
+    forged = {**BLOB_HEADERS, "ETag": '"0xS"', "Content-Length": "7", "Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=forged)
+    head = room._head
+    room._head = lambda: {**head(), "Content-MD5": forged["Content-MD5"]}  # type: ignore[method-assign]
+    (row,) = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true").raw
+    assert az.FALSE_MD5 in row["verified"]
+    assert row["protection"] == "legal hold"
+    assert row["evidence"]["md5"] == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    assert not room.deleted()
+
+
+def test_contract_a_policy_goes_even_where_public_access_is_forbidden(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    acl = f"{BLOB_HOST}/evidence?restype=container&comp=acl"
+    requests_mock.get(acl, text=ACL, headers={"x-ms-blob-public-access": "blob"})
+    refused = {"status_code": 409, "headers": {"x-ms-error-code": "PublicAccessNotPermitted"}}
+    requests_mock.put(acl, [refused, {"status_code": 200}])
+    assert not blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE, policy="partners").error
+    sent = [request.headers for request in requests_mock.request_history if request.method == "PUT"]
+    assert ["x-ms-blob-public-access" in headers for headers in sent] == [True, False]
+
+
+def test_a_prefix_without_a_container_never_means_everything(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    args = {**ONE, "time_to_restore": "1 hour", "prefix": "docs/", "confirm_all": "true"}
+    assert "goes with a container_name" in signed_in.run("azure-storage-blob-ranges-restore", **args).error
+    restore_room(requests_mock, "Complete")
+    url = f"{BLOB_HOST}/box-1/report"
+    one = signed_in.run("azure-storage-blob-ranges-restore", blob_url=url, time_to_restore="1 hour", dry_run="true")
+    assert change_of(one)["after"]["blobRanges"] == [{"startRange": "box-1/report", "endRange": "box-1/report\x00"}]
+
+
+def test_a_rotation_that_stops_half_way_says_which_key_is_new(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **OPEN)
+    busy = {"status_code": 409, "json": arm_failure("StorageAccountOperationInProgress")}
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/regenerateKey", [{"json": KEYS}, busy])
+    result = signed_in.run("azure-storage-account-key-rotate", **ONE, key="both")
+    assert "NOT rotated: key2" in result.text
+    assert list(change_of(result)["after"]) == ["key1"]
+    assert result.entry["Type"] == 11
+
+
+def test_a_group_with_parentheses_and_an_odd_lock_name(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    raw = ACCOUNT_PATH.replace(GROUP, "rg(1)")
+    sent = raw.replace("(", "%28").replace(")", "%29")
+    own = lock(raw, "case#1", "CanNotDelete")
+    requests_mock.get(
+        re.compile(re.escape(f"{ARM}{sent}/providers/Microsoft.Authorization/locks")), json={"value": [own]}
+    )
+    requests_mock.delete(re.compile("case"), status_code=200)
+    result = signed_in.run("azure-storage-account-lock-remove", **ONE, resource_group_name="rg(1)", lock_name="case#1")
+    assert last(requests_mock).url.partition("?")[0].endswith("/locks/case%231")
+    assert "account-lock-set" in change_of(result)["undo"]
+
+
+def test_logging_by_groups_of_categories_is_left_alone(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    logs = [{"categoryGroup": "allLogs", "enabled": True}]
+    setting = {"name": "cortex-xsoar", "properties": {"workspaceId": WORKSPACE, "logs": logs}}
+    requests_mock.get(ARM + SETTINGS, json={"value": [setting]})
+    assert change_of(signed_in.run("azure-storage-account-logging-set", **ONE))["changed"] is False
+    assert "another setting_name" in signed_in.run("azure-storage-account-logging-set", **ONE, enabled="false").error
+
+
+def test_an_account_elsewhere_is_not_called_deleted(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    other = ACCOUNT_PATH.replace(GROUP, "rg-other")
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
+    requests_mock.post(GRAPH, json={"data": [{"id": other}]})
+    requests_mock.get(ARM + other, json={**account_body(), "id": other})
+    requests_mock.delete(ARM + other, status_code=200)
+    assert "was deleted" in signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).text
+    assert last(requests_mock).method == "DELETE"
