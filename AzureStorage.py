@@ -154,6 +154,41 @@ CLIENT_CREDENTIALS = "Client Credentials"
 MANAGED_IDENTITY = "Azure Managed Identities"
 USER_FLOWS = (AUTHORIZATION_CODE, DEVICE_CODE)
 
+# Permissions and the built-in roles that have them: https://learn.microsoft.com/azure/role-based-access-control/permissions/storage
+STORAGE_ACCOUNTS = "Microsoft.Storage/storageAccounts"
+READ_ACCOUNT, WRITE_ACCOUNT = f"{STORAGE_ACCOUNTS}/read", f"{STORAGE_ACCOUNTS}/write"
+DELETE_ACCOUNT = f"{STORAGE_ACCOUNTS}/delete"
+LIST_KEYS, REGENERATE_KEY = f"{STORAGE_ACCOUNTS}/listkeys/action", f"{STORAGE_ACCOUNTS}/regeneratekey/action"
+REVOKE_DELEGATION_KEYS = f"{STORAGE_ACCOUNTS}/revokeUserDelegationKeys/action"
+RESTORE_RANGES = f"{STORAGE_ACCOUNTS}/restoreBlobRanges/action"
+READ_SERVICE, WRITE_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/read", f"{STORAGE_ACCOUNTS}/blobServices/write"
+CONTAINERS = f"{STORAGE_ACCOUNTS}/blobServices/containers"
+READ_CONTAINER, WRITE_CONTAINER, DELETE_CONTAINER = f"{CONTAINERS}/read", f"{CONTAINERS}/write", f"{CONTAINERS}/delete"
+LEASE_CONTAINER = f"{CONTAINERS}/lease/action"
+SET_HOLD, CLEAR_HOLD = f"{CONTAINERS}/setLegalHold/action", f"{CONTAINERS}/clearLegalHold/action"
+IMMUTABILITY = f"{CONTAINERS}/immutabilityPolicies"
+READ_ACL, WRITE_ACL = f"{CONTAINERS}/getAcl/action", f"{CONTAINERS}/setAcl/action"
+READ_BLOB, WRITE_BLOB, DELETE_BLOB = (
+    f"{CONTAINERS}/blobs/read",
+    f"{CONTAINERS}/blobs/write",
+    f"{CONTAINERS}/blobs/delete",
+)
+ADD_BLOB, FIND_BLOBS = f"{CONTAINERS}/blobs/add/action", f"{CONTAINERS}/blobs/filter/action"
+READ_TAGS, WRITE_TAGS = f"{CONTAINERS}/blobs/tags/read", f"{CONTAINERS}/blobs/tags/write"
+HOLD_BLOB = f"{CONTAINERS}/blobs/immutableStorage/runAsSuperUser/action"
+READ_LOCKS, WRITE_LOCKS, DELETE_LOCKS = (
+    f"Microsoft.Authorization/locks/{verb}" for verb in ("read", "write", "delete")
+)
+READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
+READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
+# the roles for accounts and containers, and those for blobs
+ACCOUNT_CONTRIBUTOR, MONITORING, LOCKS_ROLE = (
+    "Storage Account Contributor",
+    "Monitoring Contributor",
+    "User Access Administrator",
+)
+READER, CONTRIBUTOR, OWNER = "Storage Blob Data Reader", "Storage Blob Data Contributor", "Storage Blob Data Owner"
+
 
 # --- errors ------------------------------------------------------------------------------------------------------------
 
@@ -894,7 +929,7 @@ class Settings:
         return found if found and found.account in ("", account) else None
 
     @property
-    def fingerprint(self) -> str:
+    def identity_key(self) -> str:
         """Names the identity: a token is only ever used by an instance with the same fingerprint.
 
         The secret counts for client credentials, where it is the identity; a person's session outlives a new secret.
@@ -1782,6 +1817,15 @@ def poll_again(command: str, args: Json, message: str, interval: int, timeout: i
 
 def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: Any) -> float | None:
+    """Seconds since 1970 of a time as ARM writes it; None if it is not one."""
+    try:
+        found = datetime.fromisoformat(re.sub(r"\.\d+", "", str(text)).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def account_of(item: Json) -> str:
@@ -3083,8 +3127,9 @@ class ResourceManager:
         scope = group_path(subscription, group) if group else subscription_path(subscription)
         return self.listing(f"{scope}/providers/Microsoft.Storage/storageAccounts", "list storage accounts", paging)
 
-    def account(self, account: AccountRef) -> Json:
-        return self.read(account.id, f"read storage account {account}")
+    def account(self, account: AccountRef, expand: str | None = None) -> Json:
+        params: Json = {"$expand": expand}
+        return self.read(account.id, f"read storage account {account}", **params)
 
     def account_if_there(self, account: AccountRef) -> Json | None:
         return self.read_if_there(account.id, f"read storage account {account}", "ResourceNotFound")
@@ -3192,8 +3237,7 @@ class ResourceManager:
 
     def restore_status(self, account: AccountRef) -> Json:
         """The status of the last restore; {} if there was none."""
-        found = self.read(account.id, f"read storage account {account}", **{"$expand": "blobRestoreStatus"})
-        return dict(at_path(found, "properties.blobRestoreStatus") or {})
+        return restore_status_of(self.account(account, "blobRestoreStatus"))
 
     # Blob service
 
@@ -3292,6 +3336,10 @@ class ResourceManager:
         if response.status_code != 202:
             return body_of(response, action), ""
         return None, response.headers.get("Location") or response.headers.get("Azure-AsyncOperation", "")
+
+
+def restore_status_of(account: Json) -> Json:
+    return dict(at_path(account, "properties.blobRestoreStatus") or {})
 
 
 def lock_path(account: AccountRef, name: str) -> str:
@@ -4083,7 +4131,7 @@ class Azure:
         self.settings, self.command = settings, ""
         self._assumed: AccountRef | None = None
         self._found: dict[str, AccountRef] = {}
-        self.store = SessionStore(settings.fingerprint, in_memory=in_memory)
+        self.store = SessionStore(settings.identity_key, in_memory=in_memory)
         self.auth = MicrosoftAuth(settings, network, self.store)
         self.http = Http(settings, self.auth, network)
         self.arm = ResourceManager(self.http, settings.cloud.resource_manager)
@@ -4362,21 +4410,18 @@ class DeepSource(NamedTuple):
     permission: str
 
 
-ON_ACCOUNT = "Microsoft.Storage/storageAccounts"
 # An older api-version does not return all settings, and what it does not return looks unset.
-ACCOUNT_SOURCE = DeepSource("", SHARING_API, f"{ON_ACCOUNT}/read")
+ACCOUNT_SOURCE = DeepSource("", SHARING_API, READ_ACCOUNT)
 DEEP_SOURCES = {
-    "locks": DeepSource("/providers/Microsoft.Authorization/locks", LOCKS_API, "Microsoft.Authorization/locks/read"),
-    "service": DeepSource("/blobServices/default", STORAGE_API, f"{ON_ACCOUNT}/blobServices/read"),
-    "containers": DeepSource(
-        "/blobServices/default/containers", STORAGE_API, f"{ON_ACCOUNT}/blobServices/containers/read"
-    ),
-    "files": DeepSource("/fileServices/default", STORAGE_API, f"{ON_ACCOUNT}/fileServices/read"),
+    "locks": DeepSource("/providers/Microsoft.Authorization/locks", LOCKS_API, READ_LOCKS),
+    "service": DeepSource("/blobServices/default", STORAGE_API, READ_SERVICE),
+    "containers": DeepSource("/blobServices/default/containers", STORAGE_API, READ_CONTAINER),
+    "files": DeepSource("/fileServices/default", STORAGE_API, f"{STORAGE_ACCOUNTS}/fileServices/read"),
     "replication": DeepSource(
-        "/objectReplicationPolicies", STORAGE_API, f"{ON_ACCOUNT}/objectReplicationPolicies/read"
+        "/objectReplicationPolicies", STORAGE_API, f"{STORAGE_ACCOUNTS}/objectReplicationPolicies/read"
     ),
-    "scopes": DeepSource("/encryptionScopes", STORAGE_API, f"{ON_ACCOUNT}/encryptionScopes/read"),
-    "local_users": DeepSource("/localUsers", STORAGE_API, f"{ON_ACCOUNT}/localUsers/read"),
+    "scopes": DeepSource("/encryptionScopes", STORAGE_API, f"{STORAGE_ACCOUNTS}/encryptionScopes/read"),
+    "local_users": DeepSource("/localUsers", STORAGE_API, f"{STORAGE_ACCOUNTS}/localUsers/read"),
     "defender": DeepSource(
         "/providers/Microsoft.Security/defenderForStorageSettings/current",
         DEFENDER_API,
@@ -4385,12 +4430,12 @@ DEEP_SOURCES = {
     "logs": DeepSource(
         "/blobServices/default/providers/Microsoft.Insights/diagnosticSettings",
         DIAGNOSTICS_API,
-        "Microsoft.Insights/diagnosticSettings/read",
+        READ_LOGGING,
     ),
-    "connectors": DeepSource("/connectors", SHARING_API, f"{ON_ACCOUNT}/connectors/read"),
-    "data_shares": DeepSource("/dataShares", SHARING_API, f"{ON_ACCOUNT}/dataShares/read"),
+    "connectors": DeepSource("/connectors", SHARING_API, f"{STORAGE_ACCOUNTS}/connectors/read"),
+    "data_shares": DeepSource("/dataShares", SHARING_API, f"{STORAGE_ACCOUNTS}/dataShares/read"),
     "access_points": DeepSource(
-        "/blobAccessPointConfigurations", SHARING_API, f"{ON_ACCOUNT}/blobAccessPointConfigurations/read"
+        "/blobAccessPointConfigurations", SHARING_API, f"{STORAGE_ACCOUNTS}/blobAccessPointConfigurations/read"
     ),
 }
 SHARING_SOURCES = ("connectors", "data_shares", "access_points")
@@ -4707,20 +4752,11 @@ CROSS_TENANT_SAFE_SINCE = datetime(2023, 12, 15, tzinfo=timezone.utc).timestamp(
 # Networks as wide as these hold strangers: prefix lengths by IP version.
 TOO_WIDE = {4: 8, 6: 32}
 KEY_SERVICES = ("blob", "file", "table", "queue")
-DATA_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
+BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
 LOG_GROUPS = frozenset({"alllogs", "audit"})
 LOG_SINKS = ("workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId")
 GEO_SKUS = {"Standard_ZRS": "Standard_GZRS", "StandardV2_LRS": "StandardV2_GRS", "StandardV2_ZRS": "StandardV2_GZRS"}
 SAS_PERIOD = re.compile(r"\d{1,5}\.\d\d:\d\d:\d\d")
-
-
-def moment(text: Any) -> float | None:
-    """Seconds since 1970 of a time as ARM writes it; None if it is not one."""
-    try:
-        found = datetime.fromisoformat(re.sub(r"\.\d+", "", str(text)).replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def few_of(items: Iterable[str], limit: int = 5) -> str:
@@ -5106,18 +5142,24 @@ def judge_malware_scan(case: Case) -> Finding:
     return flag_is(True, path, "means that uploads are not scanned")(case)
 
 
+def not_logged(names: Iterable[str]) -> list[str]:
+    """The blob logs that are off where these categories and groups are on."""
+    on = {name.lower() for name in names}
+    return [] if on & LOG_GROUPS else [name for name in BLOB_LOGS if name.lower() not in on]
+
+
 def judge_logs(case: Case) -> Finding:
     settings = dicts([row.get("properties") for row in case.items()])
     settings = [row for row in settings if any(row.get(sink) for sink in LOG_SINKS)]
     if settings and all(row.get("logs") is None for row in settings):
         return unset_means("means that nothing is logged")
     on = {
-        str(log.get("category") or log.get("categoryGroup")).lower()
+        str(log.get("category") or log.get("categoryGroup"))
         for row in settings
         for log in dicts(row.get("logs"))
         if log.get("enabled") is True
     }
-    lacking = [] if on & LOG_GROUPS else [name for name in DATA_LOGS if name.lower() not in on]
+    lacking = not_logged(on)
     return (
         Finding(FAIL, f"not logged: {few_of(lacking)}") if lacking else Finding(PASS, "reads, writes, deletions logged")
     )
@@ -5895,41 +5937,6 @@ def html_cell(name: str, value: Any) -> str:
 
 # --- commands ----------------------------------------------------------------------------------------------------------
 
-# Permissions and the built-in roles that have them: https://learn.microsoft.com/azure/role-based-access-control/permissions/storage
-STORAGE_ACCOUNTS = "Microsoft.Storage/storageAccounts"
-READ_ACCOUNT, WRITE_ACCOUNT = f"{STORAGE_ACCOUNTS}/read", f"{STORAGE_ACCOUNTS}/write"
-DELETE_ACCOUNT = f"{STORAGE_ACCOUNTS}/delete"
-LIST_KEYS, REGENERATE_KEY = f"{STORAGE_ACCOUNTS}/listkeys/action", f"{STORAGE_ACCOUNTS}/regeneratekey/action"
-REVOKE_DELEGATION_KEYS = f"{STORAGE_ACCOUNTS}/revokeUserDelegationKeys/action"
-RESTORE_RANGES = f"{STORAGE_ACCOUNTS}/restoreBlobRanges/action"
-READ_SERVICE, WRITE_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/read", f"{STORAGE_ACCOUNTS}/blobServices/write"
-CONTAINERS = f"{STORAGE_ACCOUNTS}/blobServices/containers"
-READ_CONTAINER, WRITE_CONTAINER, DELETE_CONTAINER = f"{CONTAINERS}/read", f"{CONTAINERS}/write", f"{CONTAINERS}/delete"
-LEASE_CONTAINER = f"{CONTAINERS}/lease/action"
-SET_HOLD, CLEAR_HOLD = f"{CONTAINERS}/setLegalHold/action", f"{CONTAINERS}/clearLegalHold/action"
-IMMUTABILITY = f"{CONTAINERS}/immutabilityPolicies"
-READ_ACL, WRITE_ACL = f"{CONTAINERS}/getAcl/action", f"{CONTAINERS}/setAcl/action"
-READ_BLOB, WRITE_BLOB, DELETE_BLOB = (
-    f"{CONTAINERS}/blobs/read",
-    f"{CONTAINERS}/blobs/write",
-    f"{CONTAINERS}/blobs/delete",
-)
-ADD_BLOB, FIND_BLOBS = f"{CONTAINERS}/blobs/add/action", f"{CONTAINERS}/blobs/filter/action"
-READ_TAGS, WRITE_TAGS = f"{CONTAINERS}/blobs/tags/read", f"{CONTAINERS}/blobs/tags/write"
-HOLD_BLOB = f"{CONTAINERS}/blobs/immutableStorage/runAsSuperUser/action"
-READ_LOCKS, WRITE_LOCKS, DELETE_LOCKS = (
-    f"Microsoft.Authorization/locks/{verb}" for verb in ("read", "write", "delete")
-)
-READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
-READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
-# the roles for accounts and containers, and those for blobs
-ACCOUNT_CONTRIBUTOR, MONITORING, LOCKS_ROLE = (
-    "Storage Account Contributor",
-    "Monitoring Contributor",
-    "User Access Administrator",
-)
-READER, CONTRIBUTOR, OWNER = "Storage Blob Data Reader", "Storage Blob Data Contributor", "Storage Blob Data Owner"
-
 
 class Command(NamedTuple):
     """A command as the registry holds it.
@@ -6249,25 +6256,44 @@ FOUND_ACCOUNTS_VIEW = View(
 )
 
 
+class AccountSearch(NamedTuple):
+    """The accounts that are meant: the names among the clues, and the query that finds them or all that fit."""
+
+    names: list[str]
+    query: str
+
+    def lost(self, found: list[Json]) -> list[str]:
+        """The names of which no account was found."""
+        return sorted(set(self.names) - {account["name"] for account in found})
+
+
+SEARCH_ARGUMENTS = {
+    "account_name": optional(AccountClues),
+    "blob_url": optional(
+        Annotated[AccountClue, Reader("the https address of anything in an account", parse_account, secret=True)]
+    ),
+    "tag": optional(TagFilter),
+    "location": optional(Location),
+    **SCOPE_ARGUMENTS,
+}
+
+
+def build_search(azure: Azure, given: dict[str, Any]) -> AccountSearch:
+    names = [clue.name for clue in (*(given["account_name"] or ()), given["blob_url"]) if clue]
+    scope = [given[name] or "" for name in ("location", "resource_group_name", "subscription_id")]
+    return AccountSearch(names, accounts_query(names, given["tag"], *scope))
+
+
+SearchArgs = Annotated[AccountSearch, Group(SEARCH_ARGUMENTS, build_search)]
+
+
 @command("azure-storage-account-find", needs=(READ_ACCOUNT,), role="Reader")
-def account_find(
-    azure: Azure,
-    paging: PagingArgs,
-    account_name: AccountClues | None = None,
-    blob_url: Annotated[AccountClue, Reader("the https address of anything in an account", parse_account, secret=True)]
-    | None = None,
-    tag: TagFilter | None = None,
-    location: Location | None = None,
-    resource_group_name: GroupName | None = None,
-    subscription_id: Subscription | None = None,
-) -> CommandResults:
+def account_find(azure: Azure, paging: PagingArgs, search: SearchArgs) -> CommandResults:
     """Every subscription in one query. A name that is not found is named, since an alert may speak of a deleted account."""
-    names = [clue.name for clue in account_name or []] + ([blob_url.name] if blob_url else [])
-    query = accounts_query(names, tag, location or "", resource_group_name or "", subscription_id or "")
-    listing = azure.arm.search(query, paging)
+    listing = azure.arm.search(search.query, paging)
     rows = [found_account(row) for row in listing.items]
     result = show_list(FOUND_ACCOUNTS_VIEW, Listing(rows, listing.token))
-    lost = [] if listing.token else sorted(set(names) - {row["name"] for row in rows})
+    lost = [] if listing.token else search.lost(rows)
     if lost:
         result.readable_output = (
             f"{result.readable_output}\nNot found: {', '.join(lost)}. Such an account is deleted, in another tenant or cloud, too new for Resource Graph, "
@@ -6511,15 +6537,10 @@ def key_rows(account: AccountRef, current: Json) -> list[Json]:
             "account": account.name,
             "keyName": name,
             "creationTime": times.get(name),
-            "ageInDays": int((Clock.now() - parse_time(times[name])) // 86_400) if times.get(name) else None,
+            "ageInDays": None if made is None else int((Clock.now() - made) // 86_400),
         }
-        for name in ("key1", "key2")
+        for name, made in ((name, moment(times.get(name))) for name in ("key1", "key2"))
     ]
-
-
-def parse_time(text: str) -> float:
-    """Seconds since 1970 of a time as ARM writes it, with up to seven digits after the dot."""
-    return read_time(re.sub(r"\.\d+", "", text)).timestamp()
 
 
 @command("azure-storage-account-key-list", needs=(READ_ACCOUNT, LIST_KEYS), role=ACCOUNT_CONTRIBUTOR)
@@ -6551,9 +6572,7 @@ def account_key_rotate(
         row["keyName"]
         for row in rows
         if key in ("both", row["keyName"])
-        and not (
-            created_before and row["creationTime"] and parse_time(row["creationTime"]) >= created_before.timestamp()
-        )
+        and not (created_before and (moment(row["creationTime"]) or 0) >= created_before.timestamp())
     ]
     before = {row["keyName"]: row["creationTime"] for row in rows if row["keyName"] in due}
     change = Change(account.id, before, dict.fromkeys(due, "new"), dry_run)
@@ -7196,7 +7215,6 @@ LOGGING_VIEW = View(
         "Event Hub Rule": "properties.eventHubAuthorizationRuleId",
     },
 )
-BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
 
 
 def logged(setting: Json) -> list[str]:
@@ -7210,8 +7228,7 @@ def account_logging_get(azure: Azure, account: TargetArgs) -> CommandResults:
     """Where the blob service's logs go. They are off unless somebody turned them on."""
     items = azure.arm.logging(account)
     result = show_list(LOGGING_VIEW, Listing(items))
-    on = {name for item in items for name in logged(item)}
-    lacking = [] if on & {"allLogs", "audit"} else [name for name in BLOB_LOGS if name not in on]
+    lacking = not_logged(name for item in items for name in logged(item))
     if lacking:
         words = f"Not logged: {', '.join(lacking)}. Nobody can tell afterwards who did it."
         result.readable_output = f"{result.readable_output}\n{words}\n"
@@ -7302,17 +7319,6 @@ POSTURE_SUMMARY_VIEW = View(
     {header: name for name, header in SUMMARY_COLUMNS.items()},
     key="accountId",
 )
-POSTURE_ARGUMENTS = {
-    "account_name": optional(AccountClues),
-    "blob_url": optional(
-        Annotated[AccountClue, Reader("the https address of anything in an account", parse_account, secret=True)]
-    ),
-    "tag": optional(TagFilter),
-    "location": optional(Location),
-    **SCOPE_ARGUMENTS,
-}
-
-
 # What a check looks at beside its own source.
 ALSO_ASKED: Mapping[str, tuple[str, ...]] = {
     "no-anonymous-blobs": ("containers",),
@@ -7322,23 +7328,6 @@ ALSO_ASKED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class PostureScope(NamedTuple):
-    """The accounts that are meant: those that are named, and all that the query finds."""
-
-    names: list[str]
-    query: str
-
-
-def build_posture(azure: Azure, given: dict[str, Any]) -> PostureScope:
-    clues = [*(given["account_name"] or []), *([given["blob_url"]] if given["blob_url"] else [])]
-    names = list(dict.fromkeys(clue.name for clue in clues))
-    scope = [given[name] or "" for name in ("location", "resource_group_name", "subscription_id")]
-    return PostureScope(names, accounts_query(names, given["tag"], *scope))
-
-
-PostureArgs = Annotated[PostureScope, Group(POSTURE_ARGUMENTS, build_posture)]
-
-
 @command(
     "azure-storage-account-posture",
     needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values())),
@@ -7346,7 +7335,7 @@ PostureArgs = Annotated[PostureScope, Group(POSTURE_ARGUMENTS, build_posture)]
 )
 def account_posture(
     azure: Azure,
-    scope: PostureArgs,
+    search: SearchArgs,
     deep: Flag | None = None,
     checks: Annotated[
         list[str], listed(Reader("names or numbers of checks, such as https-only", lambda text: read_check(text)))
@@ -7359,7 +7348,7 @@ def account_posture(
     report: Annotated[str, choice("csv", "html")] | None = None,
 ) -> list[Any]:
     """What the account objects tell comes from one query for all; the deep checks cost some requests for each account."""
-    found = [found_account(row) for row in azure.arm.search(scope.query, Paging(all_results=True)).items]
+    found = [found_account(row) for row in azure.arm.search(search.query, Paging(all_results=True)).items]
     if not found:
         raise AzureStorageError(
             "No storage account was found.",
@@ -7385,7 +7374,7 @@ def account_posture(
         for row in assess(account, known, options)
         if not checks or row["check"] in checks
     ]
-    lost = sorted(set(scope.names) - {account["name"] for account in found})
+    lost = search.lost(found)
     notes = [
         f"Not found: {', '.join(lost)}." if lost else "",
         "" if deep else f"{len(found)} accounts: only what the account tells was checked; give deep=true for the rest.",
@@ -7638,9 +7627,9 @@ def blob_ranges_restore(
 
 def check_restore(azure: Azure, account: AccountRef, wanted: datetime) -> None:
     """Refuse with the reason what Azure would refuse later in fewer words."""
-    current = azure.arm.account(account)
+    current = azure.arm.account(account, "blobRestoreStatus")
     policy = at_path(azure.arm.blob_service(account), "properties.restorePolicy") or {}
-    running = azure.arm.restore_status(account).get("status") == "InProgress"
+    running = restore_status_of(current).get("status") == "InProgress"
     earliest = policy.get("minRestoreTime")
     problems = (
         (
@@ -7653,7 +7642,7 @@ def check_restore(azure: Azure, account: AccountRef, wanted: datetime) -> None:
             "its policy is off, and it only reaches back to when it was turned on; try !azure-storage-blob-undelete",
         ),
         (
-            bool(earliest) and wanted.timestamp() < parse_time(earliest or "1970-01-01"),
+            wanted.timestamp() < (moment(earliest) or 0),
             f"the earliest time is {earliest}",
         ),
         (wanted.timestamp() > Clock.now(), "the time is in the future"),
@@ -8848,8 +8837,14 @@ def blob_copy(
 
 
 def start_copy(
-    target: BlobRef, source: CopySource, tier: str | None, metadata: Mapping[str, str], overwrite: bool
+    target: BlobRef,
+    source: CopySource,
+    tier: str | None,
+    metadata: Mapping[str, str],
+    overwrite: bool,
+    found: Json | None = None,
 ) -> None:
+    """found: the properties of the source, where the caller has read them; their ETag is what is copied."""
     headers: Json = {
         "x-ms-access-tier": tier,
         "If-None-Match": None if overwrite else "*",
@@ -8858,7 +8853,7 @@ def start_copy(
     if not source.blob:
         target.service.copy(target, source.url.reveal(), headers, wait=False)
         return
-    found = source.blob.service.properties(source.blob)
+    found = found or source.blob.service.properties(source.blob)
     headers["x-ms-source-if-match"] = f'"{found["etag"]}"'
     address, small = source.blob.id, found["size"] <= SYNC_COPY_SIZE
     if source.blob.service.account == target.service.account:
@@ -9120,6 +9115,7 @@ class Quarantine:
             None,
             {**source["metadata"], **facts, "quarantine_case": self.case_id},
             False,
+            source,
         )
         row["changed"] = True
         self._event(row, "copied", f"{blob.id} of ETag {source['etag']} to {evidence.id}, by the service")

@@ -109,12 +109,12 @@ class WarRoom:
             "cache": msal_cache("marker-refresh-token"),
             "username": "ann@contoso.com",
         }
-        document = {"version": 1, "sessions": {settings.fingerprint: session}}
+        document = {"version": 1, "sessions": {settings.identity_key: session}}
         demisto.setIntegrationContext({**demisto.getIntegrationContext(), az.SessionStore.KEY: json.dumps(document)})
 
     def session(self) -> dict[str, Any]:
         document = json.loads(demisto.getIntegrationContext()[az.SessionStore.KEY])
-        found: dict[str, Any] = document["sessions"].get(az.read_settings(self.params).fingerprint, {})
+        found: dict[str, Any] = document["sessions"].get(az.read_settings(self.params).identity_key, {})
         return found
 
 
@@ -1312,7 +1312,7 @@ def test_a_missing_consent_for_one_resource_leaves_the_other(
 ) -> None:
     session = signed_in.session()
     session["tokens"].pop(az.STORAGE_AUDIENCE)
-    document = {"version": 1, "sessions": {az.read_settings(signed_in.params).fingerprint: session}}
+    document = {"version": 1, "sessions": {az.read_settings(signed_in.params).identity_key: session}}
     demisto.setIntegrationContext({az.SessionStore.KEY: json.dumps(document)})
     refusal = entra_error("invalid_grant", 65001, suberror="consent_required")
     requests_mock.post(f"{ENTRA}/token", status_code=400, json=refusal)
@@ -1396,7 +1396,7 @@ def test_reset_removes_only_what_is_ours(signed_in: WarRoom) -> None:
 
 
 def test_a_sign_in_forgets_the_sessions_of_earlier_settings(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    old = az.read_settings(signed_in.params).fingerprint
+    old = az.read_settings(signed_in.params).identity_key
     signed_in.params = {**DEVICE_PARAMS, "tenant_id": TENANT}
     requests_mock.post(f"{TENANT_ENTRA}/devicecode", json=device_answer())
     requests_mock.post(f"{TENANT_ENTRA}/token", json=token_answer())
@@ -1410,7 +1410,7 @@ def test_while_one_command_refreshes_the_other_waits_and_takes_its_result(
     signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock.time += 3600
-    store = az.SessionStore(az.read_settings(signed_in.params).fingerprint)
+    store = az.SessionStore(az.read_settings(signed_in.params).identity_key)
     store.update(lambda session: session.update(turn={"by": "another", "until": clock.time + 60}))
     fresh = {"token": "marker-theirs", "expires_at": int(clock.time) + 3600}
 
@@ -1429,7 +1429,7 @@ def test_while_one_command_refreshes_the_other_waits_and_takes_its_result(
 
 def test_a_turn_whose_holder_died_is_taken_over(signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock) -> None:
     clock.time += 3600
-    store = az.SessionStore(az.read_settings(signed_in.params).fingerprint)
+    store = az.SessionStore(az.read_settings(signed_in.params).identity_key)
     store.update(lambda session: session.update(turn={"by": "dead", "until": clock.time + az.TURN_SECONDS}))
     requests_mock.post(f"{ENTRA}/token", json=token_answer())
     requests_mock.get(f"{ARM}/subscriptions", json={"value": []})

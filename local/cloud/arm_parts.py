@@ -7,12 +7,34 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from .front import Reply, Request
-from .response import CLAUSES, SETTINGS, SUB, ArmError, Json, Response, answer, strings
+from .response import SETTINGS, SUB, ArmError, Json, Response, answer
 
-MORE_CLAUSES: tuple[tuple[str, Callable[..., Callable[[Json], bool]]], ...] = (
+# The clauses of the Kusto query language that the store understands, and what each keeps.
+TEXT = r"'((?:[^'\\]|\\.)*)'"
+CLAUSES: tuple[tuple[str, Callable[..., Callable[[Json], bool]]], ...] = (
     (r"where (id|subscriptionId) in~ \((.*)\)", lambda key, texts: lambda row: row[key].lower() in strings(texts)),
-    *CLAUSES,
+    (rf"where type =~ {TEXT}", lambda kind: lambda row: row["type"].lower() == kind.lower()),
+    (r"where name in~ \((.*)\)", lambda names: lambda row: row["name"].lower() in strings(names)),
+    (
+        rf"where (subscriptionId|resourceGroup|location) =~ {TEXT}",
+        lambda key, text: lambda row: row[key].lower() == unescaped(text).lower(),
+    ),
+    (
+        rf"where tags\[{TEXT}\] =~ {TEXT}",
+        lambda key, text: lambda row: str(row["tags"].get(unescaped(key), "")).lower() == unescaped(text).lower(),
+    ),
+    (r"order by id asc", lambda: lambda row: True),
 )
+
+
+def unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+def strings(text: str) -> set[str]:
+    return {unescaped(found).lower() for found in re.findall(TEXT, text)}
+
+
 # The columns of Resource Graph's table; a query that names another is refused there, too.
 COLUMNS = (
     *("id", "name", "type", "tenantId", "kind", "location", "resourceGroup", "subscriptionId", "managedBy"),
@@ -139,7 +161,7 @@ class Parts(Response):
 
     @staticmethod
     def _clause(line: str) -> Callable[[Json], bool]:
-        for pattern, make in MORE_CLAUSES:
+        for pattern, make in CLAUSES:
             if found := re.fullmatch(r"\| " + pattern, line):
                 return make(*found.groups())
         raise bad_request(f"The query is not valid: {line}")

@@ -42,32 +42,6 @@ def empty(status: int, **headers: str) -> Reply:
     return Reply(status, {"Content-Type": "text/plain; charset=utf-8", **headers})
 
 
-# The clauses of the Kusto query language that the store understands, and what each keeps.
-TEXT = r"'((?:[^'\\]|\\.)*)'"
-CLAUSES: tuple[tuple[str, Callable[..., Callable[[Json], bool]]], ...] = (
-    (rf"where type =~ {TEXT}", lambda kind: lambda row: row["type"].lower() == kind.lower()),
-    (r"where name in~ \((.*)\)", lambda names: lambda row: row["name"].lower() in strings(names)),
-    (
-        rf"where (subscriptionId|resourceGroup|location) =~ {TEXT}",
-        lambda key, text: lambda row: row[key].lower() == unescaped(text).lower(),
-    ),
-    (
-        rf"where tags\[{TEXT}\] =~ {TEXT}",
-        lambda key, text: lambda row: str(row["tags"].get(unescaped(key), "")).lower() == unescaped(text).lower(),
-    ),
-    (r"project [\w, ]+", lambda: lambda row: True),
-    (r"order by id asc", lambda: lambda row: True),
-)
-
-
-def unescaped(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
-
-
-def strings(text: str) -> set[str]:
-    return {unescaped(found).lower() for found in re.findall(TEXT, text)}
-
-
 # What posture reads of an account of which nobody changed it.
 USUAL_PARTS: dict[str, Any] = {
     "fileServices/default": {

@@ -558,7 +558,7 @@ def run(monkeypatch: pytest.MonkeyPatch, requests_mock: rm.Mocker, tmp_path: Pat
         settings = az.read_settings(params)
         tokens = dict.fromkeys((settings.cloud.audience, az.STORAGE_AUDIENCE), entry)
         session = {"tokens": tokens, "cache": "{}", "username": "ann@contoso.com"}
-        document = {"version": az.SessionStore.VERSION, "sessions": {settings.fingerprint: session}}
+        document = {"version": az.SessionStore.VERSION, "sessions": {settings.identity_key: session}}
         demisto.setIntegrationContext({az.SessionStore.KEY: json.dumps(document)})
         results = az.run(name, params, args)
         entries = [
