@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3; 
 
 VENV := .venv
 BIN := $(VENV)/bin
-NODE := local/cloud/node_modules/.installed
+NODE := local/azure/node_modules/.installed
 SDK := .venv-sdk
 
 .DEFAULT_GOAL := help
@@ -26,9 +26,9 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 node: $(NODE)
-$(NODE): local/cloud/package.json local/cloud/package-lock.json | $(VENV)/.installed
+$(NODE): local/azure/package.json local/azure/package-lock.json | $(VENV)/.installed
 	@echo "Setting up the local Azure's Node packages (once)"
-	@cd local/cloud && ../../$(BIN)/npm ci --no-audit --no-fund --loglevel=error
+	@cd local/azure && ../../$(BIN)/npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 lint: venv ## style and mistakes that a linter sees
@@ -51,16 +51,16 @@ fix: venv ## format, and mend what can be mended
 	@$(BIN)/ruff format
 
 docs: venv ## regenerate the generated parts of README.md
-	@$(BIN)/python -m local.docs
+	@$(BIN)/python -m local.build.docs
 
 demo: venv node ## sign in and run commands against an Azure on this machine
-	@$(BIN)/python -m local.demo
+	@$(BIN)/python -m local.xsoar.demo
 
 drills: venv node ## three incidents, command by command, against the same Azure
-	@$(BIN)/python -m local.drills $(ARGS)
+	@$(BIN)/python -m local.xsoar.drills $(ARGS)
 
 warroom: venv node ## the same Azure, with a prompt
-	@$(BIN)/python -m local.warroom --local
+	@$(BIN)/python -m local.xsoar.warroom --local
 
 sdk: $(SDK)/.installed
 $(SDK)/.installed:
@@ -71,13 +71,13 @@ $(SDK)/.installed:
 	@touch $@
 
 validate: venv sdk ## demisto-sdk validate with every rule that works without a network
-	@$(BIN)/python -m local.pack validate
+	@$(BIN)/python -m local.build.pack validate
 
 pack: venv sdk ## dist/AzureStorage.yml, to upload to a server
-	@$(BIN)/python -m local.pack build
+	@$(BIN)/python -m local.build.pack build
 
 bench: venv node ## measurements side by side with a peer, printed as ratios
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean: ## remove what was installed and built
-	@rm -rf $(VENV) $(SDK) dist local/cloud/node_modules .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(SDK) dist local/azure/node_modules .mypy_cache .pytest_cache .ruff_cache

@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from local.cloud import LocalAzure  # noqa: E402 - found on the path above
-from local.cloud.machine import APP_SECRET, GROUP, SECRET_APP, SUBSCRIPTION  # noqa: E402
-from local.server import Server  # noqa: E402
+from local.azure import LocalAzure  # noqa: E402 - found on the path above
+from local.azure.machine import APP_SECRET, GROUP, SECRET_APP, SUBSCRIPTION  # noqa: E402
+from local.xsoar.server import Server  # noqa: E402
 
 ROUNDS = 15
 SDK = f"""

@@ -1,6 +1,6 @@
 """What CommonServerPython brings to a script, as far as AzureStorage.py uses it, behaving as on a server.
 
-On a server this text stands before the script's in one namespace; local/loop.py puts it there, too.
+On a server this text stands before the script's in one namespace; local/xsoar/loop.py puts it there, too.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What the server gives a script as `demisto`, when there is no server.
 
-Unit tests patch what they need; under local/loop.py the same names talk to the local server.
+Unit tests patch what they need; under local/xsoar/loop.py the same names talk to the local server.
 """
 
 import json

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from local.cloud import LocalAzure
-from local.server import Run, Server
+from local.azure import LocalAzure
+from local.xsoar.server import Run, Server
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from local.cloud import LocalAzure
-from local.server import Run, Server
+from local.azure import LocalAzure
+from local.xsoar.server import Run, Server
 
 from .conftest import succeed
 

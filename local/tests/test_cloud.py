@@ -16,9 +16,9 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 from azure.mgmt.storage import StorageManagementClient
 from azure.storage.blob import BlobServiceClient
 
-from local.cloud import LocalAzure
-from local.cloud.machine import APP_SECRET, GROUP, SECRET_APP, SUBSCRIPTION
-from local.server import ROOT
+from local.azure import LocalAzure
+from local.azure.machine import APP_SECRET, GROUP, SECRET_APP, SUBSCRIPTION
+from local.xsoar.server import ROOT
 
 ACCOUNT = "contosobackups"
 
@@ -257,7 +257,7 @@ def test_no_process_outlives_its_parent(tmp_path: Path, how: signal.Signals) -> 
     """However the process that started it ends."""
     home = tmp_path / f"machine-{how.name}"
     script = (
-        "import threading; from pathlib import Path; from local.cloud import LocalAzure\n"
+        "import threading; from pathlib import Path; from local.azure import LocalAzure\n"
         f"with LocalAzure(Path({str(home)!r})):\n print('up', flush=True); threading.Event().wait()"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

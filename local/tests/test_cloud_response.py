@@ -12,10 +12,10 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 from azure.mgmt.storage import StorageManagementClient
 
-from local.cloud import LocalAzure
-from local.cloud.arm_rules import caller_of, operation, scope_of
-from local.cloud.front import Request
-from local.cloud.machine import GROUP, OTHER_SUBSCRIPTION, SECRET_APP, SUBSCRIPTION
+from local.azure import LocalAzure
+from local.azure.arm_rules import caller_of, operation, scope_of
+from local.azure.front import Request
+from local.azure.machine import GROUP, OTHER_SUBSCRIPTION, SECRET_APP, SUBSCRIPTION
 
 from .test_cloud import ACCOUNT, Credential, call, sdk
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from local.cloud import LocalAzure
-from local.server import Run, Server
+from local.azure import LocalAzure
+from local.xsoar.server import Run, Server
 
 from .conftest import change, items, succeed
 

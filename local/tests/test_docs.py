@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from local.docs import README, ROOT, generated
+from local.build.docs import README, ROOT, generated
 
 PAGES = ("README.md", "AzureStorage_description.md", "CHANGELOG.md")
 

@@ -12,8 +12,8 @@ import pytest
 import requests
 from azure.core.exceptions import ResourceExistsError
 
-from local.cloud import LocalAzure
-from local.server import Run, Server
+from local.azure import LocalAzure
+from local.xsoar.server import Run, Server
 
 from .conftest import succeed
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from azure.storage.blob import AccessPolicy
 
-from local.cloud import LocalAzure
-from local.server import Run, Server
+from local.azure import LocalAzure
+from local.xsoar.server import Run, Server
 
 from .conftest import change, items, succeed
 

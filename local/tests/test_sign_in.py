@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local.cloud import LocalAzure
-from local.server import Run, Server
+from local.azure import LocalAzure
+from local.xsoar.server import Run, Server
 
 from .conftest import address_and_code, sign_in_device, succeed
 
@@ -103,7 +103,7 @@ def test_authorization_code_pasted(azure: LocalAzure, server: Server, whole: boo
 
 
 def test_authorization_code_with_a_secret_and_from_the_instance(azure: LocalAzure, server: Server) -> None:
-    from local.cloud import machine
+    from local.azure import machine
 
     secret = {"identifier": "", "password": machine.APP_SECRET}
     params = azure.instance("Authorization Code", app_id=machine.SECRET_APP, credentials=secret)

@@ -14,11 +14,11 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
-from local.cloud import LocalAzure
-from local.instances import hidden_by
-from local.render import cells
-from local.server import MANIFEST, Refused, Run, Server, merge_context
-from local.warroom import ManifestCompleter, WarRoom, parse_line, prompt
+from local.azure import LocalAzure
+from local.xsoar.instances import hidden_by
+from local.xsoar.render import cells
+from local.xsoar.server import MANIFEST, Refused, Run, Server, merge_context
+from local.xsoar.warroom import ManifestCompleter, WarRoom, parse_line, prompt
 
 HEADER = "import demistomock as demisto  # noqa: F401\nfrom CommonServerPython import *  # noqa: F401\n"
 GUARD = '\nif __name__ in ("__main__", "__builtin__", "builtins"):\n    main()\n'

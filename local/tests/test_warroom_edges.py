@@ -18,9 +18,9 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from local import warroom
-from local.render import render
-from local.server import Refused, Server, merge_context
-from local.warroom import ManifestCompleter, SafeHistory, WarRoom, parse_line, parse_words, prompt
+from local.xsoar.render import render
+from local.xsoar.server import Refused, Server, merge_context
+from local.xsoar.warroom import ManifestCompleter, SafeHistory, WarRoom, parse_line, parse_words, prompt
 
 HEADER = "import demistomock as demisto  # noqa: F401\nfrom CommonServerPython import *  # noqa: F401\n"
 GUARD = '\nif __name__ in ("__main__", "__builtin__", "builtins"):\n    main()\n'
@@ -92,7 +92,8 @@ def test_whatever_reaches_standard_output_is_reported(toy: Toy, body: str) -> No
 
 
 @pytest.mark.parametrize(
-    "line", ["import demistomock", "import CommonServerPython as csp", "import AzureStorage", "import local.server"]
+    "line",
+    ["import demistomock", "import CommonServerPython as csp", "import AzureStorage", "import local.xsoar.server"],
 )
 def test_nothing_of_this_folder_can_be_imported(toy: Toy, line: str) -> None:
     """A server has the one source text and installed packages, nothing else."""

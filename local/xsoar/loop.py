@@ -1,4 +1,4 @@
-"""The server's loop for one command, in a process of its own: `python local/loop.py JOB.json`.
+"""The server's loop for one command, in a process of its own: `python local/xsoar/loop.py JOB.json`.
 
 As on a server, the `demisto` object, the platform's code and the script are one source text, executed in one namespace
 whose __name__ is 'builtins'. What breaks there and not in unit tests breaks here, too. The job is a JSON object
@@ -141,7 +141,7 @@ def as_entry(result: Any) -> dict[str, Any]:
 
 def platform_source() -> str:
     """The platform's own code without its import of the stand-in, which is in the namespace already."""
-    return HEADERS.sub("", (HERE / "standins" / "CommonServerPython.py").read_text())
+    return HEADERS.sub("", (HERE.parent / "standins" / "CommonServerPython.py").read_text())
 
 
 def run_script(job: dict[str, Any]) -> None:

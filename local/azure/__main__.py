@@ -1,4 +1,4 @@
-"""`python -m local.cloud`: an Azure in the foreground, until Ctrl-C."""
+"""`python -m local.azure`: an Azure in the foreground, until Ctrl-C."""
 
 import json
 import tempfile

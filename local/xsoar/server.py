@@ -20,10 +20,10 @@ import yaml
 
 from .instances import Instances
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 MODULE = ROOT / "AzureStorage.py"
 MANIFEST = ROOT / "AzureStorage.yml"
-LOOP = ROOT / "local" / "loop.py"
+LOOP = ROOT / "local" / "xsoar" / "loop.py"
 Json = dict[str, Any]
 COMMAND_TIMEOUT = 300.0  # seconds; a server stops a command after five minutes, too
 

@@ -1,4 +1,4 @@
-"""Three incidents, played command by command against the Azure on this machine: `python -m local.drills [--write]`.
+"""Three incidents, played command by command against the Azure on this machine: `python -m local.xsoar.drills [--write]`.
 
 What the war room answers goes into README.md between <!-- drill-NAME:begin --> and <!-- drill-NAME:end -->, so that the
 README shows what a reader will see.
@@ -15,11 +15,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from .cloud import LocalAzure
+from ..azure import LocalAzure
 from .render import render
 from .server import Run, Server
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = Path(__file__).resolve().parent.parent.parent / "README.md"
 LEAK, BACKUPS = "contosoweb", "contosobackups"
 OWN_IP = "203.0.113.7"
 ON = "delete_retention_policy_enabled=true delete_retention_policy_days=14 container_delete_retention_policy_enabled=true container_delete_retention_policy_days=14"

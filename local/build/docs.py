@@ -1,4 +1,4 @@
-"""The generated parts of README.md, from the manifest and the module: `python -m local.docs [--check]`.
+"""The generated parts of README.md, from the manifest and the module: `python -m local.build.docs [--check]`.
 
 Each part stands between <!-- NAME:begin --> and <!-- NAME:end -->.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import click
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "local" / "standins")]
 
 import AzureStorage as module  # noqa: E402 - found on the path above, as on a server

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .cloud import LocalAzure
+from ..azure import LocalAzure
 from .drills import DRILLS, Failed, Player, showing
 from .render import render
 from .server import Run, Server

@@ -3,7 +3,7 @@
 // Reads its settings as JSON from the first argument and prints one line when it listens:
 //   { issuer, tenant, prefix, audiences: [arm, storage], clients: [...], person: {...},
 //     ttl: { access, refresh, device }, rotate }
-// It speaks plain HTTP on a loopback port of its own; local/cloud/front.py puts TLS before it.
+// It speaks plain HTTP on a loopback port of its own; local/azure/front.py puts TLS before it.
 import http from 'node:http';
 import { Provider } from 'oidc-provider';
 

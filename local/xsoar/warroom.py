@@ -1,4 +1,4 @@
-"""A war room in the terminal: `python -m local.warroom '!azure-storage-account-list limit=5'`, or a prompt without words.
+"""A war room in the terminal: `python -m local.xsoar.warroom '!azure-storage-account-list limit=5'`, or a prompt without words.
 
 Commands run as on a server (see loop.py), against the local Azure with --local, or against any cloud that an instance
 names. It is what a developer, or an analyst without a server, uses.
@@ -279,7 +279,7 @@ def ask(display: str, default: str, hidden: bool, choices: list[str]) -> str:
 @contextlib.contextmanager
 def local_azure(server: Server) -> Iterator[None]:
     """An Azure on this machine, with an instance for each way to sign in."""
-    from .cloud import LocalAzure
+    from ..azure import LocalAzure
 
     with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder)) as azure:
         server.environment = azure.environment()

@@ -1,6 +1,6 @@
 """Validate the integration with demisto-sdk, and build the unified YAML that an administrator uploads.
 
-`python -m local.pack validate|build`. demisto-sdk only works inside a content repository, and passes anything elsewhere,
+`python -m local.build.pack validate|build`. demisto-sdk only works inside a content repository, and passes anything elsewhere,
 so a small one is laid out in a temporary folder: https://xsoar.pan.dev/docs/integrations/package-dir
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 SDK = ROOT / ".venv-sdk" / "bin" / "demisto-sdk"
 NAME = "AzureStorage"
 INTEGRATION = Path("Packs") / NAME / "Integrations" / NAME
@@ -119,7 +119,7 @@ def sdk(repository: Path, *words: str) -> tuple[int, str]:
 
 
 def run_validate(repository: Path) -> tuple[int, str]:
-    config = str(ROOT / "local" / "offline.toml")
+    config = str(ROOT / "local" / "build" / "offline.toml")
     return sdk(repository, "validate", "--input", f"Packs/{NAME}", "--config-path", config, "--ignore-support-level")
 
 
@@ -159,7 +159,7 @@ def main() -> None:
 
 @main.command()
 def validate() -> None:
-    """Every rule of demisto-sdk that works without a network; local/offline.toml lists them."""
+    """Every rule of demisto-sdk that works without a network; local/build/offline.toml lists them."""
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder) / "content"
         lay_out(repository)
