@@ -17,7 +17,7 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
-from local import warroom
+from local.xsoar import warroom
 from local.xsoar.render import render
 from local.xsoar.server import Refused, Server, merge_context
 from local.xsoar.warroom import ManifestCompleter, SafeHistory, WarRoom, parse_line, parse_words, prompt
