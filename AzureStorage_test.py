@@ -208,6 +208,21 @@ def requests_to(mock: rm.Mocker, part: str) -> list[Any]:
     return [request for request in mock.request_history if part in request.url]
 
 
+@pytest.fixture(autouse=True)
+def _answers_of_azure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Canned answers carry what every answer of Azure carries, unless they say that they come from elsewhere."""
+    real = rm.response._MatcherResponse.get_response
+
+    def get_response(self: Any, request: Any) -> Any:
+        answer = real(self, request)
+        if answer.headers.pop("Via", "") != "a proxy":
+            for name, value in (("x-ms-request-id", "11111111-2222-4333-8444-555555555555"), ("x-ms-version", az.BLOB_API)):
+                answer.headers.setdefault(name, value)
+        return answer
+
+    monkeypatch.setattr(rm.response._MatcherResponse, "get_response", get_response)
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     fake = FakeClock()

@@ -27,6 +27,7 @@ __all__ = [
     "ScheduledCommand",
     "argToBoolean",
     "argToList",
+    "add_sensitive_log_strs",
     "arg_to_number",
     "assign_params",
     "datetime",
@@ -123,6 +124,10 @@ class IntegrationLogger:
 
 
 LOG = IntegrationLogger()
+
+
+def add_sensitive_log_strs(*values: str) -> None:
+    LOG.add_replace_strs(*values)
 
 
 def argToBoolean(value: Any) -> bool:
