@@ -1585,7 +1585,7 @@ ACCOUNT_KEY = re.compile(r"[A-Za-z0-9+/]{86}==")
 def read_storage_credential(value: object) -> StorageCredential | None:
     """The account SAS or key of the instance, also from a whole SAS URL or a connection string; None without one.
 
-    UsageError for what is neither, and for one whose account nothing tells: it would go to whatever account a URL names.
+    UsageError for what is neither.
     """
     text = password_param(value)
     if not text:
@@ -1603,10 +1603,8 @@ def read_storage_credential(value: object) -> StorageCredential | None:
         raise UsageError(
             f"Storage Account Name: {account!r} isn't the account of the pasted credential, which is {named!r}."
         )
-    if not ACCOUNT_NAME.fullmatch(found.account):
-        raise UsageError(
-            "Storage Account Name: give the name of the account that the SAS token or account key belongs to."
-        )
+    if found.account and not ACCOUNT_NAME.fullmatch(found.account):
+        raise UsageError(f"Storage Account Name: {found.account!r} is not the name of a storage account.")
     return found
 
 
@@ -1643,8 +1641,12 @@ class Settings:
     own_addresses: tuple[Json, ...] = ()
 
     def storage_credential_for(self, account: str) -> StorageCredential | None:
-        """The instance's SAS or key, if it has one for this account."""
+        """The instance's SAS or key, if it has one for this account. UsageError for one whose account nothing tells: it
+        would go to whatever account a URL names."""
         found = self.storage_credential
+        if found and not found.account:
+            words = "Storage Account Name: give the name of the account that the SAS token or account key belongs to."
+            raise UsageError(words)
         return found if found and found.account == account else None
 
     @property
@@ -2007,9 +2009,9 @@ def text_of(response: requests.Response) -> str:
     """The body as UTF-8, which Azure always sends, without a byte order mark; requests would guess."""
     try:
         read_body(response)
+        return (response.content or b"").decode("utf-8-sig", errors="replace")
     except BROKEN as error:
         raise network_error(error, "read the answer", response.url, True) from None
-    return (response.content or b"").decode("utf-8-sig", errors="replace")
 
 
 def not_the_service(response: requests.Response, action: str, wanted: str) -> NetworkError:
@@ -9029,8 +9031,11 @@ def blob_copy(
         raise UsageError(f"Blob {target} already exists.", "Choose another name, or set `overwrite=true`.")
     source = blobs.source
 
+    latest: Json = {}
+
     def later(outcomes: list[Outcome]) -> Later | None:
-        found = copied(target, target.service.properties(target), str(outcomes[0].answer or ""))
+        latest.update(target.service.properties(target))
+        found = copied(target, latest, str(outcomes[0].answer or ""))
         return found if isinstance(found, Later) else None
 
     def look(error: AzureStorageError) -> bool:
@@ -9044,7 +9049,7 @@ def blob_copy(
         COPY_VIEW,
         [Step("copy the blob", lambda: start_copy(target, source, tier, metadata or {}, overwrite), look)],
         item=before,
-        read_back=lambda outcomes: target.service.properties(target),
+        read_back=lambda outcomes: latest,
         undo=lambda old, new: undo_write(target, before),
         later=later,
     )
