@@ -15,12 +15,16 @@ from .registry import ROOT, ArgumentFacts, CommandFacts, commands
 from .texts import Texts, filled, load, problems
 
 MANIFEST = "AzureStorage.yml"
-WIDTH = 200  # a description of normal length stays on one line
+WIDTH = 240  # a description of normal length stays on one line
 Json = dict[str, Any]
 
 
 class Inline(list[Any]):
     """A list that is written on one line."""
+
+
+class Row(dict[str, Any]):
+    """A dictionary that is written on one line: an output is a row of data, and there are more than a thousand."""
 
 
 class Dumper(yaml.SafeDumper):
@@ -32,6 +36,9 @@ class Dumper(yaml.SafeDumper):
 
 Dumper.add_representer(
     Inline, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+)
+Dumper.add_representer(
+    Row, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True)
 )
 
 
@@ -86,7 +93,7 @@ def effect(field: str, now: Mapping[str, list[str]], may_be_required: bool) -> J
     action = {"hidden": field not in now["fields"]}
     if may_be_required:
         action["required"] = field in now.get("required", ())
-    return {"name": field, "action": action}
+    return {"name": field, "action": Row(action)}
 
 
 def command_entry(texts: Texts, command: CommandFacts) -> Json:
@@ -98,7 +105,7 @@ def command_entry(texts: Texts, command: CommandFacts) -> Json:
         "arguments": [argument_entry(texts, command, argument) for argument in command.arguments],
     }
     outputs = [
-        {"contextPath": output.context_path, "description": output.description, "type": output.type}
+        Row(contextPath=output.context_path, type=output.type, description=output.description)
         for output in texts.outputs(command)
     ]
     return {**entry, "outputs": outputs} if outputs else entry
@@ -110,14 +117,12 @@ def description(texts: Texts, command: CommandFacts) -> str:
 
 
 def argument_entry(texts: Texts, command: CommandFacts, argument: ArgumentFacts) -> Json:
-    """What is false is left out, as it is the default."""
-    entry: Json = {"name": argument.name, "description": texts.argument(command, argument.name)}
-    flags = {
+    entry: Json = {
+        "name": argument.name,
+        "description": texts.argument(command, argument.name),
         "required": argument.required,
-        "isArray": argument.many,
-        "secret": argument.secret,
-        "hidden": argument.hidden,
     }
+    flags = {"isArray": argument.many, "secret": argument.secret, "hidden": argument.hidden}
     entry |= {key: True for key, value in flags.items() if value}
     if argument.default is not None:
         entry["defaultValue"] = argument.default
