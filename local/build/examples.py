@@ -1,0 +1,182 @@
+"""Run the examples of docs/commands/ against the local Azure and keep what they answer: `python -m local.build.examples`.
+
+Ids, times, addresses and ETags that differ from run to run become fixed ones, and signatures and codes are left out, so
+that a second run writes the same file.
+"""
+
+import datetime
+import json
+import re
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import yaml
+from azure.storage.blob import AccessPolicy
+
+from ..azure import LocalAzure
+from ..xsoar.drills import Failed
+from ..xsoar.server import Run, Server
+from .reference import EXAMPLES
+from .registry import ROOT
+
+SCRIPT = Path(__file__).resolve().parent / "examples.yml"
+MOST_LINES = 25
+BLOB = ("contosobackups", "uploads", "tools/update.exe")
+GUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+TIME = re.compile(r"\b(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|\+00:00)?")
+NOON = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.timezone.utc)
+TEN_MINUTES = 600
+# What differs from run to run and says nothing: a pattern, and what is written in its place.
+VOLATILE = (
+    (re.compile(r"0x[0-9A-F]{14,16}"), "0x8DE2801B6F0C1A2"),
+    (re.compile(r"(sig|state|nonce|code_challenge)=[^&\s|)]+"), r"\1=..."),
+    (re.compile(r"\b[A-Z]{4}-[A-Z]{4}\b"), "ABCD-EFGH"),
+    (re.compile(r"\b[0-9A-F]{16}\b"), "01D8F2A4B6C8E0F1"),
+)
+
+
+class Step(NamedTuple):
+    """One entry of examples.yml."""
+
+    line: str
+    shown: bool
+    instance: str = "app"
+    person: str = ""
+    prepare: str = ""
+
+    @property
+    def command(self) -> str:
+        return f"azure-storage-{self.line.split()[0]}"
+
+
+def steps(text: str) -> Iterator[Step]:
+    for entry in yaml.safe_load(text):
+        line = entry.get("show") or entry["run"]
+        yield Step(line, "show" in entry, entry.get("as", "app"), entry.get("person", ""), entry.get("prepare", ""))
+
+
+class Normalizer:
+    """Turns a command's output into what every run would answer."""
+
+    def __init__(self, azure: LocalAzure) -> None:
+        self.started = datetime.datetime.now(datetime.timezone.utc)
+        sources = (ROOT / "local" / "azure").glob("*.py")
+        self.fixed = set(GUID.findall("".join(path.read_text() for path in (*sources, SCRIPT))))
+        self.fixed |= {azure.tenant_id, azure.subscription_id}
+        self.guids: dict[str, str] = {}
+        self.hosts: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+            (rf"{re.escape(azure.blob_host)}/(\w+)", lambda found: f"{found[1]}.blob.core.windows.net"),
+            (rf"(\w+)\.blob\.{re.escape(azure.blob_host)}", lambda found: f"{found[1]}.blob.core.windows.net"),
+            (re.escape(azure.authority_url), lambda found: "https://login.microsoftonline.com"),
+            (re.escape(azure.arm_url), lambda found: "https://management.azure.com"),
+        )
+
+    def __call__(self, text: str) -> str:
+        for pattern, host in self.hosts:
+            text = re.sub(pattern, host, text)
+        for volatile, fixed in VOLATILE:
+            text = volatile.sub(fixed, text)
+        return TIME.sub(self._time, GUID.sub(self._guid, text))
+
+    def _guid(self, found: re.Match[str]) -> str:
+        guid = found[0]
+        if guid in self.fixed:
+            return guid
+        return self.guids.setdefault(guid, f"{len(self.guids) + 1:08d}-0000-4000-8000-000000000000")
+
+    def _time(self, found: re.Match[str]) -> str:
+        """The time as if the run had begun at a fixed noon, to ten minutes; far ones are those of the examples themselves."""
+        time = datetime.datetime.fromisoformat(found[1]).replace(tzinfo=datetime.timezone.utc)
+        since = (time - self.started).total_seconds()
+        if abs(since) > 40 * 86_400:
+            return found[0]
+        moved = NOON + datetime.timedelta(seconds=round(since / TEN_MINUTES) * TEN_MINUTES)
+        fraction = f".{'0' * len(found[2])}" if found[2] else ""
+        return f"{moved:%Y-%m-%dT%H:%M:%S}{fraction}{found[3] or ''}"
+
+
+def add_policies(azure: LocalAzure) -> None:
+    """Stored access policies, which no command makes."""
+    service = azure.azurite._service(BLOB[0], azure.arm.keys[BLOB[0]][0])
+    policies = {name: AccessPolicy(permission="r") for name in ("partners", "leaked")}
+    service.get_container_client("payroll").set_container_access_policy(policies)
+
+
+def extend_restore_window(azure: LocalAzure) -> None:
+    """A restore window that reaches back to before the run."""
+    azure.arm.services[BLOB[0]]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
+
+
+# What a step needs afterwards and no command does.
+PREPARATIONS = {"policies": add_policies, "restore window": extend_restore_window}
+
+
+def cut(text: str) -> str:
+    """The first lines of an output."""
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    return "\n".join(lines if len(lines) <= MOST_LINES else [*lines[:MOST_LINES], "", "..."])
+
+
+class Recorder:
+    """Runs the steps and keeps the line and the output of those that are shown."""
+
+    def __init__(self, azure: LocalAzure, server: Server) -> None:
+        self.azure, self.server = azure, server
+        self.normalize = Normalizer(azure)
+        server.environment = azure.environment()
+        server.instances.save("app", azure.instance("Client Credentials", resource_group_name=""))
+        key = {"identifier": BLOB[0], "password": azure.arm.keys[BLOB[0]][0]}
+        server.instances.save("key", azure.instance("Client Credentials", storage_credentials=key))
+        server.instances.save("device", azure.instance("Device Code"))
+        server.instances.save("browser", azure.instance("Authorization Code"))
+
+    def run(self, step: Step) -> Run:
+        _, *words = shlex.split(step.line.replace("{url}", f"https://{self.azure.blob_host}/{'/'.join(BLOB)}"))
+        args = dict(word.partition("=")[::2] for word in words)
+        found = self.server.run(step.instance, step.command, args, follow=True, interval=0.2)
+        if found.error or found.stray:
+            raise Failed(f"{step.line}: {found.error or found.stray}")
+        if step.person == "device":
+            self._sign_in(found.text)
+        if step.prepare:
+            PREPARATIONS[step.prepare](self.azure)
+        return found
+
+    def _sign_in(self, text: str) -> None:
+        address, code = re.search(r"\((https://\S+)\)", text), re.search(r"\*\*(\S+)\*\*", text)
+        if not address or not code:
+            raise Failed(f"no address and code in: {text}")
+        self.azure.person().sign_in_device(address[1], code[1])
+
+    def record(self, script: Iterator[Step]) -> dict[str, dict[str, str]]:
+        """The examples by command, in the order of their names."""
+        examples = {}
+        for step in script:
+            found = self.run(step)
+            if step.shown:
+                line = f"!azure-storage-{step.line}".replace(
+                    "{url}", "https://{}.blob.core.windows.net/{}/{}".format(*BLOB)
+                )
+                examples[step.command] = {"line": self.normalize(line), "output": cut(self.normalize(found.text))}
+        return dict(sorted(examples.items()))
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Only say whether the examples are what the commands answer.")
+def main(check: bool) -> None:
+    """Write local/build/examples.json, which `make manifest` puts into docs/commands/."""
+    with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
+        examples = Recorder(azure, Server(Path(folder) / "server")).record(steps(SCRIPT.read_text()))
+    text = json.dumps(examples, indent=1, ensure_ascii=False) + "\n"
+    if check and text != EXAMPLES.read_text():
+        raise click.ClickException("The examples are out of date: run `make examples`.")
+    EXAMPLES.write_text(text)
+    click.echo(f"{len(examples)} examples written")
+
+
+if __name__ == "__main__":
+    main()
