@@ -25,7 +25,7 @@ from .registry import ROOT
 
 SCRIPT = Path(__file__).resolve().parent / "examples.yml"
 MOST_LINES = 25
-BLOB = ("contosobackups", "uploads", "tools/update.exe")
+ACCOUNT = "contosobackups"
 GUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 TIME = re.compile(r"\b(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|\+00:00)?")
 NOON = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.timezone.utc)
@@ -101,14 +101,14 @@ class Normalizer:
 
 def add_policies(azure: LocalAzure) -> None:
     """Stored access policies, which no command makes."""
-    service = azure.azurite._service(BLOB[0], azure.arm.keys[BLOB[0]][0])
+    service = azure.azurite._service(ACCOUNT, azure.arm.keys[ACCOUNT][0])
     policies = {name: AccessPolicy(permission="r") for name in ("partners", "leaked")}
     service.get_container_client("payroll").set_container_access_policy(policies)
 
 
 def extend_restore_window(azure: LocalAzure) -> None:
     """A restore window that reaches back to before the run."""
-    azure.arm.services[BLOB[0]]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
+    azure.arm.services[ACCOUNT]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
 
 
 # What a step needs afterwards and no command does.
@@ -129,13 +129,13 @@ class Recorder:
         self.normalize = Normalizer(azure)
         server.environment = azure.environment()
         server.instances.save("app", azure.instance("Client Credentials", resource_group_name=""))
-        key = {"identifier": BLOB[0], "password": azure.arm.keys[BLOB[0]][0]}
+        key = {"identifier": ACCOUNT, "password": azure.arm.keys[ACCOUNT][0]}
         server.instances.save("key", azure.instance("Client Credentials", storage_credentials=key))
         server.instances.save("device", azure.instance("Device Code"))
         server.instances.save("browser", azure.instance("Authorization Code"))
 
     def run(self, step: Step) -> Run:
-        _, *words = shlex.split(step.line.replace("{url}", f"https://{self.azure.blob_host}/{'/'.join(BLOB)}"))
+        _, *words = shlex.split(step.line.replace("{account}", f"https://{self.azure.blob_host}/{ACCOUNT}"))
         args = dict(word.partition("=")[::2] for word in words)
         found = self.server.run(step.instance, step.command, args, follow=True, interval=0.2)
         if found.error or found.stray:
@@ -158,9 +158,7 @@ class Recorder:
         for step in script:
             found = self.run(step)
             if step.shown:
-                line = f"!azure-storage-{step.line}".replace(
-                    "{url}", "https://{}.blob.core.windows.net/{}/{}".format(*BLOB)
-                )
+                line = f"!azure-storage-{step.line}".replace("{account}", f"https://{ACCOUNT}.blob.core.windows.net")
                 examples[step.command] = {"line": self.normalize(line), "output": cut(self.normalize(found.text))}
         return dict(sorted(examples.items()))
 
