@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 import click
 import yaml
@@ -27,13 +28,14 @@ SCRIPT = Path(__file__).resolve().parent / "examples.yml"
 MOST_LINES = 25
 ACCOUNT = "contosobackups"
 GUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
-TIME = re.compile(r"\b(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|\+00:00)?")
+TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d(:|%3A)\d\d(?:\2)\d\d)(?:\.(\d+))?")
 NOON = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.timezone.utc)
-TEN_MINUTES = 600
+FIVE_MINUTES = 300
 # What differs from run to run and says nothing: a pattern, and what is written in its place.
 VOLATILE = (
     (re.compile(r"0x[0-9A-F]{14,16}"), "0x8DE2801B6F0C1A2"),
-    (re.compile(r"(sig|state|nonce|code_challenge)=[^&\s|)]+"), r"\1=..."),
+    (re.compile(r"([?&](?:sig|state|nonce|code_challenge)=)[^&\s|)']+"), r"\1..."),
+    (re.compile(r"(next_token=)[^`\s]{40,}"), r"\1..."),
     (re.compile(r"\b[A-Z]{4}-[A-Z]{4}\b"), "ABCD-EFGH"),
     (re.compile(r"\b[0-9A-F]{16}\b"), "01D8F2A4B6C8E0F1"),
 )
@@ -63,16 +65,17 @@ class Normalizer:
     """Turns a command's output into what every run would answer."""
 
     def __init__(self, azure: LocalAzure) -> None:
-        self.started = datetime.datetime.now(datetime.timezone.utc)
+        self.started = datetime.datetime.now(datetime.timezone.utc)  # of the step whose output it is
         sources = (ROOT / "local" / "azure").glob("*.py")
-        self.fixed = set(GUID.findall("".join(path.read_text() for path in (*sources, SCRIPT))))
-        self.fixed |= {azure.tenant_id, azure.subscription_id}
+        known = "".join(path.read_text() for path in (*sources, SCRIPT))
+        self.fixed = {*GUID.findall(known), *(found[1] for found in TIME.finditer(known))}
         self.guids: dict[str, str] = {}
         self.hosts: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
             (rf"{re.escape(azure.blob_host)}/(\w+)", lambda found: f"{found[1]}.blob.core.windows.net"),
             (rf"(\w+)\.blob\.{re.escape(azure.blob_host)}", lambda found: f"{found[1]}.blob.core.windows.net"),
             (re.escape(azure.authority_url), lambda found: "https://login.microsoftonline.com"),
             (re.escape(azure.arm_url), lambda found: "https://management.azure.com"),
+            (quote(azure.arm_url, safe=""), lambda found: quote("https://management.azure.com", safe="")),
         )
 
     def __call__(self, text: str) -> str:
@@ -89,14 +92,14 @@ class Normalizer:
         return self.guids.setdefault(guid, f"{len(self.guids) + 1:08d}-0000-4000-8000-000000000000")
 
     def _time(self, found: re.Match[str]) -> str:
-        """The time as if the run had begun at a fixed noon, to ten minutes; far ones are those of the examples themselves."""
-        time = datetime.datetime.fromisoformat(found[1]).replace(tzinfo=datetime.timezone.utc)
-        since = (time - self.started).total_seconds()
-        if abs(since) > 40 * 86_400:
+        """The time as if the step had begun at a fixed noon, to five minutes."""
+        if found[1] in self.fixed:
             return found[0]
-        moved = NOON + datetime.timedelta(seconds=round(since / TEN_MINUTES) * TEN_MINUTES)
-        fraction = f".{'0' * len(found[2])}" if found[2] else ""
-        return f"{moved:%Y-%m-%dT%H:%M:%S}{fraction}{found[3] or ''}"
+        time = datetime.datetime.fromisoformat(unquote(found[1])).replace(tzinfo=datetime.timezone.utc)
+        since = (time - self.started).total_seconds()
+        moved = NOON + datetime.timedelta(seconds=round(since / FIVE_MINUTES) * FIVE_MINUTES)
+        fraction = f".{'0' * len(found[3])}" if found[3] else ""
+        return f"{moved:%Y-%m-%dT%H:%M:%S}".replace(":", found[2]) + fraction
 
 
 def add_policies(azure: LocalAzure) -> None:
@@ -137,6 +140,7 @@ class Recorder:
     def run(self, step: Step) -> Run:
         _, *words = shlex.split(step.line.replace("{account}", f"https://{self.azure.blob_host}/{ACCOUNT}"))
         args = dict(word.partition("=")[::2] for word in words)
+        self.normalize.started = datetime.datetime.now(datetime.timezone.utc)
         found = self.server.run(step.instance, step.command, args, follow=True, interval=0.2)
         if found.error or found.stray:
             raise Failed(f"{step.line}: {found.error or found.stray}")
