@@ -1,4 +1,5 @@
-"""Run the examples of docs/commands/ against the local Azure and keep what they answer: `python -m local.build.examples`.
+"""Run the examples of docs/commands/ and the walkthroughs of docs/incidents.md against the local Azure, and keep what they
+answer: `python -m local.build.examples [--check]`.
 
 Ids, times, addresses and ETags that differ from run to run become fixed ones, and signatures and codes are left out, so
 that a second run writes the same file.
@@ -19,12 +20,13 @@ import yaml
 from azure.storage.blob import AccessPolicy
 
 from ..azure import LocalAzure
-from ..xsoar.drills import Failed
+from ..xsoar.drills import DRILLS, Drill, Failed, Player, server_without_defaults
 from ..xsoar.server import Run, Server
-from .reference import EXAMPLES
+from .reference import EXAMPLES, joined, shown
 from .registry import ROOT
 
 SCRIPT = Path(__file__).resolve().parent / "examples.yml"
+INCIDENTS = ROOT / "docs" / "incidents.md"
 MOST_LINES = 25
 ACCOUNT = "contosobackups"
 GUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -167,17 +169,52 @@ class Recorder:
         return dict(sorted(examples.items()))
 
 
-@click.command()
-@click.option("--check", is_flag=True, help="Only say whether the examples are what the commands answer.")
-def main(check: bool) -> None:
-    """Write local/build/examples.json, which `make manifest` puts into docs/commands/."""
+def transcript(azure: LocalAzure, server: Server, drill: Drill) -> str:
+    """What the war room shows while a drill is played."""
+    normalize, parts = Normalizer(azure), list[str]()
+
+    def keep(line: str, found: Run) -> None:
+        typed = normalize(f"!azure-storage-{line}")
+        parts.extend(shown(typed, cut(normalize(found.text))))
+
+    Player(azure, server, "app").play(drill, keep)
+    return joined(parts)
+
+
+def with_transcript(page: str, name: str, text: str) -> str:
+    """The page with the transcript of a drill in its place."""
+    begin, end = f"<!-- drill-{name}:begin -->", f"<!-- drill-{name}:end -->"
+    before, rest = page.split(begin, 1)
+    return f"{before}{begin}\n\n{text}\n{end}{rest.split(end, 1)[1]}"
+
+
+def examples_text() -> str:
     with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
         examples = Recorder(azure, Server(Path(folder) / "server")).record(steps(SCRIPT.read_text()))
-    text = json.dumps(examples, indent=1, ensure_ascii=False) + "\n"
-    if check and text != EXAMPLES.read_text():
-        raise click.ClickException("The examples are out of date: run `make examples`.")
-    EXAMPLES.write_text(text)
-    click.echo(f"{len(examples)} examples written")
+    return json.dumps(examples, indent=1, ensure_ascii=False) + "\n"
+
+
+def incidents_text() -> str:
+    page = INCIDENTS.read_text()
+    with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
+        server = server_without_defaults(Path(folder) / "server", azure)
+        for drill in DRILLS:
+            page = with_transcript(page, drill.name, transcript(azure, server, drill))
+    return page
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Only say whether the commands still answer what the documentation shows.")
+def main(check: bool) -> None:
+    """Write local/build/examples.json, which `make manifest` puts into docs/commands/, and docs/incidents.md."""
+    texts = {EXAMPLES: examples_text(), INCIDENTS: incidents_text()}
+    different = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    names = ", ".join(str(path.relative_to(ROOT)) for path in different)
+    if check and different:
+        raise click.ClickException(f"Out of date: {names}. Run `make examples`.")
+    for path in different:
+        path.write_text(texts[path])
+    click.echo(f"Written: {names}" if names else "The examples are up to date.")
 
 
 if __name__ == "__main__":

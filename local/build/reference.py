@@ -47,7 +47,12 @@ def sentence(text: str) -> str:
 
 def index(texts: Texts) -> str:
     """One line for each command."""
-    parts = [GENERATED, "# Commands", "One page for each subject, one line for each command."]
+    parts = [
+        GENERATED,
+        "# Commands",
+        "One page for each subject, one line for each command. The examples are real output of the local Azure, with "
+        "fixed IDs, times and addresses.",
+    ]
     for page in texts.pages:
         rows = [(link(name, page), texts.commands[name].purpose) for name in page.commands]
         parts += [f"## [{page.title}]({page.name}.md)", table(("Command", "Purpose"), rows)]
@@ -93,7 +98,7 @@ def command_section(
         argument_table(texts, command, own),
         "### Outputs",
         *output_parts(texts, command, own),
-        *(("### Example", *example_parts(example)) if example else ()),
+        *(("### Example", *shown(example["line"], example["output"])) if example else ()),
     ]
 
 
@@ -157,8 +162,9 @@ def output_table(outputs: Iterable[Output]) -> str:
     return table(("Path", "Type", "Description"), rows)
 
 
-def example_parts(example: Mapping[str, str]) -> list[str]:
-    return [f"```\n{example['line']}\n```", quoted(example["output"])]
+def shown(line: str, output: str) -> tuple[str, str]:
+    """A typed line, and what the war room answers."""
+    return f"```\n{line}\n```", quoted(output)
 
 
 def quoted(text: str) -> str:
