@@ -19,8 +19,9 @@ def files(texts: Texts, registered: Registered) -> dict[str, str]:
     examples = json.loads(EXAMPLES.read_text()) if EXAMPLES.exists() else {}
     pages = {f"{COMMANDS}/{page.name}.md": noun_page(page, texts, registered, examples) for page in texts.pages}
     return {
-        f"{COMMANDS}/README.md": index(texts),
+        f"{COMMANDS}/README.md": index(texts, registered),
         **pages,
+        "docs/parameters.md": parameters(texts),
         "docs/permissions.md": permissions(texts, registered),
         "docs/checks.md": posture_checks(),
         "docs/errors.md": errors(),
@@ -45,18 +46,27 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def index(texts: Texts) -> str:
+def index(texts: Texts, registered: Registered) -> str:
     """One line for each command."""
     parts = [
         GENERATED,
         "# Commands",
         "One page for each subject, one line for each command. The examples are real output of the local Azure, with "
         "fixed IDs, times and addresses.",
+        "Safeguards: `dry_run` previews the changes. *Asks first*: the server asks for confirmation before it runs the "
+        "command (potentially harmful). `confirm`: the command requires the name of the resource as confirmation.",
     ]
     for page in texts.pages:
-        rows = [(link(name, page), texts.commands[name].purpose) for name in page.commands]
-        parts += [f"## [{page.title}]({page.name}.md)", table(("Command", "Purpose"), rows)]
+        rows = [
+            (link(name, page), texts.commands[name].purpose, safeguards(registered[name])) for name in page.commands
+        ]
+        parts += [f"## [{page.title}]({page.name}.md)", table(("Command", "Purpose", "Safeguards"), rows)]
     return joined(parts)
+
+
+def safeguards(command: CommandFacts) -> str:
+    found = {"`dry_run`": command.changes, "asks first": command.asks_first, "`confirm`": command.confirms}
+    return ", ".join(name for name, present in found.items() if present)
 
 
 def link(name: str, page: Page) -> str:
@@ -170,6 +180,21 @@ def shown(line: str, output: str) -> tuple[str, str]:
 def quoted(text: str) -> str:
     """A command's own Markdown, set off from the page's."""
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
+
+
+def parameters(texts: Texts) -> str:
+    """The fields of the instance form."""
+    rows = []
+    for field in texts.instance["parameters"]:
+        names = dict.fromkeys(field[key] for key in ("display", "displaypassword") if key in field)
+        text = field.get("additionalinfo", "")
+        if "options" in field:
+            text += f" Possible values are: {', '.join(field['options'])}."
+        if field.get("defaultvalue") not in (None, "false"):
+            text += f" Default is {field['defaultvalue']}."
+        rows.append((" / ".join(names), text, "yes" if field.get("required") else ""))
+    intro = "The fields of the instance form. The form shows the fields of the selected authentication type and cloud."
+    return joined((GENERATED, "# Instance parameters", intro, table(("Parameter", "Description", "Required"), rows)))
 
 
 def permissions(texts: Texts, registered: Registered) -> str:
