@@ -1,6 +1,7 @@
 """The reference in docs/: a page for each noun, an index, permissions, posture checks, and advice by error code."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,36 @@ def errors() -> str:
         sorted_rows = ((f"`{code}`", sentence(hint)) for code, hint in rows.items())
         parts += [f"## {title}", table(("Error", "Next step"), sorted_rows)]
     return joined(parts)
+
+
+def platform_readme(readme: str, texts: Texts, registered: Registered) -> str:
+    """The README that goes into the pack: ours, without what only works in this repository, and all commands in the form
+    that the platform's tools compare with the manifest.
+    """
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", readme)
+    text = re.sub(r"\[([^\]]*)\]\((?!https://|#)[^)]*\)", r"\1", text)
+    sections = [part for command in registered.values() for part in platform_section(texts, command)]
+    return joined([text.rstrip(), "## Command reference", *sections])
+
+
+def platform_section(texts: Texts, command: CommandFacts) -> list[str]:
+    own = texts.commands[command.name]
+    arguments = [argument for argument in command.arguments if not argument.hidden]
+    rows = [
+        (argument.name, described(texts, command, own, argument), "Required" if argument.required else "Optional")
+        for argument in arguments
+    ]
+    outputs = [(output.context_path, output.type, output.description) for output in texts.outputs(command)]
+    return [
+        f"### {command.name}",
+        f"***\n{own.description}",
+        f"#### Base Command\n\n`{command.name}`",
+        "#### Input",
+        table(("**Argument Name**", "**Description**", "**Required**"), rows)
+        if rows
+        else "There are no input arguments for this command.",
+        "#### Context Output",
+        table(("**Path**", "**Type**", "**Description**"), outputs)
+        if outputs
+        else "There is no context output for this command.",
+    ]

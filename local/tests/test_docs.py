@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from local.build import registry, texts
+from local.build import reference, registry, texts
+from local.build.examples import SCRIPT, steps
 
 ROOT = registry.ROOT
 README = ROOT / "README.md"
@@ -69,9 +70,14 @@ def test_the_readme_names_every_role_of_the_commands() -> None:
     assert {role for role in roles if role not in text} == set()
 
 
-def test_every_command_has_an_example() -> None:
-    from local.build.examples import SCRIPT, steps  # here, since it loads the local Azure
+def test_the_readme_of_the_pack_has_every_command_and_no_link_into_the_repository() -> None:
+    text = reference.platform_readme(README.read_text(), texts.load(), registry.commands())
+    assert [name for name in registry.commands() if f"\n### {name}\n" not in text] == []
+    assert re.findall(r"\]\((?!https://|#)", text) == []
+    assert "![" not in text
 
+
+def test_every_command_has_an_example() -> None:
     shown = [step.command for step in steps(SCRIPT.read_text()) if step.shown]
     assert sorted(shown) == sorted(registry.commands())
     assert len(texts.load().commands) == len(shown)
