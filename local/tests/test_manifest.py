@@ -44,8 +44,6 @@ RELAXED_ARGUMENTS = {"sku", "kind", "location"}
 RELAXED_PARAMETERS = {"subscription_id", "resource_group_name"}
 # Choices that the code leaves to Azure, since regions come and go; the manifest offers today's.
 CHOICES_OF_THE_MANIFEST = {("azure-storage-account-create-update", "location")}
-# What a polling command tells its next round.
-ARGUMENTS_OF_LATER_ROUNDS = {"operation_url", "copy_id", "restore_id", "later_round"}
 # Declared for old playbooks, and not in any answer.
 NEVER_RECORDED = {
     "AzureStorage.Subscription.count.type": "part of the page that lists subscriptions, not of a subscription",
@@ -162,6 +160,13 @@ def test_a_text_that_nothing_uses_is_told_in_a_sentence(changed: texts.Texts, to
     assert told in problem
 
 
+def test_a_text_that_two_commands_repeat_is_told_in_a_sentence() -> None:
+    names = (SUBSCRIPTIONS, "azure-storage-resource-group-list")
+    own = {name: TEXTS.commands[name]._replace(arguments={"limit": "The same."}) for name in names}
+    (problem,) = texts.problems(TEXTS._replace(commands={**TEXTS.commands, **own}), registry.commands())
+    assert problem.startswith(f"{names[0]} and {names[1]} describe argument limit in the same words")
+
+
 @each(COMMANDS)
 def test_a_description_begins_with_a_verb_in_the_third_person(name: str) -> None:
     assert re.match(r"[A-Z][a-z]+s[ ,]", COMMANDS[name]["description"])
@@ -189,9 +194,9 @@ def test_an_argument_is_what_the_signature_says(name: str, argument: str) -> Non
     assert declared["required"] is real.required
     default = None if real.required or real.default is None else az.as_text(real.default)
     assert declared.get("defaultValue") == default
-    assert declared.get("isArray", False) is (real.reader.accepts.startswith("a list") or argument == "tags")
+    assert declared.get("isArray", False) is registry.is_many(argument, real)
     assert declared.get("secret", False) is (real.reader.secret and argument != "operation_url")
-    assert declared.get("hidden", False) is (argument in ARGUMENTS_OF_LATER_ROUNDS)
+    assert declared.get("hidden", False) is registry.is_hidden(argument, real)
     assert declared.get("auto") == ("PREDEFINED" if "predefined" in declared else None)
     if (name, argument) in CHOICES_OF_THE_MANIFEST:
         assert [real.reader.read(item) for item in declared["predefined"]] == declared["predefined"]
@@ -210,7 +215,7 @@ def test_other_spellings_say_so(name: str) -> None:
 def test_flags(name: str) -> None:
     registered = az.COMMANDS[name]
     assert COMMANDS[name].get("polling", False) is ("polling" in registered.arguments())
-    assert COMMANDS[name].get("execution", False) is registered.hurts
+    assert COMMANDS[name].get("execution", False) is registry.asks_first(registered)
     assert ("dry_run" in registered.arguments()) is registered.changes
     assert {path for path in declared_paths(name) if path.startswith("AzureStorage.Change.")} == (
         {f"AzureStorage.Change.{key}" for key in az.Change("", {}, {}).context(name)} if registered.changes else set()

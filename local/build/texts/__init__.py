@@ -36,10 +36,13 @@ class Output(NamedTuple):
 
 
 class CommandTexts(NamedTuple):
-    """A command as its page describes it. outputs: for each object the parts that it returns, or None for all."""
+    """A command as its page describes it. group: whose texts in arguments.yml come before the general ones.
+    outputs: for each object the parts that it returns, or None for all.
+    """
 
     name: str
     page: str
+    group: str
     description: str
     arguments: Mapping[str, str]
     choices: Mapping[str, tuple[str, ...]]
@@ -73,7 +76,13 @@ class Texts(NamedTuple):
         alias_of = next(argument.alias_of for argument in command.arguments if argument.name == name)
         if alias_of:
             return f"Alternative spelling of {alias_of}."
-        return self.commands[command.name].arguments.get(name) or self.arguments[name]
+        own = self.commands[command.name]
+        return own.arguments.get(name) or self.arguments[self.argument_key(own, name)]
+
+    def argument_key(self, own: CommandTexts, name: str) -> str:
+        """Where arguments.yml describes an argument of a command, if it does."""
+        key = f"{own.group}.{name}"
+        return key if key in self.arguments else name
 
     def outputs(self, command: CommandFacts) -> list[Output]:
         """The outputs of a command, those of its change included."""
@@ -140,7 +149,7 @@ def command_texts(name: str, page: str, entry: Mapping[str, Any]) -> CommandText
     outputs: dict[str, tuple[str, ...] | None] = {}
     for item in entry.get("outputs") or []:
         outputs |= {key: tuple(parts) for key, parts in item.items()} if isinstance(item, dict) else {item: None}
-    return CommandTexts(name, page, filled(entry["description"]), arguments, choices, outputs)
+    return CommandTexts(name, page, entry.get("group", ""), filled(entry["description"]), arguments, choices, outputs)
 
 
 def filled(text: str) -> str:
@@ -166,7 +175,8 @@ def problems(texts: Texts, registered: Mapping[str, CommandFacts]) -> list[str]:
 def missing_texts(texts: Texts, command: CommandFacts) -> Iterator[str]:
     own = texts.commands[command.name]
     for argument in command.arguments:
-        if not argument.alias_of and argument.name not in {*own.arguments, *texts.arguments}:
+        described = argument.name in own.arguments or texts.argument_key(own, argument.name) in texts.arguments
+        if not argument.alias_of and not described:
             yield (
                 f"Argument {argument.name} of {command.name} has no description: add it under `arguments` of the command "
                 f"in {SHOWN}/commands/{own.page}.yml, or to {SHOWN}/arguments.yml if other commands have it as well."
@@ -188,14 +198,28 @@ def unused_texts(texts: Texts, known: Mapping[str, CommandFacts]) -> Iterator[st
             yield f"{SHOWN}/commands/{own.page}.yml describes {name}, which AzureStorage.py does not have."
             continue
         names = {argument.name for argument in known[name].arguments if not argument.alias_of}
-        used_arguments |= names - own.arguments.keys()
+        used_arguments |= {texts.argument_key(own, argument) for argument in names - own.arguments.keys()}
         used_outputs |= set(texts.outputs(known[name]))
         for argument, text in own.arguments.items():
             if argument not in names:
                 yield f"{SHOWN}/commands/{own.page}.yml describes argument {argument} of {name}, which the command does not have."
-            if text == texts.arguments.get(argument):
+            if text == texts.arguments.get(texts.argument_key(own, argument)):
                 yield f"{SHOWN}/commands/{own.page}.yml repeats the text of argument {argument} of {name}: remove it."
-    for argument in texts.arguments.keys() - used_arguments:
+    yield from repeated_texts(texts)
+    for argument in sorted(texts.arguments.keys() - used_arguments):
         yield f"{SHOWN}/arguments.yml describes {argument}, and no command uses the text: remove it."
     for output in (row for rows in texts.objects.values() for row in rows if row not in used_outputs):
         yield f"{SHOWN}/objects.yml describes {output.context_path}, and no command returns it: remove it."
+
+
+def repeated_texts(texts: Texts) -> Iterator[str]:
+    """Texts of an argument that two commands have word for word."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, own in texts.commands.items():
+        for item in own.arguments.items():
+            first = seen.setdefault(item, name)
+            if first != name:
+                yield (
+                    f"{first} and {name} describe argument {item[0]} in the same words: put the text into "
+                    f"{SHOWN}/arguments.yml once, as GROUP.{item[0]}, and give both `group: GROUP`."
+                )
