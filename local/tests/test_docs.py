@@ -1,12 +1,17 @@
 """The documentation says nothing that a reader could not follow."""
 
+import datetime
+import json
 import re
+import secrets
+import uuid
 from pathlib import Path
 
 import pytest
 
+from local.azure import LocalAzure
 from local.build import reference, registry, texts
-from local.build.examples import SCRIPT, steps
+from local.build.examples import INCIDENTS, SCRIPT, Normalizer, steps
 
 ROOT = registry.ROOT
 README = ROOT / "README.md"
@@ -70,6 +75,17 @@ def test_the_readme_names_every_role_of_the_commands() -> None:
     assert {role for role in roles if role not in text} == set()
 
 
+def test_authorization_code_comes_first_and_is_recommended() -> None:
+    """In the order of the vendor's guide: in the README, in the help of the form, and in the form."""
+    for page in ("README.md", "AzureStorage_description.md"):
+        flows = re.findall(r"^### (Authorization Code|Device Code)(.*)$", (ROOT / page).read_text(), re.MULTILINE)
+        assert [name for name, _ in flows] == ["Authorization Code", "Device Code"], page
+        assert "(recommended)" in flows[0][1]
+    form = {field["name"]: field for field in texts.load().instance["parameters"]}
+    assert "Authorization Code (recommended)" in form["auth_type"]["additionalinfo"]
+    assert "advanced" not in form["redirect_uri"]
+
+
 def test_the_readme_of_the_pack_has_every_command_and_no_link_into_the_repository() -> None:
     text = reference.platform_readme(README.read_text(), texts.load(), registry.commands())
     assert [name for name in registry.commands() if f"\n### {name}\n" not in text] == []
@@ -78,9 +94,42 @@ def test_the_readme_of_the_pack_has_every_command_and_no_link_into_the_repositor
 
 
 def test_every_command_has_an_example() -> None:
-    shown = [step.command for step in steps(SCRIPT.read_text()) if step.shown]
-    assert sorted(shown) == sorted(registry.commands())
-    assert len(texts.load().commands) == len(shown)
+    shown = {step.command: step for step in steps(SCRIPT.read_text()) if step.shown}
+    kept = json.loads(reference.EXAMPLES.read_text())
+    assert list(kept) == sorted(shown) == sorted(registry.commands())
+    for name, example in kept.items():
+        typed = f"!azure-storage-{shown[name].line}".replace(
+            "{account}", "https://contosobackups.blob.core.windows.net"
+        )
+        assert re.sub(r"sig=[^&']*", "sig=...", typed) == example["line"], "run `make examples`"
+
+
+def test_documented_output_names_no_machine_and_no_secret() -> None:
+    for page in (reference.EXAMPLES, INCIDENTS):
+        text = page.read_text()
+        assert not re.search(r"127\.0\.0\.1|localhost:\d", text)
+        assert set(re.findall(r"[?&]sig=([^&\s|'\"\\\\]+)", text)) == {"..."}
+
+
+def test_two_runs_document_the_same(machine: LocalAzure) -> None:
+    """What differs between two runs, by id, time, ETag, port or signature, is written alike."""
+
+    def run(seconds: int) -> str:
+        normalize = Normalizer(machine)
+        at = normalize.started + datetime.timedelta(seconds=seconds)
+        first, second = uuid.uuid4(), uuid.uuid4()
+        return normalize(
+            f"{first} {second} {first} {at:%Y-%m-%dT%H:%M:%S}.{secrets.randbelow(9) + 1}234567Z "
+            f"{at + datetime.timedelta(hours=1):%Y-%m-%dT%H%%3A%M%%3A%SZ} 0x{secrets.token_hex(7).upper()} "
+            f"https://{machine.blob_host}/contosoweb/a?sv=2022-11-02&sig={secrets.token_urlsafe()} {machine.subscription_id}"
+        )
+
+    assert run(1) == run(20)
+    assert run(1) == (
+        "00000001-0000-4000-8000-000000000000 00000002-0000-4000-8000-000000000000 00000001-0000-4000-8000-000000000000 "
+        "2026-11-23T12:00:00.0000000Z 2026-11-23T13%3A00%3A00Z 0x8DE2801B6F0C1A2 "
+        f"https://contosoweb.blob.core.windows.net/a?sv=2022-11-02&sig=... {machine.subscription_id}"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
