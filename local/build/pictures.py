@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import click
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from ..azure import LocalAzure
@@ -19,8 +18,8 @@ from .registry import ROOT
 PICTURE = ROOT / "docs" / "pictures" / "warroom.svg"
 WIDTH = 118
 SHOWN = ("account-isolate", "account-lock-set")  # the commands of the first walkthrough that the picture shows
-# Rich's own template names fonts on a public server and its home page; a picture needs neither.
-FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*|<!--.*?-->\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+# Rich names fonts on a public server and its home page; a picture needs neither.
+OUTSIDE = re.compile(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", re.DOTALL)
 
 
 def picture(drill: Drill) -> str:
@@ -36,7 +35,7 @@ def picture(drill: Drill) -> str:
                 console.print()
 
         Player(azure, server_without_defaults(Path(folder) / "server", azure), "app").play(drill, show)
-    return console.export_svg(title="War room", code_format=FORMAT, unique_id="warroom")
+    return OUTSIDE.sub("", console.export_svg(title="War Room", unique_id="warroom"))
 
 
 @click.command()
