@@ -68,7 +68,7 @@ class Normalizer:
 
     def __init__(self, azure: LocalAzure) -> None:
         self.started = datetime.datetime.now(datetime.timezone.utc)  # of the step whose output it is
-        sources = (ROOT / "local" / "azure").glob("*.py")
+        sources = (path for path in (ROOT / "local" / "azure").rglob("*.py") if "node_modules" not in path.parts)
         known = "".join(path.read_text() for path in (*sources, SCRIPT))
         self.fixed = {*GUID.findall(known), *(found[1] for found in TIME.finditer(known))}
         self.guids: dict[str, str] = {}

@@ -17,6 +17,12 @@ import AzureStorage as module  # noqa: E402 - found on the path above, as on a s
 HIDDEN = {"operation_url", "copy_id", "restore_id", "later_round"}
 NOT_SECRET = {"operation_url"}
 MANY_BY_NAME = {"tags"}
+# A form begins with what a command works on and ends with what is rarely given.
+FIRST = ("account_name", "container_name", "blob_name", "blob_names", "blob_url")
+LAST = (
+    *("resource_group_name", "subscription_id", "limit", "all_results", "next_token"),
+    *("dry_run", "polling", "interval_in_seconds", "timeout_in_seconds"),
+)
 
 
 class ArgumentFacts(NamedTuple):
@@ -76,6 +82,14 @@ def command_facts(command: "module.Command") -> CommandFacts:
         "dry_run" in names,
         "confirm" in names,
     )
+
+
+def place(argument: ArgumentFacts) -> tuple[bool, int]:
+    """Where an argument stands in a form; those of equal places keep their order."""
+    if argument.name in FIRST:
+        return False, FIRST.index(argument.name) - len(FIRST)
+    rank = LAST.index(argument.name) + 1 if argument.name in LAST else 0
+    return bool(argument.alias_of or argument.hidden), rank
 
 
 def asks_first(command: "module.Command") -> bool:
