@@ -68,9 +68,9 @@ def commands() -> dict[str, CommandFacts]:
 
 
 def command_facts(command: "module.Command") -> CommandFacts:
-    arguments = tuple(
-        argument_facts(name, argument, command.aliases.get(name, "")) for name, argument in command.arguments().items()
-    )
+    found = command.arguments().items()
+    facts = (argument_facts(name, argument, command.aliases.get(name, "")) for name, argument in found)
+    arguments = tuple(sorted(facts, key=place))
     names = {argument.name for argument in arguments}
     return CommandFacts(
         command.name,

@@ -206,6 +206,18 @@ def test_an_argument_is_what_the_signature_says(name: str, argument: str) -> Non
 
 
 @each(COMMANDS)
+def test_a_form_begins_with_the_account_and_ends_with_what_is_rarely_given(name: str) -> None:
+    names = [entry["name"] for entry in COMMANDS[name]["arguments"]]
+    own = [argument for argument in names if argument not in (*registry.FIRST, *registry.LAST)]
+    hidden = [
+        argument for argument in own if arguments(name)[argument].get("hidden") or argument in az.COMMANDS[name].aliases
+    ]
+    first = [argument for argument in registry.FIRST if argument in names]
+    last = [argument for argument in registry.LAST if argument in names]
+    assert names == [*first, *(argument for argument in own if argument not in hidden), *last, *hidden]
+
+
+@each(COMMANDS)
 def test_other_spellings_say_so(name: str) -> None:
     spellings = {alias: f"Alternative spelling of {argument}." for alias, argument in az.COMMANDS[name].aliases.items()}
     assert {alias: arguments(name)[alias]["description"] for alias in spellings} == spellings
