@@ -11,7 +11,7 @@ NODE := local/azure/node_modules/.installed
 SDK := .venv-sdk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv node lint types unit e2e test fix docs demo drills warroom sdk validate pack bench clean
+.PHONY: help venv node lint types unit e2e test fix manifest docs examples pictures demo drills warroom sdk validate pack bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -50,8 +50,17 @@ fix: venv ## format, and mend what can be mended
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-docs: venv ## regenerate the generated parts of README.md
-	@$(BIN)/python -m local.build.docs
+manifest: venv ## write AzureStorage.yml and the reference in docs/ from the code and its texts
+	@$(BIN)/python -m local.build.manifest
+
+docs: manifest ## the same as manifest
+
+examples: venv node ## run the examples and walkthroughs of docs/ again and keep their output
+	@$(BIN)/python -m local.build.examples
+	@$(BIN)/python -m local.build.manifest
+
+pictures: venv node ## draw the picture of README.md from a real run
+	@$(BIN)/python -m local.build.pictures
 
 demo: venv node ## sign in and run commands against an Azure on this machine
 	@$(BIN)/python -m local.xsoar.demo

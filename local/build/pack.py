@@ -16,7 +16,9 @@ from pathlib import Path
 import click
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from . import reference, registry, texts
+
+ROOT = registry.ROOT
 SDK = ROOT / ".venv-sdk" / "bin" / "demisto-sdk"
 NAME = "AzureStorage"
 INTEGRATION = Path("Packs") / NAME / "Integrations" / NAME
@@ -26,10 +28,9 @@ FILES = (
     "AzureStorage_test.py",
     "AzureStorage_description.md",
     "AzureStorage_image.png",
-    "README.md",
 )
-DESCRIPTION = "Sign in to Microsoft Entra ID, find, manage and contain Azure Storage accounts, and undo what was done."
-PACK_README = """Signs in to Microsoft Entra ID and works on Azure Storage: accounts, the blob service and containers.
+DESCRIPTION = "Respond to incidents in Azure Storage: find, isolate and restore storage accounts, preserve evidence, and check the security posture."
+PACK_README = """Finds, isolates, restores and manages Azure Storage accounts, containers and blobs, and checks their security posture.
 
 Run `make pack` to build the file that a server takes, and read README.md of the integration for how to sign in.
 """
@@ -63,6 +64,8 @@ def lay_out(repository: Path) -> None:
     integration.mkdir(parents=True)
     for name in FILES:
         shutil.copy(ROOT / name, integration / name)
+    readme = reference.platform_readme((ROOT / "README.md").read_text(), texts.load(), registry.commands())
+    (integration / "README.md").write_text(readme)
     shutil.copytree(ROOT / "test_data", integration / "test_data")
     pack = repository / "Packs" / NAME
     (pack / "pack_metadata.json").write_text(json.dumps({**METADATA, "currentVersion": version()}, indent=4))

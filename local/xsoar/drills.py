@@ -1,10 +1,8 @@
-"""Three incidents, played command by command against the Azure on this machine: `python -m local.xsoar.drills [--write]`.
+"""Three incidents, played command by command against the Azure on this machine: `python -m local.xsoar.drills`.
 
-What the war room answers goes into README.md between <!-- drill-NAME:begin --> and <!-- drill-NAME:end -->, so that the
-README shows what a reader will see.
+docs/incidents.md shows the same; local.build.examples writes it.
 """
 
-import io
 import re
 import shlex
 import tempfile
@@ -19,7 +17,6 @@ from ..azure import LocalAzure
 from .render import render
 from .server import Run, Server
 
-README = Path(__file__).resolve().parent.parent.parent / "README.md"
 LEAK, BACKUPS = "contosoweb", "contosobackups"
 OWN_IP = "203.0.113.7"
 ON = "delete_retention_policy_enabled=true delete_retention_policy_days=14 container_delete_retention_policy_enabled=true container_delete_retention_policy_days=14"
@@ -43,7 +40,7 @@ class Drill:
 DRILLS = (
     Drill(
         "contain",
-        "An alert names a blob URL: contain in five minutes, and undo",
+        "An alert contains a blob URL",
         (LEAK, "invoices", "2026/november.html"),
         (
             f"blob-containers-create account_name={LEAK} container_name=invoices public_access=Blob",
@@ -62,7 +59,7 @@ DRILLS = (
     ),
     Drill(
         "restore",
-        "A container was emptied, another deleted: restore",
+        "A container was emptied and another one deleted",
         (BACKUPS, "payroll", "2026/october.csv"),
         (
             f"blob-service-properties-set account_name={BACKUPS} {ON}",
@@ -85,7 +82,7 @@ DRILLS = (
     ),
     Drill(
         "quarantine",
-        "Quarantine a malicious blob with chain of custody",
+        "A blob contains malware",
         (BACKUPS, "uploads", "tools/update.exe"),
         (
             f"blob-containers-create account_name={BACKUPS} container_name=uploads",
@@ -136,36 +133,27 @@ def showing(console: Console) -> Callable[[str, Run], None]:
 
 
 def without_secrets(text: str) -> str:
-    """A link is the one result with a signature; neither a README nor a terminal that is shown around needs it."""
+    """A link is the one result with a signature; neither a page nor a terminal that is shown around needs it."""
     return re.sub(r"sig=[^&\s|]+", "sig=...", text)
 
 
-def written(text: str, name: str, output: str) -> str:
-    """The README with the output of a drill in its place."""
-    begin, end = f"<!-- drill-{name}:begin -->", f"<!-- drill-{name}:end -->"
-    before, rest = text.split(begin, 1)
-    lines = "\n".join(line.rstrip() for line in output.strip().splitlines())
-    return f"{before}{begin}\n```text\n{lines}\n```\n{end}{rest.split(end, 1)[1]}"
-
-
 @click.command()
-@click.option("--write", is_flag=True, help="Put what is shown into README.md.")
-def main(write: bool) -> None:
-    """Play the drills of README.md."""
-    text = README.read_text()
+def main() -> None:
+    """Play the walkthroughs of docs/incidents.md."""
+    console = Console()
     with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
-        server = Server(Path(folder) / "server")
-        server.environment = azure.environment()
-        server.instances.save("app", azure.instance("Client Credentials", subscription_id="", resource_group_name=""))
+        player = Player(azure, server_without_defaults(Path(folder) / "server", azure), "app")
         for drill in DRILLS:
-            kept = io.StringIO()
-            console = Console(file=kept, width=120) if write else Console()
             console.print(f"{drill.title}\n")
-            Player(azure, server, "app").play(drill, showing(console))
-            if write:
-                text = written(text, drill.name, kept.getvalue())
-    if write:
-        README.write_text(text)
+            player.play(drill, showing(console))
+
+
+def server_without_defaults(home: Path, azure: LocalAzure) -> Server:
+    """A server whose instance has no default subscription and group, so that commands have to find the accounts."""
+    server = Server(home)
+    server.environment = azure.environment()
+    server.instances.save("app", azure.instance("Client Credentials", subscription_id="", resource_group_name=""))
+    return server
 
 
 if __name__ == "__main__":
