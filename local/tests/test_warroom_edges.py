@@ -18,8 +18,9 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from local.xsoar import warroom
+from local.xsoar.context import merge_context
 from local.xsoar.render import render
-from local.xsoar.server import Refused, Server, merge_context
+from local.xsoar.server import Refused, Server
 from local.xsoar.warroom import ManifestCompleter, SafeHistory, WarRoom, parse_line, parse_words, prompt
 
 HEADER = "import demistomock as demisto  # noqa: F401\nfrom CommonServerPython import *  # noqa: F401\n"
