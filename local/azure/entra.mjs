@@ -96,6 +96,7 @@ const REFUSALS = {
   'client not found': ['unauthorized_client', 700016, 'Application was not found in the directory.'],
   'invalid secret provided': ['invalid_client', 7000215, 'Invalid client secret provided.'],
   invalid_client: ['invalid_client', 700027, 'The certificate or the assertion that was sent is not valid.'],
+  'authorization code not found': ['invalid_grant', 9002313, 'Invalid request. Request is malformed or invalid.'],
   'authorization code already consumed': ['invalid_grant', 54005, 'OAuth2 Authorization code was already redeemed.'],
   'authorization code is expired': ['invalid_grant', 70008, 'The provided authorization code has expired.'],
   'code_verifier does not match code_challenge': ['invalid_grant', 501481, 'The Code_Verifier does not match the code_challenge.'],

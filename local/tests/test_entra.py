@@ -181,7 +181,7 @@ def test_a_refusal_reaches_the_integration(azure: LocalAzure, server: Server) ->
         (
             {"grant_type": "authorization_code", "code": "none", "redirect_uri": REDIRECT_URI},
             "invalid_grant",
-            70000,
+            9002313,
         ),
         ({"client_id": "11111111-2222-4333-8444-555555555555"}, "unauthorized_client", 700016),
     ],
