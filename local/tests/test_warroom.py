@@ -15,11 +15,14 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from local.azure import LocalAzure
+from local.xsoar.completion import ManifestCompleter
 from local.xsoar.context import merge_context
 from local.xsoar.instances import hidden_by
+from local.xsoar.lines import parse_line
 from local.xsoar.render import cells
 from local.xsoar.server import MANIFEST, Refused, Run, Server
-from local.xsoar.warroom import ManifestCompleter, WarRoom, parse_line, prompt
+from local.xsoar.terminal import WarRoom
+from local.xsoar.warroom import prompt
 
 HEADER = "import demistomock as demisto  # noqa: F401\nfrom CommonServerPython import *  # noqa: F401\n"
 GUARD = '\nif __name__ in ("__main__", "__builtin__", "builtins"):\n    main()\n'

@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ COMMAND_TIMEOUT = 300.0  # seconds; a server stops a command after five minutes,
 
 
 OnEntry = Callable[[Json], None]
+OnLog = Callable[[str], None]
 
 
 class Refused(Exception):
@@ -62,15 +64,7 @@ class Run:
     @property
     def text(self) -> str:
         """What the war room shows."""
-        shown = (entry.get("HumanReadable") or self._contents(entry) for entry in self.entries if not entry.get("File"))
-        return "\n".join(text for text in shown if text)
-
-    @staticmethod
-    def _contents(entry: Json) -> str:
-        if entry.get("PollingCommand") or entry.get("Contents") is None:
-            return ""
-        contents = entry["Contents"]
-        return contents if isinstance(contents, str) else json.dumps(contents, indent=2)
+        return "\n".join(filter(None, map(entry_text, self.entries)))
 
     @property
     def context(self) -> Json:
@@ -101,6 +95,18 @@ class Run:
         self.entries.append({"Type": 4, "ContentsFormat": "text", "Contents": message})
 
 
+def entry_text(entry: Json) -> str:
+    """What the war room shows of an entry."""
+    if entry.get("File"):
+        return ""
+    if entry.get("HumanReadable"):
+        return as_text(entry["HumanReadable"])
+    contents = entry.get("Contents")
+    if entry.get("PollingCommand") or contents is None:
+        return ""
+    return contents if isinstance(contents, str) else json.dumps(contents, indent=2)
+
+
 @dataclass(frozen=True)
 class Call:
     """How a command is run: with which instance, how long at most, with a debug log or not, and who hears its entries."""
@@ -109,13 +115,14 @@ class Call:
     timeout: float = COMMAND_TIMEOUT
     debug: bool = False
     on_entry: OnEntry | None = None
+    on_log: OnLog | None = None
 
 
 class Results:
     """The lines that the loop writes, read while it writes them."""
 
-    def __init__(self, path: Path, run: Run, on_entry: OnEntry | None) -> None:
-        self.path, self.run, self.on_entry, self._read = path, run, on_entry, 0
+    def __init__(self, path: Path, run: Run, call: Call) -> None:
+        self.path, self.run, self.call, self._read = path, run, call, 0
 
     def wait_for(self, process: "subprocess.Popen[str]", timeout: float) -> tuple[str, str]:
         """Output and errors of the process at its end. TimeoutExpired if it takes too long."""
@@ -123,7 +130,7 @@ class Results:
         while True:
             left = deadline - time.monotonic()
             try:
-                return process.communicate(timeout=min(left, LOOK_EVERY) if self.on_entry else left)
+                return process.communicate(timeout=min(left, LOOK_EVERY) if self.call.on_entry else left)
             except subprocess.TimeoutExpired:
                 if time.monotonic() >= deadline:
                     raise
@@ -144,10 +151,12 @@ class Results:
     def _take(self, line: Json) -> None:
         if "entry" not in line:
             self.run.log.append(f"{line['log']}: {line['text']}")
+            if self.call.on_log:
+                self.call.on_log(line["text"])
             return
         self.run.entries.append(line["entry"])
-        if self.on_entry:
-            self.on_entry(line["entry"])
+        if self.call.on_entry:
+            self.call.on_entry(line["entry"])
 
 
 class Server:
@@ -159,6 +168,7 @@ class Server:
         self.manifest: Json = yaml.load(manifest.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
         self.instances = Instances(home / "instances.json", self.manifest["configuration"])
         self.files = home / "files"
+        self.kept: list[Path] = []
         self.uploads: dict[str, Json] = {}
         self.context: Json = {}
         self.environment: dict[str, str] = {}
@@ -218,6 +228,7 @@ class Server:
         interval: float | None = None,
         on_round: Callable[[Run], None] | None = None,
         on_entry: OnEntry | None = None,
+        on_log: OnLog | None = None,
         timeout: float = COMMAND_TIMEOUT,
     ) -> Run:
         """Run a command in a fresh process. `follow`: run what it schedules until it ends, every `interval` seconds.
@@ -233,7 +244,7 @@ class Server:
             raise Refused(f"There is no instance {instance}.{close(instance, dict.fromkeys(names))}")
         given = dict(args or {})
         debug = str(given.pop("debug-mode", "")).lower() == "true" or self.debug
-        call = Call(instance, timeout, debug, on_entry)
+        call = Call(instance, timeout, debug, on_entry, on_log)
         try:
             checked = self.check(command, {name: resolve(value, self.context) for name, value in given.items()})
         except UnknownPath as error:
@@ -311,7 +322,7 @@ class Server:
                 "entries": self.uploads,
                 "debug": call.debug,
             }
-            results = Results(folder / "results.jsonl", run, call.on_entry)
+            results = Results(folder / "results.jsonl", run, call)
             try:
                 self._start(folder, job, results, call.timeout)
             except KeyboardInterrupt:
@@ -356,14 +367,19 @@ class Server:
         """A file that a command returned, saved under a name that leads nowhere else."""
         if not entry.get("File") or not entry.get("FileID"):
             return
-        source = next(folder.glob(f"*_{entry['FileID']}"))
-        self.files.mkdir(exist_ok=True, mode=0o700)
-        name = re.sub(r"[^\w.() -]", "_", Path(entry["File"]).name).lstrip(".") or "file"
-        target = self.files / name
-        while target.exists():
-            target = self.files / f"{uuid.uuid4().hex[:6]}-{name}"
-        source.replace(target)
+        target = self.file_path(Path(entry["File"]).name)
+        shutil.move(next(folder.glob(f"*_{entry['FileID']}")), target)
         run.files.append(target)
+
+    def file_path(self, name: str) -> Path:
+        """A path for a new file of the user's, whose name leads nowhere else and replaces nothing."""
+        self.files.mkdir(parents=True, exist_ok=True, mode=0o700)
+        safe = re.sub(r"[^\w.() -]", "_", name).lstrip(".") or "file"
+        target = self.files / safe
+        while target.exists():
+            target = self.files / f"{uuid.uuid4().hex[:6]}-{safe}"
+        self.kept.append(target)
+        return target
 
 
 def close(word: str, known: Mapping[str, Any]) -> str:
