@@ -56,6 +56,12 @@ def resolve(value: Any, context: Json) -> Any:
     return REFERENCE.sub(lambda found: in_text(lookup(context, found[1])), value)
 
 
+def side_by_side(lists: dict[str, list[Any]]) -> list[Json]:
+    """Rounds of a loop over several lists: their first items, their second ones, and so on; one round without lists."""
+    rounds = max(map(len, lists.values()), default=1)
+    return [{name: items[turn] for name, items in lists.items() if turn < len(items)} for turn in range(rounds)]
+
+
 def in_text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(as_text, value))

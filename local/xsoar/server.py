@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from .context import UnknownPath, as_text, merge_context, resolve
+from .context import UnknownPath, as_text, merge_context, resolve, side_by_side
 from .instances import Instances
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -230,11 +230,12 @@ class Server:
         on_entry: OnEntry | None = None,
         on_log: OnLog | None = None,
         timeout: float = COMMAND_TIMEOUT,
+        literal: bool = False,
     ) -> Run:
         """Run a command in a fresh process. `follow`: run what it schedules until it ends, every `interval` seconds.
 
-        As on a server, `${Path}` in an argument is read from the context, debug-mode=true turns the debug log on, and a
-        list for an argument that is not isArray runs the command once for each item.
+        As on a server, `${Path}` in an argument is read from the context (not if `literal`), debug-mode=true turns the
+        debug log on, and a list for an argument that is not isArray runs the command once for each item.
 
         Refused before anything is started when the instance, the command or its arguments are wrong. A process that
         takes longer than `timeout` seconds is stopped, and the run ends in an error. Ctrl-C raises Stopped.
@@ -246,7 +247,8 @@ class Server:
         debug = str(given.pop("debug-mode", "")).lower() == "true" or self.debug
         call = Call(instance, timeout, debug, on_entry, on_log)
         try:
-            checked = self.check(command, {name: resolve(value, self.context) for name, value in given.items()})
+            read = given if literal else {name: resolve(value, self.context) for name, value in given.items()}
+            checked = self.check(command, read)
         except UnknownPath as error:
             raise Refused(str(error)) from None
         whole = Run(command)
@@ -261,17 +263,13 @@ class Server:
         arrays = (
             set() if command == "test-module" else {n for n, a in self.arguments(command).items() if a.get("isArray")}
         )
-        loops = {name: value for name, value in args.items() if isinstance(value, list) and name not in arrays}
+        loops = {n: value for n, value in args.items() if isinstance(value, list) and value and n not in arrays}
         fixed = {
             name: value if isinstance(value, list) else as_text(value)
             for name, value in args.items()
-            if name not in loops and value is not None
+            if name not in loops and value not in (None, [])
         }
-        count = max(map(len, loops.values()), default=1) or 1
-        return [
-            fixed | {name: as_text(items[number]) for name, items in loops.items() if number < len(items)}
-            for number in range(count)
-        ]
+        return [fixed | {name: as_text(item) for name, item in one.items()} for one in side_by_side(loops)]
 
     def _run_rounds(
         self, call: "Call", command: str, args: Json, interval: float | None, on_round: Callable[[Run], None] | None

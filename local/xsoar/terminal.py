@@ -99,7 +99,7 @@ class WarRoom:
             hint = f"{argument}={args[argument]} was not seen before. Did you mean {slip}?"
             if not self.approve:
                 self.talk.print(Text(harmless(hint), "yellow"))
-            elif self.approve(f"{hint} Use {slip}?"):
+            elif self.approve(f"{hint} Use it?"):
                 found[argument] = slip
         return found
 
