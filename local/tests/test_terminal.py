@@ -109,6 +109,14 @@ def test_a_command_line_is_never_wrapped() -> None:
     assert line.strip() in printed(f"Next step: run {line}", 60)
 
 
+def test_a_sentence_with_a_short_command_is_wrapped_between_words() -> None:
+    text = "Finish the sign-in in the browser at https://x.example/device, then run !azure-storage-auth-complete again."
+    lines = printed(text, 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [line for line in lines if "https://x.example/device" in line]
+    assert [line for line in lines if "!azure-storage-auth-complete" in line]
+
+
 def test_only_an_address_is_a_link_of_the_terminal_and_it_leads_where_it_says() -> None:
     text = "[https://bank.example](https://evil.example/x) and [click](javascript:alert) and https://x.example/y"
     shown = printed(text, 100, force_terminal=True)
@@ -420,6 +428,17 @@ def test_files_stay_in_the_persons_folder_which_is_named_at_exit(
     assert done.exit_code == 0, done.output
     assert (tmp_path / "mine" / "report.csv").read_text() == "a,b"
     assert f"1 files are kept in {tmp_path / 'mine'}" in done.output
+
+
+def test_the_log_of_debug_mode_is_kept_as_a_file(toy: Toy, console: Console) -> None:
+    server = toy("demisto.debug('what went on')\nreturn_results('fine')")
+    room = WarRoom(server, console, interval=0)
+    assert room.run("main", "!azure-storage-account-list debug-mode=true")
+    assert room.run("main", "!azure-storage-account-list")
+    (log,) = server.kept
+    assert (log.name, stat.S_IMODE(log.stat().st_mode)) == ("azure-storage-account-list-debug.log", 0o600)
+    assert "debug: what went on" in log.read_text()
+    assert f"File saved: {log}" in console.export_text()
 
 
 def test_json_of_a_refusal(toy: Toy, console: Console) -> None:

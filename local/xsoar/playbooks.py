@@ -8,7 +8,7 @@ import contextlib
 import graphlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -251,17 +251,21 @@ class Player:
 def order_of(playbook: Json) -> list[str]:
     """Task ids, each behind all that lead to it. Unsupported for a playbook that goes in circles or leads nowhere."""
     tasks: Json = playbook["tasks"]
-    graph = graphlib.TopologicalSorter[str]({str(number): [] for number in tasks})
-    for number, task in tasks.items():
-        for following in (task.get("nexttasks") or {}).values():
-            for other in map(str, following):
-                if other not in tasks:
-                    raise Unsupported(f"{playbook['name']}, task {number} leads to {other}, which is not there.")
-                graph.add(other, str(number))
+    graph = graphlib.TopologicalSorter[str]({number: [] for number in tasks})
+    edges = [(number, str(other)) for number, task in tasks.items() for other in leads_to(task)]
+    for number, other in edges:
+        if other not in tasks:
+            raise Unsupported(f"{playbook['name']}, task {number} leads to {other}, which is not there.")
+        graph.add(other, number)
     try:
         return list(graph.static_order())
     except graphlib.CycleError as error:
         raise Unsupported(f"{playbook['name']} goes in a circle: {' to '.join(error.args[1])}.") from None
+
+
+def leads_to(task: Json) -> Iterator[Any]:
+    for following in (task.get("nexttasks") or {}).values():
+        yield from following
 
 
 def title_of(task: Json) -> str:

@@ -21,6 +21,7 @@ CELL = re.compile(r"(?<!\\)\|")
 # Names in Azure are chosen by strangers: what moves a cursor, sets a title or turns text around stays out of the terminal.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 ADDRESS = re.compile(r"https?://[^\s<>\"'`|\\\])]+")
+COMMAND_LINE = re.compile(r"(?<!\w)![a-z][\w-]+ +[\w-]+=")
 COPIED = re.compile(r"https?://|(?<!\w)![a-z][\w-]+")
 ITEM = re.compile(r"\s*(\d+[.)]|[-*+]) ")
 FENCE = re.compile(r"\s*(```|~~~)")
@@ -72,10 +73,20 @@ def block(line: str, following: list[str]) -> Iterator[RenderableType]:
         while following and not FENCE.match(following[0]):
             yield whole(Text(following.pop(0), "cyan"))
         del following[:1]
-    elif COPIED.search(line):
-        yield whole(inline(line))
-    elif ITEM.match(line):
-        yield inline(line)
+    elif COPIED.search(line) or ITEM.match(line):
+        yield Line(line)
+
+
+@dataclass
+class Line:
+    """A line of Markdown, wrapped between words only if that breaks nothing that is copied."""
+
+    source: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        text = inline(self.source)
+        too_long = any(len(address) > options.max_width for address in ADDRESS.findall(self.source))
+        yield whole(text) if too_long or COMMAND_LINE.search(self.source) else text
 
 
 def whole(text: Text) -> Text:

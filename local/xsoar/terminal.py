@@ -15,7 +15,7 @@ from . import manual
 from .context import UnknownPath, lookup
 from .lines import parse_words
 from .names import SeenNames
-from .render import COPIED, addresses, harmless, inline, linked, render, whole
+from .render import COPIED, Line, addresses, harmless, linked, render, whole
 from .server import Refused, Run, Server, Stopped, close, entry_text
 
 Json = dict[str, Any]
@@ -79,6 +79,8 @@ class WarRoom:
             return False
         if not found.error:
             self.names.remember(args)
+        if args.get("debug-mode", "").lower() == "true":
+            found.files.append(self._write(f"{command}-debug.log", "\n".join(found.log)))
         self._finish(found)
         return not found.error
 
@@ -136,7 +138,7 @@ class WarRoom:
     def _error(self, message: str) -> None:
         self.say(Text("Error", "bold red"))
         for line in harmless(message).splitlines():
-            self.say(whole(inline(line)) if COPIED.search(line) else Text(line))
+            self.say(Line(line) if COPIED.search(line) else Text(line))
 
     def _refuse(self, command: str, message: str) -> None:
         if self.as_json:
@@ -209,11 +211,17 @@ class WarRoom:
         if not self.last_run:
             self.say("There is no result yet.")
             return
-        path = self.server.file_path(name or f"{self.last_run.command}.md")
         context = json.dumps(self.last_run.merged, indent=2, ensure_ascii=False)
-        path.write_text(context if path.suffix == ".json" else self._last_text())
-        path.chmod(0o600)
+        text = context if name.endswith(".json") else self._last_text()
+        path = self._write(name or f"{self.last_run.command}.md", text)
         self.say(whole(Text(f"File saved: {path}")))
+
+    def _write(self, name: str, text: str) -> Path:
+        """A file of the person's, which nobody else reads."""
+        path = self.server.file_path(name)
+        path.touch(mode=0o600)
+        path.write_text(text)
+        return path
 
     def context(self, path: str = "") -> None:
         """What is in the context, or at a path of it."""
