@@ -192,6 +192,18 @@ def test_names_in_context_are_offered(toy: Toy, console: Console) -> None:
     assert complete(server, room.names, "!azure-storage-blob-get checks=ho") == ["https-only"]
 
 
+def test_names_are_known_in_the_next_session(toy: Toy, console: Console) -> None:
+    server = toy(
+        "return_results(CommandResults(outputs={'AzureStorage.Blob': {'account': 'contosoweb', 'name': 'secret plan'}}))"
+    )
+    assert WarRoom(server, console, interval=0).run("main", "!azure-storage-account-list")
+    room = WarRoom(server, console)
+    assert (room.names.of("account_name"), room.names.of("blob_name")) == (["contosoweb"], [])
+    path = server.home / "names.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "secret plan" not in path.read_text()
+
+
 def test_a_name_with_a_blank_is_completed_between_quotes(toy: Toy) -> None:
     names = SeenNames()
     names.learn({"Blob": [{"name": 'my "own" file'}]})

@@ -1,7 +1,9 @@
 """Names that were seen: what the context and earlier commands say about accounts, containers, checks and the like."""
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 # The argument that takes what is found under a key, in any object or, as Kind.key, in one of that kind.
@@ -20,14 +22,30 @@ ARGUMENTS = {
     "ResourceGroup.name": "resource_group_name",
     "StorageAccount.name": "account_name",
 }
+LASTING = ("account_name", "container_name", "resource_group_name", "subscription_id")
+KEPT = 1000
 LIKELY = 0.8  # how alike two names are, of which one is a slip of the other
 
 
 class SeenNames:
-    """Names by the argument that takes them, in the order in which they were seen."""
+    """Names by the argument that takes them, in the order in which they were seen.
 
-    def __init__(self) -> None:
+    path: where those that last are kept from one session to the next, for its owner only.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
         self._names: dict[str, dict[str, None]] = {}
+        if path and path.exists():
+            kept = json.loads(path.read_text())
+            self._names = {argument: dict.fromkeys(names) for argument, names in kept.items()}
+
+    def keep(self) -> None:
+        """Write down what a later session will want, the latest of each kind."""
+        kept = {argument: self.of(argument)[-KEPT:] for argument in LASTING if self.of(argument)}
+        if self.path and kept:
+            self.path.touch(mode=0o600)
+            self.path.write_text(json.dumps(kept))
 
     def learn(self, context: Any) -> None:
         """Take in what is in a context."""

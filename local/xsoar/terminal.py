@@ -48,7 +48,7 @@ class WarRoom:
         self.talk = errors or Console(stderr=True) if as_json else console
         self.approve, self.launch, self.open_sign_in = approve, launch, open_sign_in
         self.at_prompt = False
-        self.names = SeenNames()
+        self.names = SeenNames(server.home / "names.json")
         self.last_run: Run | None = None
 
     # Commands
@@ -124,8 +124,7 @@ class WarRoom:
 
     def _finish(self, run: Run) -> None:
         """What is left to show when the entries were shown as they came."""
-        self.last_run = run
-        self.names.learn(run.merged)
+        self._keep(run)
         if self.as_json:
             self._print_json(run, run.error)
         if run.error:
@@ -153,8 +152,13 @@ class WarRoom:
         self.say(Text(f"Stopped {command}.{before} A change that was under way may have taken effect."))
         for path in run.files:
             self.say(whole(Text(f"File saved: {path}")))
+        self._keep(run)
+
+    def _keep(self, run: Run) -> None:
+        """Remember a run for the words of the prompt, and the names in it."""
         self.last_run = run
         self.names.learn(run.merged)
+        self.names.keep()
 
     def _print_json(self, run: Run, error: str) -> None:
         """The context of a run, and under `error` what went wrong."""
