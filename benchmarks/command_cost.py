@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from local.azure import LocalAzure  # noqa: E402 - found on the path above
-from local.azure.machine import APP_SECRET, GROUP, SECRET_APP, SUBSCRIPTION  # noqa: E402
+from local.azure.entra import APP_SECRET, SECRET_APP  # noqa: E402
+from local.azure.machine import GROUP, SUBSCRIPTION  # noqa: E402
 from local.xsoar.server import Server  # noqa: E402
 
 ROUNDS = 15

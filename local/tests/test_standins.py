@@ -1,12 +1,16 @@
 """What stands in for the platform behaves as the platform does, where the integration relies on it."""
 
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import CommonServerPython as csp
 import demistomock as demisto
 import pytest
+import requests
 
 
 @pytest.fixture
@@ -26,6 +30,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         ("a\r\nb\nc\rd", "a<br>b<br>c<br>d"),
         ([1, "x"], "1,<br>x"),
         ({"k": 1, "l": 2}, "k: 1<br>l: 2"),
+        ({"k": {"a": True}}, 'k: {"a": true}'),
+        ([{"a": 1}], "{'a': 1}"),
         ("*_\t", "*_\t"),
     ],
 )
@@ -36,6 +42,8 @@ def test_a_cell_of_a_table(cell: Any, shown: str) -> None:
 def test_tables_without_rows_headers_or_name() -> None:
     assert csp.tableToMarkdown("T", []) == "### T\n**No entries.**\n"
     assert csp.tableToMarkdown("", [{"b": 1, "a": 2}]) == "|a|b|\n|---|---|\n| 2 | 1 |\n"
+    assert csp.tableToMarkdown("T", [{"a|b": 1}]).startswith("### T\n|a\\|b|\n")
+    assert csp.tableToMarkdown("T", [{"a": 1}], headerTransform=lambda name: f"{name}|b").startswith("### T\n|a|b|\n")
     assert csp.tableToMarkdown("T", {"a": 1}, headers="a", metadata="m") == "### T\nm\n|a|\n|---|\n| 1 |\n"
     assert (
         csp.tableToMarkdown("T", [{"a": "", "b": 0}], headers=["a", "b"], removeNull=True)
@@ -43,6 +51,37 @@ def test_tables_without_rows_headers_or_name() -> None:
     )
     assert "No entries" in csp.tableToMarkdown("T", [{"a": None}], removeNull=True)
     assert csp.tableToMarkdown("T", [{"a_b": 1}], headerTransform=csp.string_to_table_header).startswith("### T\n|A B|")
+
+
+@pytest.mark.parametrize(
+    ("value", "cells"), [("x", ["x"]), (["x", 1], ["x", "1"]), ({"b": 1}, [""]), ([{"a": 1}, {"b": 2}], ["1", ""])]
+)
+def test_a_dictionary_with_one_key_is_a_column(value: Any, cells: list[str]) -> None:
+    assert csp.tableToMarkdown("", {"a": value}) == "|a|\n|---|\n" + "".join(f"| {cell} |\n" for cell in cells)
+
+
+def test_tables_that_the_platform_cannot_make() -> None:
+    with pytest.raises(IndexError):
+        csp.tableToMarkdown("T", {"a": []})
+    with pytest.raises(Exception, match="Missing headers"):
+        csp.tableToMarkdown("T", ["x"])
+    with pytest.raises(TypeError):
+        csp.tableToMarkdown("T", [{"a": b"x"}])
+    with pytest.raises(AttributeError):
+        csp.tableToMarkdown("T", [{"a": 1}, None])
+    assert csp.tableToMarkdown("", ["x", 2], headers="h") == "|h|\n|---|\n| x |\n| 2 |\n"
+
+
+@pytest.mark.parametrize("value", ["x", 5, True])
+def test_outputs_that_are_no_object_are_their_own_text(value: Any) -> None:
+    entry = csp.CommandResults(outputs_prefix="A.B", outputs_key_field="", outputs=value).to_context()
+    assert entry["HumanReadable"] == value
+    assert entry["EntryContext"] == {"A.B": value}
+
+
+def test_an_error_entry_can_carry_context() -> None:
+    entry = csp.CommandResults(outputs={"A.B": 1}, readable_output="no", entry_type=csp.EntryType.ERROR).to_context()
+    assert (entry["Type"], entry["EntryContext"]) == (4, {"A.B": 1})
 
 
 def test_an_entry_of_results() -> None:
@@ -85,6 +124,10 @@ def test_results_are_sent_one_by_one_and_the_rest_together(sent: list[Any]) -> N
     csp.return_results("ok")
     assert sent[0]["HumanReadable"] == "a"
     assert sent[1:] == [["text", {"k": 1}], "ok"]
+    del sent[:]
+    csp.return_results([])
+    csp.return_results([["a"], "b", 7, None])
+    assert sent == [[], ["a"], 7, None, ["b"]]
 
 
 def test_return_error_masks_parameters_cuts_and_leaves(monkeypatch: pytest.MonkeyPatch, sent: list[Any]) -> None:
@@ -96,9 +139,118 @@ def test_return_error_masks_parameters_cuts_and_leaves(monkeypatch: pytest.Monke
         csp.return_error(ValueError("hunter2-value k-12345 token-at-run-time https://x"))
     assert sent[0]["Type"] == 4
     assert sent[0]["Contents"] == "<XX_REPLACED> <XX_REPLACED> <XX_REPLACED> https://x"
+    assert sent[0]["EntryContext"] is None
     with pytest.raises(SystemExit):
         csp.return_error("x" * 60_000)
     assert len(sent[1]["Contents"]) == 50_003
+
+
+def test_forms_in_which_a_known_string_is_masked() -> None:
+    log = csp.IntegrationLogger()
+    log.add_replace_strs('a b/"c"\nd', "")
+    for form in ('a b/"c"\nd', 'a b/"c"\\nd', 'a b/\\"c\\"\\nd', "a+b%2F%22c%22%0Ad"):
+        assert log.encode(f"x {form} y") == "x <XX_REPLACED> y"
+    assert log.encode("a%20b%2F%22c%22%0Ad") == "a%20b%2F%22c%22%0Ad", "quote_plus is not quote"
+
+
+def test_which_parameters_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only texts whose own name matches: the identifier of credentials is shown, and base64 of both is not."""
+    params = {
+        "credentials": {"identifier": "the-user", "password": "the-password", "nested": {"api_token": "t0ken"}},
+        "private_number": 123456,
+        "secret_list": ["in a list"],
+    }
+    monkeypatch.setattr(demisto, "params", lambda: params)
+    log = csp.IntegrationLogger()
+    both, alone = csp.b64_encode("the-user:the-password"), csp.b64_encode("the-password")
+    assert log.encode(f"the-password {both} {alone} t0ken") == " ".join(["<XX_REPLACED>"] * 4)
+    assert log.encode("the-user 123456 in a list") == "the-user 123456 in a list"
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_the_traceback_of_the_error_being_handled(
+    monkeypatch: pytest.MonkeyPatch, sent: list[Any], debug: bool
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(demisto, "info", logged.append)
+    monkeypatch.setattr(demisto, "is_debug", debug)
+    monkeypatch.setattr(csp, "LOG", csp.IntegrationLogger())
+    csp.LOG.add_replace_strs("known-secret")
+    with pytest.raises(SystemExit):
+        try:
+            try:
+                raise KeyError("known-secret and another-secret")
+            except KeyError as cause:
+                raise ValueError("the second") from cause
+        except ValueError:
+            csp.return_error("It failed.")
+    assert "KeyError: '<XX_REPLACED> and another-secret'" in logged[0]
+    assert "ValueError: the second" in logged[0]
+    assert ("another-secret" in sent[0]["Contents"]) is debug
+    with pytest.raises(SystemExit):
+        csp.return_error("Not while an exception is handled.")
+    assert sent[1]["Contents"] == "Not while an exception is handled."
+    assert "Traceback" not in logged[1]
+
+
+def test_return_error_of_a_fetch_raises(monkeypatch: pytest.MonkeyPatch, sent: list[Any]) -> None:
+    monkeypatch.setattr(demisto, "command", lambda: "fetch-incidents")
+    with pytest.raises(Exception, match="the reason"):
+        csp.return_error("the reason")
+    assert sent == []
+
+
+class Echo(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_debug_mode_prints_requests_and_only_one_function_masks_them(
+    monkeypatch: pytest.MonkeyPatch, echo: str
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(demisto, "info", logged.append)
+    monkeypatch.setattr(demisto, "params", lambda: {"password": "pass word/1"})
+    logger = csp.DebugLogger()
+    monkeypatch.setattr(csp, "_requests_logger", logger)
+    monkeypatch.setattr(csp, "LOG", csp.IntegrationLogger())
+    try:
+        csp.add_sensitive_log_strs("told to both")
+        csp.LOG.add_replace_strs("told-to-LOG-only")
+        headers = {"Authorization": "Bearer told-to-LOG-only"}
+        body = {"a": "told to both", "b": "pass word/1", "c": "never told"}
+        with requests.Session() as session:
+            session.trust_env = False
+            session.post(f"{echo}/path?q=1", data=body, headers=headers, timeout=5)
+    finally:
+        logger.stop()
+    text = "\n".join(logged)
+    assert "POST /path?q=1 HTTP/1.1" in text
+    assert "Authorization: Bearer told-to-LOG-only" in text
+    assert "a=<XX_REPLACED>&b=<XX_REPLACED>&c=never+told" in text
+    assert "reply: 'HTTP/1.0 200 OK" in text
+    assert "python logging: DEBUG [urllib3.connectionpool]" in text
+    assert csp.LOG.encode("told to both told-to-LOG-only") == "<XX_REPLACED> <XX_REPLACED>"
+    before = len(logged)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.post(echo, data="quiet", timeout=5)
+    assert len(logged) == before
 
 
 @pytest.mark.parametrize(
@@ -124,6 +276,7 @@ def test_arguments_that_are_no_booleans(text: Any) -> None:
         ("[1,", ["[1", ""]),
         (["x"], ["x"]),
         (7, [7]),
+        ((1, 2), [(1, 2)]),
     ],
 )
 def test_arguments_that_are_lists(text: Any, value: list[Any]) -> None:
@@ -131,7 +284,17 @@ def test_arguments_that_are_lists(text: Any, value: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [(None, None), ("", None), ("5.9", 5), ("1e3", 1000), (" 7 ", 7), ("-3", -3)]
+    ("text", "value"),
+    [
+        (None, None),
+        ("", None),
+        ("5.9", 5),
+        ("1e3", 1000),
+        (" 7 ", 7),
+        ("-3", -3),
+        ("123456789012345678901234567890", 123456789012345678901234567890),
+        (True, True),
+    ],
 )
 def test_arguments_that_are_numbers(text: Any, value: int | None) -> None:
     assert csp.arg_to_number(text) == value
@@ -142,8 +305,11 @@ def test_arguments_that_are_no_numbers() -> None:
         csp.arg_to_number("x", "n")
     with pytest.raises(ValueError, match='Missing "n"'):
         csp.arg_to_number("", "n", required=True)
-    with pytest.raises(ValueError):
-        csp.arg_to_number(5.9)
+    for number in (5.9, "inf", "nan", b"5"):
+        with pytest.raises(ValueError, match="is not a valid number"):
+            csp.arg_to_number(number)
+    with pytest.raises(TypeError):
+        csp.argToList(b"a,b")
 
 
 def test_empty_elements() -> None:
@@ -154,6 +320,15 @@ def test_empty_elements() -> None:
     }
     assert csp.assign_params(a=None, b="", c=(), d=0, e=False) == {"d": 0, "e": False}
     assert csp.pascalToSpace("storageAccountURL") == "Storage Account URL"
+    assert csp.pascalToSpace("a1B2") == "A 1B2"
+    assert csp.pascalToSpace("id") == "Id"
+
+
+def test_the_arguments_of_an_exception() -> None:
+    error = csp.DemistoException("m", "e", "response", "type", "more")
+    assert error.args == ("m", "e", "type", "more")
+    assert csp.DemistoException("m").args == ("m", None, None)
+    assert (str(error), error.res, error.error_type) == ("m", "response", "type")
 
 
 def test_the_context_of_a_server_old_and_new(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +345,8 @@ def test_the_context_of_a_server_old_and_new(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("version", "asked", "newer"), [("6.10.0", "6.5.0", True), ("6.5", "6.10.0", False), ("x", "5.0.0", True)]
+    ("version", "asked", "newer"),
+    [("6.10.0", "6.5.0", True), ("6.5", "6.10.0", False), ("x", "5.0.0", True), ("6.10.0", "x", False)],
 )
 def test_versions_are_compared_as_numbers(
     monkeypatch: pytest.MonkeyPatch, version: str, asked: str, newer: bool

@@ -15,10 +15,14 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from local.azure import LocalAzure
+from local.xsoar.completion import ManifestCompleter
+from local.xsoar.context import merge_context
 from local.xsoar.instances import hidden_by
+from local.xsoar.lines import parse_line
 from local.xsoar.render import cells
-from local.xsoar.server import MANIFEST, Refused, Run, Server, merge_context
-from local.xsoar.warroom import ManifestCompleter, WarRoom, parse_line, prompt
+from local.xsoar.server import MANIFEST, Refused, Run, Server
+from local.xsoar.terminal import WarRoom
+from local.xsoar.warroom import prompt
 
 HEADER = "import demistomock as demisto  # noqa: F401\nfrom CommonServerPython import *  # noqa: F401\n"
 GUARD = '\nif __name__ in ("__main__", "__builtin__", "builtins"):\n    main()\n'
@@ -39,6 +43,7 @@ script:
     arguments:
     - {name: text, description: What to echo., required: true}
     - {name: size, description: How loud., defaultValue: "1"}
+    - {name: tags, description: Some tags., isArray: true}
     - {name: colour, description: A colour., auto: PREDEFINED, predefined: [red, green]}
     - {name: secret_round, description: Of a later round., hidden: true}
   - {name: toy-wait, description: Waits., arguments: [{name: round, description: Which round.}]}
@@ -143,6 +148,79 @@ def test_standard_output_is_reported_and_print_is_a_log(toy: Any) -> None:
     assert run.stray == "broken"
     assert run.log == ["info: a 1"]
     assert run.text == "ok"
+
+
+def test_an_array_for_an_argument_that_takes_one_value_runs_the_command_for_each(toy: Any) -> None:
+    server = toy("def main():\n    return_results(json.dumps(demisto.args(), sort_keys=True))\n")
+    run = server.run("main", "toy-echo", {"text": ["a", {"b": 1}], "size": ["9"], "tags": ["x", "y"]})
+    assert [json.loads(entry["Contents"]) for entry in run.entries] == [
+        {"size": "9", "tags": ["x", "y"], "text": "a"},
+        {"tags": ["x", "y"], "text": '{"b": 1}'},
+    ]
+
+
+def test_arguments_read_the_context(toy: Any) -> None:
+    server = toy(ECHO)
+    server.context.update({"A": {"B": [{"n": "one"}, {"n": "two"}]}})
+    assert server.run("main", "toy-echo", {"text": "${A.B.n}"}).text == "one\ntwo"
+    assert server.run("main", "toy-echo", {"text": "first ${A.B.[0].n} of ${A.B.n}"}).text == "first one of one,two"
+    with pytest.raises(Refused, match="needs text"):
+        server.run("main", "toy-echo", {"text": "${A.C}"})
+    with pytest.raises(Refused, match="not known here"):
+        server.run("main", "toy-echo", {"text": "${A.B(val.n == 'one').n}"})
+
+
+def test_an_error_entry_leaves_context(toy: Any) -> None:
+    body = "    return_results(CommandResults(outputs={'A.B': 1}, readable_output='no', entry_type=4))\n"
+    server = toy(f"def main():\n{body}")
+    run = server.run("main", "toy-echo", {"text": "x"})
+    assert run.error
+    assert server.context == {"A": {"B": 1}}
+
+
+@pytest.mark.parametrize("switch", ["argument", "server"])
+def test_debug_mode_of_a_command(toy: Any, switch: str) -> None:
+    body = (
+        "    LOG('x')\n    import logging\n    logging.getLogger('lib').debug('hunter2-value %s', is_debug_mode())\n"
+        "    try:\n        raise KeyError('why')\n    except KeyError:\n        return_error('failed')\n"
+    )
+    server = toy(f"def main():\n{body}")
+    server.debug = switch == "server"
+    run = server.run("main", "toy-echo", {"text": "x"} | ({"debug-mode": "true"} if switch == "argument" else {}))
+    assert "info: python logging: DEBUG [lib] - <XX_REPLACED> True" in run.log
+    assert "KeyError: 'why'" in run.error
+    assert "debug-mode started" in run.log[0]
+    server.debug = False
+    run = server.run("main", "toy-echo", {"text": "x"})
+    assert run.error == "failed"
+    assert not [line for line in run.log if "python logging" in line]
+
+
+THREADS = """
+def main():
+    import concurrent.futures
+    support_multithreading()
+    {again}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(demisto.debug, ["x" * 5000] * 200))
+"""
+
+
+def test_threads_call_the_server_behind_a_lock_that_is_made_once(toy: Any) -> None:
+    run = toy(THREADS.format(again="")).run("main", "toy-echo", {"text": "x"})
+    assert (run.error, len(run.log)) == ("", 200)
+    error = toy(THREADS.format(again="support_multithreading()")).run("main", "toy-echo", {"text": "x"}).error
+    assert "called twice in one command" in error
+
+
+def test_calls_from_two_threads_without_the_lock_fail(toy: Any) -> None:
+    body = """
+def main():
+    demisto._writing.acquire()  # as another thread holds it while it writes
+    demisto.debug('from a second thread')
+"""
+    error = toy(body).run("main", "toy-echo", {"text": "x"}).error
+    assert "call support_multithreading() first" in error
 
 
 def test_files_are_saved_under_harmless_names(toy: Any) -> None:
@@ -271,7 +349,7 @@ def completions(server: Server, text: str) -> list[str]:
 def test_completion_from_the_manifest(toy: Any) -> None:
     server = toy(ECHO)
     assert completions(server, "!toy-e") == ["toy-echo"]
-    assert completions(server, "!toy-echo ") == ["text=", "size=", "colour="]
+    assert completions(server, "!toy-echo ") == ["text=", "size=", "tags=", "colour="]
     assert completions(server, "!toy-echo text=x colour=r") == ["red"]
     assert completions(server, "help toy-w") == ["toy-wait"]
 

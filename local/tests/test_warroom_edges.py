@@ -18,9 +18,13 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from local.xsoar import warroom
+from local.xsoar.completion import ManifestCompleter
+from local.xsoar.context import merge_context
+from local.xsoar.lines import SafeHistory, parse_line, parse_words
 from local.xsoar.render import render
-from local.xsoar.server import Refused, Server, merge_context
-from local.xsoar.warroom import ManifestCompleter, SafeHistory, WarRoom, parse_line, parse_words, prompt
+from local.xsoar.server import Refused, Server
+from local.xsoar.terminal import WarRoom
+from local.xsoar.warroom import PROMPT_WORDS, prompt
 
 HEADER = "import demistomock as demisto  # noqa: F401\nfrom CommonServerPython import *  # noqa: F401\n"
 GUARD = '\nif __name__ in ("__main__", "__builtin__", "builtins"):\n    main()\n'
@@ -268,7 +272,7 @@ def test_json_of_an_error_says_what_went_wrong(toy: Toy) -> None:
     screen = Screen(toy("return_error('the reason')"), as_json=True)
     assert not screen.room.run("main", "!toy-say")
     assert "the reason" in screen.errors.export_text()
-    assert json.loads(screen.text()) == {}
+    assert json.loads(screen.text()) == {"error": {"command": "toy-say", "message": "the reason"}}
 
 
 def test_an_error_does_not_hide_what_came_before(toy: Toy) -> None:
@@ -310,7 +314,7 @@ def test_lines_that_could_be_misread_are_refused(line: str, words: str) -> None:
     ],
 )
 def test_completion_offers_what_fits(toy: Toy, text: str, offered: list[str]) -> None:
-    found = ManifestCompleter(toy("")).get_completions(Document(text), CompleteEvent())
+    found = ManifestCompleter(toy(""), words=PROMPT_WORDS).get_completions(Document(text), CompleteEvent())
     assert [completion.text for completion in found] == offered
 
 

@@ -50,7 +50,7 @@ class Demo:
         self.console.print(f"\n[bold cyan]{instance}> !{shown}[/bold cyan]", highlight=False, soft_wrap=True)
         args = dict(word.partition("=")[::2] for word in words)
         run = self.server.run(instance, name, args, follow=True, interval=0.2)
-        self.console.print(render(run.text or run.error))
+        self.console.print(render(run.text or run.error), crop=False)
         if bool(run.error) is not fails or run.stray:
             raise Failed(f"{name}: {run.error or run.stray or 'it should have failed'}")
         return run

@@ -127,7 +127,7 @@ class Player:
 def showing(console: Console) -> Callable[[str, Run], None]:
     def show(line: str, found: Run) -> None:
         console.print(f"\n[bold cyan]> !azure-storage-{line}[/bold cyan]", highlight=False, soft_wrap=True)
-        console.print(render(without_secrets(found.text)))
+        console.print(render(without_secrets(found.text)), crop=False)
 
     return show
 

@@ -52,8 +52,13 @@ class Instances:
         found: dict[str, Json] = json.loads(self.path.read_text())
         return found
 
-    def fill_in(self, name: str, ask: Ask, triggers: list[Json]) -> Json:
-        """Ask for every field that the form would show, in its order; a field left empty keeps what it had."""
+    def fill_in(
+        self, name: str, ask: Ask, triggers: list[Json], describe: Callable[[Json], None] = lambda field: None
+    ) -> Json:
+        """Ask for every field that the form would show, in its order; a field left empty keeps what it had.
+
+        describe: is told of each field before it is asked for.
+        """
         try:
             params = self.params(name)
         except KeyError:
@@ -63,6 +68,7 @@ class Instances:
                 continue
             needed = effect(triggers, field["name"], params, "required", bool(field.get("required")))
             old = params[field["name"]]
+            describe(field)
             params[field["name"]] = self._ask_field(field, old, ask)
             while needed and not filled(params[field["name"]]):
                 params[field["name"]] = self._ask_field(field, old, ask)

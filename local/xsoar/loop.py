@@ -2,7 +2,8 @@
 
 As on a server, the `demisto` object, the platform's code and the script are one source text, executed in one namespace
 whose __name__ is 'builtins'. What breaks there and not in unit tests breaks here, too. The job is a JSON object
-{command, params, args, script, context, folder, instance, entries}; every result is a line of folder/results.jsonl.
+{command, params, args, script, context, folder, instance, entries, debug}; every result is a line of
+folder/results.jsonl.
 Standard output stays empty: on a server it is the protocol, so whoever starts this takes a word there for a defect.
 """
 
@@ -33,14 +34,16 @@ def print(*args):
 class Demisto:
     """What a script knows as `demisto`, talking to files instead of a server.
 
-    The integration context is one file for all processes: {"version": n, "context": {...}}.
+    The integration context is one file for all processes: {"version": n, "context": {...}}. What goes to the server
+    passes __do, as on a server: that is what support_multithreading() puts its lock around. Two threads in it at once
+    would mix up their lines there, so they get a RuntimeError here.
     """
 
     callingContext: dict[str, Any] = {}  # noqa: RUF012 - the platform's own name and shape
-    is_debug = False
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._job = job
+        self.is_debug = bool(job.get("debug"))
         self._folder = Path(job["folder"])
         self._context_file = Path(job["context"])
         self._writing = threading.Lock()
@@ -55,17 +58,17 @@ class Demisto:
         return self._job["command"]
 
     def debug(self, message: Any, *more: Any) -> None:
-        self._write({"log": "debug", "text": " ".join(map(str, (message, *more)))})
+        self.__do({"log": "debug", "text": " ".join(map(str, (message, *more)))})
 
     def info(self, message: Any, *more: Any) -> None:
-        self._write({"log": "info", "text": " ".join(map(str, (message, *more)))})
+        self.__do({"log": "info", "text": " ".join(map(str, (message, *more)))})
 
     def error(self, message: Any, *more: Any) -> None:
-        self._write({"log": "error", "text": " ".join(map(str, (message, *more)))})
+        self.__do({"log": "error", "text": " ".join(map(str, (message, *more)))})
 
     def results(self, result: Any) -> None:
         for entry in result if isinstance(result, list) else [result]:
-            self._write({"entry": as_entry(entry)})
+            self.__do({"entry": as_entry(entry)})
 
     def getFilePath(self, entry_id: str) -> dict[str, str]:
         """ValueError for an unknown id."""
@@ -123,10 +126,15 @@ class Demisto:
         found: dict[str, Any] = json.loads(self._context_file.read_text())
         return found
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def __do(self, line: dict[str, Any]) -> None:
         text = json.dumps(line)
-        with self._writing, (self._folder / "results.jsonl").open("a") as file:
-            file.write(text + "\n")
+        if not self._writing.acquire(blocking=False):
+            raise RuntimeError("two threads called the server at once: call support_multithreading() first")
+        try:
+            with (self._folder / "results.jsonl").open("a") as file:
+                file.write(text + "\n")
+        finally:
+            self._writing.release()
 
 
 def as_entry(result: Any) -> dict[str, Any]:
