@@ -4706,12 +4706,10 @@ Column = str | Callable[[Json], Any]
 
 
 def shown(value: object) -> str:
-    """A value in a sentence or a cell, without a live link or image."""
+    """A value in a sentence."""
     if value is None:
         return "not set"
-    if isinstance(value, str):
-        return md(value)
-    return md(json.dumps(value, ensure_ascii=False))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def cell(value: object) -> object:
@@ -4740,15 +4738,16 @@ class View(NamedTuple):
         return f"AzureStorage.{self.name}(val.{self.key} && val.{self.key} == obj.{self.key})"
 
     def row(self, item: Json) -> Json:
+        """The values of an object under the headers of their columns, as they are."""
         return {
-            header: cell(at_path(item, source) if isinstance(source, str) else source(item))
+            header: at_path(item, source) if isinstance(source, str) else source(item)
             for header, source in self.columns.items()
         }
 
 
 def table(view: View, items: Sequence[Json], title: str = "", note: str = "") -> str:
     """The first rows as a table, and how many there are where that is not all."""
-    rows = [view.row(item) for item in items[:DEFAULT_LIMIT]]
+    rows = [{header: cell(value) for header, value in view.row(item).items()} for item in items[:DEFAULT_LIMIT]]
     text = str(tableToMarkdown(title or view.title, rows, headers=list(view.columns), removeNull=view.compact))
     more = f"The first {DEFAULT_LIMIT} of {len(items)} rows are shown." if len(items) > DEFAULT_LIMIT else ""
     words = "\n\n".join(filter(None, (more, note)))
@@ -5163,7 +5162,8 @@ class Report(NamedTuple):
         }
 
     def words(self) -> str:
-        lines = [f"* {path}: {shown(old)} -> {shown(new)}" for path, old, new in leaves(self.before, self.after)]
+        changes = leaves(self.before, self.after)
+        lines = [f"* {md(f'{path}: {shown(old)}')} -> {md(shown(new))}" for path, old, new in changes]
         if self.dry_run:
             parts = (
                 ["\n".join(["Dry run: no changes made. This command would change:", *lines])]
@@ -5179,7 +5179,7 @@ class Report(NamedTuple):
             parts = [self.plan.missed]
         else:
             parts = ["\n".join(["Changed:", *lines])] if self.changed else []
-        parts += [f"Failed: {problem}" for problem in self.problems]
+        parts += [f"Failed: {md(problem)}" for problem in self.problems]
         if self.changed and self.undo:
             parts.append(f"To undo this change, run: {code(self.undo)}")
         return "\n\n".join([*parts, *filter(None, (self.plan.note, self.plan.done if self.changed else ""))])
