@@ -2021,8 +2021,10 @@ def text_of(response: requests.Response) -> str:
 def not_the_service(response: requests.Response, action: str, wanted: str) -> NetworkError:
     """An answer that is not the service's: its status, headers or body are not what Azure documents."""
     host, status = host_of(response.url) or "the service", response.status_code
-    words = f"Could not {action}: {host} answered {status} with something that is not {wanted}: {snippet(text_of(response))}"
-    return NetworkError(words.rstrip(": "), PROXY_ANSWER, sent=True)
+    told = f"with something that is not {wanted}: {snippet(text_of(response))}".rstrip(": ")
+    if 300 <= status < 400:
+        told = "with a redirect, which is not followed"
+    return NetworkError(f"Could not {action}: {host} answered {status} {told}.", PROXY_ANSWER, sent=True)
 
 
 class Authorization(Protocol):
@@ -2701,7 +2703,8 @@ class MicrosoftAuth:
             self._save_sign_in(result, cache, "login")
             return
         error = self._refusal(result, "redeem the authorization code")
-        if error.code == "invalid_grant" and (grant_is_dead(result) or not aadsts_numbers(result)):
+        told = [number for number in aadsts_numbers(result) if number not in DEAD_GRANTS]
+        if error.code == "invalid_grant" and not any(aadsts_hint(number, self.settings.auth_type) for number in told):
             error.next_step = (
                 f"The code was used before, is older than ten minutes or belongs to another login URL. {NEW_CODE}"
             )
@@ -4887,6 +4890,7 @@ READ_ONLY = frozenset(
 )
 NEW = "(new)"  # a wanted value that the service chooses
 DONE, FAILED, UNSURE, ALREADY, PLANNED = "done", "failed", "unknown", "already set", "planned"
+FINE = (DONE, ALREADY)
 
 
 def canonical(value: object) -> str:
@@ -4958,7 +4962,7 @@ def leaves(before: object, after: Json, path: str = "") -> Iterator[tuple[str, o
 class Step(NamedTuple):
     """One request of a change.
 
-    name: what it does, in the imperative. act: does it. look: given the error when it is not known whether the request
+    name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the error when it is not known whether the request
     was carried out, tells whether what it wanted is there (None: cannot be told). detail: what is true once it is done.
     vital: its failure ends the change. hidden: it is not part of what people asked for.
     """
@@ -4981,7 +4985,7 @@ class Outcome(NamedTuple):
 
     def row(self) -> Json:
         """For context and for people; never a secret."""
-        detail = redact(self.error.message) if self.error and self.result != DONE else self.step.detail
+        detail = redact(self.error.message) if self.error and self.result not in FINE else self.step.detail
         return {"step": self.step.name, "result": self.result, "detail": detail}
 
 
@@ -5076,7 +5080,8 @@ class Bulk:
 def take(step: Step) -> Outcome:
     """Do one step. Where it is not known whether it was carried out, the target is looked at before anything is said."""
     try:
-        return Outcome(step, DONE, step.act())
+        answer = step.act()
+        return Outcome(step, ALREADY if answer == ALREADY else DONE, answer)
     except AzureStorageError as error:
         if not error.sent:
             return Outcome(step, FAILED, error=error)
@@ -5099,7 +5104,7 @@ def take_all(steps: Steps) -> list[Outcome]:
     while step is not None:
         outcome = take(step)
         outcomes.append(outcome)
-        if outcome.result != DONE and step.vital:
+        if outcome.result not in FINE and step.vital:
             break
         try:
             step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
@@ -5207,9 +5212,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         raise invalid("confirm", f"{plan.confirm[1]} To go on, give `confirm={plan.confirm[0]}`.")
     outcomes = [] if plan.carried_out else take_all(plan.steps)
     told = [outcome for outcome in outcomes if not outcome.step.hidden]
-    problems = [problem_of(outcome) for outcome in outcomes if outcome.result != DONE]
-    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result != DONE]
-    if errors and not any(outcome.result == DONE for outcome in told) and not plan.tell_steps:
+    problems = [problem_of(outcome) for outcome in outcomes if outcome.result not in FINE]
+    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
+    if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
     later = plan.later(outcomes) if not problems else None
     if later:
@@ -5217,6 +5222,8 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     item, now, unread = seen(plan, outcomes)
     if now is not None and not problems:
         problems += [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
+    if told and all(outcome.result == ALREADY for outcome in told):
+        plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
     return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
@@ -5814,7 +5821,7 @@ def patch_step(
 def last_answer(azure: Azure, endpoint: Endpoint[Target], target: Target) -> Callable[[list[Outcome]], Json]:
     """Reads an object back: from the answer of the last step where it holds the object, else by asking for it."""
     return lambda outcomes: (
-        next((o.answer for o in reversed(outcomes) if isinstance(o.answer, dict) and o.answer), None)
+        next((o.answer for o in reversed(outcomes) if isinstance(o.answer, dict) and not o.step.hidden), None)
         or azure.arm.ask(endpoint, target)
     )
 
@@ -7668,7 +7675,7 @@ def lease_plan(
         item=current,
         read_back=read_back,
         state=lambda item: {"leaseState": at_path(item, path), "lease": at_path(item, "leaseId")},
-        equal=lambda now, asked: now in asked if isinstance(asked, tuple) else asked in (None, NEW) or now == asked,
+        equal=lambda now, asked: str(now).lower() in asked if isinstance(asked, tuple) else asked in (None, NEW),
         undo=undo,
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
