@@ -4919,6 +4919,11 @@ def exactly(left: object, right: object) -> bool:
 Sameness = Callable[[object, object], bool]
 
 
+def acceptable(now: object, wanted: object, equal: Sameness) -> bool:
+    """Whether a setting is as wanted. A tuple holds several values that would do."""
+    return any(equal(now, one) for one in wanted) if isinstance(wanted, tuple) else equal(now, wanted)
+
+
 def differences(current: Json, wanted: Json, equal: Sameness = same) -> tuple[Json, Json]:
     """The settings of `wanted` that differ from `current`: as they are (None where not set), and as wanted."""
     before: Json = {}
@@ -4929,7 +4934,7 @@ def differences(current: Json, wanted: Json, equal: Sameness = same) -> tuple[Js
             old, new = differences(now if isinstance(now, dict) else {}, value, equal)
             if new:
                 before[key], after[key] = old, new
-        elif not equal(now, value):
+        elif not acceptable(now, value, equal):
             before[key], after[key] = now, value
     return before, after
 
@@ -5124,13 +5129,12 @@ def picked(after: Json, now: Json) -> Json:
 
 
 def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
-    """The settings that are not what was wanted, in words. A tuple holds several acceptable values."""
-    found = []
-    for path, is_now, wanted in leaves(now, after):
-        fine = is_now in wanted if isinstance(wanted, tuple) else wanted == NEW or equal(is_now, wanted)
-        if not fine:
-            found.append(f"{path} is {shown(is_now)} and not {shown(wanted)}")
-    return found
+    """The settings that are not what was wanted, in words."""
+    return [
+        f"{path} is {shown(is_now)} and not {shown(wanted)}"
+        for path, is_now, wanted in leaves(now, after)
+        if wanted != NEW and not acceptable(is_now, wanted, equal)
+    ]
 
 
 class Report(NamedTuple):
@@ -7675,7 +7679,7 @@ def lease_plan(
         item=current,
         read_back=read_back,
         state=lambda item: {"leaseState": at_path(item, path), "lease": at_path(item, "leaseId")},
-        equal=lambda now, asked: str(now).lower() in asked if isinstance(asked, tuple) else asked in (None, NEW),
+        equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == asked,
         undo=undo,
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
@@ -8594,15 +8598,15 @@ def deleted_names(selection: Prefix) -> Iterator[list[BlobRef]]:
 def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
     """What became of one blob, or with dry_run would."""
     try:
-        words, changed = restore_blob(blob, overwrite, dry_run)
+        words, changed, back = restore_blob(blob, overwrite, dry_run)
     except AzureStorageError as error:
         brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
         return Row(blob.identity(), brief, None if error.sent else False, error=error)
-    return Row(blob.current.identity(), words, True, changed=changed)
+    return Row({**back, **blob.current.identity()}, words, True, changed=changed)
 
 
-def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool]:
-    """Brings back one blob. Returns what was done, and whether anything was.
+def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
+    """Brings back one blob. Returns what was done, whether anything was, and the properties of what is there now.
 
     https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
     """
@@ -8620,25 +8624,26 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
     ]
     gone = [row for row in rows if row.get("deleted")]
     if found and not gone:
-        return "already there", False
+        return "already there", False, found
     if dry_run:
-        return PLANNED, True
+        return PLANNED, True, {}
     if gone or not any(row.get("versionId") for row in rows):
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
-        return "deleted snapshots restored", True
-    if service.properties_if_there(live) is None:
+        return "deleted snapshots restored", True, found
+    back = service.properties_if_there(live)
+    if back is None:
         # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
         versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
         if not versions:
             raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
         return promote(live._replace(version=max(versions)), None, False, False)
-    return "restored", True
+    return "restored", True, back
 
 
-def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool]:
+def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
     """Copy a version over the blob, which is how it becomes the current one."""
     if found and not overwrite:
         raise UsageError(
@@ -8648,7 +8653,7 @@ def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool
     if not dry_run:
         condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
         version.service.ask(BLOB_COPY, version.current, headers={"x-ms-copy-source": version.id, **condition})
-    return (PLANNED if dry_run else f"restored from version {version.version}"), True
+    return (PLANNED if dry_run else f"restored from version {version.version}"), True, {}
 
 
 # Properties, metadata and tags
@@ -8882,15 +8887,7 @@ def blob_tier_set(
         else "",
     )
     pending = (tier, "Archive") if rehydrating else tier
-    return replace_after(plan, {**plan.after, "tier": pending}) if plan.after.get("tier") else plan
-
-
-def replace_after(plan: Plan, after: Json) -> Plan:
-    """The same plan with several acceptable values of a setting."""
-    equal = plan.equal
-    return replace(
-        plan, after=after, equal=lambda now, wanted: now in wanted if isinstance(wanted, tuple) else equal(now, wanted)
-    )
+    return replace(plan, after={**plan.after, "tier": pending}) if plan.after.get("tier") else plan
 
 
 @command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True, execution=True)
