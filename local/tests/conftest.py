@@ -1,5 +1,6 @@
 """The local Azure, once for all end-to-end tests, and a server whose instances sign in there."""
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,13 @@ from typing import Any
 import pytest
 
 from local.azure import LocalAzure
+from local.xsoar.loop import find_local_names
 from local.xsoar.server import Run, Server
+
+from .blob_calls import ACCOUNT, BOX, client
+
+find_local_names()
+CLIENT = "203.0.113.7"  # where requests to the blob service come from, unless a test says otherwise
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +30,24 @@ def azure(machine: LocalAzure) -> Iterator[LocalAzure]:
     machine.faults.clear()
     machine.requests.clear()
     machine.arm.page_size, machine.arm.polls = 100, 1
+    machine.client_address = CLIENT
     yield machine
     machine.faults.clear()
+
+
+@pytest.fixture
+def box(azure: LocalAzure) -> Iterator[Any]:
+    """Microsoft's client for a container of its own. The account's settings are afterwards what they were."""
+    arm, key = azure.arm, azure.arm.keys[ACCOUNT][0]
+    before = copy.deepcopy((arm.services[ACCOUNT], arm.accounts[ACCOUNT]))
+    azure.azurite.create(ACCOUNT, key, BOX, {})
+    yield client(azure).get_container_client(BOX)
+    arm.services[ACCOUNT], arm.accounts[ACCOUNT] = before
+    for state in (arm.holds, arm.policies, arm.settings, arm.revoked, arm.deleted):
+        state.clear()
+    azure.blobs.clear()
+    for name in azure.azurite.container_names(ACCOUNT):
+        azure.azurite.delete(ACCOUNT, key, name)
 
 
 @pytest.fixture
