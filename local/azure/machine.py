@@ -109,6 +109,7 @@ class LocalAzure:
         self.arm = Arm(TENANT, self.azurite, self._check_token)
         self.arm.url = self.arm_front.url
         self.blobs = BlobService(self.arm, self.azurite, self._storage_claims)
+        self.blobs.authority = f"{self.authority_url}/{TENANT}"
         self.arm.on_restore = self.blobs.restore_ranges  # ARM calls it when its restore is done
         self._seed()
         for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front):

@@ -12,11 +12,12 @@ from typing import Any
 
 from ..front import Reply, Request, forward
 from ..response import ArmError
-from .call import NEWEST, Call, Place, http_date, whole
+from .call import Call, Place, http_date, whole
 from .signing import signature, string_to_sign
 
 Json = dict[str, Any]
 VERSION = "2025-11-05"  # what Microsoft's client is told to speak
+SPOKEN = "2026-06-06"  # the newest version that Azurite knows
 CUPBOARD = "kept-"
 ACCESS = {"Container": "container", "Blob": "blob", "None": None}
 # Headers of the caller's that are not for Azurite: it is asked in our own name.
@@ -87,7 +88,7 @@ class Azurite:
         full = urllib.parse.urlencode(query, quote_via=urllib.parse.quote)
         sent = {
             **(headers or {}),
-            "x-ms-version": NEWEST,
+            "x-ms-version": SPOKEN,
             "x-ms-date": http_date(datetime.now(timezone.utc)),
             "Host": f"127.0.0.1:{self.port}",
         }

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from ..front import Reply, Request
 
-NEWEST = "2026-06-06"  # the newest version that the service knows
+NEWEST = "2026-10-06"  # the newest version that the service knows
 OLDEST_TOKEN = "2017-11-09"  # noqa: S105 - a version; older ones take no token
 TICKS = "%Y-%m-%dT%H:%M:%S.%f"
 HOST = re.compile(r"([a-z0-9-]+)\.(?:blob|web)\.localhost(?::\d+)?", re.IGNORECASE)

@@ -25,6 +25,7 @@ from .operations import Operation, operation_of
 from .request_log import RequestLog, columns_of
 from .sas import StoredPolicy
 
+AUDIENCE = "https://storage.azure.com"
 Handler = Callable[[Desk, Call, Operation], Reply]
 # What the front says of itself, and Azurite of itself.
 DROPPED = frozenset({"server", "date", "connection", "keep-alive", "x-powered-by", "x-ms-request-id", "x-ms-version"})
@@ -67,7 +68,7 @@ class BlobService:
     """An application for the blob front.
 
     claims: the claims of a token that is good for Azure Storage, else None. client_address: where requests come from,
-    unless their header x-local-client-address says otherwise. log: keeps what was served; None keeps nothing.
+    unless their header x-local-client-address says otherwise. authority: where tokens are asked for. log: keeps what was served; None keeps nothing.
     """
 
     def __init__(self, arm: Arm, azurite: Azurite, claims: Callable[[str], Json | None]) -> None:
@@ -76,6 +77,7 @@ class BlobService:
         self.desk = Desk(accounts, azurite, history, keys, self.authorize)
         self.deleted_containers = DeletedContainers(self.desk)
         self.client_address = "203.0.113.7"
+        self.authority = "https://login.microsoftonline.com/common"
         self.log: RequestLog | None = None
         azurite.deleting = self.deleted_containers.deleting
         self._handlers: dict[str, Handler] = HANDLERS | {
@@ -120,13 +122,12 @@ class BlobService:
         except Refusal as refused:
             reply = refused.reply(call)
             if refused.status == 401:
-                reply.headers["WWW-Authenticate"] = self.challenge
+                where = f"{self.authority}/oauth2/authorize"
+                reply.headers["WWW-Authenticate"] = f"Bearer authorization_uri={where} resource_id={AUDIENCE}"
         self._finish(call, reply)
         if self.log and call.place.account in self.desk.accounts:
             self.log.record(**columns_of(call, operation, caller, reply))
         return reply
-
-    challenge = "Bearer resource_id=https://storage.azure.com"
 
     def _check(self, call: Call) -> None:
         """What is wrong with a request whoever sends it."""
