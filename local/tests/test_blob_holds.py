@@ -84,7 +84,7 @@ def locked_until(days: int, mode: str = "Unlocked") -> ImmutabilityPolicy:
 def code_of(act: Any, *args: Any, **options: Any) -> str:
     with pytest.raises(HttpResponseError) as refused:
         act(*args, **options)
-    return str(refused.value.error_code)
+    return str(refused.value.response.headers["x-ms-error-code"])
 
 
 def test_a_policy_of_a_blob_is_shortened_or_lifted_only_while_unlocked(box: Any) -> None:

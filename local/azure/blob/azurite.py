@@ -128,8 +128,8 @@ class Azurite:
     def facts(self, place: Place, snapshot: str = "") -> dict[str, str] | None:
         """The headers of a blob by lower-case name; None without such a blob."""
         reply = self.ask("HEAD", place, {"snapshot": snapshot} if snapshot else {})
-        whole(reply)
         found = {name.lower(): value for name, value in reply.headers.items()}
+        whole(reply)
         return found if reply.status == 200 else None
 
     def has_container(self, place: Place) -> bool:

@@ -77,7 +77,7 @@ class Call:
 
     @property
     def level(self) -> str:
-        """account, container or blob: what the request is about. A path of one part is a blob of $root unless it says."""
+        """account, container or blob: what the request is about."""
         if self.place.blob:
             return "blob"
         return "container" if self.place.container else "account"
@@ -88,12 +88,18 @@ class Call:
 
 
 def read_call(request: Request, client: str) -> Call:
-    """Both forms of address: https://ACCOUNT.blob.localhost:PORT/CONTAINER/BLOB and https://HOST:PORT/ACCOUNT/..."""
+    """Both forms of address: https://ACCOUNT.blob.localhost:PORT/CONTAINER/BLOB and https://HOST:PORT/ACCOUNT/...
+
+    A path of one name is that of a blob in $root, unless the query says that it is a container's.
+    """
     raw = re.sub(r"^https?://[^/?]+", "", request.target).partition("?")[0]
     host = HOST.fullmatch(next((v for k, v in request.headers.items() if k.lower() == "host"), ""))
     full = f"/{host[1].lower()}{raw}" if host else raw
     parts = (urllib.parse.unquote(part) for part in full.lstrip("/").split("/", 2))
-    return Call(request, Place(*parts), raw, client)
+    call = Call(request, Place(*parts), raw, client)
+    if call.level == "container" and call.query.get("restype", "").lower() not in ("container", "account"):
+        call.place = Place(call.place.account, "$root", call.place.container)
+    return call
 
 
 class Refusal(Exception):

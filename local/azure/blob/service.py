@@ -186,6 +186,7 @@ class BlobService:
         reply = writes.versioned(self.desk, call) if call.query.get("versionid") else self.desk.azurite.pass_on(call)
         if reply.status not in (200, 206):
             return reply
+        check_range(reply)
         holds.add_headers(self.desk, call, reply)
         if not call.query.get("snapshot"):
             self._add_current(call, operation, reply)
@@ -276,3 +277,12 @@ class BlobService:
             del reply.headers[name]
         if given:
             reply.headers["x-ms-client-request-id"] = given
+
+
+def check_range(reply: Reply) -> None:
+    """Refusal for a range that begins behind the end, which Azurite answers with nothing."""
+    text = next((value for name, value in reply.headers.items() if name.lower() == "content-range"), "")
+    found = re.fullmatch(r"bytes (\d+)-\d*-?\d*/(\d+)", text)
+    if found and int(found[1]) >= int(found[2]):
+        whole(reply)
+        raise Refusal(416, "InvalidRange", "The range specified is invalid for the current size of the resource.")
