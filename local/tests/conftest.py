@@ -19,12 +19,15 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def azure(machine: LocalAzure) -> Iterator[LocalAzure]:
-    """The local Azure without the faults and the log of the test before."""
+    """The local Azure without the faults, the modes and the logs of the test before."""
     machine.faults.clear()
+    machine.modes.clear()
     machine.requests.clear()
+    machine.log.clear()
     machine.arm.page_size, machine.arm.polls = 100, 1
     yield machine
     machine.faults.clear()
+    machine.modes.clear()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import jwt
 import pytest
 import requests
 from azure.core import MatchConditions
@@ -13,8 +12,12 @@ from azure.core.exceptions import HttpResponseError
 from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure
-from local.azure.arm_rules import caller_of, operation, scope_of
-from local.azure.front import Request
+from local.azure.arm.accounts import add_account
+from local.azure.arm.call import Caller
+from local.azure.arm.locks import add_lock
+from local.azure.arm.parts import add_part
+from local.azure.arm.paths import scope_of
+from local.azure.arm.router import MATCHERS
 from local.azure.machine import GROUP, OTHER_SUBSCRIPTION, SECRET_APP, SUBSCRIPTION
 
 from .test_cloud import ACCOUNT, Credential, call, sdk
@@ -31,7 +34,7 @@ def clean(azure: LocalAzure) -> Any:
     before, account = dict(azure.arm.services[ACCOUNT]), copy.deepcopy(azure.arm.accounts[ACCOUNT])
     restored = azure.arm.on_restore
     yield
-    azure.arm.clear_response()
+    azure.arm.clear()
     azure.arm.graph_page_size, azure.arm.on_restore = 1000, restored
     azure.arm.services[ACCOUNT], azure.arm.accounts[ACCOUNT] = before, account
     azure.azurite.delete(ACCOUNT, key, CONTAINER)
@@ -98,7 +101,7 @@ def test_resource_graph_knows_ids_and_columns_and_lags(azure: LocalAzure) -> Non
 
 def test_locks_hold_and_are_inherited(azure: LocalAzure, sdk: StorageManagementClient) -> None:
     group = account_id(azure).partition("/providers")[0]
-    azure.arm.add_lock(group, "all", "CanNotDelete")
+    add_lock(azure.arm, group, "all", "CanNotDelete")
     locks = f"{account_id(azure)}/providers/Microsoft.Authorization/locks"
     assert [lock["name"] for lock in send(azure, "GET", locks, "2020-05-01").json()["value"]] == ["all"]
     with pytest.raises(HttpResponseError) as error:
@@ -275,10 +278,20 @@ def restore_body(start: str = "", end: str = "", **ago: float) -> dict[str, Any]
     return {"timeToRestore": when, "blobRanges": [{"startRange": start, "endRange": end}]}
 
 
+# What point-in-time restore stands on.
+RESTORABLE: dict[str, Any] = {
+    "isVersioningEnabled": True,
+    "changeFeed": {"enabled": True},
+    "deleteRetentionPolicy": {"enabled": True, "days": 10},
+    "restorePolicy": {"enabled": True, "days": 7},
+}
+
+
 def test_a_restore_is_watched_and_may_fail(azure: LocalAzure) -> None:
-    path, policy = f"{account_id(azure)}/restoreBlobRanges", {"enabled": True, "days": 7}
+    path = f"{account_id(azure)}/restoreBlobRanges"
     minimum = restore_body(hours=1)["timeToRestore"]
-    azure.arm.services[ACCOUNT]["restorePolicy"] = {**policy, "minRestoreTime": minimum}
+    policy = {**RESTORABLE["restorePolicy"], "minRestoreTime": minimum}
+    azure.arm.services[ACCOUNT] = {**RESTORABLE, "restorePolicy": policy}
     wrong = [restore_body(hours=2), restore_body(minutes=-5), restore_body("b", "a", minutes=5), {"blobRanges": []}]
     assert [send(azure, "POST", path, "2025-08-01", body).status_code for body in wrong] == [400] * 4
     calls: list[str] = []
@@ -300,7 +313,7 @@ def test_ranges_are_restored_once_the_policy_is_on(azure: LocalAzure, sdk: Stora
     body = restore_body(minutes=5)
     path = f"{account_id(azure)}/restoreBlobRanges"
     assert send(azure, "POST", path, "2025-08-01", body).status_code == 409
-    azure.arm.services[ACCOUNT]["restorePolicy"] = {"enabled": True, "days": 7}
+    azure.arm.services[ACCOUNT] = RESTORABLE
     assert send(azure, "POST", path, "2025-08-01", body).status_code == 202
     assert send(azure, "POST", path, "2025-08-01", body).json()["error"]["code"] == "RestoreAlreadyInProgress"
     states = [
@@ -310,11 +323,15 @@ def test_ranges_are_restored_once_the_policy_is_on(azure: LocalAzure, sdk: Stora
     assert [state.status for state in states if state] == ["InProgress", "Complete"]
 
 
+def days_ago(days: float) -> str:
+    return (datetime.now(timezone.utc) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def test_what_was_done_is_in_the_activity_log(azure: LocalAzure, sdk: StorageManagementClient) -> None:
     sdk.storage_accounts.list_keys(GROUP, ACCOUNT)
     sdk.blob_containers.update(GROUP, ACCOUNT, CONTAINER, {"properties": {"publicAccess": "None"}})
     path = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Insights/eventtypes/management/values"
-    times = "eventTimestamp ge '2026-01-01T00:00:00Z' and eventTimestamp le '2099-01-01T00:00:00Z'"
+    times = f"eventTimestamp ge '{days_ago(2)}' and eventTimestamp le '2099-01-01T00:00:00Z'"
     found = send(azure, "GET", f"{path}?$filter={times} and resourceGroupName eq '{GROUP}'", "2015-04-01").json()[
         "value"
     ]
@@ -338,7 +355,7 @@ def test_the_activity_log_tells_who_and_whether(azure: LocalAzure, sdk: StorageM
     azure.arm.activity.append({**azure.arm.activity[0], "eventTimestamp": "2020-01-01T00:00:00.0000000Z"})
     azure.arm.page_size = 1
     path = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Insights/eventtypes/management/values"
-    times = "eventTimestamp ge '2026-01-01T00:00:00Z' and eventTimestamp le '2099-01-01T00:00:00Z'"
+    times = f"eventTimestamp ge '{days_ago(2)}' and eventTimestamp le '2099-01-01T00:00:00Z'"
     first = send(azure, "GET", f"{path}?$filter={times} and resourceUri eq '{account_id(azure)}'", "2015-04-01").json()
     following = first["nextLink"].removeprefix(azure.arm_url).replace("api-version=2015-04-01", "x=1")
     second = send(azure, "GET", following, "2015-04-01").json()
@@ -354,11 +371,8 @@ def test_the_activity_log_tells_who_and_whether(azure: LocalAzure, sdk: StorageM
 
 
 def test_a_person_is_logged_by_name() -> None:
-    token = jwt.encode({"upn": "ann@contoso.example", "oid": "o", "appid": "a"}, "k" * 32)
-    assert caller_of(Request("arm", "GET", "/", {"Authorization": f"Bearer {token}"}, b"")) == (
-        "ann@contoso.example",
-        "o",
-    )
+    person = Caller({"upn": "ann@contoso.example", "oid": "o", "appid": "a"})
+    assert (person.name, person.object_id, person.app) == ("ann@contoso.example", "o", "a")
 
 
 @pytest.mark.parametrize(
@@ -379,20 +393,21 @@ def test_a_person_is_logged_by_name() -> None:
         ),
         (
             "POST",
-            "/g/providers/Microsoft.Storage/storageAccounts/a/listKeys",
+            "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a/listKeys",
             "Microsoft.Storage/storageAccounts/listKeys/action",
-            "/g/providers/Microsoft.Storage/storageAccounts/a",
+            "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a",
         ),
         (
             "GET",
-            "/g/providers/Microsoft.Storage/storageAccounts/a/providers/Microsoft.Authorization/locks",
+            "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a/providers/Microsoft.Authorization/locks",
             "Microsoft.Authorization/locks/read",
-            "/g/providers/Microsoft.Storage/storageAccounts/a",
+            "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a",
         ),
     ],
 )
 def test_requests_are_named_as_roles_name_them(method: str, path: str, name: str, scope: str) -> None:
-    assert (operation(method, path), scope_of(path)) == (name, scope)
+    found = [route.permission for route, pattern in MATCHERS if route.method == method and pattern.fullmatch(path)]
+    assert (found[0], scope_of(path)) == (name, scope)
 
 
 def test_a_missing_permission_names_client_action_and_scope(azure: LocalAzure) -> None:
@@ -427,14 +442,14 @@ def test_a_patch_keeps_what_it_does_not_name(azure: LocalAzure, sdk: StorageMana
 
 
 def test_a_deleted_account_leaves_nothing_to_the_next_of_its_name(azure: LocalAzure) -> None:
-    found = azure.arm.add_account(SUBSCRIPTION, GROUP, "shortlived")
-    azure.arm.scopes["shortlived"] = [{"id": "/s", "name": "odd", "properties": {}}]
+    found = add_account(azure.arm, SUBSCRIPTION, GROUP, "shortlived")
+    add_part(azure.arm, found, "encryptionScopes", "odd", {})
     path = f"{found['id']}/blobServices/default/providers/Microsoft.Insights/diagnosticSettings"
     body = {"properties": {"workspaceId": "/w", "logs": [{"category": "StorageRead", "enabled": True}]}}
     assert send(azure, "PUT", f"{path}/x", "2021-05-01-preview", body).status_code == 200
     assert send(azure, "DELETE", found["id"], "2025-08-01").status_code == 200
     assert send(azure, "GET", f"{path}/x", "2021-05-01-preview").status_code == 404
-    azure.arm.add_account(SUBSCRIPTION, GROUP, "shortlived")
+    add_account(azure.arm, SUBSCRIPTION, GROUP, "shortlived")
     assert send(azure, "GET", path, "2021-05-01-preview").json()["value"] == []
     assert send(azure, "GET", f"{found['id']}/encryptionScopes", "2025-08-01").json()["value"] == []
     assert send(azure, "DELETE", found["id"], "2025-08-01").status_code == 200
@@ -462,17 +477,13 @@ def test_what_posture_reads(azure: LocalAzure, sdk: StorageManagementClient) -> 
     assert list(sdk.object_replication_policies.list(GROUP, ACCOUNT)) == []
     assert list(sdk.encryption_scopes.list(GROUP, ACCOUNT)) == []
     assert list(sdk.local_users.list(GROUP, ACCOUNT)) == []
-    azure.arm.scopes[ACCOUNT] = [{"id": "/s", "name": "odd", "properties": {}}]
+    add_part(azure.arm, azure.arm.accounts[ACCOUNT], "encryptionScopes", "odd", {})
     assert [scope.name for scope in sdk.encryption_scopes.list(GROUP, ACCOUNT)] == ["odd"]
     defender = f"{account_id(azure)}/providers/Microsoft.Security/defenderForStorageSettings/current"
     assert send(azure, "GET", defender, "2025-06-01").json()["properties"]["isEnabled"] is False
-    azure.arm.defender[ACCOUNT] = {"properties": {"isEnabled": True}}
+    azure.arm.defender[ACCOUNT] = {"isEnabled": True}
     assert send(azure, "GET", defender.lower(), "2025-06-01").json()["properties"]["isEnabled"] is True
-    azure.arm.files[ACCOUNT] = {"properties": {"shareDeleteRetentionPolicy": {"enabled": False}}}
+    azure.arm.other_services[ACCOUNT, "file"] = {"shareDeleteRetentionPolicy": {"enabled": False}}
     policy = sdk.file_services.get_service_properties(GROUP, ACCOUNT).share_delete_retention_policy
     assert policy is not None
     assert policy.enabled is False
-    item = {"id": "/i", "name": "one", "properties": {}}
-    azure.arm.replication[ACCOUNT] = azure.arm.local_users[ACCOUNT] = azure.arm.scopes[ACCOUNT] = [item]
-    for client in (sdk.object_replication_policies, sdk.encryption_scopes, sdk.local_users):
-        assert [found.name for found in client.list(GROUP, ACCOUNT)] == ["one"]
