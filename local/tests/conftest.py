@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure
 from local.xsoar.server import Run, Server
+
+from .clients import management
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +31,13 @@ def azure(machine: LocalAzure) -> Iterator[LocalAzure]:
     yield machine
     machine.faults.clear()
     machine.modes.clear()
+
+
+@pytest.fixture
+def sdk(azure: LocalAzure) -> Iterator[StorageManagementClient]:
+    """Microsoft's client of the storage part of Resource Manager."""
+    with management(azure) as client:
+        yield client
 
 
 @pytest.fixture

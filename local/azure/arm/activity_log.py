@@ -29,6 +29,7 @@ CONDITION = re.compile(r"(\w+)\s+(eq|ge|le)\s+(?:'((?:[^']|'')*)'|([^\s']+))", r
 FIELDS: dict[str, tuple[str, ...]] = {
     "resourcegroupname": ("resourceGroupName",),
     "resourceuri": ("resourceId",),
+    "resourceid": ("resourceId",),  # not documented, but what Microsoft's command line sends
     "resourceprovider": ("resourceProviderName", "value"),
     "correlationid": ("correlationId",),
     "caller": ("caller",),
@@ -37,7 +38,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "levels": ("level",),
 }
 # At most one of these in a filter.
-PLACES = {"resourcegroupname", "resourceuri", "resourceprovider", "correlationid"}
+PLACES = {"resourcegroupname", "resourceuri", "resourceid", "resourceprovider", "correlationid"}
 
 
 def valued(value: str, text: str = "") -> Json:

@@ -14,6 +14,7 @@ def endpoints(arm: Arm) -> Json:
         "resourceManager": arm.url,
         "graph": arm.authority_url,
         "graphAudience": arm.authority_url,
+        "microsoftGraphResourceId": f"{arm.url}/graph",  # nobody answers there, but the command line wants an address
         "media": arm.url,
         "authentication": {
             "loginEndpoint": arm.authority_url,

@@ -1,0 +1,60 @@
+"""Containers and their leases, through Resource Manager."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from azure.core.exceptions import HttpResponseError
+from azure.mgmt.storage import StorageManagementClient
+
+from local.azure import LocalAzure
+
+from .clients import (
+    ACCOUNT,
+    GROUP,
+    account_id,
+    kept,
+    send,
+)
+
+CONTAINER = "cloud-containers"
+
+
+@pytest.fixture(autouse=True)
+def clean(azure: LocalAzure) -> Iterator[None]:
+    with kept(azure, CONTAINER):
+        yield
+
+
+def test_a_container_lease_is_a_real_one(azure: LocalAzure, sdk: StorageManagementClient) -> None:
+    taken = sdk.blob_containers.lease(GROUP, ACCOUNT, CONTAINER, {"action": "Acquire", "leaseDuration": -1})
+    assert sdk.blob_containers.get(GROUP, ACCOUNT, CONTAINER).lease_state == "Leased"
+    with pytest.raises(HttpResponseError) as error:
+        sdk.blob_containers.delete(GROUP, ACCOUNT, CONTAINER)
+    assert error.value.status_code == 412
+    sdk.blob_containers.lease(GROUP, ACCOUNT, CONTAINER, {"action": "Release", "leaseId": taken.lease_id})
+    assert sdk.blob_containers.get(GROUP, ACCOUNT, CONTAINER).lease_state == "Available"
+
+
+def test_the_life_of_a_lease(azure: LocalAzure, sdk: StorageManagementClient) -> None:
+    first, second = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+    where = (GROUP, ACCOUNT, CONTAINER)
+    steps: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        ({"action": "Acquire", "leaseDuration": 15, "proposedLeaseId": first}, {"leaseId": first}),
+        ({"action": "Renew", "leaseId": first}, {"leaseId": first}),
+        ({"action": "Change", "leaseId": first, "proposedLeaseId": second}, {"leaseId": second}),
+        ({"action": "Break", "breakPeriod": 0}, {"leaseTimeSeconds": "0"}),
+    )
+    for body, expected in steps:
+        assert sdk.blob_containers.lease(*where, body).as_dict() == expected
+    assert sdk.blob_containers.get(*where).lease_state == "Broken"
+    path = f"{account_id(azure)}/blobServices/default/containers/{CONTAINER}/lease"
+    wrong: tuple[dict[str, Any], ...] = (
+        {"action": "Seize"},
+        {"action": "Acquire"},
+        {"action": "Acquire", "leaseDuration": 5},
+        {"action": "Renew"},
+        {"action": "Change", "leaseId": second},
+    )
+    assert [send(azure, "POST", path, "2025-08-01", body).status_code for body in wrong] == [400] * len(wrong)
+    assert send(azure, "POST", path, "2025-08-01", {"action": "Renew", "leaseId": first}).status_code == 409
