@@ -14,8 +14,13 @@ from local.azure.arm.parts import add_part
 from .clients import (
     ACCOUNT,
     GROUP,
+    NEWEST,
+    STORAGE,
     SUBSCRIPTION,
+    Credential,
     account_id,
+    call,
+    code_of,
     kept,
     send,
 )
@@ -65,3 +70,109 @@ def test_a_deleted_account_leaves_nothing_to_the_next_of_its_name(azure: LocalAz
     assert send(azure, "GET", path, "2021-05-01-preview").json()["value"] == []
     assert send(azure, "GET", f"{found['id']}/encryptionScopes", "2025-08-01").json()["value"] == []
     assert send(azure, "DELETE", found["id"], "2025-08-01").status_code == 200
+
+
+def patch(azure: LocalAzure, version: str = STORAGE, **properties: Any) -> Any:
+    return send(azure, "PATCH", account_id(azure), version, {"properties": properties})
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"allowCrossTenantDelegationSas": False},
+        {"allowSharedKeyAccessForServices": {"blob": {"enabled": False}}},
+        {"dataCollaborationPolicyProperties": {"allowStorageConnectors": False}},
+    ],
+)
+def test_what_a_version_does_not_know_is_dropped_without_a_word(azure: LocalAzure, properties: dict[str, Any]) -> None:
+    (name,) = properties
+    assert name not in patch(azure, **properties).json()["properties"]
+    assert name not in send(azure, "GET", account_id(azure), NEWEST).json()["properties"]
+    assert patch(azure, NEWEST, **properties).json()["properties"][name] == properties[name]
+    assert name not in send(azure, "GET", account_id(azure), STORAGE).json()["properties"]
+    assert send(azure, "GET", account_id(azure), NEWEST).json()["properties"][name] == properties[name]
+
+
+def test_parts_of_settings_are_dropped_too(azure: LocalAzure) -> None:
+    policy = {
+        "sasExpirationPeriod": "1.00:00:00",
+        "expirationAction": "Block",
+        "requireUserBoundUserDelegationSas": True,
+    }
+    assert "requireUserBoundUserDelegationSas" not in patch(azure, sasPolicy=policy).json()["properties"]["sasPolicy"]
+    assert patch(azure, NEWEST, sasPolicy=policy).json()["properties"]["sasPolicy"] == policy
+    six = {"defaultAction": "Deny", "ipv6Rules": [{"value": "2001:db8::/64", "action": "Allow"}]}
+    assert "ipv6Rules" not in patch(azure, "2025-06-01", networkAcls=six).json()["properties"]["networkAcls"]
+    assert patch(azure, networkAcls=six).json()["properties"]["networkAcls"] == six
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"minimumTlsVersion": "TLS1.2"},
+        {"publicNetworkAccess": "Off"},
+        {"allowedCopyScope": "Everywhere"},
+        {"sasPolicy": {"sasExpirationPeriod": "1.00:00:00", "expirationAction": "Warn"}},
+        {"networkAcls": {"defaultAction": "Refuse"}},
+        {"networkAcls": {"bypass": "AzureServices, Friends"}},
+        {"networkAcls": {"ipRules": [{"value": "10.1.2.3"}]}},
+        {"networkAcls": {"ipRules": [{"value": "203.0.113.0/31"}]}},
+        {"networkAcls": {"ipRules": [{"value": "203.0.113.7/32"}]}},
+        {"networkAcls": {"ipRules": [{"value": "2001:db8::1"}]}},
+        {"networkAcls": {"ipRules": [{"value": "office"}]}},
+        {"networkAcls": {"resourceAccessRules": [{"tenantId": "t", "resourceId": "/r"}]}},
+        {"isSftpEnabled": True},
+    ],
+)
+def test_a_change_that_azure_refuses(azure: LocalAzure, properties: dict[str, Any]) -> None:
+    before = dict(azure.arm.accounts[ACCOUNT]["properties"])
+    assert code_of(patch(azure, **properties)) == (400, "InvalidValuesForRequestParameters")
+    assert azure.arm.accounts[ACCOUNT]["properties"] == before
+
+
+def test_good_rules_are_taken(azure: LocalAzure) -> None:
+    rules = {
+        "bypass": "Logging, AzureServices",
+        "ipRules": [{"value": "203.0.113.0/24"}, {"value": "198.51.100.7"}],
+        "resourceAccessRules": [{"tenantId": azure.tenant_id, "resourceId": "/subscriptions/x/workflows/*"}],
+    }
+    assert patch(azure, networkAcls=rules).json()["properties"]["networkAcls"] == rules
+
+
+def test_what_is_set_once_stays(azure: LocalAzure) -> None:
+    for name in ("isHnsEnabled", "isNfsV3Enabled"):
+        assert code_of(patch(azure, STORAGE, **{name: True})) == (400, "AccountPropertyCannotBeUpdated")
+    azure.arm.accounts[ACCOUNT]["sku"] = {"name": "Standard_ZRS", "tier": "Standard"}
+    other = send(azure, "PATCH", account_id(azure), STORAGE, {"sku": {"name": "Standard_GRS"}})
+    assert other.status_code == 400
+    body = {"sku": {"name": "Standard_ZRS"}, "kind": "StorageV2", "location": "eastus"}
+    assert code_of(send(azure, "PUT", account_id(azure), STORAGE, body)) == (409, "InvalidResourceLocation")
+
+
+@pytest.mark.parametrize("properties", [{"isNfsV3Enabled": True}, {"isSftpEnabled": True}])
+def test_files_protocols_need_a_hierarchy(azure: LocalAzure, properties: dict[str, Any]) -> None:
+    path = account_id(azure).replace(ACCOUNT, "lakeaccount")
+    body = {"sku": {"name": "Standard_LRS"}, "kind": "StorageV2", "location": "westeurope", "properties": properties}
+    assert send(azure, "PUT", path, STORAGE, body).status_code == 400
+    body["properties"] = {**properties, "isHnsEnabled": True}
+    assert send(azure, "PUT", path, STORAGE, body).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"{", "InvalidRequestContent"),
+        (b"[1]", "InvalidRequestContent"),
+        (b'{"properties": 7}', "InvalidRequestContent"),
+        (b'{"properties": {"networkAcls": {"ipRules": [7]}, "policy": 7}}', "InvalidRequestContent"),
+    ],
+)
+def test_a_body_that_is_none(azure: LocalAzure, text: bytes, code: str) -> None:
+    token = Credential(azure).get_token(f"{azure.arm_url}/.default").token
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    for method, path in (("PATCH", ""), ("PUT", "/managementPolicies/default")):
+        url = f"{azure.arm_url}{account_id(azure)}{path}?api-version={STORAGE}"
+        assert code_of(call(azure, method, url, data=text, headers=headers)) == (400, code)
+    plain = {**headers, "Content-Type": "text/plain"}
+    url = f"{azure.arm_url}{account_id(azure)}?api-version={STORAGE}"
+    assert code_of(call(azure, "PATCH", url, data=b"{}", headers=plain)) == (400, "UnsupportedMediaType")

@@ -70,17 +70,15 @@ class Call:
             raise bad_request(
                 f"The request content was invalid and could not be deserialized: '{error}'.", "InvalidRequestContent"
             ) from None
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or not isinstance(found.get("properties") or {}, dict):
             raise bad_request("The request content was invalid: it is not an object.", "InvalidRequestContent")
         return found
 
     @property
     def properties(self) -> Json:
         """The `properties` of the body, {} where there are none."""
-        found = self.body.get("properties")
-        if found is not None and not isinstance(found, dict):
-            raise bad_request("The request content was invalid: 'properties' is no object.", "InvalidRequestContent")
-        return found or {}
+        found: Json = self.body.get("properties") or {}
+        return found
 
     def header(self, name: str) -> str:
         return next((value for key, value in self.request.headers.items() if key.lower() == name.lower()), "")

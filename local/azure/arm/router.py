@@ -105,6 +105,11 @@ class ResourceManager:
                 return route.handle(self.arm, call)
         except ArmError as error:
             return self._refusal(error)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if not call.request.body:
+                raise
+            message = f"The request content was invalid and could not be deserialized: '{error!r}'."
+            return self._refusal(ArmError(400, "InvalidRequestContent", message))
 
 
 def check_version(version: str) -> None:
