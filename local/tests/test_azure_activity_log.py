@@ -1,6 +1,8 @@
 """The activity log: who did what, with which right."""
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -8,15 +10,19 @@ from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure
 from local.azure.arm.call import Caller
+from local.azure.arm.locks import add_lock
 from local.azure.arm.paths import scope_of
 from local.azure.arm.routes import MATCHERS
 
 from .clients import (
     ACCOUNT,
     GROUP,
+    LOCKS,
     SECRET_APP,
+    STORAGE,
     SUBSCRIPTION,
     account_id,
+    code_of,
     days_ago,
     kept,
     refused,
@@ -123,3 +129,90 @@ def test_a_missing_permission_names_client_action_and_scope(azure: LocalAzure) -
     assert "perform action 'Microsoft.Storage/storageAccounts/listKeys/action'" in message
     assert f"over scope '{account_id(azure)}'" in message
     assert send(azure, "GET", account_id(azure), "2025-08-01").status_code == 200
+
+
+EVENTS = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Insights/eventtypes/management/values"
+
+
+def logged(azure: LocalAzure, text: str, select: str = "") -> Any:
+    more = f"&$select={select}" if select else ""
+    return send(azure, "GET", f"{EVENTS}?$filter={text}{more}", "2015-04-01")
+
+
+def test_the_filters_of_microsofts_command_line(azure: LocalAzure) -> None:
+    """It sends times without quotes and without a zone, and asks for one account by resourceId."""
+    here = account_id(azure)
+    for account in (here, account_id(azure, "contosoweb")):
+        send(azure, "POST", f"{account}/listKeys", STORAGE)
+    correlation = azure.arm.activity[0]["correlationId"]
+    times = f"eventTimestamp ge {days_ago(1).strip('Z')}.250000 and eventTimestamp le {days_ago(-1).strip('Z')}.250000"
+    counts = {
+        times: 2,
+        f"{times} and resourceGroupName eq '{GROUP.upper()}'": 1,
+        f"{times} and resourceGroupName eq {GROUP}": 1,
+        f"{times} and resourceId eq '{here}'": 1,
+        f"{times} and resourceUri eq '{here.lower()}'": 1,
+        f"{times} and resourceProvider eq 'Microsoft.Storage'": 2,
+        f"{times} and correlationId eq '{correlation}'": 1,
+        f"{times} and resourceProvider eq Microsoft.Storage and caller eq {SECRET_APP}": 2,
+        f"{times} and resourceProvider eq Microsoft.Storage and status eq Failed": 0,
+        f"eventTimestamp ge '{days_ago(1)}' and eventChannels eq 'Admin, Operation'": 0,
+    }
+    assert {text: len(logged(azure, text).json()["value"]) for text in counts} == counts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "resourceGroupName eq 'rg-finance'",
+        "eventTimestamp ge 'yesterday'",
+        "eventTimestamp ge '{new}' or caller eq 'x'",
+        "eventTimestamp ge '{new}' and operationName eq 'x'",
+        "eventTimestamp ge '{new}' and contains(caller, 'x')",
+        "eventTimestamp ge '{new}' and resourceGroupName eq 'a' and resourceUri eq '/b'",
+        "eventTimestamp ge '{old}'",
+    ],
+)
+def test_filters_that_the_log_does_not_know(azure: LocalAzure, text: str) -> None:
+    assert code_of(logged(azure, text.format(new=days_ago(1), old=days_ago(91)))) == (400, "BadRequest")
+
+
+def test_an_event_tells_who_with_what_right_and_what_was_sent(azure: LocalAzure) -> None:
+    body = {"properties": {"allowBlobPublicAccess": True}}
+    send(azure, "PATCH", account_id(azure), STORAGE, body)
+    (event,) = logged(azure, f"eventTimestamp ge '{days_ago(1)}'").json()["value"]
+    claims = event["claims"]
+    assert claims["http://schemas.microsoft.com/identity/claims/objectidentifier"] == SECRET_APP
+    assert (claims["appid"], event["caller"]) == (SECRET_APP, SECRET_APP)
+    given = event["authorization"]
+    assert (given["role"], given["action"], given["scope"]) == (
+        "Owner",
+        "Microsoft.Storage/storageAccounts/write",
+        account_id(azure),
+    )
+    assert given["evidence"]["roleAssignmentScope"] == f"/subscriptions/{SUBSCRIPTION}"
+    sent = event["properties"]
+    assert json.loads(sent["requestbody"]) == body
+    assert json.loads(sent["responseBody"])["properties"]["allowBlobPublicAccess"] is True
+    assert (sent["statusCode"], event["subStatus"]["value"]) == ("200", "200")
+
+
+def test_secrets_are_not_in_the_log(azure: LocalAzure) -> None:
+    send(azure, "POST", f"{account_id(azure)}/listKeys", STORAGE)
+    send(azure, "POST", f"{account_id(azure)}/regenerateKey", STORAGE, {"keyName": "key2"})
+    text = json.dumps(azure.arm.activity)
+    assert not [key for key in azure.arm.keys[ACCOUNT] if key in text]
+    assert "listKeys/action" in text
+
+
+def test_what_a_lock_or_a_missing_right_stopped_is_logged_as_failed(azure: LocalAzure) -> None:
+    add_lock(azure.arm, account_id(azure), "frozen", "ReadOnly")
+    send(azure, "POST", f"{account_id(azure)}/listKeys", STORAGE)
+    send(azure, "PUT", f"{account_id(azure)}/providers/Microsoft.Authorization/locks/x", LOCKS, {"properties": {}})
+    rows = logged(azure, f"eventTimestamp ge '{days_ago(1)}'", "status,subStatus,caller").json()["value"]
+    assert [(row["status"]["value"], row["subStatus"]["value"]) for row in rows] == [
+        ("Failed", "400"),
+        ("Failed", "409"),
+    ]
+    assert {tuple(row) for row in rows} == {("status", "subStatus", "caller")}

@@ -12,9 +12,12 @@ from local.azure import LocalAzure
 from .clients import (
     ACCOUNT,
     GROUP,
+    STORAGE,
     account_id,
+    code_of,
     kept,
     send,
+    service_id,
 )
 
 CONTAINER = "cloud-containers"
@@ -58,3 +61,35 @@ def test_the_life_of_a_lease(azure: LocalAzure, sdk: StorageManagementClient) ->
     )
     assert [send(azure, "POST", path, "2025-08-01", body).status_code for body in wrong] == [400] * len(wrong)
     assert send(azure, "POST", path, "2025-08-01", {"action": "Renew", "leaseId": first}).status_code == 409
+
+
+def container(azure: LocalAzure, method: str, body: Any = None, name: str = CONTAINER) -> Any:
+    return send(azure, method, f"{service_id(azure)}/containers/{name}", STORAGE, body)
+
+
+def test_public_access_needs_the_accounts_leave(azure: LocalAzure) -> None:
+    public = {"properties": {"publicAccess": "Blob"}}
+    assert code_of(container(azure, "PATCH", public)) == (409, "PublicAccessNotPermitted")
+    odd = {"properties": {"publicAccess": "Everybody"}}
+    assert code_of(container(azure, "PATCH", odd)) == (400, "InvalidValuesForRequestParameters")
+    azure.arm.accounts[ACCOUNT]["properties"]["allowBlobPublicAccess"] = True
+    assert container(azure, "PATCH", public).json()["properties"]["publicAccess"] == "Blob"
+
+
+@pytest.mark.parametrize("name", ["ab", "Upper", "two--dashes", "-first", "last-", "under_score"])
+def test_a_name_that_no_container_has(azure: LocalAzure, name: str) -> None:
+    assert code_of(container(azure, "PUT", {}, name)) == (400, "ContainerOperationFailure")
+
+
+def test_a_container_is_made_once(azure: LocalAzure) -> None:
+    made = [container(azure, "PUT", {"properties": {}}, "cloud-twice").status_code for _ in range(2)]
+    assert made == [201, 200]
+    gone = [container(azure, "DELETE", None, "cloud-twice").status_code for _ in range(2)]
+    assert gone == [200, 204]
+    assert code_of(container(azure, "GET", None, "cloud-twice")) == (404, "ContainerNotFound")
+
+
+def test_what_the_blob_service_does_not_keep_is_kept(azure: LocalAzure) -> None:
+    body = {"properties": {"defaultEncryptionScope": "scope1", "denyEncryptionScopeOverride": True}}
+    assert container(azure, "PATCH", body).json()["properties"]["defaultEncryptionScope"] == "scope1"
+    assert container(azure, "GET").json()["properties"]["denyEncryptionScopeOverride"] is True

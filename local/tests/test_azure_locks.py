@@ -12,8 +12,11 @@ from local.azure.arm.locks import add_lock
 from .clients import (
     ACCOUNT,
     GROUP,
+    LOCKS,
+    STORAGE,
     SUBSCRIPTION,
     account_id,
+    code_of,
     kept,
     refused,
     send,
@@ -82,3 +85,78 @@ def test_locks_at_every_scope_and_in_any_case(azure: LocalAzure) -> None:
     assert f"'{group}','{here}'" in stopped[2].json()["error"]["message"]
     assert send(azure, "DELETE", f"{group}{locks}/all".lower(), "2020-05-01").status_code == 200
     assert send(azure, "POST", f"{here}/revokeUserDelegationKeys", "2025-08-01").status_code == 200
+
+
+# What a ReadOnly lock stops: all that is more than reading, on the account and on its parts.
+CHANGES: tuple[tuple[str, str, str], ...] = (
+    ("POST", "/listKeys", STORAGE),
+    ("POST", "/regenerateKey", STORAGE),
+    ("POST", "/revokeUserDelegationKeys", STORAGE),
+    ("POST", "/restoreBlobRanges", STORAGE),
+    ("PATCH", "", STORAGE),
+    ("PUT", "", STORAGE),
+    ("DELETE", "", STORAGE),
+    ("PUT", "/blobServices/default", STORAGE),
+    ("PUT", f"/blobServices/default/containers/{CONTAINER}", STORAGE),
+    ("POST", f"/blobServices/default/containers/{CONTAINER}/setLegalHold", STORAGE),
+    ("POST", f"/blobServices/default/containers/{CONTAINER}/clearLegalHold", STORAGE),
+    ("POST", f"/blobServices/default/containers/{CONTAINER}/lease", STORAGE),
+    ("POST", f"/blobServices/default/containers/{CONTAINER}/immutabilityPolicies/default/lock", STORAGE),
+    ("PUT", "/managementPolicies/default", STORAGE),
+    ("PUT", "/privateEndpointConnections/pe", STORAGE),
+    ("DELETE", "/localUsers/eve", STORAGE),
+    ("PUT", "/providers/Microsoft.Security/defenderForStorageSettings/current", "2025-06-01"),
+    ("PUT", "/blobServices/default/providers/Microsoft.Insights/diagnosticSettings/soc", "2021-05-01-preview"),
+)
+
+
+@pytest.mark.parametrize(("method", "path", "version"), CHANGES)
+@pytest.mark.parametrize("scope", ["subscription", "group", "account"])
+def test_a_read_only_lock_stops_every_change_under_it(
+    azure: LocalAzure, scope: str, method: str, path: str, version: str
+) -> None:
+    here = account_id(azure)
+    above = {
+        "subscription": f"/subscriptions/{SUBSCRIPTION}",
+        "group": here.partition("/providers")[0],
+        "account": here,
+    }
+    add_lock(azure.arm, above[scope], "frozen", "ReadOnly")
+    answer = send(azure, method, here + path, version, {"tags": ["case1"]} if method == "POST" else {})
+    assert code_of(answer) == (409, "ScopeLocked")
+    assert f"following scope(s) are locked: '{above[scope]}'" in answer.json()["error"]["message"]
+
+
+def test_a_read_only_lock_lets_people_read(azure: LocalAzure) -> None:
+    add_lock(azure.arm, account_id(azure), "frozen", "ReadOnly")
+    reads = ("", "/blobServices/default", f"/blobServices/default/containers/{CONTAINER}", "/encryptionScopes")
+    assert [send(azure, "GET", account_id(azure) + path, STORAGE).status_code for path in reads] == [200] * len(reads)
+    query = {"query": "StorageBlobLogs | count"}
+    logs = f"{account_id(azure)}/providers/microsoft.insights/logs"
+    assert send(azure, "POST", logs, "2018-03-01-preview", query).status_code == 200
+    other = account_id(azure, "contosoweb")
+    assert send(azure, "POST", f"{other}/listKeys", STORAGE).status_code == 200
+
+
+def test_a_lock_against_deletion_stops_deletions_only(azure: LocalAzure) -> None:
+    add_lock(azure.arm, account_id(azure), "kept", "CanNotDelete")
+    here = account_id(azure)
+    for path in (
+        f"/blobServices/default/containers/{CONTAINER}",
+        "/localUsers/eve",
+        "/objectReplicationPolicies/x",
+        "",
+    ):
+        assert code_of(send(azure, "DELETE", here + path, STORAGE)) == (409, "ScopeLocked")
+    assert send(azure, "POST", f"{here}/listKeys", STORAGE).status_code == 200
+    assert send(azure, "PATCH", here, STORAGE, {"tags": {"a": "b"}}).status_code == 200
+
+
+def test_the_doubled_slashes_of_microsofts_command_line(azure: LocalAzure) -> None:
+    """`az lock create --resource NAME --resource-type ...` leaves the parent's place in the path empty."""
+    doubled = account_id(azure).replace("/storageAccounts/", "//storageAccounts/")
+    lock = f"{doubled}/providers/Microsoft.Authorization/locks/mine"
+    made = send(azure, "PUT", lock, LOCKS, {"properties": {"level": "CanNotDelete"}})
+    assert (made.status_code, made.json()["id"]) == (201, lock.replace("//", "/"))
+    assert send(azure, "GET", lock, LOCKS).json()["properties"]["level"] == "CanNotDelete"
+    assert send(azure, "DELETE", lock, LOCKS).status_code == 200

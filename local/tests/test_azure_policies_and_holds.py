@@ -12,9 +12,13 @@ from local.azure import LocalAzure
 from .clients import (
     ACCOUNT,
     GROUP,
+    SECRET_APP,
+    STORAGE,
     account_id,
+    code_of,
     kept,
     send,
+    service_id,
 )
 
 CONTAINER = "cloud-holds"
@@ -104,3 +108,46 @@ def test_policies_and_holds_protect(azure: LocalAzure, sdk: StorageManagementCli
     assert hold == {"hasLegalHold": True, "tags": ["case1"]}
     (tag,) = send(azure, "GET", path, "2025-08-01").json()["properties"]["legalHold"]["tags"]
     assert (tag["tag"], bool(tag["timestamp"])) == ("case1", True)
+
+
+@pytest.mark.parametrize("protocol", ["isSftpEnabled", "isNfsV3Enabled"])
+def test_accounts_with_files_protocols_take_no_hold_and_no_policy(azure: LocalAzure, protocol: str) -> None:
+    azure.arm.accounts[ACCOUNT]["properties"] |= {"isHnsEnabled": True, protocol: True}
+    path = f"{service_id(azure)}/containers/{CONTAINER}"
+    hold = send(azure, "POST", f"{path}/setLegalHold", STORAGE, {"tags": ["case1"]})
+    period = {"properties": {"immutabilityPeriodSinceCreationInDays": 3}}
+    policy = send(azure, "PUT", f"{path}/immutabilityPolicies/default", STORAGE, period)
+    assert [code_of(answer) for answer in (hold, policy)] == [(409, "FeatureNotSupportedForAccount")] * 2
+    assert not azure.arm.holds.get((ACCOUNT, CONTAINER))
+
+
+def test_version_level_immutability_takes_holds_blob_by_blob(azure: LocalAzure) -> None:
+    azure.arm.container_settings[ACCOUNT, CONTAINER] = {"immutableStorageWithVersioning": {"enabled": True}}
+    path = f"{service_id(azure)}/containers/{CONTAINER}"
+    hold = send(azure, "POST", f"{path}/setLegalHold", STORAGE, {"tags": ["case1"]})
+    assert code_of(hold) == (409, "FeatureNotSupportedForAccount")
+
+
+def test_a_policy_is_extended_five_times_and_says_who_did_it(azure: LocalAzure, sdk: StorageManagementClient) -> None:
+    path = f"{service_id(azure)}/containers/{CONTAINER}/immutabilityPolicies/default"
+    days = "immutabilityPeriodSinceCreationInDays"
+    etag = send(azure, "PUT", path, STORAGE, {"properties": {days: 1}}).headers["ETag"]
+    etag = send(azure, "POST", f"{path}/lock", STORAGE, **{"If-Match": etag}).headers["ETag"]
+    for number in range(2, 8):
+        body = {"properties": {days: number}}
+        answer = send(azure, "POST", f"{path}/extend", STORAGE, body, **{"If-Match": etag})
+        etag = answer.headers.get("ETag", "")
+    assert code_of(answer) == (409, "ImmutabilityPolicyExtendNotAllowed")
+    shown = sdk.blob_containers.get(GROUP, ACCOUNT, CONTAINER).immutability_policy
+    assert shown is not None
+    assert [entry["update"] for entry in shown.update_history] == ["put", "lock", *["extend"] * 5]
+    assert {entry.object_identifier for entry in shown.update_history} == {SECRET_APP}
+    azure.arm.policies.clear()  # nothing else unlocks it
+
+
+def test_tags_are_needed_to_hold(azure: LocalAzure) -> None:
+    path = f"{service_id(azure)}/containers/{CONTAINER}/setLegalHold"
+    for tags in ([], ["ab"], ["a" * 24], ["case 1"]):
+        assert code_of(send(azure, "POST", path, STORAGE, {"tags": tags})) == (400, "InvalidLegalHoldTag")
+    missing = send(azure, "POST", path.replace(CONTAINER, "nothing"), STORAGE, {"tags": ["case1"]})
+    assert code_of(missing) == (404, "ContainerNotFound")

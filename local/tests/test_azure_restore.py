@@ -12,7 +12,9 @@ from local.azure import LocalAzure
 from .clients import (
     ACCOUNT,
     GROUP,
+    STORAGE,
     account_id,
+    code_of,
     kept,
     send,
 )
@@ -72,3 +74,34 @@ def test_ranges_are_restored_once_the_policy_is_on(azure: LocalAzure, sdk: Stora
         for _ in range(2)
     ]
     assert [state.status for state in states if state] == ["InProgress", "Complete"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"isVersioningEnabled": False},
+        {"changeFeed": {"enabled": False}},
+        {"deleteRetentionPolicy": {"enabled": False}},
+        {"deleteRetentionPolicy": {"enabled": True, "days": 7}},
+    ],
+)
+def test_a_restore_needs_what_the_policy_stands_on(azure: LocalAzure, changes: dict[str, Any]) -> None:
+    azure.arm.services[ACCOUNT] = {**RESTORABLE, **changes}
+    answer = send(azure, "POST", f"{account_id(azure)}/restoreBlobRanges", STORAGE, restore_body(minutes=5))
+    assert answer.status_code == 409
+    assert ACCOUNT not in azure.arm.restores
+
+
+def test_a_hierarchical_account_is_never_restored(azure: LocalAzure) -> None:
+    azure.arm.services[ACCOUNT] = RESTORABLE
+    azure.arm.accounts[ACCOUNT]["properties"]["isHnsEnabled"] = True
+    answer = send(azure, "POST", f"{account_id(azure)}/restoreBlobRanges", STORAGE, restore_body(minutes=5))
+    assert code_of(answer) == (409, "FeatureNotSupportedForAccount")
+
+
+@pytest.mark.parametrize("ranges", [0, 11])
+def test_a_restore_takes_one_to_ten_ranges(azure: LocalAzure, ranges: int) -> None:
+    azure.arm.services[ACCOUNT] = RESTORABLE
+    body = {**restore_body(minutes=5), "blobRanges": [{"startRange": "a", "endRange": "b"}] * ranges}
+    answer = send(azure, "POST", f"{account_id(azure)}/restoreBlobRanges", STORAGE, body)
+    assert code_of(answer) == (400, "InvalidValuesForRequestParameters")

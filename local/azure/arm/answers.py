@@ -12,11 +12,15 @@ NEVER = datetime.max.replace(tzinfo=timezone.utc)
 
 
 class ArmError(Exception):
-    """An answer that is an error."""
+    """An answer that is an error; `inner` is the innererror that some services put into it."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, inner: Json | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.inner = status, code, message, inner
+
+    def body(self) -> Json:
+        inner = {"innererror": self.inner} if self.inner else {}
+        return {"error": {"code": self.code, "message": self.message, **inner}}
 
 
 def now() -> str:

@@ -1,21 +1,21 @@
 """Log queries about an account. https://learn.microsoft.com/azure/azure-monitor/logs/api/overview"""
 
 import re
-import uuid
 from datetime import datetime, timedelta, timezone
 
 from ..front import Reply
 from ..logs import COLUMNS, TABLE
 from . import accounts, kql
-from .answers import answer, moment
+from .answers import ArmError, answer, moment
 from .call import Call
 from .store import Arm, Json, RequestLog
 
+PERMISSION = "Microsoft.Insights/logs/StorageBlobLogs/read"
 DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 
 
 def query(arm: Arm, call: Call) -> Reply:
-    account, log = accounts.of(arm, call), arm.request_log
+    account, log = account_of(arm, call), arm.request_log
     rows = log.rows(account["id"]) if log else []
     known = log.table_known if log else True
     try:
@@ -23,7 +23,9 @@ def query(arm: Arm, call: Call) -> Reply:
         tables = {TABLE: kql.Table(COLUMNS, rows)} if known else {}
         found = kql.run(str(call.body.get("query") or ""), tables)
     except kql.KqlError as error:
-        return answer({"error": told(error)}, 400)
+        detail = {"code": error.number, "message": error.message}
+        inner = {"code": error.code, "message": error.summary, "innererror": detail}
+        raise ArmError(400, "BadArgumentError", "The request had some invalid properties", inner) from None
     columns = [{"name": name, "type": kind} for name, kind in found.columns.items()]
     values = [[row.get(name) for name in found.columns] for row in found.rows]
     body: Json = {"tables": [{"name": "PrimaryResult", "columns": columns, "rows": values}]}
@@ -44,7 +46,7 @@ def within(rows: list[Json], timespan: object) -> list[Json]:
         end = moment(second) if second and not second.startswith("P") else now
         start = now - duration(first) if first.startswith("P") else moment(first)
     except ValueError:
-        raise kql.KqlError("BadArgumentError", "TimespanError", f"The timespan '{timespan}' is not valid.") from None
+        raise kql.KqlError("SyntaxError", "SYN0002", f"The timespan '{timespan}' is not valid.") from None
     return [row for row in rows if start <= moment(row["TimeGenerated"]) <= end]
 
 
@@ -56,14 +58,20 @@ def duration(text: str) -> timedelta:
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-def told(error: kql.KqlError) -> Json:
-    inner = {"code": error.number, "message": error.message}
-    return {
-        "message": "The request had some invalid properties",
-        "code": "BadArgumentError",
-        "correlationId": str(uuid.uuid4()),
-        "innererror": {"code": error.code, "message": error.summary, "innererror": inner},
-    }
+def account_of(arm: Arm, call: Call) -> Json:
+    """The account that is asked about; the log service has its own word for one that is not there."""
+    try:
+        return accounts.of(arm, call)
+    except ArmError as error:
+        raise ArmError(404, "ResourceNotFoundError", error.message) from None
+
+
+def insufficient_access(call: Call) -> ArmError:
+    """The refusal of who may not read the logs, in the log service's words."""
+    message = f"User '{call.caller.object_id}' has no authorization to perform action '{PERMISSION}' over '{call.path}'"
+    inner = {"code": "AuthorizationFailedError", "message": message}
+    text = "The provided credentials have insufficient access to perform the requested operation"
+    return ArmError(403, "InsufficientAccessError", text, inner)
 
 
 def cut_short(body: Json) -> None:

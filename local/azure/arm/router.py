@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 
 from ..front import Reply, Request
-from . import activity_log, locks, metadata, versions
+from . import activity_log, locks, log_queries, metadata, versions
 from .answers import ArmError, answer
 from .call import Call, Caller
 from .paths import scope_of
@@ -48,7 +48,7 @@ class ResourceManager:
         return reply
 
     def _refusal(self, error: ArmError) -> Reply:
-        reply = answer({"error": {"code": error.code, "message": error.message}}, error.status)
+        reply = answer(error.body(), error.status)
         if error.status == 401:
             reply.headers["WWW-Authenticate"] = (
                 f'Bearer authorization_uri="{self.arm.authority_url}", error="invalid_token", '
@@ -128,6 +128,8 @@ def check_permission(arm: Arm, call: Call) -> None:
     of_a_scope = "sub" in call.names or "scope" in call.names
     if not barred and not (arm.modes.no_role and of_a_scope):
         return
+    if call.permission == log_queries.PERMISSION:
+        raise log_queries.insufficient_access(call)
     raise ArmError(
         403,
         "AuthorizationFailed",

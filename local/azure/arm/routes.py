@@ -280,7 +280,7 @@ SUBJECTS: tuple[Route, ...] = (
         ACCOUNT + "/providers/Microsoft.Insights/logs",
         log_queries.query,
         versions.LOG_QUERIES,
-        "Microsoft.Insights/logs/StorageBlobLogs/read",
+        log_queries.PERMISSION,
     ),
     Route("GET", DIAGNOSED + DIAGNOSTICS, diagnostics.list_settings, versions.DIAGNOSTICS, f"{SETTINGS}/read"),
     Route(
