@@ -139,6 +139,11 @@ def test_good_rules_are_taken(azure: LocalAzure) -> None:
     assert patch(azure, networkAcls=rules).json()["properties"]["networkAcls"] == rules
 
 
+def test_words_are_taken_in_any_case(azure: LocalAzure) -> None:
+    found = patch(azure, publicNetworkAccess="disabled", minimumTlsVersion="tls1_2").json()["properties"]
+    assert (found["publicNetworkAccess"], found["minimumTlsVersion"]) == ("Disabled", "TLS1_2")
+
+
 def test_what_is_set_once_stays(azure: LocalAzure) -> None:
     for name in ("isHnsEnabled", "isNfsV3Enabled"):
         assert code_of(patch(azure, STORAGE, **{name: True})) == (400, "AccountPropertyCannotBeUpdated")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..front import Reply
 from . import keys, object_replication, policies_and_holds, restore, subscriptions
-from .answers import ArmError, answer, bad_values, empty, now
+from .answers import ArmError, answer, bad_values, chosen, empty, now
 from .call import Call
 from .store import Arm, Json, Operation
 from .versions import as_told
@@ -165,8 +165,11 @@ def check_new(arm: Arm, name: str, body: Json) -> None:
 
 
 def check_settings(arm: Arm, properties: Json) -> None:
-    """ArmError for a value that no account takes."""
-    wrong = [name for name, known in CHOICES.items() if properties.get(name) not in (None, *known)]
+    """ArmError for a value that no account takes; words are then as Azure writes them."""
+    wrong = []
+    for name in [name for name in CHOICES if properties.get(name) is not None]:
+        wrong += [] if chosen(properties[name], CHOICES[name]) else [name]
+        properties[name] = chosen(properties[name], CHOICES[name])
     acls = properties.get("networkAcls")
     if isinstance(acls, dict):
         wrong += [f"networkAcls.{problem}" for problem in acl_problems(arm, acls)]
@@ -181,7 +184,7 @@ def acl_problems(arm: Arm, acls: Json) -> list[str]:
     found = []
     for name, known in ACL_CHOICES.items():
         words = str(acls.get(name) or known[0]).replace(" ", "").split(",")
-        found += [name] if set(words) - set(known) else []
+        found += [] if all(chosen(word, known) for word in words) else [name]
     for name, version in (("ipRules", 4), ("ipv6Rules", 6)):
         bad = [rule for rule in acls.get(name) or [] if not good_address(str(rule.get("value")), version)]
         found += [name] if bad else []

@@ -53,6 +53,11 @@ def bad_values(*names: str) -> ArmError:
     )
 
 
+def chosen(value: object, known: tuple[str, ...]) -> str:
+    """The word of a list that was meant, as Azure writes it: it takes them in any case. "" where it is none of them."""
+    return next((word for word in known if word.lower() == str(value).lower()), "")
+
+
 def not_supported(feature: str) -> ArmError:
     """The refusal of what an account's kind does not have."""
     return ArmError(409, "FeatureNotSupportedForAccount", f"{feature} is not supported for the account.")

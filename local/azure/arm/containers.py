@@ -7,7 +7,7 @@ import uuid
 
 from ..front import Reply
 from . import accounts, policies_and_holds
-from .answers import ArmError, answer, bad_request, bad_values, empty, now
+from .answers import ArmError, answer, bad_request, bad_values, chosen, empty, now
 from .call import Call
 from .store import Arm, Json
 
@@ -113,9 +113,12 @@ def patch_container(arm: Arm, call: Call) -> Reply:
 
 
 def check_public(account: Json, properties: Json) -> None:
-    access = properties.get("publicAccess", "None")
-    if access not in ("None", "Blob", "Container"):
+    """ArmError for an access that is none or that the account forbids; the word is then as Azure writes it."""
+    access = chosen(properties.get("publicAccess", "None"), ("None", "Blob", "Container"))
+    if not access:
         raise bad_values("publicAccess")
+    if "publicAccess" in properties:
+        properties["publicAccess"] = access
     if access != "None" and not account["properties"].get("allowBlobPublicAccess"):
         raise ArmError(409, "PublicAccessNotPermitted", "Public access is not permitted on this storage account.")
 

@@ -71,86 +71,144 @@ class Route(NamedTuple):
     permission: str
 
 
-def storage_routes() -> list[Route]:
-    found: list[tuple[str, str, Handle, str]] = [
-        ("GET", SUB + STORAGE + "/storageAccounts", accounts.list_accounts, f"{AT_ACCOUNTS}/read"),
-        ("GET", GROUP + STORAGE + "/storageAccounts", accounts.list_accounts, f"{AT_ACCOUNTS}/read"),
-        (
-            "POST",
-            SUB + STORAGE + "/checkNameAvailability",
-            accounts.check_name,
-            "Microsoft.Storage/checkNameAvailability/read",
-        ),
-        ("GET", SUB + STORAGE + "/skus", subscriptions.list_skus, "Microsoft.Storage/skus/read"),
-        (
-            "GET",
-            SUB + STORAGE + "/locations/{location}/usages",
-            subscriptions.list_usages,
-            "Microsoft.Storage/locations/usages/read",
-        ),
-        (
-            "GET",
-            SUB + STORAGE + "/locations/{location}/asyncoperations/{operation}",
-            accounts.get_operation,
-            "Microsoft.Storage/locations/asyncoperations/read",
-        ),
-        (
-            "GET",
-            SUB + STORAGE + "/locations/{location}/operationResults/{restore}",
-            restore.restore_result,
-            "Microsoft.Storage/locations/operationResults/read",
-        ),
-        ("PUT", ACCOUNT, accounts.put_account, f"{AT_ACCOUNTS}/write"),
-        ("GET", ACCOUNT, accounts.get_account, f"{AT_ACCOUNTS}/read"),
-        ("PATCH", ACCOUNT, accounts.patch_account, f"{AT_ACCOUNTS}/write"),
-        ("DELETE", ACCOUNT, accounts.delete_account, f"{AT_ACCOUNTS}/delete"),
-        ("POST", ACCOUNT + "/listKeys", keys.list_keys, f"{AT_ACCOUNTS}/listKeys/action"),
-        ("POST", ACCOUNT + "/regenerateKey", keys.regenerate_key, f"{AT_ACCOUNTS}/regenerateKey/action"),
-        (
-            "POST",
-            ACCOUNT + "/revokeUserDelegationKeys",
-            keys.revoke_delegation_keys,
-            f"{AT_ACCOUNTS}/revokeUserDelegationKeys/action",
-        ),
-        ("POST", ACCOUNT + "/restoreBlobRanges", restore.start_restore, f"{AT_ACCOUNTS}/restoreBlobRanges/action"),
-        ("GET", ACCOUNT + "/blobServices", services.list_blob_services, f"{AT_ACCOUNTS}/blobServices/read"),
-        ("GET", SERVICE, services.get_blob_service, f"{AT_ACCOUNTS}/blobServices/read"),
-        ("PUT", SERVICE, services.put_blob_service, f"{AT_ACCOUNTS}/blobServices/write"),
-        ("GET", CONTAINERS, containers.list_containers, f"{AT_CONTAINERS}/read"),
-        ("GET", CONTAINER, containers.get_container, f"{AT_CONTAINERS}/read"),
-        ("PUT", CONTAINER, containers.put_container, f"{AT_CONTAINERS}/write"),
-        ("PATCH", CONTAINER, containers.patch_container, f"{AT_CONTAINERS}/write"),
-        ("DELETE", CONTAINER, containers.delete_container, f"{AT_CONTAINERS}/delete"),
-        ("POST", CONTAINER + "/lease", containers.lease, f"{AT_CONTAINERS}/lease/action"),
-        ("POST", CONTAINER + "/setLegalHold", policies_and_holds.set_hold, f"{AT_CONTAINERS}/setLegalHold/action"),
-        (
-            "POST",
-            CONTAINER + "/clearLegalHold",
-            policies_and_holds.clear_hold,
-            f"{AT_CONTAINERS}/clearLegalHold/action",
-        ),
-        ("GET", IMMUTABILITY, policies_and_holds.get_policy, f"{AT_POLICIES}/read"),
-        ("PUT", IMMUTABILITY, policies_and_holds.put_policy, f"{AT_POLICIES}/write"),
-        ("DELETE", IMMUTABILITY, policies_and_holds.delete_policy, f"{AT_POLICIES}/delete"),
-        ("POST", IMMUTABILITY + "/lock", policies_and_holds.lock_policy, f"{AT_POLICIES}/lock/action"),
-        ("POST", IMMUTABILITY + "/extend", policies_and_holds.extend_policy, f"{AT_POLICIES}/extend/action"),
-        ("GET", ACCOUNT + "/privateLinkResources", private_endpoints.list_link_resources, f"{AT_ACCOUNTS}/read"),
-        (
-            "POST",
-            ACCOUNT + "/localUsers/{name}/listKeys",
-            local_users.list_user_keys,
-            f"{AT_ACCOUNTS}/localUsers/listKeys/action",
-        ),
-        (
-            "POST",
-            ACCOUNT + "/localUsers/{name}/regeneratePassword",
-            local_users.regenerate_password,
-            f"{AT_ACCOUNTS}/localUsers/regeneratePassword/action",
-        ),
-        *other_service_routes(),
-        *part_routes(),
-    ]
-    return [Route(method, path, handle, versions.STORAGE, permission) for method, path, handle, permission in found]
+STORAGE_ROWS: tuple[tuple[str, str, Handle, str], ...] = (
+    ("GET", SUB + STORAGE + "/storageAccounts", accounts.list_accounts, f"{AT_ACCOUNTS}/read"),
+    ("GET", GROUP + STORAGE + "/storageAccounts", accounts.list_accounts, f"{AT_ACCOUNTS}/read"),
+    (
+        "POST",
+        SUB + STORAGE + "/checkNameAvailability",
+        accounts.check_name,
+        "Microsoft.Storage/checkNameAvailability/read",
+    ),
+    ("GET", SUB + STORAGE + "/skus", subscriptions.list_skus, "Microsoft.Storage/skus/read"),
+    (
+        "GET",
+        SUB + STORAGE + "/locations/{location}/usages",
+        subscriptions.list_usages,
+        "Microsoft.Storage/locations/usages/read",
+    ),
+    (
+        "GET",
+        SUB + STORAGE + "/locations/{location}/asyncoperations/{operation}",
+        accounts.get_operation,
+        "Microsoft.Storage/locations/asyncoperations/read",
+    ),
+    (
+        "GET",
+        SUB + STORAGE + "/locations/{location}/operationResults/{restore}",
+        restore.restore_result,
+        "Microsoft.Storage/locations/operationResults/read",
+    ),
+    ("PUT", ACCOUNT, accounts.put_account, f"{AT_ACCOUNTS}/write"),
+    ("GET", ACCOUNT, accounts.get_account, f"{AT_ACCOUNTS}/read"),
+    ("PATCH", ACCOUNT, accounts.patch_account, f"{AT_ACCOUNTS}/write"),
+    ("DELETE", ACCOUNT, accounts.delete_account, f"{AT_ACCOUNTS}/delete"),
+    ("POST", ACCOUNT + "/listKeys", keys.list_keys, f"{AT_ACCOUNTS}/listKeys/action"),
+    ("POST", ACCOUNT + "/regenerateKey", keys.regenerate_key, f"{AT_ACCOUNTS}/regenerateKey/action"),
+    (
+        "POST",
+        ACCOUNT + "/revokeUserDelegationKeys",
+        keys.revoke_delegation_keys,
+        f"{AT_ACCOUNTS}/revokeUserDelegationKeys/action",
+    ),
+    ("POST", ACCOUNT + "/restoreBlobRanges", restore.start_restore, f"{AT_ACCOUNTS}/restoreBlobRanges/action"),
+    ("GET", ACCOUNT + "/blobServices", services.list_blob_services, f"{AT_ACCOUNTS}/blobServices/read"),
+    ("GET", SERVICE, services.get_blob_service, f"{AT_ACCOUNTS}/blobServices/read"),
+    ("PUT", SERVICE, services.put_blob_service, f"{AT_ACCOUNTS}/blobServices/write"),
+    ("GET", CONTAINERS, containers.list_containers, f"{AT_CONTAINERS}/read"),
+    ("GET", CONTAINER, containers.get_container, f"{AT_CONTAINERS}/read"),
+    ("PUT", CONTAINER, containers.put_container, f"{AT_CONTAINERS}/write"),
+    ("PATCH", CONTAINER, containers.patch_container, f"{AT_CONTAINERS}/write"),
+    ("DELETE", CONTAINER, containers.delete_container, f"{AT_CONTAINERS}/delete"),
+    ("POST", CONTAINER + "/lease", containers.lease, f"{AT_CONTAINERS}/lease/action"),
+    ("POST", CONTAINER + "/setLegalHold", policies_and_holds.set_hold, f"{AT_CONTAINERS}/setLegalHold/action"),
+    (
+        "POST",
+        CONTAINER + "/clearLegalHold",
+        policies_and_holds.clear_hold,
+        f"{AT_CONTAINERS}/clearLegalHold/action",
+    ),
+    ("GET", IMMUTABILITY, policies_and_holds.get_policy, f"{AT_POLICIES}/read"),
+    ("PUT", IMMUTABILITY, policies_and_holds.put_policy, f"{AT_POLICIES}/write"),
+    ("DELETE", IMMUTABILITY, policies_and_holds.delete_policy, f"{AT_POLICIES}/delete"),
+    ("POST", IMMUTABILITY + "/lock", policies_and_holds.lock_policy, f"{AT_POLICIES}/lock/action"),
+    ("POST", IMMUTABILITY + "/extend", policies_and_holds.extend_policy, f"{AT_POLICIES}/extend/action"),
+    ("GET", ACCOUNT + "/privateLinkResources", private_endpoints.list_link_resources, f"{AT_ACCOUNTS}/read"),
+    (
+        "POST",
+        ACCOUNT + "/localUsers/{name}/listKeys",
+        local_users.list_user_keys,
+        f"{AT_ACCOUNTS}/localUsers/listKeys/action",
+    ),
+    (
+        "POST",
+        ACCOUNT + "/localUsers/{name}/regeneratePassword",
+        local_users.regenerate_password,
+        f"{AT_ACCOUNTS}/localUsers/regeneratePassword/action",
+    ),
+)
+
+
+# What an account has by name: its kind, the name in the path, who lists it, and what can be done with one of it.
+PARTS: tuple[tuple[str, str, Handle | None, dict[str, Handle]], ...] = (
+    (
+        "managementPolicies",
+        "{policy}",
+        None,
+        {
+            "GET": management_policies.get_lifecycle,
+            "PUT": management_policies.put_lifecycle,
+            "DELETE": management_policies.delete_lifecycle,
+        },
+    ),
+    (
+        "inventoryPolicies",
+        "{policy}",
+        management_policies.list_inventory,
+        {
+            "GET": management_policies.get_inventory,
+            "PUT": management_policies.put_inventory,
+            "DELETE": management_policies.delete_inventory,
+        },
+    ),
+    (
+        "privateEndpointConnections",
+        "{connection}",
+        private_endpoints.list_connections,
+        {
+            "GET": private_endpoints.get_connection,
+            "PUT": private_endpoints.put_connection,
+            "DELETE": private_endpoints.delete_connection,
+        },
+    ),
+    (
+        "objectReplicationPolicies",
+        "{policy}",
+        object_replication.list_policies,
+        {
+            "GET": object_replication.get_policy,
+            "PUT": object_replication.put_policy,
+            "DELETE": object_replication.delete_policy,
+        },
+    ),
+    (
+        "encryptionScopes",
+        "{name}",
+        encryption_scopes.list_scopes,
+        {
+            "GET": encryption_scopes.get_scope,
+            "PUT": encryption_scopes.put_scope,
+            "PATCH": encryption_scopes.patch_scope,
+        },
+    ),
+    (
+        "localUsers",
+        "{name}",
+        local_users.list_users,
+        {"GET": local_users.get_user, "PUT": local_users.put_user, "DELETE": local_users.delete_user},
+    ),
+)
+RIGHTS = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 
 
 def other_service_routes() -> list[tuple[str, str, Handle, str]]:
@@ -166,72 +224,17 @@ def other_service_routes() -> list[tuple[str, str, Handle, str]]:
 
 
 def part_routes() -> list[tuple[str, str, Handle, str]]:
-    """What an account has by name: list it, and do something with one of it."""
-    rights = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
-    kinds: list[tuple[str, str, Handle | None, dict[str, Handle]]] = [
-        (
-            "managementPolicies",
-            "{policy}",
-            None,
-            {
-                "GET": management_policies.get_lifecycle,
-                "PUT": management_policies.put_lifecycle,
-                "DELETE": management_policies.delete_lifecycle,
-            },
-        ),
-        (
-            "inventoryPolicies",
-            "{policy}",
-            management_policies.list_inventory,
-            {
-                "GET": management_policies.get_inventory,
-                "PUT": management_policies.put_inventory,
-                "DELETE": management_policies.delete_inventory,
-            },
-        ),
-        (
-            "privateEndpointConnections",
-            "{connection}",
-            private_endpoints.list_connections,
-            {
-                "GET": private_endpoints.get_connection,
-                "PUT": private_endpoints.put_connection,
-                "DELETE": private_endpoints.delete_connection,
-            },
-        ),
-        (
-            "objectReplicationPolicies",
-            "{policy}",
-            object_replication.list_policies,
-            {
-                "GET": object_replication.get_policy,
-                "PUT": object_replication.put_policy,
-                "DELETE": object_replication.delete_policy,
-            },
-        ),
-        (
-            "encryptionScopes",
-            "{name}",
-            encryption_scopes.list_scopes,
-            {
-                "GET": encryption_scopes.get_scope,
-                "PUT": encryption_scopes.put_scope,
-                "PATCH": encryption_scopes.patch_scope,
-            },
-        ),
-        (
-            "localUsers",
-            "{name}",
-            local_users.list_users,
-            {"GET": local_users.get_user, "PUT": local_users.put_user, "DELETE": local_users.delete_user},
-        ),
-    ]
     found: list[tuple[str, str, Handle, str]] = []
-    for kind, name, lister, handles in kinds:
+    for kind, name, lister, handles in PARTS:
         found += [("GET", f"{ACCOUNT}/{kind}", lister, f"{AT_ACCOUNTS}/{kind}/read")] if lister else []
         for method, handle in handles.items():
-            found.append((method, f"{ACCOUNT}/{kind}/{name}", handle, f"{AT_ACCOUNTS}/{kind}/{rights[method]}"))
+            found.append((method, f"{ACCOUNT}/{kind}/{name}", handle, f"{AT_ACCOUNTS}/{kind}/{RIGHTS[method]}"))
     return found
+
+
+def storage_routes() -> list[Route]:
+    rows = (*STORAGE_ROWS, *other_service_routes(), *part_routes())
+    return [Route(method, path, handle, versions.STORAGE, permission) for method, path, handle, permission in rows]
 
 
 def sharing_routes() -> list[Route]:
