@@ -89,7 +89,7 @@ LINE_PROPERTIES = {
     "metricResponseType": "MetricResponseType",
     "tlsVersion": "TlsVersion",
 }
-# Whether the logs name the kind of credential differently in a line than in the table.
+# Kinds of credentials that lines name otherwise than the table does; both ways have been seen in lines.
 LINE_TYPES = {"DelegationSas": "SAS Key", "SAS": "SAS Key", "AccountKey": "Account Key"}
 
 

@@ -13,9 +13,23 @@ from azure.core.exceptions import HttpResponseError
 from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure, Modes
+from local.azure.arm import roles
 from local.xsoar.server import ROOT
 
-from .clients import ACCOUNT, GROUP, NEWEST, STORAGE, SUBSCRIPTION, account_id, call, code_of, kept, refused, send
+from .clients import (
+    ACCOUNT,
+    GROUP,
+    NEWEST,
+    SECRET_APP,
+    STORAGE,
+    SUBSCRIPTION,
+    account_id,
+    call,
+    code_of,
+    kept,
+    refused,
+    send,
+)
 
 GRAPH = "/providers/Microsoft.ResourceGraph/resources"
 QUERY = {"query": "resources"}
@@ -116,11 +130,34 @@ def test_nobody_has_a_role(azure: LocalAzure, method: str, path: str) -> None:
     assert send(azure, "POST", GRAPH, "2024-04-01", QUERY).json()["count"] == len(azure.arm.accounts)
 
 
+@pytest.mark.parametrize(
+    ("role", "at", "allowed"),
+    [
+        ("Reader", "", {"read"}),
+        ("Reader", "/blobServices/default/containers/any", set()),
+        ("Storage Account Key Operator Service Role", "", {"keys"}),
+        ("Storage Account Contributor", "", {"read", "keys", "change"}),
+        ("Storage Blob Data Owner", "", set()),
+    ],
+)
+def test_roles_decide_once_they_are_told_to(azure: LocalAzure, role: str, at: str, allowed: set[str]) -> None:
+    azure.arm.assignments.clear()
+    roles.assign(azure.arm, account_id(azure) + at, role, SECRET_APP, "ServicePrincipal")
+    azure.modes.enforce_roles = True
+    tried = {
+        "read": send(azure, "GET", account_id(azure), STORAGE),
+        "keys": send(azure, "POST", f"{account_id(azure)}/listKeys", STORAGE),
+        "change": send(azure, "PATCH", account_id(azure), STORAGE, {"tags": {}}),
+    }
+    assert {name for name, answer in tried.items() if answer.ok} == allowed
+    assert {answer.status_code for answer in tried.values()} <= {200, 403}
+
+
 # Throttling
 
 
 def test_throttling_after_so_many_requests(azure: LocalAzure) -> None:
-    azure.arm.requests_served, azure.modes.throttle_after, azure.modes.retry_after = 0, 2, 7
+    azure.modes.throttle_after, azure.modes.retry_after = 2, 7
     answers = [send(azure, "GET", account_id(azure), STORAGE) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
     assert code_of(answers[2]) == (429, "TooManyRequests")

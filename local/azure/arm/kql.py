@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from .answers import moment
+
 Row = dict[str, Any]
 Value = Callable[[Row], Any]
 
@@ -85,12 +87,6 @@ def unquoted(text: str) -> str:
         return text[2:-1].replace(text[1] * 2, text[1])
     escapes = {"n": "\n", "t": "\t", "r": "\r"}
     return re.sub(r"\\(.)", lambda found: escapes.get(found[1], found[1]), text[1:-1])
-
-
-def time_of(text: object) -> datetime:
-    plain = re.sub(r"(\.\d{1,6})\d*", lambda found: found[1].ljust(7, "0"), str(text)).replace("Z", "+00:00")
-    found = datetime.fromisoformat(plain)
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
 # Values
@@ -364,7 +360,7 @@ class Reader:
             span = timedelta(**{SPANS[unit]: float(size)})
             return Expression(lambda row: span, "timespan")
         try:
-            time = time_of(token.text[len("datetime(") : -1].strip().strip("'\""))
+            time = moment(token.text[len("datetime(") : -1].strip().strip("'\""))
         except ValueError:
             raise semantic("SEM0001", f"'{token.text}' is not a valid datetime") from None
         return Expression(lambda row: time, "datetime")
@@ -548,7 +544,7 @@ def run(query: str, tables: dict[str, Table]) -> Table:
 def typed(table: Table) -> Table:
     """Times as times, so that they compare."""
     times = [name for name, kind in table.columns.items() if kind == "datetime"]
-    return Table(table.columns, [{**row, **{name: time_of(row[name]) for name in times}} for row in table.rows])
+    return Table(table.columns, [{**row, **{name: moment(row[name]) for name in times}} for row in table.rows])
 
 
 def written(table: Table) -> Table:

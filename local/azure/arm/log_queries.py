@@ -4,11 +4,11 @@ import re
 from datetime import datetime, timedelta, timezone
 
 from ..front import Reply
-from ..logs import COLUMNS, TABLE
+from ..logs import COLUMNS, TABLE, RequestLog
 from . import accounts, kql
 from .answers import ArmError, answer, moment
 from .call import Call
-from .store import Arm, Json, RequestLog
+from .store import Arm, Json
 
 PERMISSION = "Microsoft.Insights/logs/StorageBlobLogs/read"
 DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")

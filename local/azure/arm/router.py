@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 
 from ..front import Reply, Request
-from . import activity_log, locks, log_queries, metadata, versions
+from . import activity_log, locks, log_queries, metadata, roles, versions
 from .answers import ArmError, answer
 from .call import Call, Caller
 from .paths import scope_of
@@ -91,10 +91,14 @@ class ResourceManager:
 
     def _throttle(self) -> None:
         modes = self.arm.modes
-        self.arm.requests_served += 1
-        if modes.throttle_after is not None and self.arm.requests_served > modes.throttle_after:
-            message = f"Number of requests exceeded the limit. Please try again after '{modes.retry_after}' seconds."
-            raise ArmError(429, "TooManyRequests", message)
+        with self.arm.lock:
+            if modes.throttle_after is None:
+                return
+            if modes.throttle_after > 0:
+                modes.throttle_after -= 1
+                return
+        message = f"Number of requests exceeded the limit. Please try again after '{modes.retry_after}' seconds."
+        raise ArmError(429, "TooManyRequests", message)
 
     def _served(self, route: Route, call: Call) -> Reply:
         """The answer of the route; its errors come back as answers, so that they are logged."""
@@ -120,13 +124,20 @@ def check_version(version: str) -> None:
         raise ArmError(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
 
 
+def has_no_role(arm: Arm, call: Call) -> bool:
+    """Whether roles stand in the way of a call."""
+    if arm.modes.no_role:
+        return True
+    return arm.modes.enforce_roles and not roles.evidence(arm, call, scope_of(call.path))
+
+
 def check_permission(arm: Arm, call: Call) -> None:
     """ArmError for what the caller has no right to. What is asked of no scope is answered with what may be seen."""
     barred = any(
         call.method == verb and re.fullmatch(pattern, call.path, re.IGNORECASE) for verb, pattern in arm.forbidden
     )
     of_a_scope = "sub" in call.names or "scope" in call.names
-    if not barred and not (arm.modes.no_role and of_a_scope):
+    if not barred and not (of_a_scope and has_no_role(arm, call)):
         return
     if call.permission == log_queries.PERMISSION:
         raise log_queries.insufficient_access(call)

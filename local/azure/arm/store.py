@@ -9,6 +9,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..logs import RequestLog
+
 Json = dict[str, Any]
 LOCATIONS = ("westeurope", "northeurope", "eastus", "eastus2", "westus", "westus2", "uksouth", "germanywestcentral")
 
@@ -31,17 +33,6 @@ class Restorer(Protocol):
     def __call__(self, account: str, body: Json) -> None: ...
 
 
-class RequestLog(Protocol):
-    """The recorded requests to the blob service, as logs.py keeps them."""
-
-    partial: bool
-    table_known: bool
-    unreadable: set[str]
-
-    def rows(self, account_id: str) -> list[Json]: ...
-    def workspaces(self, account_id: str) -> list[str]: ...
-
-
 @dataclass
 class Modes:
     """How this Azure differs from a healthy worldwide one in which everybody may do everything.
@@ -49,12 +40,14 @@ class Modes:
     newest_api: the newest api-version that any provider knows, as of an Azure Stack Hub or another cloud; empty for all.
     regions: where accounts can be; the first one is where they are made unless a location is named.
     no_role: nobody has a role in Resource Manager, as for an identity with nothing but data roles.
-    throttle_after: so many requests are answered, then each with 429 and a Retry-After of `retry_after` seconds.
+    enforce_roles: role assignments decide what a caller may do. Without it, everybody may do everything.
+    throttle_after: so many more requests are answered, then each with 429 and a Retry-After of `retry_after` seconds.
     """
 
     newest_api: str = ""
     regions: tuple[str, ...] = LOCATIONS
     no_role: bool = False
+    enforce_roles: bool = False
     throttle_after: int | None = None
     retry_after: int = 1
 
@@ -116,7 +109,6 @@ class Arm:
     request_log: RequestLog | None = None
     graph_lag: set[str] = field(default_factory=set)  # accounts that Resource Graph has not heard of yet
     forbidden: list[tuple[str, str]] = field(default_factory=list)
-    requests_served: int = 0
     writes_left: int = 1200
 
     def clear(self) -> None:
@@ -126,7 +118,6 @@ class Arm:
             *(self.forbidden, self.graph_lag, self.other_services, self.parts, self.defender, self.deleted),
         ):
             part.clear()
-        self.requests_served = 0
 
 
 @dataclass
