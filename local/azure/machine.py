@@ -23,10 +23,13 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from .arm import Arm
+from .arm import Arm, Modes, ResourceManager, diagnostics, roles
+from .arm.accounts import add_account
+from .arm.subscriptions import add_group, add_management_group, add_subscription
 from .blob.azurite import Azurite
 from .blob.service import BlobService
 from .front import FaultPlan, Front, Reply, Request, forward
+from .logs import RequestLog
 from .person import Person
 
 HERE = Path(__file__).parent
@@ -35,6 +38,7 @@ TENANT = "8a6f1c5e-2d1b-4b0c-9b7e-6a9f3f0d7c11"
 SUBSCRIPTION = "3d5c2b1a-7e4f-4c8d-9a6b-1f2e3d4c5b6a"
 OTHER_SUBSCRIPTION = "b7c8d9e0-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
 GROUP = "rg-finance"
+MANAGEMENT_GROUP = "mg-contoso"
 PUBLIC_APP = "55f9764e-300a-474a-a2bb-549cece85439"
 SECRET_APP = "c0ffee00-1111-4222-8333-444455556666"  # noqa: S105 - an id
 CERTIFICATE_APP = "c0ffee01-1111-4222-8333-444455556666"
@@ -42,6 +46,7 @@ IDENTITY_APP = "c0ffee02-1111-4222-8333-444455556666"
 APP_SECRET = "local-client-secret-value"  # noqa: S105 - a secret of nothing but this machine
 REDIRECT_URI = "https://localhost/myapp"
 PERSON = "ann@contoso.example"
+PERSON_ID = "0d9c8b7a-6f5e-4d3c-8b2a-190817263544"
 STORAGE_AUDIENCE = "https://storage.azure.com"
 START_SECONDS = 30
 
@@ -50,7 +55,8 @@ class LocalAzure:
     """Everything an instance needs of Azure.
 
     home: folder for the certificate authority and the blobs; access, refresh, device: how long those tokens and codes
-    live in seconds; rotate: a refresh token works once; arm_port: a fixed port instead of any free one.
+    live in seconds; rotate: a refresh token works once; modes: how it differs from a healthy worldwide Azure, which may
+    be changed at any time.
     """
 
     def __init__(
@@ -61,11 +67,13 @@ class LocalAzure:
         refresh: int = 86_400,
         device: int = 900,
         rotate: bool = True,
+        modes: Modes | None = None,
     ) -> None:
         self.home = home
         self.ttl = {"access": access, "refresh": refresh, "device": device, "code": 600}
         self.rotate = rotate
         self.faults = FaultPlan()
+        self.modes = modes or Modes()
         self.requests: deque[Request] = deque(maxlen=10_000)
         self.tenant_id, self.subscription_id, self.group = TENANT, SUBSCRIPTION, GROUP
         self._stack = contextlib.ExitStack()
@@ -106,11 +114,16 @@ class LocalAzure:
         self.entra_port = int(self._wait_for(entra, "ready").split()[-1])
         self.blob_port = urllib.parse.urlsplit(self._wait_for(blobs, "successfully listens").split()[-1]).port or 0
         self.azurite = Azurite(blobs, self.blob_port, self.storage_suffix)
-        self.arm = Arm(TENANT, self.azurite, self._check_token)
-        self.arm.url = self.arm_front.url
-        self.blobs = BlobService(self.arm, self.azurite, self._storage_claims)
+        self.arm = Arm(TENANT, self.azurite, self.arm_front.url, self.entra_front.url, self.modes)
+        self.log = RequestLog(
+            account_id=lambda name: str(self.arm.accounts[name]["id"]),
+            sinks=lambda service, category: diagnostics.sinks_of(self.arm, service, category),
+        )
+        self.arm.request_log = self.log
+        self.resource_manager = ResourceManager(self.arm, self._claims_of)
+        self.blobs = BlobService(self.arm, self.azurite, self.log, self._storage_claims)
         self.blobs.authority = f"{self.authority_url}/{TENANT}"
-        self.arm.on_restore = self.blobs.restore_ranges  # ARM calls it when its restore is done
+        self.arm.on_restore = self.blobs.restore_ranges
         self._seed()
         for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front):
             front.start()
@@ -231,7 +244,7 @@ class LocalAzure:
             "tenant": TENANT,
             "audiences": [self.arm_url, STORAGE_AUDIENCE],
             "clients": clients,
-            "person": {"oid": "0d9c8b7a-6f5e-4d3c-8b2a-190817263544", "name": "Ann Example"},
+            "person": {"oid": PERSON_ID, "name": "Ann Example"},
             "ttl": self.ttl,
             "rotate": self.rotate,
         }
@@ -262,32 +275,32 @@ class LocalAzure:
             fields["scope"] = " ".join(dict.fromkeys([*fields["scope"].split(), *every]))
         return urllib.parse.urlencode(fields)
 
-    def _check_token(self, authorization: str) -> str:
-        """Why ARM does not take this Authorization header; empty if it does."""
+    def _claims_of(self, authorization: str) -> dict[str, Any] | str:
+        """What a token for ARM tells, or why ARM does not take this Authorization header."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return "Authentication failed. The 'Authorization' header is missing."
         try:
-            self._claims(token, [self.arm_url])
+            found = self._claims(token, self.arm_url)
         except jwt.ExpiredSignatureError:
             return "The access token is expired."
         except (jwt.PyJWTError, KeyError) as error:
             return f"The access token is invalid ({type(error).__name__})."
-        return ""
+        return found
 
-    def _claims(self, token: str, audiences: list[str]) -> dict[str, Any]:
+    def _claims(self, token: str, *audiences: str) -> dict[str, Any]:
         """What a token says. PyJWTError or KeyError if Entra did not issue it, or not for one of these."""
         if self._keys is None:
             answer = requests.get(f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/jwks", timeout=10)
             self._keys = jwt.PyJWKSet.from_dict(answer.json())
         key = self._keys[jwt.get_unverified_header(token)["kid"]].key
-        found: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], audience=audiences)
+        found: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], audience=list(audiences))
         return found
 
     def _storage_claims(self, token: str) -> dict[str, Any] | None:
         """What a token for Azure Storage says; None if it is not good."""
         try:
-            return self._claims(token, [STORAGE_AUDIENCE, f"{STORAGE_AUDIENCE}/"])
+            return self._claims(token, STORAGE_AUDIENCE, f"{STORAGE_AUDIENCE}/")
         except (jwt.PyJWTError, KeyError):
             return None
 
@@ -306,7 +319,7 @@ class LocalAzure:
         return str(answer.json()["access_token"])
 
     def _arm(self, request: Request) -> Reply:
-        return self.arm(request)
+        return self.resource_manager(request)
 
     def _blob(self, request: Request) -> Reply:
         return self.blobs(request)
@@ -345,14 +358,21 @@ class LocalAzure:
     # What a test or a demonstration needs
 
     def _seed(self) -> None:
-        self.arm.add_subscription(SUBSCRIPTION, "Contoso Production")
-        self.arm.add_subscription(OTHER_SUBSCRIPTION, "Contoso Test")
-        self.arm.add_group(SUBSCRIPTION, GROUP, Owner="finance")
-        self.arm.add_group(SUBSCRIPTION, "rg-web", Owner="web")
-        self.arm.add_group(OTHER_SUBSCRIPTION, "rg-test")
-        self.arm.add_account(SUBSCRIPTION, GROUP, "contosobackups", {"tags": {"owner": "finance"}})
+        add_management_group(self.arm, TENANT)
+        add_management_group(self.arm, MANAGEMENT_GROUP, TENANT)
+        add_subscription(self.arm, SUBSCRIPTION, "Contoso Production", MANAGEMENT_GROUP)
+        add_subscription(self.arm, OTHER_SUBSCRIPTION, "Contoso Test", MANAGEMENT_GROUP)
+        add_group(self.arm, SUBSCRIPTION, GROUP, Owner="finance")
+        add_group(self.arm, SUBSCRIPTION, "rg-web", Owner="web")
+        add_group(self.arm, OTHER_SUBSCRIPTION, "rg-test")
+        add_account(self.arm, SUBSCRIPTION, GROUP, "contosobackups", {"tags": {"owner": "finance"}})
         public = {"properties": {"allowBlobPublicAccess": True, "minimumTlsVersion": "TLS1_0"}}
-        self.arm.add_account(SUBSCRIPTION, "rg-web", "contosoweb", public)
+        add_account(self.arm, SUBSCRIPTION, "rg-web", "contosoweb", public)
+        roles.add_built_in(self.arm)
+        above = self.arm.parents[f"/subscriptions/{SUBSCRIPTION}"]
+        roles.assign(self.arm, above, "Owner", PERSON_ID)
+        for application in (SECRET_APP, CERTIFICATE_APP, IDENTITY_APP):
+            roles.assign(self.arm, f"/subscriptions/{SUBSCRIPTION}", "Owner", application, "ServicePrincipal")
 
     def instance(self, auth_type: str = "Device Code", *, certificate: bool = False, **changes: Any) -> dict[str, Any]:
         """The parameters of an instance that signs in here, as the server hands them to a script."""

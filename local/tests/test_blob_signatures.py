@@ -12,6 +12,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobClient, generate_account_sas, generate_blob_sas, generate_container_sas
 
 from local.azure import LocalAzure
+from local.azure.arm import roles
 
 from .blob_calls import ACCOUNT, BOX, client, in_an_hour, of_account, refusal, sas, send, token
 
@@ -71,11 +72,17 @@ def test_a_token_reads_and_sets_the_acl_of_a_container(azure: LocalAzure) -> Non
     assert refusal(send(azure, "GET", target, sas(azure, "rwdlac"))) == (403, "AuthorizationFailure")
 
 
-def test_a_right_that_a_tokens_holder_lacks(azure: LocalAzure) -> None:
-    azure.blobs.authorize.denied.add("containers/blobs/tags/write")
-    answer = send(azure, "PUT", f"/{BOX}/a?comp=tags", token(azure), b"<Tags><TagSet/></Tags>")
-    assert refusal(answer) == (403, "AuthorizationPermissionMismatch")
-    assert read(azure, token(azure)) == (200, "")
+def test_roles_decide_what_a_token_may_where_they_are_enforced(azure: LocalAzure) -> None:
+    oid = jwt.decode(azure.token(), options={"verify_signature": False}).get("oid", "")
+    azure.modes.enforce_roles = True
+    assert read(azure, token(azure)) == (403, "AuthorizationPermissionMismatch")
+    assignment = roles.assign(azure.arm, azure.arm.accounts[ACCOUNT]["id"], "Storage Blob Data Contributor", oid)
+    try:
+        assert read(azure, token(azure)) == (200, "")
+        answer = send(azure, "PUT", f"/{BOX}/a?comp=tags", token(azure), b"<Tags><TagSet/></Tags>")
+        assert refusal(answer) == (403, "AuthorizationPermissionMismatch")
+    finally:
+        azure.arm.assignments.pop(assignment["id"].lower())
 
 
 def test_shared_key_off_stops_keys_and_what_they_signed(azure: LocalAzure, blob: Any) -> None:

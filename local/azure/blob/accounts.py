@@ -4,16 +4,12 @@ Everything that the blob service reads there or writes goes through here.
 """
 
 import contextlib
-import copy
-import secrets
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
-from ..arm import Arm
-from ..arm_parts import moment
-from ..response import now
+from ..arm import Arm, Json, accounts, containers, moment, roles, scopes
 
-Json = dict[str, Any]
+BLOB_SERVICE = "Microsoft.Storage/storageAccounts/blobServices/"
 
 
 class Accounts:
@@ -27,7 +23,7 @@ class Accounts:
 
     def lock(self) -> contextlib.AbstractContextManager[bool]:
         """Held by whoever changes what ARM keeps. It comes before the blob service's own lock."""
-        return self.arm._lock
+        return self.arm.lock
 
     def keys(self, account: str) -> list[str]:
         return self.arm.keys[account]
@@ -55,7 +51,7 @@ class Accounts:
         return bool(self.arm.services.get(account, {}).get("isVersioningEnabled"))
 
     def is_hierarchical(self, account: str) -> bool:
-        return bool(self.properties(account).get("isHnsEnabled"))
+        return accounts.is_hierarchical(self.arm.accounts[account])
 
     def permits_public(self, account: str) -> bool:
         return bool(self.properties(account).get("allowBlobPublicAccess"))
@@ -68,9 +64,8 @@ class Accounts:
 
     def protects_versions(self, account: str, container: str) -> bool:
         """Whether blobs of the container take holds and policies of their own."""
-        extra = self.arm.extra.get((account, container), {})
         of_account = self.properties(account).get("immutableStorageWithVersioning") or {}
-        return bool((extra.get("immutableStorageWithVersioning") or of_account).get("enabled"))
+        return containers.has_version_immutability(self.arm, account, container) or bool(of_account.get("enabled"))
 
     def held_container(self, account: str, container: str) -> bool:
         return bool(self.arm.holds.get((account, container)))
@@ -82,7 +77,7 @@ class Accounts:
 
     def live_container(self, account: str, container: str) -> Json | None:
         """What ARM lists of a container."""
-        listed = self.arm._live(self.arm.accounts[account])
+        listed = containers.live(self.arm, self.arm.accounts[account])
         return next((item for item in listed if item["name"] == container), None)
 
     def deleted_containers(self, account: str) -> list[Json]:
@@ -90,31 +85,32 @@ class Accounts:
 
     def container_was_deleted(self, account: str, item: Json | None) -> None:
         """ARM lists what the data plane deletes, too."""
-        policy = self.setting(account, "containerDeleteRetentionPolicy")
-        if not policy or not item:
-            return
-        item = copy.deepcopy(item)
-        item["properties"] |= {
-            "deleted": True,
-            "deletedTime": now(),
-            "remainingRetentionDays": policy["days"],
-            "version": secrets.token_hex(8).upper(),
-        }
-        self.deleted_containers(account).append(item)
+        if item:
+            containers.mark_deleted(self.arm, self.arm.accounts[account], item)
 
-    # Logs
+    # Roles
 
-    def log_sinks(self, account: str, category: str) -> list[str]:
-        """The accounts into which the account's diagnostic settings have requests of a category written."""
-        here = f"{self.id(account)}/blobServices/".lower()
-        found = []
-        for key, setting in self.arm.settings.items():
-            properties = setting["properties"]
-            if key.startswith(here) and properties.get("storageAccountId") and logs(properties, category):
-                found.append(str(properties["storageAccountId"]).rpartition("/")[2].lower())
-        return [name for name in found if name in self]
+    def permits(self, account: str, container: str, principal: str, data_action: str) -> bool:
+        """Whether a role lets a principal do this to the data. Everybody may everything unless roles are enforced."""
+        if not self.arm.modes.enforce_roles:
+            return True
+        scope = f"{self.id(account)}/blobServices/default/containers/{container}" if container else self.id(account)
+        return any(permits(definition, BLOB_SERVICE + data_action) for definition in self._roles(principal, scope))
+
+    def _roles(self, principal: str, scope: str) -> Iterator[Json]:
+        """The roles that are assigned to a principal at or above a scope."""
+        for assignment in self.arm.assignments.values():
+            found = assignment["properties"]
+            definition = self.arm.definitions.get(found["roleDefinitionId"].rpartition("/")[2].lower())
+            mine = found["principalId"].lower() == principal.lower() and scopes.covers(self.arm, found["scope"], scope)
+            if definition and mine:
+                yield definition
 
 
-def logs(properties: Json, category: str) -> bool:
-    rows = [row for row in properties.get("logs") or [] if row.get("enabled", True)]
-    return any(row.get("category") == category or row.get("categoryGroup") in ("allLogs", "audit") for row in rows)
+def permits(definition: Json, action: str) -> bool:
+    """Whether a role holds the action and nothing takes it away. What concerns blobs themselves are data actions."""
+    if "/blobs/" not in action:
+        return roles.allows(definition, action)
+    rows = definition["properties"]["permissions"]
+    pairs = [{"actions": row["dataActions"], "notActions": row["notDataActions"]} for row in rows]
+    return roles.allows({"properties": {"permissions": pairs}}, action)

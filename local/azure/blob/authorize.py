@@ -57,7 +57,7 @@ class Authorizer:
     """Decides on requests.
 
     claims: the claims of a token for Azure Storage, or None if it is not good. access: the public access level and the
-    stored policies of a container, or None without such a container. denied: data actions that no token permits.
+    stored policies of a container, or None without such a container.
     """
 
     accounts: Accounts
@@ -65,7 +65,6 @@ class Authorizer:
     claims: Callable[[str], Json | None]
     access: Callable[[str, str], tuple[str, dict[str, StoredPolicy]] | None]
     is_website: Callable[[str], bool]
-    denied: set[str] = field(default_factory=set)
 
     def __call__(self, call: Call, operation: Operation) -> Caller:
         """Refusal unless the caller may. Whether a SAS may only create, and not overwrite, is looked at later."""
@@ -88,7 +87,9 @@ class Authorizer:
         claims = self.claims(token)
         if claims is None:
             raise unauthenticated("Signature validation failed. The token is not valid for Azure Storage.", 401)
-        if operation.data_action in self.denied:
+        account, container, _ = call.place
+        principal = str(claims.get("oid") or "")
+        if not self.accounts.permits(account, container, principal, operation.data_action):
             raise permission_mismatch()
         return Caller("OAuth", sha256(token.encode()), claims=claims)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
+from ..arm import ArmError
 from ..front import Reply, Request, forward
-from ..response import ArmError
 from .call import Call, Place, http_date, whole
 from .signing import signature, string_to_sign
 

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..arm import now
 from ..front import Reply
-from ..response import now
 from .azurite import CUPBOARD
 from .call import Call, Place, Refusal, done, ticks
 from .desk import Desk

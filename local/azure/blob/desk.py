@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from .accounts import Accounts, Json
+from ..arm import Json
+from .accounts import Accounts
 from .authorize import Authorizer
 from .azurite import Azurite
 from .call import Place

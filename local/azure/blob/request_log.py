@@ -3,22 +3,38 @@
 https://learn.microsoft.com/azure/azure-monitor/reference/tables/storagebloblogs
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from ..front import Reply
+from ..logs import ARCHIVE, RequestLog, archive_of, line_of
+from .accounts import Accounts
 from .authorize import ANONYMOUS, Caller
-from .call import Call, ticks
+from .azurite import Azurite
+from .call import Call, Place, ticks
 from .operations import WRITE, Operation
 
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "x-ms-if-tags")
 
 
-class RequestLog(Protocol):
-    """Who keeps the requests; a keyword for each column of StorageBlobLogs that is known."""
+@dataclass
+class Recorder:
+    """Records what was served, and writes the lines that diagnostic settings send to storage accounts."""
 
-    def record(self, **columns: Any) -> object: ...
+    log: RequestLog
+    accounts: Accounts
+    azurite: Azurite
+
+    def __call__(self, columns: dict[str, Any]) -> None:
+        record = self.log.record(**columns)
+        account_id = self.accounts.id(columns["AccountName"])
+        for sink in record.sinks.get(ARCHIVE, []):
+            name = sink.rpartition("/")[2].lower()
+            if name in self.accounts:
+                container, blob = archive_of(record, account_id)
+                self.azurite.append_line(Place(name, container, blob), line_of(record, account_id))
 
 
 def columns_of(call: Call, operation: Operation | None, caller: Caller | None, reply: Reply) -> dict[str, Any]:

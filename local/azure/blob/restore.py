@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from .accounts import Json
+from ..arm import Json
 from .call import Place
 from .containers import DeletedContainers
 from .desk import Desk

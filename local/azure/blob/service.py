@@ -9,10 +9,11 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from datetime import timedelta
 
-from ..arm import Arm
+from ..arm import Arm, Json
 from ..front import Reply, Request
+from ..logs import RequestLog
 from . import batch, copies, hierarchy, holds, listing, restore, tags, tiers, writes
-from .accounts import Accounts, Json
+from .accounts import Accounts
 from .authorize import Authorizer, Caller
 from .azurite import Azurite
 from .call import NEWEST, Call, Place, Refusal, bad_header, done, http_date, read_call, whole
@@ -22,7 +23,7 @@ from .desk import Desk
 from .history import History
 from .network import check_network
 from .operations import Operation, operation_of
-from .request_log import RequestLog, columns_of
+from .request_log import Recorder, columns_of
 from .sas import StoredPolicy
 
 AUDIENCE = "https://storage.azure.com"
@@ -68,17 +69,17 @@ class BlobService:
     """An application for the blob front.
 
     claims: the claims of a token that is good for Azure Storage, else None. client_address: where requests come from,
-    unless their header x-local-client-address says otherwise. authority: where tokens are asked for. log: keeps what was served; None keeps nothing.
+    unless their header x-local-client-address says otherwise. authority: where tokens are asked for.
     """
 
-    def __init__(self, arm: Arm, azurite: Azurite, claims: Callable[[str], Json | None]) -> None:
+    def __init__(self, arm: Arm, azurite: Azurite, log: RequestLog, claims: Callable[[str], Json | None]) -> None:
         accounts, history, keys = Accounts(arm), History(azurite), DelegationKeys()
         self.authorize = Authorizer(accounts, keys, claims, self._access, self._is_website)
         self.desk = Desk(accounts, azurite, history, keys, self.authorize)
         self.deleted_containers = DeletedContainers(self.desk)
         self.client_address = "203.0.113.7"
         self.authority = "https://login.microsoftonline.com/common"
-        self.log: RequestLog | None = None
+        self._record = Recorder(log, accounts, azurite)
         azurite.deleting = self.deleted_containers.deleting
         self._handlers: dict[str, Handler] = HANDLERS | {
             "DeleteContainer": self.deleted_containers.delete,
@@ -95,7 +96,6 @@ class BlobService:
         self.desk.history.clear()
         self.desk.immutable_containers.clear()
         self.desk.copy_sources.clear()
-        self.authorize.denied.clear()
 
     def age(self, by: timedelta) -> None:
         """All that has happened to blobs so far happened so much earlier: for retention, and restores in time."""
@@ -125,8 +125,8 @@ class BlobService:
                 where = f"{self.authority}/oauth2/authorize"
                 reply.headers["WWW-Authenticate"] = f"Bearer authorization_uri={where} resource_id={AUDIENCE}"
         self._finish(call, reply)
-        if self.log and call.place.account in self.desk.accounts:
-            self.log.record(**columns_of(call, operation, caller, reply))
+        if call.place.account in self.desk.accounts:
+            self._record(columns_of(call, operation, caller, reply))
         return reply
 
     def _check(self, call: Call) -> None:
