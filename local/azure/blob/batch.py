@@ -38,7 +38,7 @@ def read_parts(call: Call, boundary: bytes) -> list[tuple[str, Request]]:
             continue
         outer = headers_of(piece[: line.start()])
         inner = headers_of(piece[line.end() :])
-        sent = {"Host": call.header("host"), "x-ms-version": call.version, **dict(inner.items())}
+        sent = {"Host": call.header("host"), **dict(inner.items())}
         target = re.sub(r"^https?://[^/]+", "", line[2].decode())
         request = Request("blob", line[1].decode(), target, sent, b"")
         found.append((outer.get("Content-ID", str(len(found))), request))

@@ -41,13 +41,15 @@ class Call:
     """A request on its way: what it names, and what is found out about it.
 
     wire: the path as it came, which signatures cover. place: what it names. client, port: where the caller is.
+    usual_version: for a request that names none.
     """
 
     request: Request
     place: Place
     wire: str
     client: str = "127.0.0.1"
-    port: int = 0
+    port: int = 49152
+    usual_version: str = NEWEST
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     time: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
@@ -84,7 +86,7 @@ class Call:
 
     @property
     def version(self) -> str:
-        return self.header("x-ms-version") or self.query.get("sv", "") or NEWEST
+        return self.header("x-ms-version") or self.query.get("sv", "") or self.usual_version
 
 
 def read_call(request: Request, client: str) -> Call:

@@ -164,6 +164,7 @@ class BlobService:
         part = read_call(request, call.client)
         if part.place.account != call.place.account or (call.place.container and part.place.box != call.place.box):
             raise Refusal(400, "InvalidInput", "One of the request inputs is not valid.")
+        part.usual_version = call.version
         return self._serve(part)
 
     def _check_blob(self, call: Call, operation: Operation, caller: Caller) -> None:
