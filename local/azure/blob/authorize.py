@@ -69,6 +69,8 @@ class Authorizer:
     def __call__(self, call: Call, operation: Operation) -> Caller:
         """Refusal unless the caller may. Whether a SAS may only create, and not overwrite, is looked at later."""
         given = call.header("authorization")
+        if "sig" in call.query and call.query.get("sduoid"):
+            return self._sas(call, operation)
         if given.lower().startswith("bearer "):
             return self._token(call, operation, given.partition(" ")[2].strip())
         if given.startswith("SharedKey "):
@@ -113,7 +115,9 @@ class Authorizer:
         )
 
     def _check_keys_allowed(self, account: str) -> None:
-        if self.accounts.properties(account).get("allowSharedKeyAccess") is False:
+        properties = self.accounts.properties(account)
+        of_blobs = (properties.get("allowSharedKeyAccessForServices") or {}).get("blob") or {}
+        if properties.get("allowSharedKeyAccess") is False or of_blobs.get("enabled") is False:
             text = "Key based authentication is not permitted on this storage account."
             raise Refusal(403, "KeyBasedAuthenticationNotPermitted", text)
 
@@ -128,6 +132,7 @@ class Authorizer:
         if sas.kind != DELEGATION:
             self._check_keys_allowed(account)
         self._check_policy(call, sas)
+        self._check_user(call, sas)
         check_reach(call, sas)
         self._check_permitted(call, operation, sas)
         kind = "DelegationSas" if sas.kind == DELEGATION else "SAS"
@@ -158,6 +163,16 @@ class Authorizer:
             return
         if not sas.start or life(sas, call.time).total_seconds() > seconds(str(policy.get("sasExpirationPeriod", ""))):
             raise unauthenticated("The SAS does not comply with the SAS expiration policy of the account.", 403)
+
+    def _check_user(self, call: Call, sas: Sas) -> None:
+        """A delegation SAS may be for one user, who then has to show a token as well."""
+        policy = self.accounts.properties(call.place.account).get("sasPolicy") or {}
+        has_to_be = policy.get("requireUserBoundUserDelegationSasAction") == "Block"
+        if sas.kind != DELEGATION or not (sas["sduoid"] or has_to_be):
+            return
+        claims = self.claims(call.header("authorization").partition(" ")[2]) or {}
+        if not sas["sduoid"] or str(claims.get("oid") or claims.get("sub")) != sas["sduoid"]:
+            raise unauthenticated("The signature is for another user, or for none where one is required.", 403)
 
     @staticmethod
     def _check_permitted(call: Call, operation: Operation, sas: Sas) -> None:

@@ -4,13 +4,14 @@ https://learn.microsoft.com/azure/storage/blobs/soft-delete-container-overview
 """
 
 import contextlib
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..arm import now
+from ..arm import moment, now
 from ..front import Reply
 from .azurite import CUPBOARD
-from .call import Call, Place, Refusal, done, ticks
+from .call import Call, Place, Refusal, done, http_date, ticks, whole
 from .desk import Desk
 from .operations import Operation
 
@@ -146,3 +147,78 @@ class DeletedContainers:
 
 class NotDone(Exception):
     """Azurite refused a deletion."""
+
+
+# What Azurite does not tell
+
+
+def properties(desk: Desk, call: Call, operation: Operation) -> Reply:
+    reply = desk.azurite.pass_on(call)
+    if reply.status == 200:
+        facts = protection(desk, call.place)
+        known = {f"x-ms-{name}" for name in facts}
+        reply.headers = {name: value for name, value in reply.headers.items() if name.lower() not in known}
+        reply.headers |= {f"x-ms-{name}": value for name, value in facts.items()}
+    return reply
+
+
+def protection(desk: Desk, place: Place) -> dict[str, str]:
+    facts = {
+        "has-legal-hold": desk.accounts.held_container(*place[:2]),
+        "has-immutability-policy": bool(desk.accounts.container_policy(*place[:2])),
+        "immutable-storage-with-versioning-enabled": desk.protects_versions(place),
+    }
+    return {name: str(value).lower() for name, value in facts.items()}
+
+
+def list_containers(desk: Desk, call: Call, operation: Operation) -> Reply:
+    """Azurite's page, with the deleted containers of its span among them where they are asked for."""
+    reply = desk.azurite.pass_on(
+        call, None, {"include": "metadata", "maxresults": call.query.get("maxresults", "5000")}
+    )
+    if reply.status != 200:
+        return reply
+    include = {word.strip().lower() for word in call.query.get("include", "").split(",")}
+    page = ET.fromstring(whole(reply))  # noqa: S314 - Azurite's
+    listed = page.find("Containers")
+    if listed is not None:
+        for row in listed:
+            complete(desk, call.place.account, row, include)
+        if "deleted" in include:
+            listed.extend(deleted_rows(desk, call, page.findtext("NextMarker") or ""))
+            listed[:] = sorted(listed, key=lambda row: row.findtext("Name") or "")
+    page.set("ServiceEndpoint", desk.azurite.endpoint(call.place.account))
+    reply.body = ET.tostring(page, encoding="utf-8", xml_declaration=True)
+    return reply
+
+
+def complete(desk: Desk, account: str, row: ET.Element, include: set[str]) -> None:
+    facts, metadata = row.find("Properties"), row.find("Metadata")
+    if metadata is not None and "metadata" not in include:
+        row.remove(metadata)
+    if facts is None:
+        return
+    for name, value in protection(desk, Place(account, row.findtext("Name") or "")).items():
+        tag = "".join(word.capitalize() for word in name.split("-"))
+        for old in facts.findall(tag):
+            facts.remove(old)
+        ET.SubElement(facts, tag).text = value
+
+
+def deleted_rows(desk: Desk, call: Call, following: str) -> list[ET.Element]:
+    rows = []
+    for item in desk.accounts.deleted_containers(call.place.account):
+        name, known = item["name"], item["properties"]
+        after = name > call.query.get("marker", "") and (not following or name <= following)
+        if not after or not name.startswith(call.query.get("prefix", "")):
+            continue
+        row = ET.Element("Container")
+        for tag, text in (("Name", name), ("Deleted", "true"), ("Version", known["version"])):
+            ET.SubElement(row, tag).text = text
+        facts = ET.SubElement(row, "Properties")
+        deleted = http_date(moment(known["deletedTime"]))
+        times = {"Last-Modified": deleted, "Etag": item["etag"].strip('"'), "DeletedTime": deleted}
+        for tag, text in {**times, "RemainingRetentionDays": str(known["remainingRetentionDays"])}.items():
+            ET.SubElement(facts, tag).text = text
+        rows.append(row)
+    return rows

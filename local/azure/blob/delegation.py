@@ -58,7 +58,7 @@ def wanted_times(call: Call) -> tuple[str, str]:
         start, expiry = (read_time(text) for text in texts)
     except (ET.ParseError, Malformed):
         raise bad_node("Expiry", "") from None
-    if start > call.time + timedelta(seconds=1):
+    if start > call.time:
         raise bad_node("Start", texts[0])
     if not start < expiry or not call.time < expiry <= call.time + LONGEST:
         raise bad_node("Expiry", texts[1])

@@ -118,6 +118,10 @@ class History:
                 self._current[place] = Current(LONG_AGO)
             return self._current[place]
 
+    def known(self, place: Place) -> Current:
+        """As `current`, for whoever only reads it."""
+        return self._current.get(place) or Current(LONG_AGO)
+
     def written(self, place: Place, versioned: bool) -> Current:
         """Notes that a blob has been written; in a versioned account, that made a version."""
         now = self.moment()

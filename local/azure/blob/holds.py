@@ -38,9 +38,10 @@ def check_protection(desk: Desk, call: Call, operation: Operation) -> None:
     makes_version = desk.is_versioned(place) and (deletes or operation.name in MAKE_VERSIONS)
     if known and (version or not makes_version):
         check_held(known, call.time)
-    facts = desk.azurite.facts(place)
-    if facts:
-        check_container(desk, place, facts, operation)
+    if desk.accounts.held_container(*place[:2]) or desk.accounts.container_policy(*place[:2]):
+        facts = desk.azurite.facts(place)
+        if facts:
+            check_container(desk, place, facts, operation)
 
 
 def check_held(known: Protection, now: datetime) -> None:
@@ -93,7 +94,20 @@ def set_legal_hold(desk: Desk, call: Call, operation: Operation) -> Reply:
     return done(200, x_ms_legal_hold=wanted)
 
 
+def protect_new(desk: Desk, call: Call) -> None:
+    """A blob may be written with a hold or a policy from the start."""
+    if call.header("x-ms-legal-hold"):
+        wanted_protection(desk, call).legal_hold = call.header("x-ms-legal-hold").lower() == "true"
+    if call.header("x-ms-immutability-policy-until-date"):
+        keep_until(desk, call)
+
+
 def set_policy(desk: Desk, call: Call, operation: Operation) -> Reply:
+    return done(200, **policy_headers(keep_until(desk, call)))
+
+
+def keep_until(desk: Desk, call: Call) -> Protection:
+    """Sets the policy that the headers of a request tell."""
     text = call.header("x-ms-immutability-policy-until-date")
     mode = (call.header("x-ms-immutability-policy-mode") or "unlocked").lower()
     try:
@@ -108,7 +122,7 @@ def set_policy(desk: Desk, call: Call, operation: Operation) -> Reply:
     if known.mode == "locked" and (mode != "locked" or (known.until and until < known.until)):
         raise by_policy()
     known.until, known.mode = until, mode
-    return done(200, **policy_headers(known))
+    return known
 
 
 def delete_policy(desk: Desk, call: Call, operation: Operation) -> Reply:

@@ -265,7 +265,7 @@ def leave_out(row: ET.Element, properties: ET.Element, wanted: Wanted) -> None:
 
 
 def complete_current(desk: Desk, place: Place, row: ET.Element, properties: ET.Element, wanted: Wanted) -> None:
-    current = desk.history.current(place)
+    current = desk.history.known(place)
     if "versions" in wanted.include and current.version:
         put(row, "VersionId", current.version)
         put(row, "IsCurrentVersion", "true")

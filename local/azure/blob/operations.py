@@ -94,8 +94,8 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
     ("PUT", "blob", "lease"): blob_write("LeaseBlob"),
     ("PUT", "blob", "snapshot"): blob_write("SnapshotBlob", "wc"),
     ("PUT", "blob", "copy"): blob_write("AbortCopyBlob"),
-    ("PUT", "blob", "undelete"): blob_write("UndeleteBlob"),
-    ("PUT", "blob", "legalhold"): blob_write("SetBlobLegalHold", "i", "immutableStorage/runAsSuperUser/action"),
+    ("PUT", "blob", "undelete"): box("UndeleteBlob", WRITE, "w", "containers/write"),
+    ("PUT", "blob", "legalhold"): box("SetBlobLegalHold", WRITE, "i", "containers/write"),
     ("PUT", "blob", "immutabilitypolicies"): blob_write(
         "SetBlobImmutabilityPolicy", "i", "immutableStorage/runAsSuperUser/action"
     ),

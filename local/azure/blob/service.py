@@ -12,7 +12,7 @@ from datetime import timedelta
 from ..arm import Arm, Json
 from ..front import Reply, Request
 from ..logs import RequestLog
-from . import batch, copies, hierarchy, holds, listing, restore, tags, tiers, writes
+from . import batch, containers, copies, hierarchy, holds, listing, restore, tags, tiers, writes
 from .accounts import Accounts
 from .authorize import Authorizer, Caller
 from .azurite import Azurite
@@ -22,7 +22,7 @@ from .delegation import DelegationKeys
 from .desk import Desk
 from .history import History
 from .network import check_network
-from .operations import Operation, operation_of
+from .operations import REPLACES, Operation, operation_of
 from .request_log import Recorder, columns_of
 from .sas import StoredPolicy
 
@@ -84,6 +84,8 @@ class BlobService:
         self._handlers: dict[str, Handler] = HANDLERS | {
             "DeleteContainer": self.deleted_containers.delete,
             "RestoreContainer": self.deleted_containers.restore,
+            "ListContainers": containers.list_containers,
+            "GetContainerProperties": containers.properties,
         }
 
     @property
@@ -153,11 +155,17 @@ class BlobService:
             self._check_blob(call, operation, caller)
         if name in READS:
             return self._read(call, operation)
-        if name in COPIES:
+        reply = self._handle(call, operation, caller)
+        if name in REPLACES and reply.status < 300 and self.desk.protects_versions(call.place):
+            holds.protect_new(self.desk, call)
+        return reply
+
+    def _handle(self, call: Call, operation: Operation, caller: Caller) -> Reply:
+        if operation.name in COPIES:
             return copies.copy(self.desk, call, operation, caller)
-        handler = self._handlers.get(name)
+        handler = self._handlers.get(operation.name)
         if self.desk.accounts.is_hierarchical(call.place.account):
-            handler = OF_HIERARCHIES.get(name, handler)
+            handler = OF_HIERARCHIES.get(operation.name, handler)
         return handler(self.desk, call, operation) if handler else self.desk.azurite.pass_on(call)
 
     def _part(self, call: Call, request: Request) -> Reply:
