@@ -12,6 +12,7 @@ from .call import Call
 from .store import Arm, Json, Operation
 from .versions import as_told
 
+NAME = re.compile(r"[a-z0-9]{3,24}")
 KINDS = ("Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage")
 # Properties that ARM replaces as a unit.
 WHOLE = ("networkAcls", "customDomain", "sasPolicy", "keyPolicy")
@@ -138,7 +139,7 @@ def new_account(arm: Arm, sub: str, group: str, name: str, body: Json) -> Json:
 
 
 def check_new(arm: Arm, name: str, body: Json) -> None:
-    if not re.fullmatch(r"[a-z0-9]{3,24}", name):
+    if not NAME.fullmatch(name):
         raise ArmError(
             400,
             "AccountNameInvalid",
@@ -240,7 +241,7 @@ def list_accounts(arm: Arm, call: Call) -> Reply:
 def check_name(arm: Arm, call: Call) -> Reply:
     subscriptions.named(arm, call["sub"])
     name = call.body.get("name", "")
-    if not re.fullmatch(r"[a-z0-9]{3,24}", str(name)):
+    if not NAME.fullmatch(str(name)):
         reason = {"reason": "AccountNameInvalid", "message": f"{name} is not a valid storage account name."}
         return answer({"nameAvailable": False, **reason})
     taken = {"reason": "AlreadyExists", "message": f"The storage account named {name} is already taken."}

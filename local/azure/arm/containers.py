@@ -53,9 +53,10 @@ def named(arm: Arm, account: Json, container: str) -> Json:
 
 
 def has_version_immutability(arm: Arm, account: str, container: str) -> bool:
-    """Whether blobs of the container take holds and policies of their own."""
-    setting = arm.container_settings.get((account, container), {}).get("immutableStorageWithVersioning") or {}
-    return setting.get("enabled") is True
+    """Whether blobs of the container take holds and policies of their own, by its setting or the account's."""
+    of_account = arm.accounts[account]["properties"].get("immutableStorageWithVersioning")
+    setting = arm.container_settings.get((account, container), {}).get("immutableStorageWithVersioning") or of_account
+    return bool((setting or {}).get("enabled"))
 
 
 def mark_deleted(arm: Arm, account: Json, item: Json) -> None:

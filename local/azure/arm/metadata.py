@@ -7,7 +7,7 @@ from .store import Arm, Json
 
 def endpoints(arm: Arm) -> Json:
     """As `az cloud register` reads it."""
-    storage = urllib.parse.urlsplit(arm.blobs.endpoint("any")).netloc.partition(".blob.")[2]
+    storage = urllib.parse.urlsplit(arm.blobs.endpoint("any")).netloc.removeprefix("any.blob.")
     return {
         "name": "AzureLocal",
         "portal": arm.url,
