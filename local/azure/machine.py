@@ -304,20 +304,6 @@ class LocalAzure:
         except (jwt.PyJWTError, KeyError):
             return None
 
-    def token(self, audience: str = STORAGE_AUDIENCE) -> str:
-        """An access token of the application with a secret."""
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": SECRET_APP,
-            "client_secret": APP_SECRET,
-            "scope": f"{audience}/.default",
-            "resource": audience,
-        }
-        headers = {"X-Forwarded-Proto": "https", "Host": self.entra_front.address}
-        url = f"http://127.0.0.1:{self.entra_port}/{TENANT}/v2.0/token"
-        answer = requests.post(url, data=form, headers=headers, timeout=10)
-        return str(answer.json()["access_token"])
-
     def _arm(self, request: Request) -> Reply:
         return self.resource_manager(request)
 

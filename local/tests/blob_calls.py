@@ -8,7 +8,9 @@ import requests
 
 from local.azure import LocalAzure
 
-ACCOUNT = "contosobackups"
+from .clients import ACCOUNT, Credential
+
+__all__ = ["ACCOUNT", "Credential"]
 BOX = "blob-cases"
 VERSION = "2025-11-05"
 KEEP = {"enabled": True, "days": 7}
@@ -40,8 +42,13 @@ def sas(azure: LocalAzure, permission: str, resources: str = "sco", **more: Any)
     return str(generate_account_sas(ACCOUNT, azure.arm.keys[ACCOUNT][0], resources, permission, until, **more))
 
 
+def access_token(azure: LocalAzure, audience: str = "https://storage.azure.com") -> str:
+    """A token of the application with a secret."""
+    return str(Credential(azure).get_token(f"{audience}/.default").token)
+
+
 def token(azure: LocalAzure) -> str:
-    return f"Bearer {azure.token()}"
+    return f"Bearer {access_token(azure)}"
 
 
 def send(

@@ -9,7 +9,7 @@ import pytest
 
 from local.azure import LocalAzure
 
-from .blob_calls import ACCOUNT, BOX, KEEP, client, sas, send, setting, token
+from .blob_calls import ACCOUNT, BOX, KEEP, access_token, client, sas, send, setting, token
 
 ARCHIVE = "contosoweb"
 
@@ -31,7 +31,7 @@ def sha256(data: bytes) -> str:
 
 
 def test_a_read_by_token(azure: LocalAzure) -> None:
-    bearer = azure.token()
+    bearer = access_token(azure)
     answer = send(
         azure, "GET", f"/{BOX}/in/a%20b.txt", f"Bearer {bearer}", User_Agent="probe/1", x_ms_client_request_id="m"
     )

@@ -14,7 +14,19 @@ from azure.storage.blob import BlobClient, generate_account_sas, generate_blob_s
 from local.azure import LocalAzure
 from local.azure.arm import roles
 
-from .blob_calls import ACCOUNT, BOX, client, in_an_hour, of_account, refusal, sas, send, token
+from .blob_calls import (
+    ACCOUNT,
+    BOX,
+    Credential,
+    access_token,
+    client,
+    in_an_hour,
+    of_account,
+    refusal,
+    sas,
+    send,
+    token,
+)
 
 NOW = datetime.now(timezone.utc)
 
@@ -59,7 +71,7 @@ def test_a_token_is_good_only_if_entra_issued_it_for_storage(azure: LocalAzure) 
     claims = {"iss": "https://sts.windows.net/t/", "aud": "https://storage.azure.com", "iat": time, "nbf": time}
     forged = jwt.encode(claims | {"exp": time + 600}, "k" * 32, algorithm="HS256")
     assert read(azure, token(azure)) == (200, "")
-    for wrong in (forged, azure.token(azure.arm_url), "no-token"):
+    for wrong in (forged, access_token(azure, azure.arm_url), "no-token"):
         assert read(azure, f"Bearer {wrong}") == (401, "InvalidAuthenticationInfo")
 
 
@@ -73,7 +85,7 @@ def test_a_token_reads_and_sets_the_acl_of_a_container(azure: LocalAzure) -> Non
 
 
 def test_roles_decide_what_a_token_may_where_they_are_enforced(azure: LocalAzure) -> None:
-    oid = jwt.decode(azure.token(), options={"verify_signature": False}).get("oid", "")
+    oid = jwt.decode(access_token(azure), options={"verify_signature": False}).get("oid", "")
     azure.modes.enforce_roles = True
     assert read(azure, token(azure)) == (403, "AuthorizationPermissionMismatch")
     assignment = roles.assign(azure.arm, azure.arm.accounts[ACCOUNT]["id"], "Storage Blob Data Contributor", oid)
@@ -206,18 +218,6 @@ def test_the_accounts_limit_to_the_life_of_a_sas(azure: LocalAzure) -> None:
 
 def delegation_key(azure: LocalAzure, start: datetime, expiry: datetime) -> Any:
     return client(azure, credential=Credential(azure)).get_user_delegation_key(start, expiry)
-
-
-class Credential:
-    """An application's token for Microsoft's client."""
-
-    def __init__(self, azure: LocalAzure) -> None:
-        self.azure = azure
-
-    def get_token(self, *scopes: str, **options: Any) -> Any:
-        from azure.core.credentials import AccessToken
-
-        return AccessToken(self.azure.token(), int(in_an_hour().timestamp()))
 
 
 def test_a_delegation_key_signs_until_keys_are_revoked(azure: LocalAzure) -> None:

@@ -64,8 +64,7 @@ class Accounts:
 
     def protects_versions(self, account: str, container: str) -> bool:
         """Whether blobs of the container take holds and policies of their own."""
-        of_account = self.properties(account).get("immutableStorageWithVersioning") or {}
-        return containers.has_version_immutability(self.arm, account, container) or bool(of_account.get("enabled"))
+        return containers.has_version_immutability(self.arm, account, container)
 
     def held_container(self, account: str, container: str) -> bool:
         return bool(self.arm.holds.get((account, container)))

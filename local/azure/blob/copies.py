@@ -5,7 +5,6 @@ https://learn.microsoft.com/rest/api/storageservices/copy-blob
 
 import dataclasses
 import urllib.parse
-from collections.abc import Callable
 
 from ..front import Reply, Request
 from .authorize import Caller
@@ -100,8 +99,9 @@ def put_from(desk: Desk, call: Call, operation: Operation, source: Call) -> Repl
     kind = {"x-ms-blob-content-type": found.headers.get("Content-Type", "application/octet-stream")}
     request = Request("blob", "PUT", call.request.target, kind | sent, body)
     passed = dataclasses.replace(call, request=request)
-    send: Callable[[], Reply] = lambda: desk.azurite.pass_on(passed)  # noqa: E731 - the one line that both ways share
-    return write(desk, call, operation, send) if operation.name == "PutBlobFromURL" else send()
+    if operation.name == "PutBlockFromURL":
+        return desk.azurite.pass_on(passed)
+    return write(desk, call, operation, lambda: desk.azurite.pass_on(passed))
 
 
 def cannot_verify(status: int) -> Refusal:

@@ -29,9 +29,8 @@ class DelegationKeys:
 
     def issue(self, call: Call, claims: Mapping[str, Any]) -> Reply:
         start, expiry = wanted_times(call)
-        version = min(call.version, "2025-11-05")
         oid = str(claims.get("oid") or claims.get("sub") or "")
-        name = (call.place.account, oid, str(claims.get("tid", "")), start, expiry, "b", version)
+        name = (call.place.account, oid, str(claims.get("tid", "")), start, expiry, "b", call.version)
         self._issued[name] = call.time
         names = ("SignedOid", "SignedTid", "SignedStart", "SignedExpiry", "SignedService", "SignedVersion")
         root = ET.Element("UserDelegationKey")

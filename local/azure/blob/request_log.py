@@ -3,6 +3,7 @@
 https://learn.microsoft.com/azure/azure-monitor/reference/tables/storagebloblogs
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from http import HTTPStatus
@@ -103,5 +104,5 @@ def uri_of(call: Call) -> str:
     """The address as Azure logs it: with the port, and without a signature's value."""
     host = f"{call.place.account}.blob.core.windows.net:443"
     path = call.place.path.removeprefix(f"/{call.place.account}") or "/"
-    words = "&".join(f"{name}={'XXXXX' if name.lower() == 'sig' else value}" for name, value in call.pairs)
+    words = re.sub(r"(^|&)sig=[^&]*", r"\1sig=XXXXX", call.request.target.partition("?")[2], flags=re.IGNORECASE)
     return f"https://{host}{path}" + (f"?{words}" if words else "")

@@ -161,10 +161,14 @@ class BlobService:
         return reply
 
     def _handle(self, call: Call, operation: Operation, caller: Caller) -> Reply:
+        hierarchical = self.desk.accounts.is_hierarchical(call.place.account)
         if operation.name in COPIES:
-            return copies.copy(self.desk, call, operation, caller)
+            reply = copies.copy(self.desk, call, operation, caller)
+            if hierarchical and reply.status < 300:
+                hierarchy.make_parents(self.desk, call.place)
+            return reply
         handler = self._handlers.get(operation.name)
-        if self.desk.accounts.is_hierarchical(call.place.account):
+        if hierarchical:
             handler = OF_HIERARCHIES.get(operation.name, handler)
         return handler(self.desk, call, operation) if handler else self.desk.azurite.pass_on(call)
 
