@@ -96,3 +96,14 @@ def test_a_caller_from_elsewhere(azure: LocalAzure) -> None:
 
 def test_an_account_that_does_not_exist(azure: LocalAzure) -> None:
     assert refusal(send(azure, "GET", "/x/a", token(azure), account="nosuchaccount")) == (404, "ResourceNotFound")
+
+
+def test_a_container_is_not_made_public_where_the_account_forbids_it(azure: LocalAzure) -> None:
+    target = f"/{BOX}?restype=container&comp=acl"
+    answer = send(azure, "PUT", target, token(azure), x_ms_blob_public_access="blob")
+    assert refusal(answer) == (409, "PublicAccessNotPermitted")
+    new = send(azure, "PUT", "/new-box?restype=container", token(azure), x_ms_blob_public_access="container")
+    assert refusal(new) == (409, "PublicAccessNotPermitted")
+    of_account(azure, allowBlobPublicAccess=True)
+    assert send(azure, "PUT", target, token(azure), x_ms_blob_public_access="blob").status_code == 200
+    assert send(azure, "GET", f"/{BOX}/a").text == "content"

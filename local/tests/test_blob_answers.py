@@ -46,6 +46,7 @@ def test_headers_of_every_answer(azure: LocalAzure, method: str, target: str, st
     assert answer.headers["Date"].count("GMT") == 1
     if status >= 400 and method != "HEAD":
         assert answer.headers["x-ms-error-code"] in answer.text
+        assert answer.headers["x-ms-request-id"] in answer.text
 
 
 def test_no_client_request_id_no_echo(azure: LocalAzure) -> None:

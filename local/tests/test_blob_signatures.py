@@ -163,6 +163,31 @@ def test_a_sas_that_may_only_create(azure: LocalAzure) -> None:
     assert refusal(answer) == (403, "UnauthorizedBlobOverwrite")
 
 
+def test_tags_need_a_letter_of_their_own(azure: LocalAzure) -> None:
+    listing = f"/{BOX}?restype=container&comp=list&include=tags"
+    assert refusal(send(azure, "GET", listing, sas(azure, "l"))) == (403, "AuthorizationPermissionMismatch")
+    assert send(azure, "GET", listing, sas(azure, "lt")).status_code == 200
+    target, kind = f"/{BOX}/b", "BlockBlob"
+    without = send(azure, "PUT", target, sas(azure, "w"), b"x", x_ms_blob_type=kind, x_ms_tags="k=v")
+    assert refusal(without) == (403, "AuthorizationPermissionMismatch")
+    assert send(azure, "PUT", target, sas(azure, "wt"), b"x", x_ms_blob_type=kind, x_ms_tags="k=v").status_code == 201
+
+
+def test_a_delegation_sas_for_one_user(azure: LocalAzure) -> None:
+    me = str(jwt.decode(access_token(azure), options={"verify_signature": False}).get("oid"))
+    key = delegation_key(azure, NOW - timedelta(minutes=5), in_an_hour())
+    options: dict[str, Any] = {"user_delegation_key": key, "permission": "r", "expiry": in_an_hour()}
+    for user, status in ((me, 200), ("11111111-2222-4333-8444-555555555555", 403)):
+        signed = generate_blob_sas(ACCOUNT, BOX, "a", user_delegation_oid=user, **options)
+        answer = send(azure, "GET", f"/{BOX}/a?{signed}", token(azure))
+        assert answer.status_code == status
+        assert send(azure, "GET", f"/{BOX}/a", signed).status_code == 403
+    of_account(
+        azure, sasPolicy={"requireUserBoundUserDelegationSas": True, "requireUserBoundUserDelegationSasAction": "Block"}
+    )
+    assert read(azure, generate_blob_sas(ACCOUNT, BOX, "a", **options)) == (403, "AuthenticationFailed")
+
+
 # Service SAS
 
 

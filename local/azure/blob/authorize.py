@@ -13,7 +13,7 @@ from typing import Any
 from .accounts import Accounts
 from .call import OLDEST_TOKEN, Call, Refusal
 from .delegation import DelegationKeys
-from .operations import Operation
+from .operations import Operation, also_needed
 from .sas import (
     ACCOUNT,
     DELEGATION,
@@ -91,7 +91,8 @@ class Authorizer:
             raise unauthenticated("Signature validation failed. The token is not valid for Azure Storage.", 401)
         account, container, _ = call.place
         principal = str(claims.get("oid") or "")
-        if not self.accounts.permits(account, container, principal, operation.data_action):
+        actions = [operation.data_action, *(action for _, action in also_needed(call, operation))]
+        if not all(self.accounts.permits(account, container, principal, action) for action in actions):
             raise permission_mismatch()
         return Caller("OAuth", sha256(token.encode()), claims=claims)
 
@@ -184,7 +185,8 @@ class Authorizer:
         if whole_box and (sas.resource != "container" or operation.name not in ("ListBlobs", "FindBlobsByTags")):
             raise Refusal(403, "AuthorizationFailure", DENIED)
         letters = operation.letters + ("d" if operation.name.startswith("Break") else "")
-        if not set(letters) & set(sas.permissions):
+        groups = [letters, *(letter for letter, _ in also_needed(call, operation))]
+        if not all(set(group) & set(sas.permissions) for group in groups):
             raise permission_mismatch()
 
     # Nobody

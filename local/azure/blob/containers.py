@@ -149,7 +149,15 @@ class NotDone(Exception):
     """Azurite refused a deletion."""
 
 
-# What Azurite does not tell
+# What Azurite does not refuse or tell
+
+
+def set_access(desk: Desk, call: Call, operation: Operation) -> Reply:
+    """A container is not made public where the account forbids that."""
+    if call.header("x-ms-blob-public-access") and not desk.accounts.permits_public(call.place.account):
+        text = "Public access is not permitted on this storage account."
+        raise Refusal(409, "PublicAccessNotPermitted", text)
+    return desk.azurite.pass_on(call)
 
 
 def properties(desk: Desk, call: Call, operation: Operation) -> Reply:

@@ -117,6 +117,19 @@ CHANGES = frozenset(
 REPLACES = frozenset({"PutBlob", "PutBlockList", "CopyBlob", "CopyBlobFromURL", "PutBlobFromURL"})
 
 
+# What a request needs besides its operation: the letter of a SAS, and the right of a token's holder.
+READ_TAGS, WRITE_TAGS = ("t", BLOBS + "tags/read"), ("t", BLOBS + "tags/write")
+
+
+def also_needed(call: Call, operation: Operation) -> list[tuple[str, str]]:
+    found = []
+    if operation.name == "ListBlobs" and "tags" in call.query.get("include", "").lower().split(","):
+        found.append(READ_TAGS)
+    if operation.name in REPLACES and call.header("x-ms-tags"):
+        found.append(WRITE_TAGS)
+    return found
+
+
 def operation_of(call: Call) -> Operation:
     """Refusal if the service knows no such operation."""
     if call.query.get("restype", "").lower() == "account" and call.comp == "properties":

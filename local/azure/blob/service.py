@@ -29,9 +29,17 @@ from .sas import StoredPolicy
 AUDIENCE = "https://storage.azure.com"
 Handler = Callable[[Desk, Call, Operation], Reply]
 # What the front says of itself, and Azurite of itself.
-DROPPED = frozenset({"server", "date", "connection", "keep-alive", "x-powered-by", "x-ms-request-id", "x-ms-version"})
+DROPPED = frozenset(
+    (
+        *("server", "date", "connection", "keep-alive", "x-powered-by"),
+        *("x-ms-request-id", "x-ms-version", "x-ms-client-request-id"),
+    )
+)
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("PutBlob", "PutBlockList", "SetBlobMetadata", "SnapshotBlob"), writes.write),
+    **dict.fromkeys(("CreateContainer", "SetContainerACL"), containers.set_access),
+    "ListContainers": containers.list_containers,
+    "GetContainerProperties": containers.properties,
     "DeleteBlob": writes.delete,
     "UndeleteBlob": writes.undelete,
     "ListBlobs": listing.list_blobs,
@@ -84,8 +92,6 @@ class BlobService:
         self._handlers: dict[str, Handler] = HANDLERS | {
             "DeleteContainer": self.deleted_containers.delete,
             "RestoreContainer": self.deleted_containers.restore,
-            "ListContainers": containers.list_containers,
-            "GetContainerProperties": containers.properties,
         }
 
     @property
@@ -282,13 +288,12 @@ class BlobService:
 
     @staticmethod
     def _finish(call: Call, reply: Reply) -> None:
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        if reply.status >= 400 and "x-ms-request-id" in headers:
+            reply.body = whole(reply).replace(headers["x-ms-request-id"].encode(), call.id.encode())
         reply.headers = {name: value for name, value in reply.headers.items() if name.lower() not in DROPPED}
         reply.headers |= {"x-ms-request-id": call.id, "x-ms-version": call.version}
-        given = call.header("x-ms-client-request-id")
-        names = [name for name in reply.headers if name.lower() == "x-ms-client-request-id"]
-        for name in names:
-            del reply.headers[name]
-        if given:
+        if given := call.header("x-ms-client-request-id"):
             reply.headers["x-ms-client-request-id"] = given
 
 
