@@ -11,7 +11,7 @@ NODE := local/azure/node_modules/.installed
 SDK := .venv-sdk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv node lint types unit e2e test fix manifest docs examples pictures demo drills warroom sdk validate pack bench clean
+.PHONY: help venv node lint types unit e2e test fix manifest docs examples playbooks pictures demo drills warroom sdk validate pack bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -59,13 +59,16 @@ examples: venv node ## run the examples and walkthroughs of docs/ again and keep
 	@$(BIN)/python -m local.build.examples
 	@$(BIN)/python -m local.build.manifest
 
+playbooks: venv ## write the playbooks of pack/ and their READMEs from local/build/playbook_sources
+	@$(BIN)/python -m local.build.playbooks
+
 pictures: venv node ## draw the picture of README.md from a real run
 	@$(BIN)/python -m local.build.pictures
 
 demo: venv node ## sign in and run commands against an Azure on this machine
 	@$(BIN)/python -m local.xsoar.demo
 
-drills: venv node ## three incidents, command by command, against the same Azure
+drills: venv node ## all playbooks, step by step, against the same Azure
 	@$(BIN)/python -m local.xsoar.drills $(ARGS)
 
 warroom: venv node ## the same Azure, with a prompt
@@ -82,7 +85,7 @@ $(SDK)/.installed:
 validate: venv sdk ## demisto-sdk validate with every rule that works without a network
 	@$(BIN)/python -m local.build.pack validate
 
-pack: venv sdk ## dist/AzureStorage.yml, to upload to a server
+pack: venv sdk ## dist/AzureStorage.zip, the pack, and dist/AzureStorage.yml, the integration alone
 	@$(BIN)/python -m local.build.pack build
 
 bench: venv node ## measurements side by side with a peer, printed as ratios
