@@ -4819,6 +4819,15 @@ def show(view: View, item: Json, *, title: str = "", note: str = "") -> CommandR
     )
 
 
+def show_rest(listing: Listing, view: View) -> str:
+    """Puts the file with all rows into the war room, and says that it is there."""
+    name = f"{view.name}-list.jsonl"
+    return_results(file_result_existing_file(listing.file, name))
+    return (
+        f"Context holds the first {len(listing.items):,} of {listing.total:,} rows; the file {name} holds all of them."
+    )
+
+
 def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
     """A listing, and in context the token that the next call takes; an empty token overwrites that of an earlier page.
 
@@ -4827,14 +4836,11 @@ def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
     more = (
         f"More results are available. For the next page, add `next_token={listing.token}`, or set `all_results=true`."
     )
-    count, name = listing.total or len(listing.items), f"{view.name}-list.jsonl"
-    cut = f"Context holds the first {len(listing.items):,} of {count:,} rows; the file {name} holds all of them."
-    if listing.file:
-        return_results(file_result_existing_file(listing.file, name))
-    words = (note, more if listing.token else "", cut if listing.file else "")
+    rest = show_rest(listing, view) if listing.file else ""
+    note = "\n\n".join(filter(None, (note, more if listing.token else "", rest)))
     return CommandResults(
         outputs={view.context: listing.items, "AzureStorage(true)": {f"{view.name}NextToken": listing.token}},
-        readable_output=table(view, listing.items, note="\n\n".join(filter(None, words)), count=count),
+        readable_output=table(view, listing.items, note=note, count=listing.total),
         raw_response=listing.items,
     )
 
@@ -5325,42 +5331,60 @@ def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     return before, after
 
 
+class Failure(NamedTuple):
+    """The first of the rows that failed: what is known of it, and the error."""
+
+    ok: bool | None
+    error: AzureStorageError
+
+
+class Tally:
+    """What became of many objects: counts, the rows that an entry holds, and all of them in a file where they are more."""
+
+    def __init__(self) -> None:
+        self.rows, self.done, self.failed = Gathered(to_show=True), 0, 0
+        self.failure: Failure | None = None
+
+    def add(self, row: Row) -> None:
+        self.rows.add({**row.item, "result": row.result})
+        self.done += bool(row.ok and row.changed)
+        self.failed += not row.ok
+        if not row.ok and row.error and self.failure is None:
+            self.failure = Failure(row.ok, row.error)
+
+    def file(self, view: View) -> str:
+        """Puts the file into the war room, and says so; nothing where the entry holds all rows."""
+        listing = self.rows.listing()
+        return show_rest(listing, view) if listing.file else ""
+
+
 def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -> CommandResults:
     """Do batch after batch; what was done stays in the result whatever stops the rest."""
     if bulk.confirm and not dry_run and typed != bulk.confirm[0]:
         raise invalid("confirm", f"{bulk.confirm[1]} To go on, give `confirm={bulk.confirm[0]}`.")
-    rows: list[Row] = []
+    tally = Tally()
     stopped: AzureStorageError | None = None
     try:
         for batch in bulk.batches:
             for row in map(bulk.rehearse, batch) if dry_run else bulk.act(batch):
-                rows.append(row)
+                tally.add(row)
     except AzureStorageError as error:
-        if not rows:
+        if not tally.rows.count:
             raise
         stopped = error
-    done = [row for row in rows if row.ok and row.changed]
-    failed = [row for row in rows if not row.ok]
-    if len(rows) == 1 and failed and failed[0].error:
-        raise failed[0].error if failed[0].ok is False else not_known(failed[0].error)
-    counts = f"{0 if dry_run else len(done)} {bulk.verb}, {len(failed)} failed, {len(rows)} in all."
-    problems = (
-        [f"{len(failed)} of {len(rows)} blobs: {redact(failed[0].error.message)}"] if failed and failed[0].error else []
-    )
+    finally:
+        tally.rows.close(keep=True)
+    if tally.rows.count == 1 and tally.failure:
+        raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
+    done, every = 0 if dry_run else tally.done, tally.rows.count
+    notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
+    problems = [f"{tally.failed} of {every} blobs: {redact(tally.failure.error.message)}"] if tally.failure else []
     problems += [f"The rest was not tried: {redact(stopped.message)}"] if stopped else []
-    items = [{**row.item, "result": row.result} for row in rows]
-    before, after = ({"blobs": len(rows)}, {"blobs": len(rows) - len(done)}) if done else ({}, {})
-    plan = Plan(
-        bulk.target,
-        before,
-        after,
-        bulk.view,
-        note="\n\n".join(filter(None, (counts, bulk.note))),
-        missed="",
-        carried_out=bool(done),
-    )
-    undo = bulk.undo if done and not dry_run else ""
-    return Report(plan, command, [], items[:CONTEXT_LIMIT], before, after, dry_run, problems, undo).result()
+    before, after = ({"blobs": every}, {"blobs": every - tally.done}) if tally.done else ({}, {})
+    note = "\n\n".join(filter(None, notes))
+    plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
+    undo = bulk.undo if done else ""
+    return Report(plan, command, [], tally.rows.items, before, after, dry_run, problems, undo).result()
 
 
 # The registry
