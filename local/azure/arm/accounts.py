@@ -6,8 +6,9 @@ import uuid
 from typing import Any
 
 from ..front import Reply
+from ..times import now
 from . import keys, object_replication, policies_and_holds, restore, subscriptions
-from .answers import ArmError, answer, bad_values, chosen, empty, now
+from .answers import ArmError, answer, bad_values, chosen, empty
 from .call import Call
 from .store import Arm, Json, Operation
 from .versions import as_told
