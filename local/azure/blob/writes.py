@@ -7,9 +7,9 @@ https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
 from collections.abc import Callable
 
 from ..front import Reply
-from .call import Call, Place, Refusal, done, no_blob, ticks, whole
+from .call import Call, Place, Refusal, bad_query, done, no_blob, ticks, whole
 from .desk import Desk
-from .history import BLOB, SNAPSHOT, VERSION, Kept
+from .history import BLOB, SNAPSHOT, VERSION, Current, Kept
 from .operations import REPLACES, Operation
 
 # Besides replacing a blob, these make a version of it.
@@ -28,13 +28,25 @@ def write(desk: Desk, call: Call, operation: Operation, send: Callable[[], Reply
             desk.history.drop(kept)
             return reply
         settle(desk, place, kept, versioned)
-        current = desk.history.written(place, versioned)
-        if digest := call.header("x-ms-encryption-key-sha256"):
-            current.key_sha256 = digest
-            reply.headers["x-ms-encryption-key-sha256"] = digest
-    if current.version:
+        current = noted(desk, call, operation, versioned)
+    if versioned:
         reply.headers["x-ms-version-id"] = current.version
+    if call.header("x-ms-encryption-key-sha256"):
+        reply.headers["x-ms-encryption-key-sha256"] = current.key_sha256
     return reply
+
+
+def noted(desk: Desk, call: Call, operation: Operation, versioned: bool) -> Current:
+    """What is known of the blob from now on: of another content nothing, except what the request tells."""
+    before = desk.history.current(call.place)
+    if operation.name not in REPLACES and not versioned:
+        return before
+    current = desk.history.written(call.place, versioned)
+    if operation.name in REPLACES:
+        current.key_sha256 = call.header("x-ms-encryption-key-sha256")
+    else:
+        current.key_sha256, current.read = before.key_sha256, before.read
+    return current
 
 
 def overwrites_are_kept(desk: Desk, place: Place) -> bool:
@@ -160,8 +172,7 @@ def versioned(desk: Desk, call: Call) -> Reply:
     """A request about the version that it names: the current one, or one of the history."""
     place, wanted = call.place, call.query["versionid"]
     if desk.accounts.is_hierarchical(place.account):
-        text = "Value for one of the query parameters specified in the request URI is invalid."
-        raise Refusal(400, "InvalidQueryParameterValue", text, QueryParameterName="versionid")
+        raise bad_query("versionid", wanted)
     if desk.history.current(place).version == wanted:
         return desk.azurite.pass_on(call)
     kept = desk.history.version(place, wanted)
