@@ -194,6 +194,10 @@ def traffic(azure: LocalAzure) -> None:
         ("not(OperationName == 'GetBlob') and Category == 'StorageWrite'", 1),
         ("(OperationName == 'GetBlob' or OperationName == 'PutBlob') and AuthenticationType == 'SAS'", 3),
         ("isempty(AuthenticationHash)", 2),
+        ("OperationName has_any ('putblob', 'DELETEBLOB', 'other')", 2),
+        ("split(CallerIpAddress, ':')[0] == '203.0.113.9'", 1),
+        ("tostring(split(CallerIpAddress, ':')[7]) == ''", 5),
+        ("strlen(OperationName) > 7", 1),
         ("StatusCode == '201'", 1),
         ("toint(StatusCode) >= 201", 2),
         ("AuthenticationHash has 'AB' // a comment\n", 3),
@@ -228,6 +232,8 @@ def test_rows_are_counted_ordered_and_cut(azure: LocalAzure) -> None:
     assert rows(azure, f"{ordered} | take 2") == [["GetBlob", 30], ["GetBlob", 20]]
     rising = "StorageBlobLogs | sort by ResponseBodySize asc | project ResponseBodySize | limit 2"
     assert rows(azure, rising) == [[None], [10]]
+    top = "StorageBlobLogs | where ResponseBodySize < 100 | top 1 by ResponseBodySize | project ResponseBodySize"
+    assert rows(azure, top) == [[30]]
     assert rows(azure, "StorageBlobLogs | summarize count()") == [[5]]
     assert rows(azure, "StorageBlobLogs | where false | summarize count(), max(ResponseBodySize)") == [[0, None]]
     assert len(rows(azure, "StorageBlobLogs | distinct OperationName")) == 3

@@ -18,6 +18,13 @@ KINDS = ("Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage
 WHOLE = ("networkAcls", "customDomain", "sasPolicy", "keyPolicy")
 # Properties that are set once, when the account is made.
 FIXED = ("isHnsEnabled", "isNfsV3Enabled", "dnsEndpointType")
+# Properties that only Azure sets. A client that sends back what it has read sends them, too, and nothing comes of it.
+READ_ONLY = (
+    *("provisioningState", "creationTime", "keyCreationTime", "privateEndpointConnections", "blobRestoreStatus"),
+    *("primaryEndpoints", "primaryLocation", "statusOfPrimary", "secondaryEndpoints", "secondaryLocation"),
+    *("statusOfSecondary", "lastGeoFailoverTime", "geoReplicationStats", "failoverInProgress"),
+)
+SAS_PERIOD = re.compile(r"\d+\.\d\d:\d\d:\d\d")
 CHOICES: dict[str, tuple[str, ...]] = {
     "minimumTlsVersion": ("TLS1_0", "TLS1_1", "TLS1_2", "TLS1_3"),
     "publicNetworkAccess": ("Enabled", "Disabled", "SecuredByPerimeter"),
@@ -174,11 +181,21 @@ def check_settings(arm: Arm, properties: Json) -> None:
     acls = properties.get("networkAcls")
     if isinstance(acls, dict):
         wrong += [f"networkAcls.{problem}" for problem in acl_problems(arm, acls)]
-    action = (properties.get("sasPolicy") or {}).get("expirationAction", "Log")
-    if action not in ("Log", "Block"):
-        wrong.append("sasPolicy.expirationAction")
+    wrong += secret_policy_problems(properties)
     if wrong:
         raise bad_values(*wrong)
+
+
+def secret_policy_problems(properties: Json) -> list[str]:
+    """What is wrong with the policies for SAS and keys, each of which is given whole or not at all."""
+    found = []
+    if sas := properties.get("sasPolicy"):
+        found += [] if SAS_PERIOD.fullmatch(str(sas.get("sasExpirationPeriod"))) else ["sasPolicy.sasExpirationPeriod"]
+        found += [] if chosen(sas.get("expirationAction"), ("Log", "Block")) else ["sasPolicy.expirationAction"]
+    if keys_expire := properties.get("keyPolicy"):
+        days = keys_expire.get("keyExpirationPeriodInDays")
+        found += [] if isinstance(days, int) and days >= 0 else ["keyPolicy.keyExpirationPeriodInDays"]
+    return found
 
 
 def acl_problems(arm: Arm, acls: Json) -> list[str]:
@@ -311,7 +328,8 @@ def changed(arm: Arm, account: Json, patch: Json) -> Json:
             account[key] = patch[key]
     if "tier" not in account["sku"]:
         account["sku"]["tier"] = account["sku"]["name"].split("_")[0]
-    account["properties"] = deep_merge(account["properties"], patch.get("properties") or {}, WHOLE)
+    given = {name: value for name, value in (patch.get("properties") or {}).items() if name not in READ_ONLY}
+    account["properties"] = deep_merge(account["properties"], given, WHOLE)
     return account
 
 

@@ -126,7 +126,7 @@ def check_cors(properties: Json) -> None:
     if len(rules) > MOST_CORS_RULES:
         raise bad_values("cors.corsRules")
     for rule in rules:
-        if any(not isinstance(rule.get(name), list) for name in CORS_LISTS):
+        if any(not isinstance(rule.get(name), list) for name in CORS_LISTS) or "maxAgeInSeconds" not in rule:
             raise bad_values("cors.corsRules")
         if not rule["allowedOrigins"] or not set(rule["allowedMethods"]) <= CORS_METHODS or not rule["allowedMethods"]:
             raise bad_values("cors.corsRules")
