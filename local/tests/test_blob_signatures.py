@@ -91,6 +91,8 @@ def test_roles_decide_what_a_token_may_where_they_are_enforced(azure: LocalAzure
     assignment = roles.assign(azure.arm, azure.arm.accounts[ACCOUNT]["id"], "Storage Blob Data Contributor", oid)
     try:
         assert read(azure, token(azure)) == (200, "")
+        (told,) = azure.log.records()[-1].columns["AuthorizationDetails"]
+        assert (told["roleAssignmentId"], told["principals"][0]["id"]) == (assignment["id"], oid)
         answer = send(azure, "PUT", f"/{BOX}/a?comp=tags", token(azure), b"<Tags><TagSet/></Tags>")
         assert refusal(answer) == (403, "AuthorizationPermissionMismatch")
     finally:

@@ -40,13 +40,14 @@ UNSIGNED = (
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. kind: as StorageBlobLogs names it in AuthenticationType. hash: of the key or SAS that was used."""
+    """Who asks. kind, hash, authorization: as StorageBlobLogs tells how somebody signed in and what let them do it."""
 
     kind: str
     hash: str = ""
     permissions: str = ""
     claims: Json = field(default_factory=dict)
     sas: Sas | None = None
+    authorization: list[Json] = field(default_factory=list)
 
 
 ANONYMOUS = Caller("Anonymous")
@@ -94,7 +95,8 @@ class Authorizer:
         actions = [operation.data_action, *(action for _, action in also_needed(call, operation))]
         if not all(self.accounts.permits(account, container, principal, action) for action in actions):
             raise permission_mismatch()
-        return Caller("OAuth", sha256(token.encode()), claims=claims)
+        granted = self.accounts.granted(account, container, principal, operation.data_action)
+        return Caller("OAuth", sha256(token.encode()), claims=claims, authorization=granted)
 
     # A key
 

@@ -58,6 +58,7 @@ def columns_of(call: Call, operation: Operation | None, caller: Caller | None, r
         "Uri": uri_of(call),
         "AuthenticationType": who.kind,
         "AuthenticationHash": who.hash,
+        "AuthorizationDetails": who.authorization or None,
         "ObjectKey": "/" + "/".join((call.place.account, *(part for part in call.place if part))),
         "UserAgentHeader": call.header("user-agent"),
         "ReferrerHeader": call.header("referer"),
