@@ -3,6 +3,7 @@
 import re
 import urllib.parse
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import jwt
@@ -13,10 +14,12 @@ from azure.storage.blob import BlobClient, generate_account_sas, generate_blob_s
 
 from local.azure import LocalAzure
 from local.azure.arm import roles
+from local.azure.blob.signing import signature, string_to_sign
 
 from .blob_calls import (
     ACCOUNT,
     BOX,
+    VERSION,
     Credential,
     access_token,
     client,
@@ -64,6 +67,17 @@ def test_both_keys_work_until_they_are_changed(azure: LocalAzure) -> None:
     with pytest.raises(HttpResponseError) as refused:
         client(azure, credential=other).get_blob_client(BOX, "a").download_blob()
     assert (refused.value.status_code, refused.value.error_code) == (403, "AuthenticationFailed")
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(0, 200), (14, 200), (16, 403), (-16, 403)])
+def test_a_signature_is_good_for_a_quarter_of_an_hour(azure: LocalAzure, minutes: int, status: int) -> None:
+    when = datetime.now(timezone.utc) - timedelta(minutes=minutes)
+    headers = {"x-ms-date": format_datetime(when, usegmt=True), "x-ms-version": VERSION}
+    text = string_to_sign("GET", ACCOUNT, f"/{BOX}/a", "", headers)
+    signed = f"SharedKey {ACCOUNT}:{signature(azure.arm.keys[ACCOUNT][0], text)}"
+    answer = send(azure, "GET", f"/{BOX}/a", x_ms_date=headers["x-ms-date"], Authorization=signed)
+    assert answer.status_code == status
+    assert ("too old" in detail(answer)) == (status == 403)
 
 
 def test_a_token_is_good_only_if_entra_issued_it_for_storage(azure: LocalAzure) -> None:

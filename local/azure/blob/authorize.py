@@ -8,6 +8,8 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .accounts import Accounts
@@ -30,6 +32,7 @@ from .sas import (
 from .signing import equal, signature, string_to_sign
 
 Json = dict[str, Any]
+OLDEST_REQUEST = timedelta(minutes=15)
 DENIED = "This request is not authorized to perform this operation."
 MALFORMED = "Authentication information is not given in the correct format. Check the value of Authorization header."
 UNSIGNED = (
@@ -104,6 +107,7 @@ class Authorizer:
         account, _, signed = given.removeprefix("SharedKey ").partition(":")
         if account != call.place.account:
             raise unauthenticated("The account of the signature is not the account of the request.", 403)
+        check_date(call)
         query = call.request.target.partition("?")[2]
         text = string_to_sign(call.method, account, call.wire, query, call.headers)
         for number, key in enumerate(self.accounts.keys(account), 1):
@@ -207,6 +211,17 @@ class Authorizer:
         if level != "container" and level != operation.anonymous:
             raise Refusal(404, "ResourceNotFound", "The specified resource does not exist.")
         return ANONYMOUS
+
+
+def check_date(call: Call) -> None:
+    """Refusal for a request that was signed a while ago, which may be somebody else's that is sent again."""
+    text = call.header("x-ms-date") or call.header("date")
+    try:
+        age = abs(call.time - parsedate_to_datetime(text))
+    except (ValueError, TypeError):
+        raise unauthenticated("Request date header is missing or not valid.", 403) from None
+    if age > OLDEST_REQUEST:
+        raise unauthenticated(f"Request date header too old: '{text}'", 403)
 
 
 def permission_mismatch() -> Refusal:
