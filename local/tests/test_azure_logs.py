@@ -93,6 +93,15 @@ def test_a_record_has_every_column(azure: LocalAzure) -> None:
     assert row["TenantId"] not in ("", azure.tenant_id), "the workspace's own id, not Entra's"
 
 
+def test_requests_are_moved_into_the_past(azure: LocalAzure) -> None:
+    log_to(azure)
+    request(azure)
+    azure.log.age(timedelta(days=1))
+    request(azure)
+    assert rows(azure, "StorageBlobLogs | where TimeGenerated between (ago(25h) .. ago(23h)) | count") == [[1]]
+    assert rows(azure, "StorageBlobLogs | where TimeGenerated > ago(1h) | count") == [[1]]
+
+
 @pytest.mark.parametrize("columns", [{"Colour": "red"}, {"Category": None, "AccountName": None}])
 def test_a_record_takes_known_columns_and_needs_three(azure: LocalAzure, columns: dict[str, Any]) -> None:
     given = {"AccountName": ACCOUNT, "Category": "StorageRead", "OperationName": "GetBlob", **columns}

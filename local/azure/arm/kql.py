@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from .answers import moment
+from ..times import moment
+from ..times import written as as_text
 
 Row = dict[str, Any]
 Value = Callable[[Row], Any]
@@ -596,5 +597,5 @@ def written(table: Table) -> Table:
 
 def plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+        return as_text(value)
     return str(value) if isinstance(value, timedelta) else value

@@ -7,8 +7,9 @@ import re
 import uuid
 
 from ..front import Reply
+from ..times import now
 from . import accounts, containers
-from .answers import ArmError, answer, bad_request, bad_values, not_supported, now
+from .answers import ArmError, answer, bad_request, bad_values, not_supported
 from .call import Call
 from .paths import IMMUTABILITY, matcher
 from .store import Arm, Json

@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Iterator
 
 from ..front import Reply
+from ..times import now
 from . import scopes
-from .answers import ArmError, answer, bad_request, empty, now
+from .answers import ArmError, answer, bad_request, empty
 from .call import Call
 from .paths import ASSIGNMENTS, DEFINITIONS
 from .store import Arm, Json

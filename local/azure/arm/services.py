@@ -1,8 +1,9 @@
 """The blob, file, queue and table service of an account: their settings."""
 
 from ..front import Reply
+from ..times import now
 from . import accounts
-from .answers import answer, bad_values, not_supported, now
+from .answers import answer, bad_values, not_supported
 from .call import Call
 from .store import Arm, Json
 from .versions import as_told
