@@ -100,8 +100,8 @@ def taken_by_deletion(desk: Desk, call: Call) -> list[Kept]:
         found = [history.take(place, snapshot)]
     else:
         which = call.header("x-ms-delete-snapshots").lower()
-        times = desk.azurite.do("snapshots", **place._asdict())["snapshots"] if which else []
-        found = [history.take(place, time) for time in sorted(times)]
+        snapshots = desk.azurite.do("snapshots", **place._asdict())["snapshots"] if which else []
+        found = [history.take(place, time) for time in sorted(snapshots)]
         if which != "only":
             found.append(history.take(place))
     return [kept for kept in found if kept]
