@@ -6,7 +6,8 @@ Everything that the blob service reads there or writes goes through here.
 import contextlib
 from datetime import datetime
 
-from ..arm import Arm, Json, accounts, containers, moment, roles
+from ..arm import Arm, Json, accounts, containers, roles
+from ..times import moment
 
 BLOB_SERVICE = "Microsoft.Storage/storageAccounts/blobServices/"
 

@@ -6,8 +6,9 @@ https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
 
 from collections.abc import Callable
 
+from .. import times
 from ..front import Reply
-from .call import Call, Place, Refusal, bad_query, done, no_blob, ticks, whole
+from .call import Call, Place, Refusal, bad_query, done, no_blob, whole
 from .desk import Desk
 from .history import BLOB, SNAPSHOT, VERSION, Current, Kept
 from .operations import REPLACES, Operation
@@ -58,14 +59,14 @@ def settle(desk: Desk, place: Place, kept: Kept | None, versioned: bool) -> None
     now = desk.history.moment()
     for old in desk.history.of(place):
         if old.kind == BLOB and not desk.accounts.is_hierarchical(place.account):
-            old.kind, old.snapshot = SNAPSHOT, ticks(old.deleted or now)
+            old.kind, old.snapshot = SNAPSHOT, times.written(old.deleted or now)
     if not kept:
         return
     kept.ended = now
     if versioned:
         kept.kind = VERSION
     else:
-        kept.kind, kept.snapshot = SNAPSHOT, ticks(now)
+        kept.kind, kept.snapshot = SNAPSHOT, times.written(now)
         kept.delete(now, desk.days(place.account))
     desk.history.shelve(kept)
 
@@ -99,8 +100,8 @@ def taken_by_deletion(desk: Desk, call: Call) -> list[Kept]:
         found = [history.take(place, snapshot)]
     else:
         which = call.header("x-ms-delete-snapshots").lower()
-        times = desk.azurite.do("snapshots", **place._asdict())["snapshots"] if which else []
-        found = [history.take(place, time) for time in sorted(times)]
+        snapshots = desk.azurite.do("snapshots", **place._asdict())["snapshots"] if which else []
+        found = [history.take(place, time) for time in sorted(snapshots)]
         if which != "only":
             found.append(history.take(place))
     return [kept for kept in found if kept]
