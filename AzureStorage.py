@@ -55,7 +55,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
 from xml.parsers import expat
 
@@ -109,6 +109,7 @@ TOKEN_MARGIN = 120  # seconds: a token that ends sooner is not used
 TURN_PATIENCE = 8.0  # seconds without a sign of life after which another command's turn is taken over
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
+CONTEXT_SIZE = 900_000  # bytes of JSON of them: an entry, which holds them as context and as contents, stays below 2 MB
 SNIPPET = 200  # characters shown of an unexpected answer
 
 
@@ -3022,19 +3023,62 @@ class BearerToken:
 
 
 class Paging(NamedTuple):
-    """How much of a listing is wanted, and from where on: a place, and how many of its items were shown."""
+    """How much of a listing is wanted, and from where on: a place, and how many of its items were shown.
+
+    to_show: the items are only shown, so that those beyond what an entry holds need not be kept in memory.
+    """
 
     limit: int = DEFAULT_LIMIT
     all_results: bool = False
     place: str = ""
     skip: int = 0
+    to_show: bool = False
 
 
 class Listing(NamedTuple):
-    """Part of a collection; `token` is empty at its end, else where to go on."""
+    """Part of a collection; `token` is empty at its end, else where to go on.
+
+    file: all of them as JSON lines, where `items` holds only the first of `total`.
+    """
 
     items: list[Json]
     token: str = ""
+    file: str = ""
+    total: int = 0
+
+
+class Gathered:
+    """The items of a listing while it is read: all in memory, or those that an entry holds and all of them in a file."""
+
+    def __init__(self, to_show: bool) -> None:
+        self.items: list[Json] = []
+        self.count = 0
+        self._size, self._to_show = 0, to_show
+        self._file: TextIO | None = None
+
+    def add(self, item: Json) -> None:
+        self.count += 1
+        if not self._to_show:
+            self.items.append(item)
+            return
+        line = json.dumps(item)
+        self._size += len(line)
+        if self._file is None:
+            if self._size <= CONTEXT_SIZE and self.count <= CONTEXT_LIMIT:
+                self.items.append(item)
+                return
+            self._file = Path(f"rows-{uuid.uuid4().hex}").open("w", encoding="utf-8")  # noqa: SIM115 - lives until close()
+            self._file.writelines(f"{json.dumps(held)}\n" for held in self.items)
+        self._file.write(f"{line}\n")
+
+    def listing(self, token: str = "") -> Listing:
+        return Listing(self.items, token, self._file.name if self._file else "", self.count)
+
+    def close(self, *, keep: bool) -> None:
+        if self._file:
+            self._file.close()
+            if not keep:
+                Path(self._file.name).unlink(missing_ok=True)
 
 
 Page = tuple[list[Json], str, str]  # items, the place they were read from, the place of the next page
@@ -3058,18 +3102,27 @@ def paged(fetch: Callable[[str], tuple[list[Json], str]], place: str, action: st
 
 def collect(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
     """As much of a collection as `paging` asks for, of the items only those that `keep` wants, filtered page by page."""
-    items: list[Json] = []
+    found, token = Gathered(paging.to_show), None
+    try:
+        token = gather(pages, paging, keep, found)
+        return found.listing(token)
+    finally:
+        found.close(keep=token is not None)
+
+
+def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None, found: Gathered) -> str:
+    """Fills `found`; returns the token of the place where the next call goes on, or nothing at the end."""
     skip = paging.skip
     for page, here, following in pages:
         for position, item in enumerate(page[skip:], skip):
-            if not paging.all_results and len(items) == paging.limit:
-                return Listing(items, place_token(here, position))
+            if not paging.all_results and found.count == paging.limit:
+                return place_token(here, position)
             if keep is None or keep(item):
-                items.append(item)
-        if following and not paging.all_results and len(items) == paging.limit:
-            return Listing(items, place_token(following, 0))
+                found.add(item)
+        if following and not paging.all_results and found.count == paging.limit:
+            return place_token(following, 0)
         skip = 0
-    return Listing(items)
+    return ""
 
 
 def place_token(place: str, skip: int) -> str:
@@ -3249,9 +3302,9 @@ class ResourceManager:
 
         return paged(fetch, place, GRAPH_SEARCH.action)
 
-    def search(self, query: str, paging: Paging) -> Listing:
+    def search(self, query: str, paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
         size = GRAPH_PAGE if paging.all_results else min(GRAPH_PAGE, paging.limit)
-        return collect(self.search_pages(query, size, paging.place), paging)
+        return collect(self.search_pages(query, size, paging.place), paging, keep)
 
     def keys(self, account: AccountRef, rotate: str = "") -> list[Json]:
         """Both keys with their values, which the redactor knows from here on; `rotate` names one to make anew first."""
@@ -4432,7 +4485,8 @@ SCOPE_ARGUMENTS = {"resource_group_name": optional(GroupName), "subscription_id"
 
 
 def build_paging(azure: Azure, given: Given) -> Paging:
-    return Paging(given["limit"], given["all_results"], *(given["next_token"] or ()))
+    place, skip = given["next_token"] or ("", 0)
+    return Paging(given["limit"], given["all_results"], place, skip, to_show=True)
 
 
 def account_in(azure: Azure, given: Given, clue: AccountClue) -> AccountRef:
@@ -4748,11 +4802,12 @@ class View(NamedTuple):
         }
 
 
-def table(view: View, items: Sequence[Json], title: str = "", note: str = "") -> str:
+def table(view: View, items: Sequence[Json], title: str = "", note: str = "", count: int = 0) -> str:
     """The first rows as a table, and how many there are where that is not all."""
     rows = [{header: cell(value) for header, value in view.row(item).items()} for item in items[:DEFAULT_LIMIT]]
     text = str(tableToMarkdown(title or view.title, rows, headers=list(view.columns), removeNull=view.compact))
-    more = f"The first {DEFAULT_LIMIT} of {len(items)} rows are shown." if len(items) > DEFAULT_LIMIT else ""
+    count = count or len(items)
+    more = f"The first {DEFAULT_LIMIT} of {count:,} rows are shown." if count > DEFAULT_LIMIT else ""
     words = "\n\n".join(filter(None, (more, note)))
     return f"{text}\n{words}\n" if words else text
 
@@ -4764,18 +4819,29 @@ def show(view: View, item: Json, *, title: str = "", note: str = "") -> CommandR
     )
 
 
+def show_rest(listing: Listing, view: View) -> str:
+    """Puts the file with all rows into the war room, and says that it is there."""
+    name = f"{view.name}-list.jsonl"
+    return_results(file_result_existing_file(listing.file, name))
+    return (
+        f"Context holds the first {len(listing.items):,} of {listing.total:,} rows; the file {name} holds all of them."
+    )
+
+
 def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
-    """A listing, and in context the token that the next call takes; an empty token overwrites that of an earlier page."""
-    items = listing.items[:CONTEXT_LIMIT]
+    """A listing, and in context the token that the next call takes; an empty token overwrites that of an earlier page.
+
+    Rows beyond what an entry may hold are in a file of their own, which holds all of them.
+    """
     more = (
         f"More results are available. For the next page, add `next_token={listing.token}`, or set `all_results=true`."
     )
-    cut = f"Context holds the first {CONTEXT_LIMIT} of {len(listing.items)} results; narrow the command down for the rest."
-    words = (note, more if listing.token else "", cut if len(listing.items) > CONTEXT_LIMIT else "")
+    rest = show_rest(listing, view) if listing.file else ""
+    note = "\n\n".join(filter(None, (note, more if listing.token else "", rest)))
     return CommandResults(
-        outputs={view.context: items, "AzureStorage(true)": {f"{view.name}NextToken": listing.token}},
-        readable_output=table(view, listing.items, note="\n\n".join(filter(None, words))),
-        raw_response=items,
+        outputs={view.context: listing.items, "AzureStorage(true)": {f"{view.name}NextToken": listing.token}},
+        readable_output=table(view, listing.items, note=note, count=listing.total),
+        raw_response=listing.items,
     )
 
 
@@ -5265,42 +5331,60 @@ def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     return before, after
 
 
+class Failure(NamedTuple):
+    """The first of the rows that failed: what is known of it, and the error."""
+
+    ok: bool | None
+    error: AzureStorageError
+
+
+class Tally:
+    """What became of many objects: counts, the rows that an entry holds, and all of them in a file where they are more."""
+
+    def __init__(self) -> None:
+        self.rows, self.done, self.failed = Gathered(to_show=True), 0, 0
+        self.failure: Failure | None = None
+
+    def add(self, row: Row) -> None:
+        self.rows.add({**row.item, "result": row.result})
+        self.done += bool(row.ok and row.changed)
+        self.failed += not row.ok
+        if not row.ok and row.error and self.failure is None:
+            self.failure = Failure(row.ok, row.error)
+
+    def file(self, view: View) -> str:
+        """Puts the file into the war room, and says so; nothing where the entry holds all rows."""
+        listing = self.rows.listing()
+        return show_rest(listing, view) if listing.file else ""
+
+
 def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -> CommandResults:
     """Do batch after batch; what was done stays in the result whatever stops the rest."""
     if bulk.confirm and not dry_run and typed != bulk.confirm[0]:
         raise invalid("confirm", f"{bulk.confirm[1]} To go on, give `confirm={bulk.confirm[0]}`.")
-    rows: list[Row] = []
+    tally = Tally()
     stopped: AzureStorageError | None = None
     try:
         for batch in bulk.batches:
             for row in map(bulk.rehearse, batch) if dry_run else bulk.act(batch):
-                rows.append(row)
+                tally.add(row)
     except AzureStorageError as error:
-        if not rows:
+        if not tally.rows.count:
             raise
         stopped = error
-    done = [row for row in rows if row.ok and row.changed]
-    failed = [row for row in rows if not row.ok]
-    if len(rows) == 1 and failed and failed[0].error:
-        raise failed[0].error if failed[0].ok is False else not_known(failed[0].error)
-    counts = f"{0 if dry_run else len(done)} {bulk.verb}, {len(failed)} failed, {len(rows)} in all."
-    problems = (
-        [f"{len(failed)} of {len(rows)} blobs: {redact(failed[0].error.message)}"] if failed and failed[0].error else []
-    )
+    finally:
+        tally.rows.close(keep=True)
+    if tally.rows.count == 1 and tally.failure:
+        raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
+    done, every = 0 if dry_run else tally.done, tally.rows.count
+    notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
+    problems = [f"{tally.failed} of {every} blobs: {redact(tally.failure.error.message)}"] if tally.failure else []
     problems += [f"The rest was not tried: {redact(stopped.message)}"] if stopped else []
-    items = [{**row.item, "result": row.result} for row in rows]
-    before, after = ({"blobs": len(rows)}, {"blobs": len(rows) - len(done)}) if done else ({}, {})
-    plan = Plan(
-        bulk.target,
-        before,
-        after,
-        bulk.view,
-        note="\n\n".join(filter(None, (counts, bulk.note))),
-        missed="",
-        carried_out=bool(done),
-    )
-    undo = bulk.undo if done and not dry_run else ""
-    return Report(plan, command, [], items[:CONTEXT_LIMIT], before, after, dry_run, problems, undo).result()
+    before, after = ({"blobs": every}, {"blobs": every - tally.done}) if tally.done else ({}, {})
+    note = "\n\n".join(filter(None, notes))
+    plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
+    undo = bulk.undo if done else ""
+    return Report(plan, command, [], tally.rows.items, before, after, dry_run, problems, undo).result()
 
 
 # The registry
@@ -5748,14 +5832,20 @@ SearchArgs = Annotated[AccountSearch, Group(SEARCH_ARGUMENTS, build_search)]
 @command("azure-storage-account-find", needs=(READ_ACCOUNT,), role="Reader")
 def account_find(azure: Azure, paging: PagingArgs, search: SearchArgs) -> CommandResults:
     """Every subscription in one query. A name that is not found is named, since an alert may be about a deleted account."""
-    listing = azure.arm.search(search.query, paging)
-    rows = [found_account(row) for row in listing.items]
-    lost = [] if listing.token else search.lost(rows)
+    seen: list[Json] = []
+
+    def keep(row: Json) -> bool:
+        row.update(found_account(row))
+        seen.extend([{"name": row.get("name")}] if search.names else [])
+        return True
+
+    listing = azure.arm.search(search.query, paging, keep)
+    lost = [] if listing.token else search.lost(seen)
     words = (
         f"Not found: {', '.join(lost)}. The account may be deleted, in another tenant or cloud, or too new for Resource Graph, "
         "or the signed-in identity lacks the role Reader there."
     )
-    return show_list(FOUND_ACCOUNTS_VIEW, Listing(rows, listing.token), words if lost else "")
+    return show_list(FOUND_ACCOUNTS_VIEW, listing, words if lost else "")
 
 
 def found_account(row: Json) -> Json:
@@ -6805,7 +6895,7 @@ def account_activity_list(
         account,
         since or Clock.now() - 86_400,
         until or Clock.now(),
-        paging,
+        paging._replace(to_show=False),
         given_only({"operation": operation, "caller": caller, "status": status}),
     )
     return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
@@ -8203,6 +8293,15 @@ def blob_list(
     """Filters while it pages, so that only what is wanted is ever held."""
     everything = not any(value is not None for value in wanted)
     size = min(paging.limit, 5000) if everything and not paging.all_results and not paging.place else 5000
+    totals = Counter[str]()
+
+    def keep(row: Json) -> bool:
+        kind = "folders" if row.get("isPrefix") else "blobs"
+        if kind == "blobs" and not wanted.fits(row):
+            return False
+        totals.update({kind: 1, "bytes": row.get("size", 0)})
+        return True
+
     query = {
         "prefix": prefix,
         "delimiter": delimiter,
@@ -8210,10 +8309,9 @@ def blob_list(
         "maxresults": size,
     }
     pages = container.service.rows(container.name, query, paging.place)
-    listing = collect(pages, paging, None if everything else lambda row: row.get("isPrefix") or wanted.fits(row))
-    blobs = [item for item in listing.items if not item.get("isPrefix")]
-    folders = len(listing.items) - len(blobs)
-    total = f"{len(blobs)} blobs{f' and {folders} folders' if folders else ''}, {sum(item.get('size', 0) for item in blobs)} bytes."
+    listing = collect(pages, paging, keep)
+    folders = f" and {totals['folders']:,} folders" if totals["folders"] else ""
+    total = f"{totals['blobs']:,} blobs{folders}, {totals['bytes']:,} bytes."
     return show_list(BLOBS_VIEW, listing, total)
 
 

@@ -12,8 +12,10 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import timedelta
 from typing import Any
+
+from .times import moment, now, written
 
 Json = dict[str, Any]
 TABLE = "StorageBlobLogs"
@@ -176,6 +178,11 @@ class RequestLog:
         self.partial, self.table_known = False, True
         self.unreadable.clear()
 
+    def age(self, by: timedelta) -> None:
+        """All requests so far were served so much earlier."""
+        for record in self.records():
+            record.columns["TimeGenerated"] = written(moment(record.columns["TimeGenerated"]) - by)
+
     def rows(self, account_id: str) -> list[Json]:
         """The account's rows in the workspaces that may be read; one row where several got the same record."""
         here = account_id.lower()
@@ -211,7 +218,7 @@ def workspace_guid(workspace: str) -> str:
 def filled(columns: Json, account_id: str) -> Json:
     """All columns of a row; quotes stand around those that Azure quotes."""
     usual: Json = {
-        "TimeGenerated": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f0Z"),
+        "TimeGenerated": now(),
         "Type": TABLE,
         "SourceSystem": "Azure",
         "SchemaVersion": "1.0",

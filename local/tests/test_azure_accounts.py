@@ -113,6 +113,9 @@ def test_parts_of_settings_are_dropped_too(azure: LocalAzure) -> None:
         {"publicNetworkAccess": "Off"},
         {"allowedCopyScope": "Everywhere"},
         {"sasPolicy": {"sasExpirationPeriod": "1.00:00:00", "expirationAction": "Warn"}},
+        {"sasPolicy": {"sasExpirationPeriod": "1 day", "expirationAction": "Log"}},
+        {"sasPolicy": {"expirationAction": "Log"}},
+        {"keyPolicy": {"keyExpirationPeriodInDays": "90"}},
         {"networkAcls": {"defaultAction": "Refuse"}},
         {"networkAcls": {"bypass": "AzureServices, Friends"}},
         {"networkAcls": {"ipRules": [{"value": "10.1.2.3"}]}},
@@ -142,6 +145,21 @@ def test_good_rules_are_taken(azure: LocalAzure) -> None:
 def test_words_are_taken_in_any_case(azure: LocalAzure) -> None:
     found = patch(azure, publicNetworkAccess="disabled", minimumTlsVersion="tls1_2").json()["properties"]
     assert (found["publicNetworkAccess"], found["minimumTlsVersion"]) == ("Disabled", "TLS1_2")
+
+
+def test_what_was_read_can_be_sent_back(azure: LocalAzure) -> None:
+    """As `az resource update` does: all of it, with what only Azure sets, and one change."""
+    read = send(azure, "GET", account_id(azure), STORAGE).json()
+    made = read["properties"]["creationTime"]
+    read["properties"] |= {
+        "allowBlobPublicAccess": True,
+        "creationTime": "2001-01-01T00:00:00Z",
+        "primaryEndpoints": {},
+    }
+    answer = send(azure, "PUT", account_id(azure), STORAGE, read)
+    assert (answer.status_code, answer.json()["properties"]["allowBlobPublicAccess"]) == (200, True)
+    assert answer.json()["properties"]["creationTime"] == made
+    assert answer.json()["properties"]["primaryEndpoints"]["blob"]
 
 
 def test_what_is_set_once_stays(azure: LocalAzure) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure
+from local.azure.arm import activity_log
 from local.azure.arm.call import Caller
 from local.azure.arm.locks import add_lock
 from local.azure.arm.paths import scope_of
@@ -216,3 +218,15 @@ def test_what_a_lock_or_a_missing_right_stopped_is_logged_as_failed(azure: Local
         ("Failed", "409"),
     ]
     assert {tuple(row) for row in rows} == {("status", "subStatus", "caller")}
+
+
+def test_events_of_the_past_and_from_elsewhere(azure: LocalAzure) -> None:
+    """What a scenario is made of: the address of each caller, and when it was."""
+    stolen = {"x-local-client-address": "198.51.100.66"}
+    send(azure, "PATCH", account_id(azure), STORAGE, {"tags": {"a": "1"}}, **stolen)
+    activity_log.age(azure.arm, timedelta(days=1))
+    send(azure, "PATCH", account_id(azure), STORAGE, {"tags": {"a": "2"}})
+    rows = logged(azure, f"eventTimestamp ge '{days_ago(2)}'").json()["value"]
+    assert [row["httpRequest"]["clientIpAddress"] for row in rows] == ["203.0.113.7", "198.51.100.66"]
+    before = logged(azure, f"eventTimestamp ge '{days_ago(2)}' and eventTimestamp le '{days_ago(0.5)}'").json()["value"]
+    assert [json.loads(row["properties"]["requestbody"]) for row in before] == [{"tags": {"a": "1"}}]

@@ -93,6 +93,15 @@ def test_a_record_has_every_column(azure: LocalAzure) -> None:
     assert row["TenantId"] not in ("", azure.tenant_id), "the workspace's own id, not Entra's"
 
 
+def test_requests_are_moved_into_the_past(azure: LocalAzure) -> None:
+    log_to(azure)
+    request(azure)
+    azure.log.age(timedelta(days=1))
+    request(azure)
+    assert rows(azure, "StorageBlobLogs | where TimeGenerated between (ago(25h) .. ago(23h)) | count") == [[1]]
+    assert rows(azure, "StorageBlobLogs | where TimeGenerated > ago(1h) | count") == [[1]]
+
+
 @pytest.mark.parametrize("columns", [{"Colour": "red"}, {"Category": None, "AccountName": None}])
 def test_a_record_takes_known_columns_and_needs_three(azure: LocalAzure, columns: dict[str, Any]) -> None:
     given = {"AccountName": ACCOUNT, "Category": "StorageRead", "OperationName": "GetBlob", **columns}
@@ -194,6 +203,10 @@ def traffic(azure: LocalAzure) -> None:
         ("not(OperationName == 'GetBlob') and Category == 'StorageWrite'", 1),
         ("(OperationName == 'GetBlob' or OperationName == 'PutBlob') and AuthenticationType == 'SAS'", 3),
         ("isempty(AuthenticationHash)", 2),
+        ("OperationName has_any ('putblob', 'DELETEBLOB', 'other')", 2),
+        ("split(CallerIpAddress, ':')[0] == '203.0.113.9'", 1),
+        ("tostring(split(CallerIpAddress, ':')[7]) == ''", 5),
+        ("strlen(OperationName) > 7", 1),
         ("StatusCode == '201'", 1),
         ("toint(StatusCode) >= 201", 2),
         ("AuthenticationHash has 'AB' // a comment\n", 3),
@@ -228,6 +241,8 @@ def test_rows_are_counted_ordered_and_cut(azure: LocalAzure) -> None:
     assert rows(azure, f"{ordered} | take 2") == [["GetBlob", 30], ["GetBlob", 20]]
     rising = "StorageBlobLogs | sort by ResponseBodySize asc | project ResponseBodySize | limit 2"
     assert rows(azure, rising) == [[None], [10]]
+    top = "StorageBlobLogs | where ResponseBodySize < 100 | top 1 by ResponseBodySize | project ResponseBodySize"
+    assert rows(azure, top) == [[30]]
     assert rows(azure, "StorageBlobLogs | summarize count()") == [[5]]
     assert rows(azure, "StorageBlobLogs | where false | summarize count(), max(ResponseBodySize)") == [[0, None]]
     assert len(rows(azure, "StorageBlobLogs | distinct OperationName")) == 3

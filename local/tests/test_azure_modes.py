@@ -212,6 +212,13 @@ def test_a_provider_tells_its_kinds_and_versions(azure: LocalAzure) -> None:
     assert send(azure, "GET", "/tenants", "2022-12-01").json()["value"][0]["tenantId"] == azure.tenant_id
 
 
+def test_a_group_is_there_or_not(azure: LocalAzure) -> None:
+    """What `az group exists` asks."""
+    groups = f"/subscriptions/{SUBSCRIPTION}/resourceGroups"
+    found = [send(azure, "HEAD", f"{groups}/{name}", "2024-11-01").status_code for name in (GROUP.upper(), "none")]
+    assert found == [204, 404]
+
+
 def test_it_is_started_by_hand_with_its_modes(tmp_path: Path) -> None:
     command = (
         sys.executable,

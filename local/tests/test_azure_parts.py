@@ -72,7 +72,11 @@ def test_replication_is_set_up_on_both_sides(azure: LocalAzure, sdk: StorageMana
     assert made.policy_id
     assert made.rules
     assert made.rules[0].rule_id
-    source = client.create_or_update(GROUP, ACCOUNT, made.policy_id, policy())
+    with pytest.raises(HttpResponseError) as error:
+        client.create_or_update(GROUP, ACCOUNT, made.policy_id, policy())
+    assert error.value.status_code == 400, "the source's side needs the rules' ids"
+    rules = [{"ruleId": rule.rule_id, "sourceContainer": "from", "destinationContainer": "to"} for rule in made.rules]
+    source = client.create_or_update(GROUP, ACCOUNT, made.policy_id, policy(rules=rules))
     assert source.policy_id == made.policy_id
     assert [item.name for item in client.list(GROUP, ACCOUNT)] == [made.policy_id]
     client.delete(GROUP, ACCOUNT, made.policy_id)
@@ -89,7 +93,12 @@ def test_replication_that_azure_refuses(azure: LocalAzure) -> None:
     azure.arm.services[ACCOUNT] |= {"changeFeed": {"enabled": True}}
     for wrong in (policy(rules=[]), policy(sourceAccount="contosoweb"), policy(destinationAccount="")):
         assert send(azure, "PUT", path, STORAGE, wrong).status_code == 400
-    outside = send(azure, "PUT", path, STORAGE, policy(destinationAccount=FOREIGN))
+    assert patch(azure, allowCrossTenantReplication=False).status_code == 200
+    assert send(azure, "PUT", path, STORAGE, policy()).status_code == 400, "names are not enough"
+    whole = policy(sourceAccount=account_id(azure), destinationAccount=account_id(azure, "contosoweb"))
+    assert send(azure, "PUT", path, STORAGE, whole).status_code == 200
+    foreign = policy(sourceAccount=account_id(azure), destinationAccount=FOREIGN)
+    outside = send(azure, "PUT", path, STORAGE, foreign)
     assert code_of(outside) == (409, "CrossTenantReplicationNotAllowed")
     assert patch(azure, allowCrossTenantReplication=True).status_code == 200
     assert send(azure, "PUT", path, STORAGE, policy(destinationAccount=FOREIGN)).status_code == 200

@@ -180,13 +180,18 @@ def test_definitions_have_rights_and_where_they_can_be_assigned(
         ("Reader", "Microsoft.Storage/storageAccounts/listKeys/action", False),
         ("Storage Account Key Operator Service Role", "Microsoft.Storage/storageAccounts/listKeys/action", True),
         ("Storage Blob Data Owner", "Microsoft.Storage/storageAccounts/read", False),
+        ("Storage Blob Data Owner", f"{roles.BLOBS}/tags/write", True),
+        ("Storage Blob Data Contributor", f"{roles.BLOBS}/tags/write", False),
+        ("Storage Blob Data Reader", f"{roles.BLOBS}/read", True),
+        ("Owner", f"{roles.BLOBS}/read", False),
     ],
 )
 def test_actions_are_compared_with_wildcards_and_in_any_case(
     azure: LocalAzure, role: str, action: str, may: bool
 ) -> None:
+    """What concerns blobs themselves is a data action, which Owner does not have."""
     (found,) = [item for item in azure.arm.definitions.values() if item["properties"]["roleName"] == role]
-    assert roles.allows(found, action) is may
+    assert roles.allows(found, action, data=action.startswith(roles.BLOBS)) is may
 
 
 def test_assignments_go_with_their_account(azure: LocalAzure) -> None:

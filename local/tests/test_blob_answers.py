@@ -8,7 +8,7 @@ import pytest
 
 from local.azure import LocalAzure
 
-from .blob_calls import ACCOUNT, BOX, client, refusal, sas, send, setting, token
+from .blob_calls import ACCOUNT, BOX, client, names, refusal, sas, send, setting, token
 
 TEN = b"0123456789"
 
@@ -126,3 +126,25 @@ def test_last_access_times(azure: LocalAzure, blob: Any) -> None:
 def test_what_an_account_tells_of_itself(azure: LocalAzure) -> None:
     found = client(azure).get_account_information()
     assert (found["sku_name"], found["account_kind"], found["is_hns_enabled"]) == ("Standard_LRS", "StorageV2", False)
+
+
+def test_dots_in_a_name_lead_nowhere(azure: LocalAzure, box: Any) -> None:
+    """Sent as it is, which Microsoft's client does not do."""
+    import http.client
+    import ssl
+
+    other = client(azure).create_container("other-box")
+    other.upload_blob("x", "other")
+    host, port = azure.storage_suffix.split(":")
+    context = ssl.create_default_context(cafile=str(azure.ca_file))
+    connection = http.client.HTTPSConnection(host, int(port), context=context)
+    headers = {"x-ms-version": "2025-11-05", "x-ms-blob-type": "BlockBlob", "Authorization": token(azure)}
+    try:
+        for path, status in ((f"/{ACCOUNT}/{BOX}/../other-box/x", 201), (f"/{ACCOUNT}/{BOX}/..%2Fother-box%2Fx", 201)):
+            connection.request("PUT", path, b"mine", headers)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (status, b"")
+    finally:
+        connection.close()
+    assert other.download_blob("x").readall() == b"other"
+    assert names(azure, BOX) == ["../other-box/x", "a"]

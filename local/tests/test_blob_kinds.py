@@ -116,6 +116,8 @@ def test_a_blob_that_is_encrypted_with_a_key_of_the_callers(azure: LocalAzure, b
     box.upload_blob("a", "secret", cpk=cpk)
     assert code_of(box.download_blob, "a") == (409, "BlobUsesCustomerSpecifiedEncryption")
     assert box.download_blob("a", cpk=cpk).readall() == b"secret"
+    box.get_blob_client("a").set_blob_metadata({"k": "v"}, cpk=cpk)
+    assert code_of(box.download_blob, "a") == (409, "BlobUsesCustomerSpecifiedEncryption")
     listing = send(azure, "GET", f"/{BOX}?restype=container&comp=list", token(azure)).text
     assert f"<CustomerProvidedKeySha256>{digest}</CustomerProvidedKeySha256>" in listing
     assert ACCOUNT in listing

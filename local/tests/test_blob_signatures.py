@@ -3,6 +3,7 @@
 import re
 import urllib.parse
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import jwt
@@ -13,10 +14,12 @@ from azure.storage.blob import BlobClient, generate_account_sas, generate_blob_s
 
 from local.azure import LocalAzure
 from local.azure.arm import roles
+from local.azure.blob.signing import signature, string_to_sign
 
 from .blob_calls import (
     ACCOUNT,
     BOX,
+    VERSION,
     Credential,
     access_token,
     client,
@@ -66,6 +69,17 @@ def test_both_keys_work_until_they_are_changed(azure: LocalAzure) -> None:
     assert (refused.value.status_code, refused.value.error_code) == (403, "AuthenticationFailed")
 
 
+@pytest.mark.parametrize(("minutes", "status"), [(0, 200), (14, 200), (16, 403), (-16, 403)])
+def test_a_signature_is_good_for_a_quarter_of_an_hour(azure: LocalAzure, minutes: int, status: int) -> None:
+    when = datetime.now(timezone.utc) - timedelta(minutes=minutes)
+    headers = {"x-ms-date": format_datetime(when, usegmt=True), "x-ms-version": VERSION}
+    text = string_to_sign("GET", ACCOUNT, f"/{BOX}/a", "", headers)
+    signed = f"SharedKey {ACCOUNT}:{signature(azure.arm.keys[ACCOUNT][0], text)}"
+    answer = send(azure, "GET", f"/{BOX}/a", x_ms_date=headers["x-ms-date"], Authorization=signed)
+    assert answer.status_code == status
+    assert ("too old" in detail(answer)) == (status == 403)
+
+
 def test_a_token_is_good_only_if_entra_issued_it_for_storage(azure: LocalAzure) -> None:
     time = int(NOW.timestamp())
     claims = {"iss": "https://sts.windows.net/t/", "aud": "https://storage.azure.com", "iat": time, "nbf": time}
@@ -91,6 +105,8 @@ def test_roles_decide_what_a_token_may_where_they_are_enforced(azure: LocalAzure
     assignment = roles.assign(azure.arm, azure.arm.accounts[ACCOUNT]["id"], "Storage Blob Data Contributor", oid)
     try:
         assert read(azure, token(azure)) == (200, "")
+        (told,) = azure.log.records()[-1].columns["AuthorizationDetails"]
+        assert (told["roleAssignmentId"], told["principals"][0]["id"]) == (assignment["id"], oid)
         answer = send(azure, "PUT", f"/{BOX}/a?comp=tags", token(azure), b"<Tags><TagSet/></Tags>")
         assert refusal(answer) == (403, "AuthorizationPermissionMismatch")
     finally:

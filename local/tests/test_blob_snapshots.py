@@ -90,3 +90,11 @@ def match() -> Any:
     from azure.core import MatchConditions
 
     return MatchConditions.IfNotModified
+
+
+def test_pages_of_snapshots_hold_each_once(box: Any) -> None:
+    blob = box.get_blob_client("a")
+    blob.upload_blob("one")
+    taken = [blob.create_snapshot()["snapshot"] for _ in range(5)]
+    pages = box.list_blobs(include=["snapshots"], results_per_page=2).by_page()
+    assert [item.snapshot for page in pages for item in page] == [*taken, None]

@@ -1,13 +1,13 @@
 """Storage accounts: creation, settings, deletion. https://learn.microsoft.com/rest/api/storagerp/storage-accounts"""
 
-import ipaddress
 import re
 import uuid
 from typing import Any
 
 from ..front import Reply
-from . import keys, object_replication, policies_and_holds, restore, subscriptions
-from .answers import ArmError, answer, bad_values, chosen, empty, now
+from ..times import now
+from . import account_settings, keys, object_replication, policies_and_holds, restore, subscriptions
+from .answers import ArmError, answer, bad_values, empty
 from .call import Call
 from .store import Arm, Json, Operation
 from .versions import as_told
@@ -18,17 +18,12 @@ KINDS = ("Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage
 WHOLE = ("networkAcls", "customDomain", "sasPolicy", "keyPolicy")
 # Properties that are set once, when the account is made.
 FIXED = ("isHnsEnabled", "isNfsV3Enabled", "dnsEndpointType")
-CHOICES: dict[str, tuple[str, ...]] = {
-    "minimumTlsVersion": ("TLS1_0", "TLS1_1", "TLS1_2", "TLS1_3"),
-    "publicNetworkAccess": ("Enabled", "Disabled", "SecuredByPerimeter"),
-    "allowedCopyScope": ("PrivateLink", "AAD"),
-    "accessTier": ("Hot", "Cool", "Cold", "Premium"),
-}
-ACL_CHOICES: dict[str, tuple[str, ...]] = {
-    "defaultAction": ("Allow", "Deny"),
-    "bypass": ("None", "Logging", "Metrics", "AzureServices"),
-}
-PRIVATE = [ipaddress.IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
+# Properties that only Azure sets. A client that sends back what it has read sends them, too, and nothing comes of it.
+READ_ONLY = (
+    *("provisioningState", "creationTime", "keyCreationTime", "privateEndpointConnections", "blobRestoreStatus"),
+    *("primaryEndpoints", "primaryLocation", "statusOfPrimary", "secondaryEndpoints", "secondaryLocation"),
+    *("statusOfSecondary", "lastGeoFailoverTime", "geoReplicationStats", "failoverInProgress"),
+)
 NEW_SERVICE: Json = {
     "deleteRetentionPolicy": {"allowPermanentDelete": False, "enabled": False},
     "cors": {"corsRules": []},
@@ -135,6 +130,11 @@ def new_account(arm: Arm, sub: str, group: str, name: str, body: Json) -> Json:
     }
 
 
+def settable(body: Json) -> Json:
+    """The properties of a body that are not Azure's own to set."""
+    return {name: value for name, value in (body.get("properties") or {}).items() if name not in READ_ONLY}
+
+
 # Refusals
 
 
@@ -162,46 +162,7 @@ def check_new(arm: Arm, name: str, body: Json) -> None:
     for needs_hierarchy in ("isNfsV3Enabled", "isSftpEnabled"):
         if properties.get(needs_hierarchy) and not properties.get("isHnsEnabled"):
             raise bad_values(needs_hierarchy)
-    check_settings(arm, properties)
-
-
-def check_settings(arm: Arm, properties: Json) -> None:
-    """ArmError for a value that no account takes; words are then as Azure writes them."""
-    wrong = []
-    for name in [name for name in CHOICES if properties.get(name) is not None]:
-        wrong += [] if chosen(properties[name], CHOICES[name]) else [name]
-        properties[name] = chosen(properties[name], CHOICES[name])
-    acls = properties.get("networkAcls")
-    if isinstance(acls, dict):
-        wrong += [f"networkAcls.{problem}" for problem in acl_problems(arm, acls)]
-    action = (properties.get("sasPolicy") or {}).get("expirationAction", "Log")
-    if action not in ("Log", "Block"):
-        wrong.append("sasPolicy.expirationAction")
-    if wrong:
-        raise bad_values(*wrong)
-
-
-def acl_problems(arm: Arm, acls: Json) -> list[str]:
-    found = []
-    for name, known in ACL_CHOICES.items():
-        words = str(acls.get(name) or known[0]).replace(" ", "").split(",")
-        found += [] if all(chosen(word, known) for word in words) else [name]
-    for name, version in (("ipRules", 4), ("ipv6Rules", 6)):
-        bad = [rule for rule in acls.get(name) or [] if not good_address(str(rule.get("value")), version)]
-        found += [name] if bad else []
-    tenants = {str(rule.get("tenantId")).lower() for rule in acls.get("resourceAccessRules") or []}
-    return found + (["resourceAccessRules"] if tenants - {arm.tenant.lower()} else [])
-
-
-def good_address(text: str, version: int) -> bool:
-    """Whether an address rule takes it: a public address, or a network that is no smaller than a /30."""
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    private = isinstance(network, ipaddress.IPv4Network) and any(network.subnet_of(block) for block in PRIVATE)
-    tiny = "/" in text and version == 4 and network.prefixlen > 30
-    return network.version == version and not private and not tiny
+    account_settings.check(arm, properties)
 
 
 def check_change(arm: Arm, account: Json, patch: Json) -> None:
@@ -224,7 +185,7 @@ def check_change(arm: Arm, account: Json, patch: Json) -> None:
         raise bad_values("isSftpEnabled")
     if properties.get("allowCrossTenantReplication") is False:
         object_replication.refuse_foreign(arm, account)
-    check_settings(arm, properties)
+    account_settings.check(arm, properties)
 
 
 # Routes
@@ -254,7 +215,7 @@ def put_account(arm: Arm, call: Call) -> Reply:
     check_new(arm, name, body)
     if name in arm.accounts:
         return update_by_put(arm, call, body)
-    created = new_account(arm, call["sub"], call["group"], name, body)
+    created = new_account(arm, call["sub"], call["group"], name, {**body, "properties": settable(body)})
     keep(arm, created)
     operation = str(uuid.uuid4())
     arm.operations[operation] = Operation(arm.polls, created)
@@ -311,7 +272,7 @@ def changed(arm: Arm, account: Json, patch: Json) -> Json:
             account[key] = patch[key]
     if "tier" not in account["sku"]:
         account["sku"]["tier"] = account["sku"]["name"].split("_")[0]
-    account["properties"] = deep_merge(account["properties"], patch.get("properties") or {}, WHOLE)
+    account["properties"] = deep_merge(account["properties"], settable(patch), WHOLE)
     return account
 
 

@@ -8,13 +8,13 @@ import uuid
 from datetime import datetime, timedelta, timezone
 
 from ..front import Reply
+from ..times import NEVER, moment, now, written
 from . import roles, subscriptions
-from .answers import NEVER, ArmError, bad_request, moment, now
+from .answers import ArmError, bad_request
 from .call import Call
 from .paths import scope_of
 from .store import Arm, Json
 
-CLIENT_ADDRESS = "203.0.113.7"  # whoever calls this machine comes from it
 KEPT_FOR = timedelta(days=90, minutes=5)
 CLAIMS = {
     "oid": "http://schemas.microsoft.com/identity/claims/objectidentifier",
@@ -51,6 +51,13 @@ def record(arm: Arm, call: Call, reply: Reply) -> None:
         arm.activity.append(event(arm, call, reply))
 
 
+def age(arm: Arm, by: timedelta) -> None:
+    """All events so far happened so much earlier."""
+    for row in arm.activity:
+        for name in ("eventTimestamp", "submissionTimestamp"):
+            row[name] = written(moment(row[name]) - by)
+
+
 def event(arm: Arm, call: Call, reply: Reply) -> Json:
     scope = scope_of(call.path)
     parts = scope.split("/")
@@ -69,7 +76,7 @@ def event(arm: Arm, call: Call, reply: Reply) -> Json:
         "claims": claims(call),
         "httpRequest": {
             "clientRequestId": call.header("x-ms-client-request-id"),
-            "clientIpAddress": CLIENT_ADDRESS,
+            "clientIpAddress": call.header("x-local-client-address") or arm.client_address,
             "method": call.method,
             "uri": arm.url + call.request.target,
         },

@@ -1,14 +1,10 @@
-"""Answers of Resource Manager: bodies, pages, errors, times."""
+"""Answers of Resource Manager: bodies, pages, errors."""
 
 import json
-import re
-from datetime import datetime, timezone
 from typing import Any
 
 from ..front import Reply
 from .store import Arm, Json
-
-NEVER = datetime.max.replace(tzinfo=timezone.utc)
 
 
 class ArmError(Exception):
@@ -21,17 +17,6 @@ class ArmError(Exception):
     def body(self) -> Json:
         inner = {"innererror": self.inner} if self.inner else {}
         return {"error": {"code": self.code, "message": self.message, **inner}}
-
-
-def now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
-
-
-def moment(text: object) -> datetime:
-    """A time as clients and ARM write them, with up to seven digits after the seconds. ValueError for anything else."""
-    plain = re.sub(r"(\.\d{1,6})\d*", lambda found: found[1].ljust(7, "0"), str(text)).replace("Z", "+00:00")
-    found = datetime.fromisoformat(plain)
-    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
 def answer(body: Any, status: int = 200, **headers: str) -> Reply:

@@ -6,8 +6,9 @@ import secrets
 import uuid
 
 from ..front import Reply
+from ..times import now
 from . import accounts, policies_and_holds
-from .answers import ArmError, answer, bad_request, bad_values, chosen, empty, now
+from .answers import ArmError, answer, bad_request, bad_values, chosen, empty
 from .call import Call
 from .store import Arm, Json
 

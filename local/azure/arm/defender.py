@@ -3,8 +3,9 @@
 import uuid
 
 from ..front import Reply
+from ..times import now
 from . import accounts
-from .answers import ArmError, answer, now
+from .answers import ArmError, answer
 from .call import Call
 from .store import Arm, Json
 

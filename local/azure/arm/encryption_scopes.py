@@ -1,8 +1,9 @@
 """Encryption scopes. They can be disabled and never deleted."""
 
 from ..front import Reply
+from ..times import now
 from . import accounts
-from .answers import answer, bad_values, now
+from .answers import answer, bad_values
 from .call import Call
 from .parts import add_part, listed, one, parts_of, read
 from .store import Arm, Json

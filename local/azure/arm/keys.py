@@ -4,8 +4,9 @@ import base64
 import secrets
 
 from ..front import Reply
+from ..times import now
 from . import accounts
-from .answers import ArmError, answer, empty, now
+from .answers import ArmError, answer, empty
 from .call import Call
 from .store import Arm, Json
 

@@ -1,7 +1,8 @@
 """A small part of the Kusto query language, over rows in memory. What is not known is refused by name.
 
-Known: where, project, extend, summarize, order by, take, distinct, count; comparisons, string operators, in, between;
-and, or, not; + and - on numbers and times; the functions in FUNCTIONS and AGGREGATES.
+Known: where, project, extend, summarize, order by, top, take, distinct, count; comparisons, string operators, in,
+has_any, between; and, or, not; + and - on numbers and times; an index into a list; the functions in FUNCTIONS and
+AGGREGATES.
 https://learn.microsoft.com/kusto/query/
 """
 
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from .answers import moment
+from ..times import moment
+from ..times import written as as_text
 
 Row = dict[str, Any]
 Value = Callable[[Row], Any]
@@ -172,6 +174,8 @@ FUNCTIONS: dict[str, tuple[range, str, Callable[..., Any]]] = {
     "strcat": (range(1, 65), "string", lambda *values: "".join(map(text_of, values))),
     "bin": (range(2, 3), "datetime", binned),
     "iff": (range(3, 4), "string", lambda test, good, bad: good if test else bad),
+    "split": (range(2, 3), "dynamic", lambda text, separator: text_of(text).split(separator)),
+    "strlen": (range(1, 2), "long", lambda text: len(text_of(text))),
     "not": (range(1, 2), "bool", lambda value: not value),
 }
 
@@ -277,7 +281,7 @@ class Reader:
         if text in STRING_OPERATORS or text in NEGATED:
             self.at += 1
             return self.matched(left, text, self.sum())
-        if text in ("in", "in~", "!in", "!in~"):
+        if text in ("in", "in~", "!in", "!in~", "has_any"):
             self.at += 1
             return self.membership(left, text)
         if text in ("between", "!between"):
@@ -303,6 +307,10 @@ class Reader:
         self.need(")")
         for item in items:
             check_comparable(left, item)
+        if text == "has_any":
+            return Expression(
+                lambda row: any(has_term(text_of(left.value(row)), text_of(item.value(row))) for item in items), "bool"
+            )
         fold: Callable[[Any], Any] = (lambda value: text_of(value).lower()) if "~" in text else (lambda value: value)
         good = not text.startswith("!")
         return Expression(
@@ -326,14 +334,33 @@ class Reader:
         return Expression(test, "bool")
 
     def sum(self) -> Expression:
-        found = self.single()
+        found = self.indexed()
         while sign := self.take("+", "-"):
-            found = self.added(found, self.single(), 1 if sign == "+" else -1)
+            found = self.added(found, self.indexed(), 1 if sign == "+" else -1)
         return found
 
     @staticmethod
     def added(one: Expression, other: Expression, sign: int) -> Expression:
         return Expression(lambda row: one.value(row) + sign * other.value(row), one.kind)
+
+    def indexed(self) -> Expression:
+        """A value, or the element of it that an index in brackets names; null where there is none."""
+        found = self.single()
+        while self.take("["):
+            place = self.next()
+            if place.kind != "number":
+                raise unreadable(place.text or "end of query", place.at)
+            self.need("]")
+            found = self.element(found, int(place.text))
+        return found
+
+    @staticmethod
+    def element(whole: Expression, place: int) -> Expression:
+        def value(row: Row) -> Any:
+            found = whole.value(row)
+            return found[place] if isinstance(found, list) and place < len(found) else None
+
+        return Expression(value, "dynamic", whole.name)
 
     def single(self) -> Expression:
         token = self.next()
@@ -474,8 +501,19 @@ def summarize(reader: Reader, table: Table) -> Table:
 
 def order(reader: Reader, table: Table) -> Table:
     reader.need("by")
+    return ordered_by(table, reader.listed(lambda: order_key(reader)))
+
+
+def top(reader: Reader, table: Table) -> Table:
+    many = row_count(reader)
+    found = order(reader, table)
+    return Table(found.columns, found.rows[:many])
+
+
+def ordered_by(table: Table, keys: list[tuple[Expression, bool]]) -> Table:
+    """The rows by the first key, then the next; what has no value comes where the smallest come."""
     rows = list(table.rows)
-    for key, falls in reversed(reader.listed(lambda: order_key(reader))):
+    for key, falls in reversed(keys):
         values = [(key.value(row), row) for row in rows]
         there = sorted((pair for pair in values if pair[0] is not None), key=lambda pair: pair[0], reverse=falls)
         missing = [pair for pair in values if pair[0] is None]
@@ -492,11 +530,15 @@ def order_key(reader: Reader) -> tuple[Expression, bool]:
     return found, falls
 
 
-def take(reader: Reader, table: Table) -> Table:
+def row_count(reader: Reader) -> int:
     token = reader.next()
     if token.kind != "number":
         raise unreadable(token.text or "end of query", token.at)
-    return Table(table.columns, table.rows[: int(token.text)])
+    return int(token.text)
+
+
+def take(reader: Reader, table: Table) -> Table:
+    return Table(table.columns, table.rows[: row_count(reader)])
 
 
 def distinct(reader: Reader, table: Table) -> Table:
@@ -516,6 +558,7 @@ OPERATORS: dict[str, Callable[[Reader, Table], Table]] = {
     "summarize": summarize,
     "order": order,
     "sort": order,
+    "top": top,
     "take": take,
     "limit": take,
     "distinct": distinct,
@@ -554,5 +597,5 @@ def written(table: Table) -> Table:
 
 def plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+        return as_text(value)
     return str(value) if isinstance(value, timedelta) else value

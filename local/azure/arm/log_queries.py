@@ -5,8 +5,9 @@ from datetime import datetime, timedelta, timezone
 
 from ..front import Reply
 from ..logs import COLUMNS, TABLE, RequestLog
+from ..times import moment
 from . import accounts, kql
-from .answers import ArmError, answer, moment
+from .answers import ArmError, answer
 from .call import Call
 from .store import Arm, Json
 

@@ -1,8 +1,9 @@
 """Lifecycle and inventory policies, each one object per account that is called `default`."""
 
 from ..front import Reply
+from ..times import now
 from . import accounts
-from .answers import answer, bad_request, bad_values, now
+from .answers import answer, bad_request, bad_values
 from .call import Call
 from .parts import add_part, dropped, listed, read
 from .store import Arm, Json

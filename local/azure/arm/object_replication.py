@@ -55,8 +55,9 @@ def put_policy(arm: Arm, call: Call) -> Reply:
     account = accounts.of(arm, call)
     properties = {**call.properties}
     check_ends(arm, account, properties)
-    check_rules(properties)
-    name = str(uuid.uuid4()) if call["policy"].lower() == "default" else call["policy"]
+    is_new = call["policy"].lower() == "default"
+    check_rules(properties, needs_ids=not is_new)
+    name = str(uuid.uuid4()) if is_new else call["policy"]
     rules = [{"ruleId": str(uuid.uuid4()), **rule} for rule in properties["rules"]]
     return answer(add_part(arm, account, KIND, name, {**properties, "policyId": name, "rules": rules}))
 
@@ -65,7 +66,10 @@ def check_ends(arm: Arm, account: Json, properties: Json) -> None:
     names = [str(properties.get(end) or "").rpartition("/")[2].lower() for end in ENDS]
     if not all(names) or account["name"] not in names or names[0] == names[1]:
         raise bad_values(*ENDS)
-    if is_foreign(arm, properties) and account["properties"].get("allowCrossTenantReplication") is not True:
+    allowed = account["properties"].get("allowCrossTenantReplication")
+    if allowed is False and not all("/" in str(properties[end]) for end in ENDS):
+        raise bad_values(*ENDS)  # where other tenants are forbidden, names are not enough
+    if is_foreign(arm, properties) and allowed is not True:
         raise ArmError(
             409, "CrossTenantReplicationNotAllowed", "Cross tenant replication is not allowed for the account."
         )
@@ -77,9 +81,11 @@ def check_ends(arm: Arm, account: Json, properties: Json) -> None:
         raise ArmError(409, "FeatureNotEnabled", "Change feed is not enabled for the account.")
 
 
-def check_rules(properties: Json) -> None:
+def check_rules(properties: Json, *, needs_ids: bool) -> None:
+    """Rules name two containers, and on the source's side the id that the destination's side gave them."""
     rules = properties.get("rules") or []
-    if not rules or not all(rule.get("sourceContainer") and rule.get("destinationContainer") for rule in rules):
+    needed = ("sourceContainer", "destinationContainer", *(("ruleId",) if needs_ids else ()))
+    if not rules or not all(rule.get(name) for rule in rules for name in needed):
         raise bad_values("rules")
 
 

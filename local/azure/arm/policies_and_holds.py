@@ -7,8 +7,9 @@ import re
 import uuid
 
 from ..front import Reply
+from ..times import now
 from . import accounts, containers
-from .answers import ArmError, answer, bad_request, not_supported, now
+from .answers import ArmError, answer, bad_request, bad_values, not_supported
 from .call import Call
 from .paths import IMMUTABILITY, matcher
 from .store import Arm, Json
@@ -143,6 +144,8 @@ def put_policy(arm: Arm, call: Call) -> Reply:
     properties = {**call.properties, "state": "Unlocked"}
     if not 1 <= int(properties.get(PERIOD) or 0) <= LONGEST_PERIOD:
         raise bad_request("The period has to be from 1 to 146000 days.", "InvalidImmutabilityPeriod")
+    if properties.get("allowProtectedAppendWrites") and properties.get("allowProtectedAppendWritesAll"):
+        raise bad_values("allowProtectedAppendWrites", "allowProtectedAppendWritesAll")
     policy = {"etag": new_etag(), "properties": properties, "updateHistory": found["updateHistory"]}
     keep_history(policy, call, "put")
     arm.policies[key] = policy

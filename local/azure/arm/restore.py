@@ -4,8 +4,9 @@ import uuid
 from datetime import datetime, timedelta, timezone
 
 from ..front import Reply
+from ..times import moment
 from . import accounts, services
-from .answers import ArmError, answer, bad_values, moment, not_supported
+from .answers import ArmError, answer, bad_values, not_supported
 from .call import Call
 from .store import Arm, Json, Restore
 

@@ -3,10 +3,12 @@
 import fnmatch
 import re
 import uuid
+from collections.abc import Iterator
 
 from ..front import Reply
+from ..times import now
 from . import scopes
-from .answers import ArmError, answer, bad_request, empty, now
+from .answers import ArmError, answer, bad_request, empty
 from .call import Call
 from .paths import ASSIGNMENTS, DEFINITIONS
 from .store import Arm, Json
@@ -151,35 +153,41 @@ def keep_assignment(arm: Arm, scope: str, name: str, properties: Json, author: s
 # Who may do what
 
 
-def allows(definition: Json, action: str) -> bool:
-    """Whether a role's actions hold the action and nothing takes it away."""
+def allows(definition: Json, action: str, *, data: bool = False) -> bool:
+    """Whether a role's actions, or its data actions, hold the action and nothing takes it away."""
 
     def named(patterns: list[str]) -> bool:
         return any(fnmatch.fnmatchcase(action.lower(), pattern.lower()) for pattern in patterns)
 
-    return any(
-        named(row["actions"]) and not named(row["notActions"]) for row in definition["properties"]["permissions"]
-    )
+    given, taken = ("dataActions", "notDataActions") if data else ("actions", "notActions")
+    return any(named(row[given]) and not named(row[taken]) for row in definition["properties"]["permissions"])
+
+
+def assigned(arm: Arm, principal: str, scope: str) -> Iterator[tuple[Json, Json]]:
+    """The assignments that a principal has at or above a scope, each with its role's definition."""
+    for assignment in arm.assignments.values():
+        found = assignment["properties"]
+        definition = arm.definitions.get(found["roleDefinitionId"].rpartition("/")[2].lower())
+        mine = found["principalId"].lower() == principal.lower()
+        if definition and mine and scopes.covers(arm, found["scope"], scope):
+            yield assignment, definition
 
 
 def evidence(arm: Arm, call: Call, scope: str) -> Json:
     """The assignment that let the caller do it, as the log tells; {} without one."""
-    for assignment in arm.assignments.values():
-        found = assignment["properties"]
-        definition = arm.definitions.get(found["roleDefinitionId"].rpartition("/")[2].lower())
-        if not definition or found["principalId"].lower() != call.caller.object_id.lower():
+    for assignment, definition in assigned(arm, call.caller.object_id, scope):
+        if not allows(definition, call.permission):
             continue
-        if scopes.covers(arm, found["scope"], scope) and allows(definition, call.permission):
-            role = definition["properties"]["roleName"]
-            told = {
-                "role": role,
-                "roleAssignmentScope": found["scope"],
-                "roleAssignmentId": assignment["name"].replace("-", ""),
-                "roleDefinitionId": definition["name"].replace("-", ""),
-                "principalId": found["principalId"].replace("-", ""),
-                "principalType": found["principalType"],
-            }
-            return {"role": role, "evidence": told}
+        role, found = definition["properties"]["roleName"], assignment["properties"]
+        told = {
+            "role": role,
+            "roleAssignmentScope": found["scope"],
+            "roleAssignmentId": assignment["name"].replace("-", ""),
+            "roleDefinitionId": definition["name"].replace("-", ""),
+            "principalId": found["principalId"].replace("-", ""),
+            "principalType": found["principalType"],
+        }
+        return {"role": role, "evidence": told}
     return {}
 
 

@@ -262,6 +262,7 @@ SUBJECTS: tuple[Route, ...] = (
         versions.RESOURCES,
         f"{RESOURCES}/resourceGroups/read",
     ),
+    Route("HEAD", GROUP, subscriptions.has_group, versions.RESOURCES, f"{RESOURCES}/resourceGroups/read"),
     Route("GET", GROUP, subscriptions.get_group, versions.RESOURCES, f"{RESOURCES}/resourceGroups/read"),
     *storage_routes(),
     Route(

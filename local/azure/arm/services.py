@@ -1,8 +1,9 @@
 """The blob, file, queue and table service of an account: their settings."""
 
 from ..front import Reply
+from ..times import now
 from . import accounts
-from .answers import answer, bad_values, not_supported, now
+from .answers import answer, bad_values, not_supported
 from .call import Call
 from .store import Arm, Json
 from .versions import as_told
@@ -126,7 +127,7 @@ def check_cors(properties: Json) -> None:
     if len(rules) > MOST_CORS_RULES:
         raise bad_values("cors.corsRules")
     for rule in rules:
-        if any(not isinstance(rule.get(name), list) for name in CORS_LISTS):
+        if any(not isinstance(rule.get(name), list) for name in CORS_LISTS) or "maxAgeInSeconds" not in rule:
             raise bad_values("cors.corsRules")
         if not rule["allowedOrigins"] or not set(rule["allowedMethods"]) <= CORS_METHODS or not rule["allowedMethods"]:
             raise bad_values("cors.corsRules")

@@ -62,6 +62,7 @@ class Arm:
 
     page_size, graph_page_size: items a page holds. polls: how often a creation or a restore is answered with 202 before
     it is done. forbidden: methods and patterns of paths that nobody is permitted. lock: held while a request is served.
+    client_address: where requests seem to come from, unless their header x-local-client-address says otherwise.
     """
 
     tenant: str
@@ -72,6 +73,7 @@ class Arm:
     page_size: int = 100
     graph_page_size: int = 1000
     polls: int = 1
+    client_address: str = "203.0.113.7"
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     # Scopes

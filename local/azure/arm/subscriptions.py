@@ -3,7 +3,7 @@
 import re
 
 from ..front import Reply
-from .answers import ArmError, answer
+from .answers import ArmError, answer, empty
 from .call import Call
 from .store import Arm, Json
 
@@ -112,6 +112,11 @@ def list_groups(arm: Arm, call: Call) -> Reply:
 
 def get_group(arm: Arm, call: Call) -> Reply:
     return answer(group_named(arm, call["sub"], call["group"]))
+
+
+def has_group(arm: Arm, call: Call) -> Reply:
+    group_named(arm, call["sub"], call["group"])
+    return empty(204)
 
 
 def list_resources(arm: Arm, call: Call) -> Reply:

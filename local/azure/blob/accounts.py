@@ -4,10 +4,10 @@ Everything that the blob service reads there or writes goes through here.
 """
 
 import contextlib
-from collections.abc import Iterator
 from datetime import datetime
 
-from ..arm import Arm, Json, accounts, containers, moment, roles, scopes
+from ..arm import Arm, Json, accounts, containers, roles
+from ..times import moment
 
 BLOB_SERVICE = "Microsoft.Storage/storageAccounts/blobServices/"
 
@@ -90,26 +90,16 @@ class Accounts:
     # Roles
 
     def permits(self, account: str, container: str, principal: str, data_action: str) -> bool:
-        """Whether a role lets a principal do this to the data. Everybody may everything unless roles are enforced."""
-        if not self.arm.modes.enforce_roles:
-            return True
+        """Whether a principal may do this to the data. Everybody may everything unless roles are enforced."""
+        return not self.arm.modes.enforce_roles or bool(self.granted(account, container, principal, data_action))
+
+    def granted(self, account: str, container: str, principal: str, data_action: str) -> list[Json]:
+        """The role that permits it, as the logs tell; empty without one."""
         scope = f"{self.id(account)}/blobServices/default/containers/{container}" if container else self.id(account)
-        return any(permits(definition, BLOB_SERVICE + data_action) for definition in self._roles(principal, scope))
-
-    def _roles(self, principal: str, scope: str) -> Iterator[Json]:
-        """The roles that are assigned to a principal at or above a scope."""
-        for assignment in self.arm.assignments.values():
-            found = assignment["properties"]
-            definition = self.arm.definitions.get(found["roleDefinitionId"].rpartition("/")[2].lower())
-            mine = found["principalId"].lower() == principal.lower() and scopes.covers(self.arm, found["scope"], scope)
-            if definition and mine:
-                yield definition
-
-
-def permits(definition: Json, action: str) -> bool:
-    """Whether a role holds the action and nothing takes it away. What concerns blobs themselves are data actions."""
-    if "/blobs/" not in action:
-        return roles.allows(definition, action)
-    rows = definition["properties"]["permissions"]
-    pairs = [{"actions": row["dataActions"], "notActions": row["notDataActions"]} for row in rows]
-    return roles.allows({"properties": {"permissions": pairs}}, action)
+        action, data = BLOB_SERVICE + data_action, "/blobs/" in data_action  # the others are plain actions of ARM's
+        for assignment, definition in roles.assigned(self.arm, principal, scope):
+            if roles.allows(definition, action, data=data):
+                found = assignment["properties"]
+                row = {"action": action, "roleAssignmentId": assignment["id"], "roleDefinitionId": definition["id"]}
+                return [{**row, "principals": [{"id": principal, "type": found["principalType"]}]}]
+        return []

@@ -8,6 +8,8 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .accounts import Accounts
@@ -30,6 +32,7 @@ from .sas import (
 from .signing import equal, signature, string_to_sign
 
 Json = dict[str, Any]
+OLDEST_REQUEST = timedelta(minutes=15)
 DENIED = "This request is not authorized to perform this operation."
 MALFORMED = "Authentication information is not given in the correct format. Check the value of Authorization header."
 UNSIGNED = (
@@ -40,13 +43,14 @@ UNSIGNED = (
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. kind: as StorageBlobLogs names it in AuthenticationType. hash: of the key or SAS that was used."""
+    """Who asks. kind, hash, authorization: as StorageBlobLogs tells how somebody signed in and what let them do it."""
 
     kind: str
     hash: str = ""
     permissions: str = ""
     claims: Json = field(default_factory=dict)
     sas: Sas | None = None
+    authorization: list[Json] = field(default_factory=list)
 
 
 ANONYMOUS = Caller("Anonymous")
@@ -94,7 +98,8 @@ class Authorizer:
         actions = [operation.data_action, *(action for _, action in also_needed(call, operation))]
         if not all(self.accounts.permits(account, container, principal, action) for action in actions):
             raise permission_mismatch()
-        return Caller("OAuth", sha256(token.encode()), claims=claims)
+        granted = self.accounts.granted(account, container, principal, operation.data_action)
+        return Caller("OAuth", sha256(token.encode()), claims=claims, authorization=granted)
 
     # A key
 
@@ -102,6 +107,7 @@ class Authorizer:
         account, _, signed = given.removeprefix("SharedKey ").partition(":")
         if account != call.place.account:
             raise unauthenticated("The account of the signature is not the account of the request.", 403)
+        check_date(call)
         query = call.request.target.partition("?")[2]
         text = string_to_sign(call.method, account, call.wire, query, call.headers)
         for number, key in enumerate(self.accounts.keys(account), 1):
@@ -205,6 +211,17 @@ class Authorizer:
         if level != "container" and level != operation.anonymous:
             raise Refusal(404, "ResourceNotFound", "The specified resource does not exist.")
         return ANONYMOUS
+
+
+def check_date(call: Call) -> None:
+    """Refusal for a request that was signed a while ago, which may be somebody else's that is sent again."""
+    text = call.header("x-ms-date") or call.header("date")
+    try:
+        age = abs(call.time - parsedate_to_datetime(text))
+    except (ValueError, TypeError):
+        raise unauthenticated("Request date header is missing or not valid.", 403) from None
+    if age > OLDEST_REQUEST:
+        raise unauthenticated(f"Request date header too old: '{text}'", 403)
 
 
 def permission_mismatch() -> Refusal:

@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from .. import times
 from ..front import Reply, Request
 
 NEWEST = "2026-10-06"  # the newest version that the service knows
 OLDEST_TOKEN = "2017-11-09"  # noqa: S105 - a version; older ones take no token
-TICKS = "%Y-%m-%dT%H:%M:%S.%f"
 HOST = re.compile(r"([a-z0-9-]+)\.(?:blob|web)\.localhost(?::\d+)?", re.IGNORECASE)
 
 
@@ -112,7 +112,7 @@ class Refusal(Exception):
         self.status, self.code, self.message, self.extra = status, code, message, extra
 
     def reply(self, call: Call) -> Reply:
-        lines = f"{self.message}\nRequestId:{call.id}\nTime:{call.time.strftime(TICKS)}0Z"
+        lines = f"{self.message}\nRequestId:{call.id}\nTime:{times.written(call.time)}"
         parts = {"Code": self.code, "Message": lines, **self.extra}
         xml = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in parts.items())
         body = f'\N{ZERO WIDTH NO-BREAK SPACE}<?xml version="1.0" encoding="utf-8"?><Error>{xml}</Error>'.encode()
@@ -155,12 +155,3 @@ def close(reply: Reply) -> None:
 
 def http_date(moment: datetime) -> str:
     return format_datetime(moment, usegmt=True)
-
-
-def ticks(moment: datetime) -> str:
-    """A time as the service names versions and snapshots by it: seven digits after the seconds."""
-    return moment.strftime(TICKS) + "0Z"
-
-
-def read_ticks(text: str) -> datetime:
-    return datetime.strptime(text[:26].rstrip("Z"), TICKS).replace(tzinfo=timezone.utc)

@@ -8,10 +8,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..arm import moment, now
+from .. import times
 from ..front import Reply
 from .azurite import CUPBOARD
-from .call import Call, Place, Refusal, done, http_date, ticks, whole
+from .call import Call, Place, Refusal, done, http_date, whole
 from .desk import Desk
 from .operations import Operation
 
@@ -68,7 +68,7 @@ class DeletedContainers:
     def _take(self, place: Place) -> KeptContainer | None:
         if not self.desk.accounts.setting(place.account, "containerDeleteRetentionPolicy"):
             return None
-        kept = KeptContainer(place, ticks(self.desk.history.moment()))
+        kept = KeptContainer(place, times.written(self.desk.history.moment()))
         return kept if self._copy(place, kept.live) else None
 
     def _copy(self, place: Place, target: Place) -> bool:
@@ -84,7 +84,7 @@ class DeletedContainers:
         if kept:
             self._copy(cupboard, kept.cupboard)
             self.desk.history.move_container(place, kept.live)
-            kept.time = now()
+            kept.time = times.now()
             self._kept.append(kept)
         else:
             for old in self.desk.history.of_container(place):
@@ -224,9 +224,9 @@ def deleted_rows(desk: Desk, call: Call, following: str) -> list[ET.Element]:
         for tag, text in (("Name", name), ("Deleted", "true"), ("Version", known["version"])):
             ET.SubElement(row, tag).text = text
         facts = ET.SubElement(row, "Properties")
-        deleted = http_date(moment(known["deletedTime"]))
-        times = {"Last-Modified": deleted, "Etag": item["etag"].strip('"'), "DeletedTime": deleted}
-        for tag, text in {**times, "RemainingRetentionDays": str(known["remainingRetentionDays"])}.items():
+        deleted = http_date(times.moment(known["deletedTime"]))
+        known_times = {"Last-Modified": deleted, "Etag": item["etag"].strip('"'), "DeletedTime": deleted}
+        for tag, text in {**known_times, "RemainingRetentionDays": str(known["remainingRetentionDays"])}.items():
             ET.SubElement(facts, tag).text = text
         rows.append(row)
     return rows

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from .. import times
 from ..front import Reply
-from .call import Call, Refusal, ticks
+from .call import Call, Refusal
 from .sas import Malformed, Sas, read_time
 
 LONGEST = timedelta(days=7)
@@ -53,7 +54,7 @@ def wanted_times(call: Call) -> tuple[str, str]:
     """Start and expiry that a request asks for. Refusal unless the key can be used from now on, seven days at most."""
     try:
         body = ET.fromstring(call.request.body)  # noqa: S314 - expat expands no external entities
-        texts = [body.findtext("Start") or ticks(call.time)[:19] + "Z", body.findtext("Expiry") or ""]
+        texts = [body.findtext("Start") or times.written(call.time)[:19] + "Z", body.findtext("Expiry") or ""]
         start, expiry = (read_time(text) for text in texts)
     except (ET.ParseError, Malformed):
         raise bad_node("Expiry", "") from None

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
+from .. import times
 from .azurite import CUPBOARD, Azurite
-from .call import Place, read_ticks, ticks
+from .call import Place
 
 LONG_AGO = datetime.fromtimestamp(0, timezone.utc)  # of blobs that were not seen being written
 VERSION, BLOB, SNAPSHOT = "version", "blob", "snapshot"
@@ -126,7 +127,7 @@ class History:
         """Notes that a blob has been written; in a versioned account, that made a version."""
         now = self.moment()
         with self.lock:
-            self._current[place] = Current(now, ticks(now) if versioned else "")
+            self._current[place] = Current(now, times.written(now) if versioned else "")
             return self._current[place]
 
     def gone(self, place: Place) -> None:
@@ -145,7 +146,7 @@ class History:
         """A copy of a blob or snapshot as it is, which the caller shelves or drops; None if it is not there."""
         now = self.moment()
         known = self._current.get(place)
-        key = known.version if known and known.version and not snapshot else ticks(now)
+        key = known.version if known and known.version and not snapshot else times.written(now)
         found = self.azurite.do("keep", **place._asdict(), snapshot=snapshot, key=key)
         if not found["found"]:
             return None
@@ -212,6 +213,6 @@ class History:
 
 def same_moment(one: str, other: str) -> bool:
     try:
-        return read_ticks(one) == read_ticks(other)
+        return times.moment(one) == times.moment(other)
     except ValueError:
         return False

@@ -9,12 +9,13 @@ from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import Any
 
+from .. import times
 from ..front import Reply
 from ..logs import ARCHIVE, RequestLog, archive_of, line_of
 from .accounts import Accounts
 from .authorize import ANONYMOUS, Caller
 from .azurite import Azurite
-from .call import Call, Place, ticks
+from .call import Call, Place
 from .operations import WRITE, Operation
 
 CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "x-ms-if-tags")
@@ -44,7 +45,7 @@ def columns_of(call: Call, operation: Operation | None, caller: Caller | None, r
     headers = {name.lower(): value for name, value in reply.headers.items()}
     size = int(headers.get("content-length") or (len(reply.body) if isinstance(reply.body, bytes) else 0))
     return {
-        "TimeGenerated": ticks(call.time),
+        "TimeGenerated": times.written(call.time),
         "AccountName": call.place.account,
         "Category": operation.category if operation else WRITE,
         "OperationName": operation.name if operation else "Unknown",
@@ -58,6 +59,7 @@ def columns_of(call: Call, operation: Operation | None, caller: Caller | None, r
         "Uri": uri_of(call),
         "AuthenticationType": who.kind,
         "AuthenticationHash": who.hash,
+        "AuthorizationDetails": who.authorization or None,
         "ObjectKey": "/" + "/".join((call.place.account, *(part for part in call.place if part))),
         "UserAgentHeader": call.header("user-agent"),
         "ReferrerHeader": call.header("referer"),

@@ -16,7 +16,7 @@ from . import batch, containers, copies, hierarchy, holds, listing, restore, tag
 from .accounts import Accounts
 from .authorize import Authorizer, Caller
 from .azurite import Azurite
-from .call import NEWEST, Call, Place, Refusal, bad_header, done, http_date, read_call, whole
+from .call import NEWEST, Call, Place, Refusal, bad_header, bad_query, done, http_date, read_call, whole
 from .containers import DeletedContainers
 from .delegation import DelegationKeys
 from .desk import Desk
@@ -155,8 +155,7 @@ class BlobService:
         if name == "SubmitBatch":
             return batch.serve_batch(call, lambda part: self._part(call, part))
         if call.query.get("versionid") and name not in OF_VERSIONS:
-            text = "Value for one of the query parameters specified in the request URI is invalid."
-            raise Refusal(400, "InvalidQueryParameterValue", text, QueryParameterName="versionid")
+            raise bad_query("versionid", call.query["versionid"])
         if call.level == "blob":
             self._check_blob(call, operation, caller)
         if name in READS:

@@ -6,10 +6,11 @@ https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
 
 from collections.abc import Callable
 
+from .. import times
 from ..front import Reply
-from .call import Call, Place, Refusal, done, no_blob, ticks, whole
+from .call import Call, Place, Refusal, bad_query, done, no_blob, whole
 from .desk import Desk
-from .history import BLOB, SNAPSHOT, VERSION, Kept
+from .history import BLOB, SNAPSHOT, VERSION, Current, Kept
 from .operations import REPLACES, Operation
 
 # Besides replacing a blob, these make a version of it.
@@ -28,13 +29,25 @@ def write(desk: Desk, call: Call, operation: Operation, send: Callable[[], Reply
             desk.history.drop(kept)
             return reply
         settle(desk, place, kept, versioned)
-        current = desk.history.written(place, versioned)
-        if digest := call.header("x-ms-encryption-key-sha256"):
-            current.key_sha256 = digest
-            reply.headers["x-ms-encryption-key-sha256"] = digest
-    if current.version:
+        current = noted(desk, call, operation, versioned)
+    if versioned:
         reply.headers["x-ms-version-id"] = current.version
+    if call.header("x-ms-encryption-key-sha256"):
+        reply.headers["x-ms-encryption-key-sha256"] = current.key_sha256
     return reply
+
+
+def noted(desk: Desk, call: Call, operation: Operation, versioned: bool) -> Current:
+    """What is known of the blob from now on: of another content nothing, except what the request tells."""
+    before = desk.history.current(call.place)
+    if operation.name not in REPLACES and not versioned:
+        return before
+    current = desk.history.written(call.place, versioned)
+    if operation.name in REPLACES:
+        current.key_sha256 = call.header("x-ms-encryption-key-sha256")
+    else:
+        current.key_sha256, current.read = before.key_sha256, before.read
+    return current
 
 
 def overwrites_are_kept(desk: Desk, place: Place) -> bool:
@@ -46,14 +59,14 @@ def settle(desk: Desk, place: Place, kept: Kept | None, versioned: bool) -> None
     now = desk.history.moment()
     for old in desk.history.of(place):
         if old.kind == BLOB and not desk.accounts.is_hierarchical(place.account):
-            old.kind, old.snapshot = SNAPSHOT, ticks(old.deleted or now)
+            old.kind, old.snapshot = SNAPSHOT, times.written(old.deleted or now)
     if not kept:
         return
     kept.ended = now
     if versioned:
         kept.kind = VERSION
     else:
-        kept.kind, kept.snapshot = SNAPSHOT, ticks(now)
+        kept.kind, kept.snapshot = SNAPSHOT, times.written(now)
         kept.delete(now, desk.days(place.account))
     desk.history.shelve(kept)
 
@@ -87,8 +100,8 @@ def taken_by_deletion(desk: Desk, call: Call) -> list[Kept]:
         found = [history.take(place, snapshot)]
     else:
         which = call.header("x-ms-delete-snapshots").lower()
-        times = desk.azurite.do("snapshots", **place._asdict())["snapshots"] if which else []
-        found = [history.take(place, time) for time in sorted(times)]
+        snapshots = desk.azurite.do("snapshots", **place._asdict())["snapshots"] if which else []
+        found = [history.take(place, time) for time in sorted(snapshots)]
         if which != "only":
             found.append(history.take(place))
     return [kept for kept in found if kept]
@@ -160,8 +173,7 @@ def versioned(desk: Desk, call: Call) -> Reply:
     """A request about the version that it names: the current one, or one of the history."""
     place, wanted = call.place, call.query["versionid"]
     if desk.accounts.is_hierarchical(place.account):
-        text = "Value for one of the query parameters specified in the request URI is invalid."
-        raise Refusal(400, "InvalidQueryParameterValue", text, QueryParameterName="versionid")
+        raise bad_query("versionid", wanted)
     if desk.history.current(place).version == wanted:
         return desk.azurite.pass_on(call)
     kept = desk.history.version(place, wanted)
