@@ -14,7 +14,8 @@ tasks are in their order, by a key of their own. Each does one thing:
 
 next: where it leads; the task below by default, nowhere with `end`. fails: where it leads when it fails, or a text that
 is printed before the work goes on. name: the title, where it is not the text. A value is a text, or a mapping with
-`root`, `where` (comparisons), `get` and `apply` (transformers). A comparison is [path, operator, text].
+`root`, `where` (comparisons), `get` and `apply` (transformers). A comparison is [path, operator, text]. What stands in
+`shared` is for references within the file.
 """
 
 import json
@@ -94,7 +95,7 @@ def tasks_of(source: Json) -> list[Task]:
             note.ways = {"#none#": onward}
             task.ways["#error#"] = [note.key]
             found.append(note)
-        elif task.kind == "command":
+        elif task.kind in ("command", "other"):
             raise ValueError(f"task {key} has no way out when it fails")
     found[0].ways = {"#none#": [names[0]]}
     return [*found, Task("done", {"title": "Done"})]
