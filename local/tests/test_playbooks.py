@@ -477,7 +477,8 @@ def test_a_playbook_drives_the_integration(azure: LocalAzure, tmp_path: Path) ->
     outcome = player.play("Triage", {"AccountName": "contosoweb"})
     assert outcome.names()[-1] == "Show what isolation would do"
     assert outcome.steps[-1].run is not None
-    assert "contosoweb" in outcome.steps[-1].run.text
+    assert outcome.steps[-1].args["account_name"] == "contosoweb"
+    assert "planned" in outcome.steps[-1].run.text
 
 
 def test_the_command_line_says_what_is_missing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
