@@ -20,8 +20,8 @@ import yaml
 from azure.storage.blob import AccessPolicy
 
 from ..azure import LocalAzure
-from ..xsoar.drills import DRILLS, Drill, Failed, Player, server_without_defaults
 from ..xsoar.server import Run, Server
+from ..xsoar.walkthroughs import WALKTHROUGHS, Failed, Player, Walkthrough, server_without_defaults
 from .reference import EXAMPLES, joined, shown
 from .registry import ROOT
 
@@ -169,20 +169,20 @@ class Recorder:
         return dict(sorted(examples.items()))
 
 
-def transcript(azure: LocalAzure, server: Server, drill: Drill) -> str:
-    """What the war room shows while a drill is played."""
+def transcript(azure: LocalAzure, server: Server, walkthrough: Walkthrough) -> str:
+    """What the war room shows while a walkthrough is played."""
     normalize, parts = Normalizer(azure), list[str]()
 
     def keep(line: str, found: Run) -> None:
         typed = normalize(f"!azure-storage-{line}")
         parts.extend(shown(typed, cut(normalize(found.text))))
 
-    Player(azure, server, "app").play(drill, keep)
+    Player(azure, server, "app").play(walkthrough, keep)
     return joined(parts)
 
 
 def with_transcript(page: str, name: str, text: str) -> str:
-    """The page with the transcript of a drill in its place."""
+    """The page with the transcript of a walkthrough in its place."""
     begin, end = f"<!-- drill-{name}:begin -->", f"<!-- drill-{name}:end -->"
     before, rest = page.split(begin, 1)
     return f"{before}{begin}\n\n{text}\n{end}{rest.split(end, 1)[1]}"
@@ -198,8 +198,8 @@ def incidents_text() -> str:
     page = INCIDENTS.read_text()
     with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
         server = server_without_defaults(Path(folder) / "server", azure)
-        for drill in DRILLS:
-            page = with_transcript(page, drill.name, transcript(azure, server, drill))
+        for walkthrough in WALKTHROUGHS:
+            page = with_transcript(page, walkthrough.name, transcript(azure, server, walkthrough))
     return page
 
 

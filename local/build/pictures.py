@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 
 from ..azure import LocalAzure
-from ..xsoar.drills import DRILLS, Drill, Player, server_without_defaults
 from ..xsoar.render import render
 from ..xsoar.server import Run
+from ..xsoar.walkthroughs import WALKTHROUGHS, Player, Walkthrough, server_without_defaults
 from .examples import Normalizer
 from .registry import ROOT
 
@@ -22,7 +22,7 @@ SHOWN = ("account-isolate", "account-lock-set")  # the commands of the first wal
 OUTSIDE = re.compile(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", re.DOTALL)
 
 
-def picture(drill: Drill) -> str:
+def picture(walkthrough: Walkthrough) -> str:
     """The SVG of a terminal in which a walkthrough was typed."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
@@ -34,14 +34,14 @@ def picture(drill: Drill) -> str:
                 console.print(render(normalize(found.text)))
                 console.print()
 
-        Player(azure, server_without_defaults(Path(folder) / "server", azure), "app").play(drill, show)
+        Player(azure, server_without_defaults(Path(folder) / "server", azure), "app").play(walkthrough, show)
     return OUTSIDE.sub("", console.export_svg(title="War Room", unique_id="warroom"))
 
 
 @click.command()
 def main() -> None:
     """Write docs/pictures/warroom.svg."""
-    text = picture(DRILLS[0])
+    text = picture(WALKTHROUGHS[0])
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     PICTURE.write_text(text)
     click.echo(f"{PICTURE.relative_to(ROOT)}: {len(text) // 1024} KB")

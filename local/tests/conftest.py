@@ -1,7 +1,6 @@
 """The local Azure, once for all end-to-end tests, and a server whose instances sign in there."""
 
 import copy
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ from azure.mgmt.storage import StorageManagementClient
 from local.azure import LocalAzure
 from local.xsoar.loop import find_local_names
 from local.xsoar.server import Run, Server
+from local.xsoar.sign_in import address_and_code, sign_in_device
 
 from .blob_calls import ACCOUNT, BOX, client
 from .clients import management
 
+__all__ = ["address_and_code", "sign_in_device"]
 find_local_names()
 CLIENT = "203.0.113.7"  # where requests to the blob service come from, unless a test says otherwise
 
@@ -90,16 +91,3 @@ def items(found: Run, kind: str) -> list[Any]:
 def change(found: Run) -> dict[str, Any]:
     value: dict[str, Any] = found.context["AzureStorage.Change"]
     return value
-
-
-def address_and_code(run: Run) -> tuple[str, str]:
-    """What auth-start tells a person."""
-    address, code = re.search(r"\((https://\S+)\)", run.text), re.search(r"\*\*(\S+)\*\*", run.text)
-    assert address and code, run.text
-    return address[1], code[1]
-
-
-def sign_in_device(azure: LocalAzure, server: Server, instance: str = "device") -> None:
-    started = succeed(server.run(instance, "azure-storage-auth-start"))
-    azure.person().sign_in_device(*address_and_code(started))
-    succeed(server.run(instance, "azure-storage-auth-complete"))

@@ -1,5 +1,6 @@
 """The playbooks of the pack on the local Azure: what each leaves behind, on its way and on the ways of its failures."""
 
+import io
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from rich.console import Console
 
 from local.azure import LocalAzure, scenario
 from local.azure.arm import accounts
 from local.azure.scenario import ACCOUNT, EXPORTS, INVOICES, MALWARE, PAYROLL, PAYSLIPS, UPLOADS, Scenario, World
 from local.build import playbooks
+from local.xsoar import drills, warroom
 from local.xsoar.playbooks import Library, Outcome, Player
 from local.xsoar.server import ROOT, Server
 
@@ -30,6 +33,11 @@ LAB_IP = "198.51.100.23"
 @pytest.fixture
 def world(azure: LocalAzure) -> Iterator[World]:
     yield scenario.make(azure)
+    forget(azure)
+
+
+def forget(azure: LocalAzure) -> None:
+    """The world is gone again."""
     arm, key = azure.arm, azure.arm.keys[ACCOUNT][0]
     arm.clear()
     azure.blobs.clear()
@@ -425,6 +433,46 @@ def test_what_can_not_come_back_is_left_to_a_person(azure: LocalAzure, world: Wo
     assert "Restore the blobs to a point in time" in errors(outcome)
     assert "Recover the data by hand" in outcome.names()
     assert blob_names(azure, PAYROLL) == []
+
+
+# What a person sees of it
+
+
+def test_a_drill_that_ends_in_the_hands_of_a_person_has_failed(azure: LocalAzure, world: World, server: Server) -> None:
+    console = Console(record=True, file=io.StringIO(), width=120)
+    drill = next(drill for drill in drills.DRILLS if drill.playbook == CONTAIN)
+    azure.arm.forbidden.append(("POST", ".*/regenerateKey"))
+    with pytest.raises(drills.Failed, match=r"^Contain Exposed Account: Check the containment by hand$"):
+        drills.play(drill, world, server, "app", console)
+    shown = console.export_text()
+    assert "Isolate the account -> #error#" in shown
+    assert "The isolation is not complete." in shown
+
+
+def test_a_drill_shows_no_signature(azure: LocalAzure, world: World, server: Server) -> None:
+    console = Console(record=True, file=io.StringIO(), width=400)
+    drill = next(drill for drill in drills.DRILLS if drill.playbook == SAS)
+    drills.play(drill, world, server, "app", console)
+    shown = console.export_text()
+    assert "partner-access" in shown
+    signature = urllib.parse.urlsplit(world.policy_sas_url).query.partition("sig=")[2]
+    assert signature not in shown and urllib.parse.unquote(signature) not in shown
+
+
+def test_the_prompt_starts_with_the_alert_and_somebody_signed_in(
+    azure: LocalAzure, server: Server, request: pytest.FixtureRequest
+) -> None:
+    server.instances.save("local", azure.instance("Device Code"))
+    told = warroom.alert(server, azure, "local")
+    request.addfinalizer(lambda: forget(azure))
+    command = next(line for line in told.splitlines() if line.startswith("`!")).strip("`")
+    name, _, argument = command.removeprefix("!").partition(" ")
+    key, _, url = argument.partition("=")
+    assert status(azure, url) == 200, "the blob of the alert is open to everybody"
+    assert scenario.RESPONDER in told
+    assert scenario.RESPONDER in succeed(server.run("local", "azure-storage-auth-test", {})).text
+    triage = succeed(server.run("local", name, {key: url})).text
+    assert scenario.STOLEN in triage and scenario.ATTACKER_IP in triage
 
 
 # The test playbook

@@ -19,7 +19,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from .context import as_text, in_text, lookup, merge_context, side_by_side
-from .render import render
+from .render import render, without_secrets
 from .server import Refused, Run, Server
 from .values import Unsupported, check_value, condition_holds, items, value_of
 from .warroom import LOCAL_INSTANCES, local_azure
@@ -362,9 +362,9 @@ def shows(console: Console) -> Callable[[Step], None]:
 
     def show(step: Step) -> None:
         if step.kind in PASSING:
-            console.print(Group(Text(step.name, "bold")))
+            console.print(Group(Text(step.name if step.kind != "start" else "", "bold")))
             return
-        words = " ".join([f"!{step.command}", *(f"{n}={as_text(v)}" for n, v in step.args.items())])
+        words = " ".join([f"!{step.command}", *(f"{n}={without_secrets(as_text(v))}" for n, v in step.args.items())])
         way = f" -> {step.label or 'stopped'}" if step.label != NONE else ""
         console.print(Group(Text(f"{step.task}  {step.name}{way}", "cyan")))
         if step.command:
@@ -372,7 +372,9 @@ def shows(console: Console) -> Callable[[Step], None]:
         if step.error:
             console.print(Group(Text(step.error, "red")))
         elif step.run:
-            console.print(render(step.run.text), crop=False)
+            console.print(render(without_secrets(step.run.text)), crop=False)
+        elif step.kind == "regular" and not step.command and "value" in step.args:
+            console.print(Group(Text(f"   {as_text(step.args['value'])}")))
 
     return show
 
