@@ -37,9 +37,9 @@ FOLDER = Path(__file__).resolve().parent / "playbook_sources"
 PACK = ROOT / "pack"
 BRAND = "Azure Storage"
 PREFIX = "azure-storage-"
-DONE = ("Done",)
 KINDS = ("title", "command", "other", "ask", "check", "manual", "note", "playbook")
 TYPES = {"title": "title", "ask": "condition", "check": "condition", "playbook": "playbook"}
+AUTOMATIONS = ("SetIfEmpty",)  # transformers that are automations, of the pack Filters And Transformers
 TEXT_OPERATORS = ("isEqualString", "isNotEqualString", "containsGeneral", "startWith", "in")
 COLUMN, ROW, LEFT = 440, 190, 450
 NOTHING_SPECIAL: Json = {
@@ -290,7 +290,8 @@ def readme(source: Json, found: Json) -> str:
         | {t["other"] for t in tasks if "other" in t}
     )
     below = sorted({task["playbook"] for task in tasks if "playbook" in task})
-    notes = "note" in {kind for task in tasks_of(source) for kind in task.spec}
+    scripts = ["Print"] if any(task.kind == "note" for task in tasks_of(source)) else []
+    scripts += [name for name in AUTOMATIONS if f"operator: {name}\n" in as_yaml(found)]
     lines = [found["description"], "", "## Dependencies", ""]
     lines += ["This playbook uses the following sub-playbooks, integrations, and scripts.", ""]
     lines += ["### Sub-playbooks", "", *bullets(below, "This playbook does not use any sub-playbooks.")]
@@ -299,7 +300,7 @@ def readme(source: Json, found: Json) -> str:
         "",
         *bullets([BRAND] if any("command" in t for t in tasks) else [], "This playbook does not use any integrations."),
     ]
-    lines += ["### Scripts", "", *bullets(["Print"] if notes else [], "This playbook does not use any scripts.")]
+    lines += ["### Scripts", "", *bullets(scripts, "This playbook does not use any scripts.")]
     lines += ["### Commands", "", *bullets(commands, "This playbook does not use any commands.")]
     lines += ["## Playbook Inputs", "", "---", ""]
     if found["inputs"]:
