@@ -2944,7 +2944,7 @@ CONTAINER_UPDATE: Endpoint[ContainerRef] = Endpoint("PATCH", "", "update contain
 CONTAINER_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", "", "delete container {}", DELETE_CONTAINER, "nothing", (200, 204))
 HOLD_SET: Endpoint[ContainerRef] = Endpoint("POST", "/setLegalHold", "set the legal hold of container {}", SET_HOLD, "document")
 HOLD_CLEAR: Endpoint[ContainerRef] = Endpoint("POST", "/clearLegalHold", "clear the legal hold of container {}", CLEAR_HOLD, "document")
-CONTAINER_LEASE: Endpoint[ContainerRef] = Endpoint("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "document", replayable=False)
+CONTAINER_LEASE: Endpoint[ContainerRef] = Endpoint("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "lease", replayable=False)
 IMMUTABILITY_GET: Endpoint[ContainerRef] = Endpoint("GET", POLICY_PATH, "read the immutability policy of container {}", f"{IMMUTABILITY}/read")
 IMMUTABILITY_SET: Endpoint[ContainerRef] = Endpoint("PUT", POLICY_PATH, "set the immutability policy of container {}", f"{IMMUTABILITY}/write")
 IMMUTABILITY_EXTEND: Endpoint[ContainerRef] = Endpoint("POST", POLICY_PATH + "/extend", "extend the immutability policy of container {}", f"{IMMUTABILITY}/extend/action")
@@ -2976,6 +2976,7 @@ SHAPES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "keys": ("account keys", has_list("keys")),
     "tables": ("a table of logs", has_list("tables")),
     "document": ("a JSON object", lambda body: isinstance(body, dict) and bool(body)),
+    "lease": ("a lease", lambda body: isinstance(body, dict) and body.keys() <= {"leaseId", "leaseTimeSeconds"}),
     "nothing": ("an empty answer", lambda body: body is None or isinstance(body, dict)),
 }
 # What Resource Manager says of an account that is not in the group or subscription where it was looked for.
@@ -7114,10 +7115,10 @@ def read_ranges(text: str) -> list[Json]:
     if not 1 <= len(found) <= 10 or len(found) != len(parts):
         raise ValueError("1 to 10 ranges, each with a start and an end")
     if any(
-        "/" not in item["startRange"].strip("/") or not item["endRange"] or item["startRange"] >= item["endRange"]
+        not item["startRange"].find("/") > 0 or not item["endRange"] or item["startRange"] >= item["endRange"]
         for item in found
     ):
-        raise ValueError("a range begins with container/blob and ends behind that")
+        raise ValueError("a range begins with container/ and ends behind that")
     return found
 
 
