@@ -1617,7 +1617,7 @@ def read_sas_credential(account: str, text: str) -> StorageCredential:
         sas = read_sas(text)
     except ValueError:
         raise UsageError(
-            "Storage Account Credentials: give an account SAS token (sv=...&sig=...), a SAS URL, a connection string or an account key."
+            "Account SAS Token or Account Key: give an account SAS token (sv=...&sig=...), a SAS URL, a connection string or an account key."
         ) from None
     return StorageCredential(
         account or (sas.address.account if sas.address else ""), sas.token, Secret(""), sas.address
@@ -7618,60 +7618,66 @@ LeaseArgs = Annotated[Lease, Group(LEASE_ARGUMENTS, build_lease)]
 Lent = tuple[str, int | None]  # lease id and seconds left, as the service answers
 
 
-def lease_plan(
-    target: str,
-    name: str,
-    where: Mapping[str, str],
-    lease: Lease,
-    view: View,
-    read: Callable[[], Json],
-    path: str,
-    act: Callable[[], Lent],
-) -> Plan:
+class LeaseTarget(NamedTuple):
+    """A blob or container that has a lease: its id, the command and arguments that name it, how it is read, and how the
+    lease is asked for."""
+
+    id: str
+    command: str
+    arguments: Mapping[str, str]
+    view: View
+    read: Callable[[], Json]
+    path: str
+    act: Callable[[], Lent]
+
+    def state(self, item: object) -> str:
+        """The lease state in lower case: Resource Manager writes Leased and the blob service leased."""
+        return str(at_path(item, self.path) or "").lower()
+
+
+def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
     """The lease of a blob or container: what happened comes from the service's answer, the state is read back.
 
     A lease that is renewed or changed is leased before and after; what is asked for is done all the same.
     """
-    current = read()
-    state, wanted = at_path(current, path), LEASE_STATES[lease.action]
+    current, wanted = target.read(), LEASE_STATES[lease.action]
+    state = target.state(current)
     before = {"leaseState": state, "lease": lease.lease_id if lease.action != "acquire" else None}
     after = {"leaseState": wanted, "lease": {"release": None, "break": None}.get(lease.action, NEW)}
 
     def read_back(outcomes: list[Outcome]) -> Json:
         lent: Lent = outcomes[-1].answer or ("", None)
         told = {"leaseId": lent[0] or None, "leaseSecondsLeft": lent[1]}
-        return {**read(), **given_only(told)}
-
-    def undo(old: Json, new: Json) -> str:
-        held = str(new.get("lease") or "")
-        lines: dict[str, Json] = {
-            "acquire": {"action": "release", "lease_id": held},
-            "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
-            "release": {"action": "acquire", "proposed_lease_id": lease.lease_id},
-        }
-        return (
-            command_line(name, where, lines[lease.action])
-            if lease.action in lines and (held or lease.action == "release")
-            else ""
-        )
+        return {**target.read(), **given_only(told)}
 
     def look(error: AzureStorageError) -> bool | None:
-        found = at_path(read(), path)
+        found = target.state(target.read())
         return None if lease.action in ("renew", "change") else found in wanted and found != state
 
     return Plan(
-        target,
+        target.id,
         {key: value for key, value in before.items() if key == "leaseState" or value},
         {key: value for key, value in after.items() if key == "leaseState" or value or before["lease"]},
-        view,
-        [Step(f"{lease.action} the lease", act, look)],
+        target.view,
+        [Step(f"{lease.action} the lease", target.act, look)],
         item=current,
         read_back=read_back,
-        state=lambda item: {"leaseState": at_path(item, path), "lease": at_path(item, "leaseId")},
+        state=lambda item: {"leaseState": target.state(item), "lease": at_path(item, "leaseId")},
         equal=lambda now, asked: now in asked if isinstance(asked, tuple) else asked in (None, NEW) or now == asked,
-        undo=undo,
+        undo=lambda old, new: undo_lease(target, lease, str(new.get("lease") or "")),
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
+
+
+def undo_lease(target: LeaseTarget, lease: Lease, held: str) -> str:
+    """The command that takes a lease back; held: the lease id that the service answered."""
+    lines: dict[str, Json] = {
+        "acquire": {"action": "release", "lease_id": held},
+        "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
+        "release": {"action": "acquire", "proposed_lease_id": lease.lease_id},
+    }
+    known = lease.action in lines and (held or lease.action == "release")
+    return command_line(target.command, target.arguments, lines[lease.action]) if known else ""
 
 
 @command(
@@ -7701,16 +7707,16 @@ def container_lease(azure: Azure, container: ContainerTarget, lease: LeaseArgs) 
     def read() -> Json:
         return azure.arm.ask(CONTAINER_GET, container)
 
-    return lease_plan(
+    target = LeaseTarget(
         container.id,
         "container-lease",
         container.arguments,
-        lease,
         CONTAINER_LEASE_VIEW,
         read,
         "properties.leaseState",
         act,
     )
+    return lease_plan(target, lease)
 
 
 # --- commands: stored access policies ----------------------------------------------------------------------------------
@@ -8902,16 +8908,16 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
         seconds = answer.headers.get("x-ms-lease-time", "")
         return answer.headers.get("x-ms-lease-id", ""), int(seconds) if seconds.isdigit() else None
 
-    return lease_plan(
+    target = LeaseTarget(
         blob.id,
         "blob-lease",
         blob.arguments,
-        lease,
         BLOB_LEASE_VIEW,
         lambda: blob.service.properties(blob),
         "leaseState",
         act,
     )
+    return lease_plan(target, lease)
 
 
 @command(
