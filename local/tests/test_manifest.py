@@ -91,13 +91,6 @@ def test_the_generated_files_are_up_to_date() -> None:
     assert manifest.stale(manifest.files()) == [], "run `make manifest`"
 
 
-def test_the_sizes_that_readers_and_servers_pay_for() -> None:
-    files = manifest.files()
-    assert len(files[manifest.MANIFEST].splitlines()) <= 6500
-    assert [name for name, text in files.items() if name.endswith(".md") and len(text.encode()) > 100_000] == []
-    assert len((ROOT / "README.md").read_bytes()) <= 40_000
-
-
 def test_every_command_has_a_text_an_index_line_and_a_section() -> None:
     assert texts.problems(TEXTS, registry.commands()) == []
     files = manifest.files()
