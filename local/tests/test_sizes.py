@@ -50,8 +50,8 @@ def size(pattern: str) -> Callable[[], int]:
 
 # What is measured, how, and the limit.
 LIMITS: dict[str, tuple[Callable[[], int], int]] = {
-    "tokens of the module": (tokens, 83_000),
-    "functions of the module": (lambda: len(FUNCTIONS), 740),
+    "tokens of the module": (tokens, 84_000),
+    "functions of the module": (lambda: len(FUNCTIONS), 760),
     "uses of Any": (uses_of_any, 53),
     "lines of the longest function": (lambda: max(map(length, FUNCTIONS)), 40),
     "blocks within each other": (lambda: max(map(nesting, FUNCTIONS)), 3),
