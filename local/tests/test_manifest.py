@@ -637,6 +637,45 @@ def fits(value: Any, kind: str) -> bool:
     return isinstance(value, python[kind]) and (kind != "Number" or not isinstance(value, bool))
 
 
+# The developer guide
+
+GUIDE = (ROOT / "docs/developing.md").read_text()
+
+
+def test_the_guide_names_what_the_module_has() -> None:
+    sections = re.findall(r"^\| [A-Z][\w -]+ \| .+ \| (`.+`) \|$", GUIDE, re.MULTILINE)
+    names = [name.strip("`@").partition(".")[0] for cell in sections for name in cell.split(", ")]
+    assert len(sections) == 15
+    assert [name for name in names if not hasattr(az, name)] == []
+
+
+def test_the_worked_example_of_the_guide_works(
+    run: Run, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "COMMANDS", dict(az.COMMANDS))
+    namespace = dict(vars(az))
+    for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL):
+        exec(block, namespace)  # noqa: S102 - our own page
+    path = f"{recorded_azure.THE_ACCOUNT}/encryptionScopes"
+    scope = {"id": f"{path}/finance", "name": "finance", "properties": {"state": "Enabled"}}
+    off = {**scope, "properties": {"state": "Disabled"}}
+    requests_mock.get(f"{recorded_azure.ARM}{path}", json={"value": [scope]})
+    requests_mock.get(f"{recorded_azure.ARM}{path}/finance", json=scope)
+    patch = requests_mock.patch(f"{recorded_azure.ARM}{path}/finance", json=off)
+
+    def outputs_of(name: str, **args: str) -> dict[str, Any]:
+        found = run(f"azure-storage-account-encryption-scope-{name}", {**ONE, **args})
+        return {key.partition("(")[0]: value for key, value in found.items()}
+
+    assert outputs_of("list")["AzureStorage.EncryptionScope"] == [scope]
+    assert not outputs_of("disable", scope_name="finance", dry_run="true")["AzureStorage.Change"]["changed"]
+    assert not patch.called
+    done = outputs_of("disable", scope_name="finance")
+    assert done["AzureStorage.EncryptionScope"] == off
+    assert done["AzureStorage.Change"]["after"] == {"properties": {"state": "Disabled"}}
+    assert [request.json() for request in patch.request_history] == [{"properties": {"state": "Disabled"}}]
+
+
 # What other integrations for Azure Storage get wrong, as far as manifest and registry can show it
 
 
