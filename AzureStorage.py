@@ -7675,14 +7675,14 @@ def rule_actions(rule: Json) -> list[Json]:
     ]
 
 
-def first_deletion(rule: Json) -> float | None:
+def deletes_after(rule: Json) -> float | None:
     """After how many days a rule deletes at the earliest; None if it deletes nothing."""
     days = [row["days"] for row in rule_actions(rule) if row["action"] == "delete"]
     return min((day for day in days if isinstance(day, int | float)), default=None)
 
 
 def lifecycle_row(account: AccountRef, policy: Json, rule: Json) -> Json:
-    days, enabled = first_deletion(rule), rule.get("enabled") is not False
+    days, enabled = deletes_after(rule), rule.get("enabled") is not False
     filters = at_path(rule, "definition.filters") or {}
     return {
         "id": f"{account.id}{LIFECYCLE_GET.path}#{rule.get('name')}",
