@@ -216,7 +216,10 @@ def _answers_of_azure(monkeypatch: pytest.MonkeyPatch) -> None:
     def get_response(self: Any, request: Any) -> Any:
         answer = real(self, request)
         if answer.headers.pop("Via", "") != "a proxy":
-            for name, value in (("x-ms-request-id", "11111111-2222-4333-8444-555555555555"), ("x-ms-version", az.BLOB_API)):
+            for name, value in (
+                ("x-ms-request-id", "11111111-2222-4333-8444-555555555555"),
+                ("x-ms-version", az.BLOB_API),
+            ):
                 answer.headers.setdefault(name, value)
         return answer
 
