@@ -10989,7 +10989,6 @@ def judge_geo(case: Case) -> Finding:
 
 AUDIT_GROUP, EVERY_LOG = "audit", {"categoryGroup": "allLogs", "enabled": True}
 LOG_SINKS = ("workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId")
-EARLY_DAYS = 7  # a rule that deletes sooner leaves no time to notice it
 
 
 def judge_lock(levels: tuple[str, ...], words: str) -> Judge:
@@ -11443,12 +11442,6 @@ REPORT_VIEW = POSTURE_VIEW._replace(
 )
 
 
-def guarded(value: object) -> str:
-    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-
-
 def row_rank(row: Json) -> tuple[int, ...]:
     """Smaller is worse: what needs no action comes last, then by severity, then by result."""
     return row["result"] not in TO_SEE, SEVERITIES.index(row["severity"]), WORST_FIRST.index(row["result"])
@@ -11456,26 +11449,6 @@ def row_rank(row: Json) -> tuple[int, ...]:
 
 def account_rank(counts: Json) -> tuple[int, ...]:
     return tuple(-counts[name] for name in POSTURE_COUNTS)
-
-
-class Worst:
-    """The worst of many rows, in memory that does not grow with them."""
-
-    def __init__(self, rank: Callable[[Json], tuple[int, ...]], limit: int) -> None:
-        self.count, self._rank, self._limit = 0, rank, limit
-        self._rows: list[Json] = []
-
-    def add(self, row: Json) -> None:
-        self.count += 1
-        self._rows.append(row)
-        if len(self._rows) == 2 * self._limit:
-            self._rows = sorted(self._rows, key=self._rank)[: self._limit]
-
-    def rows(self, size: int) -> list[Json]:
-        """The worst first, as many as fit into so many bytes of JSON."""
-        ordered = sorted(self._rows, key=self._rank)[: self._limit]
-        sizes = itertools.accumulate(len(json.dumps(row)) for row in ordered)
-        return [row for row, total in zip(ordered, sizes, strict=True) if total <= size]
 
 
 class PostureFile:
