@@ -11666,6 +11666,247 @@ def read_source(azure: Azure, budget: ReadBudget, account: Json, name: str) -> o
         return error
 
 
+# --- commands: posture fix ---------------------------------------------------------------------------------------------
+
+# Checks whose fix can cut somebody off, or can't be taken back, and what is said before it is carried out.
+FIX_RISKS: Mapping[str, str] = {
+    "https-only": "Clients that use HTTP lose access.",
+    "no-anonymous-blobs": "Everybody who reads blobs without signing in loses access.",
+    "no-shared-key": "Everybody who uses an account key, or a SAS signed with one, loses access.",
+    "no-shared-key-per-service": "Everybody who uses an account key, or a SAS signed with one, loses access.",
+    "no-public-network": "Everybody loses access who doesn't use a private endpoint, this engine included.",
+    "default-deny": "Every network that no rule allows loses access, that of this engine included.",
+    "narrow-ip-rules": "The addresses of the removed rules lose access.",
+    "own-resource-instances": "The removed resource instances lose access.",
+    "private-endpoints": "Clients behind the rejected private endpoints lose access.",
+    "no-cross-tenant-replication": "Replication to other tenants ends.",
+    "no-cross-tenant-delegation-sas": "User delegation SAS of other tenants stop working.",
+    "young-keys": "Everybody who uses the old keys, or a SAS signed with them, loses access. Nothing undoes it.",
+    "sas-lifetime": "SAS that live longer than the policy allows stop working.",
+    "user-bound-delegation-sas": "User delegation SAS that are not bound to a user stop working.",
+    "copy-scope": "Copies from storage accounts of other tenants are refused.",
+    "no-sftp": "SFTP clients lose access.",
+    "expected-encryption-keys": "The account is encrypted with Microsoft-managed keys from now on.",
+    "read-only-lock": "Nobody can change the account, or list or rotate its keys, until the lock is removed.",
+    "no-static-website": "Visitors of the static website lose access.",
+    "no-wildcard-cors": "Web pages of the removed origins lose access.",
+    "no-public-containers": "Everybody who reads blobs without signing in loses access.",
+    "known-replication": "Replication to the other account ends, and its policy is deleted.",
+    "known-encryption-scopes": "Blobs in the disabled encryption scopes can't be read until the scopes are enabled again.",
+    "file-shares": "SMB clients without SMB 3.1.1 and AES-256-GCM lose access.",
+    "no-data-sharing": "Connectors, access points and data shares are deleted. Nothing undoes it.",
+}
+
+
+def holds(now: object, wanted: object) -> bool:
+    """Whether a setting is at least what was wanted: Azure adds its own fields, and what is off, to lists of objects."""
+    if isinstance(wanted, dict):
+        return isinstance(now, dict) and all(holds(now.get(key), value) for key, value in wanted.items())
+    if not isinstance(wanted, list) or not dicts(wanted):
+        return same(now, wanted)
+    rows = dicts(now)
+    extra = [row for row in rows if row.get("enabled") is not False and not any(holds(row, item) for item in wanted)]
+    return not extra and all(any(holds(row, item) for row in rows) for item in wanted)
+
+
+def right_to(path: str, verb: str) -> str:
+    """The permission to write or delete what is at a path of Resource Manager."""
+    provider, *parts = path.rpartition("/providers/")[2].split("/")
+    return "/".join([provider, *parts[::2], verb])
+
+
+def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
+    """One request of a check's action, on something below the account."""
+    deletes = send.method == "DELETE"
+    target = Scope(id_path(send.path), send.path.rpartition("/providers/")[2])
+    read = replace(RESOURCE_GET, api=send.api, needs=right_to(send.path, "read"))
+    row, verb = (RESOURCE_DELETE, "delete") if deletes else (RESOURCE_PUT, "write")
+    change = replace(row, method=send.method, api=send.api, needs=right_to(send.path, verb))
+
+    def state() -> Json:
+        try:
+            found = azure.arm.ask(read, target)
+        except ServiceError as error:
+            if error.status != 404 or error.code in GONE_CODES:
+                raise
+            found = {}
+        return {"exists": bool(found), "settings": found.get("properties")} if deletes else found
+
+    now, wanted = state(), {"exists": False, "settings": None} if deletes else send.body
+    before, after = differences(now, wanted, holds)
+    whole = merged(dict(now.get("properties") or {}), dict(send.body.get("properties") or {}))
+    body = None if deletes else {"properties": whole} if send.method == "PUT" and send.merge else send.body
+    of_blobs = plain_id(send.path) == plain_id(f"{account.id}{SERVICE_GET.path}")
+    undo = undo_with("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS)
+    return Plan(
+        target.id,
+        before,
+        after,
+        POSTURE_VIEW,
+        [
+            Step(
+                row.action.format(target),
+                lambda: azure.arm.ask(change, target, body),
+                lambda error: not differences(state(), wanted, holds)[1],
+            )
+        ],
+        read_back=lambda outcomes: state(),
+        equal=holds,
+        undo=lambda old, new: undo(old.get("properties") or {}, new.get("properties") or {}) if of_blobs else "",
+        done="" if of_blobs else "No command undoes this change. The context keeps the previous settings.",
+    )
+
+
+def delegated_plan(azure: Azure, delegate: Delegate) -> Plan:
+    """What another command would do with these arguments."""
+    other = COMMANDS[f"azure-storage-{delegate.command}"]
+    read = other._read(other._given(delegate.arguments))
+    found = other.run(azure, **other._values(azure, read))
+    assert isinstance(found, Plan), delegate.command  # noqa: S101 - a slip of ours in the table of checks
+    return found
+
+
+def united(actions: Iterable[Send | Delegate]) -> list[Send | Delegate]:
+    """The same actions, with the settings of one object in one request."""
+    found: list[Send | Delegate] = []
+    for action in actions:
+        last = found[-1] if found else None
+        if isinstance(action, Send) and isinstance(last, Send) and action.merge and action[:2] == last[:2]:
+            found[-1] = last._replace(body=merged(last.body, action.body), api=max(last.api, action.api))
+        else:
+            found.append(action)
+    return found
+
+
+def part_plans(azure: Azure, account: AccountRef, current: Json, actions: Iterable[Send | Delegate]) -> list[Plan]:
+    return [
+        delegated_plan(azure, action)
+        if isinstance(action, Delegate)
+        else update_plan(azure, account, current, action.body)
+        if action.method == "PATCH" and plain_id(action.path) == plain_id(account.id)
+        else setting_plan(azure, account, action)
+        for action in united(actions)
+    ]
+
+
+def combined(account: AccountRef, parts: list[Plan]) -> Plan:
+    """Several plans as one: the steps of all, in order, and each part's settings under its own name."""
+    names = [part.target[len(account.id) :].lstrip("/") or "account" for part in parts]
+    steps = [list(part.steps) for part in parts]
+
+    def read_back(outcomes: list[Outcome]) -> Json:
+        now, rest = dict[str, Json](), list(outcomes)
+        for name, part, own in zip(names, parts, steps, strict=True):
+            done, rest = rest[: len(own)], rest[len(own) :]
+            found = part.read_back(done) if done else None
+            now[name] = part.before if found is None else part.state(found)
+        return now
+
+    def undo(before: Json, after: Json) -> str:
+        changed = [(part, name) for part, name in zip(parts, names, strict=True) if after.get(name)]
+        return "\n".join(filter(None, (part.undo(before[name], after[name]) for part, name in changed)))
+
+    before = {name: part.before for name, part in zip(names, parts, strict=True)}
+    after = {name: part.after for name, part in zip(names, parts, strict=True)}
+    return Plan(
+        account.id,
+        before,
+        after,
+        POSTURE_VIEW,
+        list(itertools.chain.from_iterable(steps)),
+        read_back=read_back,
+        equal=holds,
+        undo=undo,
+        note="\n".join(dict.fromkeys(part.note for part in parts if part.note)),
+        done="\n".join(dict.fromkeys(part.done for part in parts if part.done)),
+        tell_steps=True,
+    )
+
+
+def judge_again(azure: Azure, account: AccountRef, check: Check, options: PostureOptions) -> tuple[Json, Finding]:
+    """The account as it is now, and what the check finds in it."""
+    current = azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), account)
+    sources = [name for name in (check.source, *check.also) if name in DEEP_SOURCES]
+    budget = ReadBudget()
+    facts = {"account": current, **{name: read_source(azure, budget, current, name) for name in sources}}
+    finding = judged(check, current, facts, options)
+    assert finding is not None, check.name  # noqa: S101 - every source of the check was read
+    return current, finding
+
+
+FIX_WRITES = (
+    *(WRITE_ACCOUNT, WRITE_SERVICE, WRITE_CONTAINER, WRITE_LOCKS, WRITE_LOGGING, WRITE_LIFECYCLE),
+    *(REGENERATE_KEY, SET_HOLD, "Microsoft.Security/defenderForStorageSettings/write"),
+    *(
+        f"{STORAGE_ACCOUNTS}/{kind}/write"
+        for kind in ("fileServices", "encryptionScopes", "storageTaskAssignments", "privateEndpointConnections")
+    ),
+    *(
+        f"{STORAGE_ACCOUNTS}/{kind}/delete"
+        for kind in ("objectReplicationPolicies", "connectors", "dataShares", "blobAccessPointConfigurations")
+    ),
+)
+
+
+@command(
+    "azure-storage-posture-fix",
+    needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values()), *FIX_WRITES),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def posture_fix(
+    azure: Azure,
+    account: TargetArgs,
+    check: Annotated[str, Reader("the name or number of a check, such as https-only", read_check)],
+    key_vaults: Texts | None = None,
+    own_subscriptions: Annotated[list[str], listed(Reader("subscription ids", parse_subscription))] | None = None,
+    evidence_containers: Texts | None = None,
+    max_key_age_days: Annotated[int, number(1, 3650)] = 90,
+) -> Plan:
+    """Carries out what one check asks for, or says what a person has to decide; reading back judges the check again."""
+    row = next(row for row in CHECKS if row.name == check)
+    ours = key_vaults or (), own_subscriptions or (), evidence_containers or ()
+    options = PostureOptions(Clock.now(), "", *ours, max_key_age_days=max_key_age_days)
+    if row.name == "own-resource-instances":
+        tenant = azure.arm.ask(SUBSCRIPTION_GET, Scope(subscription_path(account.subscription))).get("tenantId")
+        options = options._replace(tenant_id=str(tenant or ""))
+    current, finding = judge_again(azure, account, row, options)
+    actions = posture_fix_steps(row, current, finding)
+    doable = list(itertools.takewhile(lambda action: not isinstance(action, Decide), actions))
+    decisions = [md(action.text) for action in actions if isinstance(action, Decide)]
+    parts = part_plans(azure, account, current, [action for action in doable if not isinstance(action, Decide)])
+    if not parts:
+        words = (
+            f"A person has to decide: {' '.join(decisions)}"
+            if decisions
+            else f"The check passes: {md(finding.evidence)}."
+        )
+        return Plan(account.id, {}, {}, POSTURE_VIEW, item=posture_row(row, finding, current), missed=words)
+    parts = [part for part in parts if part.needed] or parts[:1]
+    plan = parts[0] if len(parts) == 1 else combined(account, parts)
+    seen_now: list[Json] = []
+
+    def read_back(outcomes: list[Outcome]) -> Json:
+        found = plan.read_back(outcomes)
+        seen_now.append(plan.before if found is None else plan.state(found))
+        after, now = judge_again(azure, account, row, options)
+        return posture_row(row, now, after)
+
+    left = [f"Then a person has to decide: {' '.join(decisions)}"] if decisions else []
+    risk = FIX_RISKS.get(row.name)
+    return replace(
+        plan,
+        view=POSTURE_VIEW,
+        item=posture_row(row, finding, current),
+        read_back=read_back,
+        state=lambda item: seen_now[-1],
+        note="\n".join(filter(None, (plan.note, *left))),
+        confirm=(account.name, risk) if risk else None,
+    )
+
+
 # --- main --------------------------------------------------------------------------------------------------------------
 
 
