@@ -184,7 +184,7 @@ READ_ROLES, WRITE_ROLES, DELETE_ROLES = (
 READ_DEFINITIONS = "Microsoft.Authorization/roleDefinitions/read"
 READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
 READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
-READ_LOGS = "microsoft.insights/logs/StorageBlobLogs/read"
+READ_LOGS = "Microsoft.Insights/logs/StorageBlobLogs/read"
 READ_DEFENDER = "Microsoft.Security/defenderForStorageSettings/read"
 READ_SUBSCRIPTIONS = "Microsoft.Resources/subscriptions/read"
 READ_GROUPS = "Microsoft.Resources/subscriptions/resourceGroups/read"
@@ -7541,7 +7541,7 @@ def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
 @command(
     "azure-storage-log-search",
     needs=(READ_LOGS, READ_LOGGING, READ_BLOB),
-    role="Reader",
+    role=f"Reader with {READER}",
 )
 def log_search(
     azure: Azure,
@@ -11736,8 +11736,13 @@ def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
     before, after = differences(now, wanted, holds)
     whole = merged(dict(now.get("properties") or {}), dict(send.body.get("properties") or {}))
     body = None if deletes else {"properties": whole} if send.method == "PUT" and send.merge else send.body
-    of_blobs = plain_id(send.path) == plain_id(f"{account.id}{SERVICE_GET.path}")
-    undo = undo_with("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS)
+
+    def undo(old: Json, new: Json) -> str:
+        if plain_id(send.path) != plain_id(f"{account.id}{SERVICE_GET.path}"):
+            return ""
+        command_of = undo_with("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS)
+        return command_of(old.get("properties") or {}, new.get("properties") or {})
+
     return Plan(
         target.id,
         before,
@@ -11752,8 +11757,8 @@ def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
         ],
         read_back=lambda outcomes: state(),
         equal=holds,
-        undo=lambda old, new: undo(old.get("properties") or {}, new.get("properties") or {}) if of_blobs else "",
-        done="" if of_blobs else "No command undoes this change. The context keeps the previous settings.",
+        undo=undo,
+        done="" if undo(before, after) else "No command undoes this change. The context keeps the previous settings.",
     )
 
 
@@ -11851,7 +11856,7 @@ FIX_WRITES = (
 @command(
     "azure-storage-posture-fix",
     needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values()), *FIX_WRITES),
-    role=ACCOUNT_CONTRIBUTOR,
+    role="Owner",
     changes=True,
     execution=True,
     confirm=True,

@@ -3919,7 +3919,7 @@ def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: 
 def test_a_missing_right_to_the_logs_is_named(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     log_room(requests_mock)
     requests_mock.post(LOGS, status_code=403, json=arm_failure("InsufficientAccessError"))
-    assert "microsoft.insights/logs/StorageBlobLogs/read" in log_war_room.run(LOG_SEARCH, **ONE).error
+    assert "Microsoft.Insights/logs/StorageBlobLogs/read" in log_war_room.run(LOG_SEARCH, **ONE).error
 
 
 @pytest.mark.parametrize("broken", [{"tables": []}, {"tables": [{"columns": [{"name": "Uri"}], "rows": [["a", "b"]]}]}])
