@@ -55,7 +55,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
 from xml.parsers import expat
 
@@ -109,6 +109,7 @@ TOKEN_MARGIN = 120  # seconds: a token that ends sooner is not used
 TURN_PATIENCE = 8.0  # seconds without a sign of life after which another command's turn is taken over
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
+CONTEXT_SIZE = 900_000  # bytes of JSON of them: an entry, which holds them as context and as contents, stays below 2 MB
 SNIPPET = 200  # characters shown of an unexpected answer
 
 
@@ -2021,8 +2022,10 @@ def text_of(response: requests.Response) -> str:
 def not_the_service(response: requests.Response, action: str, wanted: str) -> NetworkError:
     """An answer that is not the service's: its status, headers or body are not what Azure documents."""
     host, status = host_of(response.url) or "the service", response.status_code
-    words = f"Could not {action}: {host} answered {status} with something that is not {wanted}: {snippet(text_of(response))}"
-    return NetworkError(words.rstrip(": "), PROXY_ANSWER, sent=True)
+    told = f"with something that is not {wanted}: {snippet(text_of(response))}".rstrip(": ")
+    if 300 <= status < 400:
+        told = "with a redirect, which is not followed"
+    return NetworkError(f"Could not {action}: {host} answered {status} {told}.", PROXY_ANSWER, sent=True)
 
 
 class Authorization(Protocol):
@@ -2701,7 +2704,8 @@ class MicrosoftAuth:
             self._save_sign_in(result, cache, "login")
             return
         error = self._refusal(result, "redeem the authorization code")
-        if error.code == "invalid_grant" and (grant_is_dead(result) or not aadsts_numbers(result)):
+        told = [number for number in aadsts_numbers(result) if number not in DEAD_GRANTS]
+        if error.code == "invalid_grant" and not any(aadsts_hint(number, self.settings.auth_type) for number in told):
             error.next_step = (
                 f"The code was used before, is older than ten minutes or belongs to another login URL. {NEW_CODE}"
             )
@@ -3019,19 +3023,62 @@ class BearerToken:
 
 
 class Paging(NamedTuple):
-    """How much of a listing is wanted, and from where on: a place, and how many of its items were shown."""
+    """How much of a listing is wanted, and from where on: a place, and how many of its items were shown.
+
+    to_show: the items are only shown, so that those beyond what an entry holds need not be kept in memory.
+    """
 
     limit: int = DEFAULT_LIMIT
     all_results: bool = False
     place: str = ""
     skip: int = 0
+    to_show: bool = False
 
 
 class Listing(NamedTuple):
-    """Part of a collection; `token` is empty at its end, else where to go on."""
+    """Part of a collection; `token` is empty at its end, else where to go on.
+
+    file: all of them as JSON lines, where `items` holds only the first of `total`.
+    """
 
     items: list[Json]
     token: str = ""
+    file: str = ""
+    total: int = 0
+
+
+class Gathered:
+    """The items of a listing while it is read: all in memory, or those that an entry holds and all of them in a file."""
+
+    def __init__(self, to_show: bool) -> None:
+        self.items: list[Json] = []
+        self.count = 0
+        self._size, self._to_show = 0, to_show
+        self._file: TextIO | None = None
+
+    def add(self, item: Json) -> None:
+        self.count += 1
+        if not self._to_show:
+            self.items.append(item)
+            return
+        line = json.dumps(item)
+        self._size += len(line)
+        if self._file is None:
+            if self._size <= CONTEXT_SIZE and self.count <= CONTEXT_LIMIT:
+                self.items.append(item)
+                return
+            self._file = Path(f"rows-{uuid.uuid4().hex}").open("w", encoding="utf-8")  # noqa: SIM115 - lives until close()
+            self._file.writelines(f"{json.dumps(held)}\n" for held in self.items)
+        self._file.write(f"{line}\n")
+
+    def listing(self, token: str = "") -> Listing:
+        return Listing(self.items, token, self._file.name if self._file else "", self.count)
+
+    def close(self, *, keep: bool) -> None:
+        if self._file:
+            self._file.close()
+            if not keep:
+                Path(self._file.name).unlink(missing_ok=True)
 
 
 Page = tuple[list[Json], str, str]  # items, the place they were read from, the place of the next page
@@ -3055,18 +3102,27 @@ def paged(fetch: Callable[[str], tuple[list[Json], str]], place: str, action: st
 
 def collect(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
     """As much of a collection as `paging` asks for, of the items only those that `keep` wants, filtered page by page."""
-    items: list[Json] = []
+    found, token = Gathered(paging.to_show), None
+    try:
+        token = gather(pages, paging, keep, found)
+        return found.listing(token)
+    finally:
+        found.close(keep=token is not None)
+
+
+def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None, found: Gathered) -> str:
+    """Fills `found`; returns the token of the place where the next call goes on, or nothing at the end."""
     skip = paging.skip
     for page, here, following in pages:
         for position, item in enumerate(page[skip:], skip):
-            if not paging.all_results and len(items) == paging.limit:
-                return Listing(items, place_token(here, position))
+            if not paging.all_results and found.count == paging.limit:
+                return place_token(here, position)
             if keep is None or keep(item):
-                items.append(item)
-        if following and not paging.all_results and len(items) == paging.limit:
-            return Listing(items, place_token(following, 0))
+                found.add(item)
+        if following and not paging.all_results and found.count == paging.limit:
+            return place_token(following, 0)
         skip = 0
-    return Listing(items)
+    return ""
 
 
 def place_token(place: str, skip: int) -> str:
@@ -3246,9 +3302,9 @@ class ResourceManager:
 
         return paged(fetch, place, GRAPH_SEARCH.action)
 
-    def search(self, query: str, paging: Paging) -> Listing:
+    def search(self, query: str, paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
         size = GRAPH_PAGE if paging.all_results else min(GRAPH_PAGE, paging.limit)
-        return collect(self.search_pages(query, size, paging.place), paging)
+        return collect(self.search_pages(query, size, paging.place), paging, keep)
 
     def keys(self, account: AccountRef, rotate: str = "") -> list[Json]:
         """Both keys with their values, which the redactor knows from here on; `rotate` names one to make anew first."""
@@ -4429,7 +4485,8 @@ SCOPE_ARGUMENTS = {"resource_group_name": optional(GroupName), "subscription_id"
 
 
 def build_paging(azure: Azure, given: Given) -> Paging:
-    return Paging(given["limit"], given["all_results"], *(given["next_token"] or ()))
+    place, skip = given["next_token"] or ("", 0)
+    return Paging(given["limit"], given["all_results"], place, skip, to_show=True)
 
 
 def account_in(azure: Azure, given: Given, clue: AccountClue) -> AccountRef:
@@ -4745,11 +4802,12 @@ class View(NamedTuple):
         }
 
 
-def table(view: View, items: Sequence[Json], title: str = "", note: str = "") -> str:
+def table(view: View, items: Sequence[Json], title: str = "", note: str = "", count: int = 0) -> str:
     """The first rows as a table, and how many there are where that is not all."""
     rows = [{header: cell(value) for header, value in view.row(item).items()} for item in items[:DEFAULT_LIMIT]]
     text = str(tableToMarkdown(title or view.title, rows, headers=list(view.columns), removeNull=view.compact))
-    more = f"The first {DEFAULT_LIMIT} of {len(items)} rows are shown." if len(items) > DEFAULT_LIMIT else ""
+    count = count or len(items)
+    more = f"The first {DEFAULT_LIMIT} of {count:,} rows are shown." if count > DEFAULT_LIMIT else ""
     words = "\n\n".join(filter(None, (more, note)))
     return f"{text}\n{words}\n" if words else text
 
@@ -4761,18 +4819,29 @@ def show(view: View, item: Json, *, title: str = "", note: str = "") -> CommandR
     )
 
 
+def show_rest(listing: Listing, view: View) -> str:
+    """Puts the file with all rows into the war room, and says that it is there."""
+    name = f"{view.name}-list.jsonl"
+    return_results(file_result_existing_file(listing.file, name))
+    return (
+        f"Context holds the first {len(listing.items):,} of {listing.total:,} rows; the file {name} holds all of them."
+    )
+
+
 def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
-    """A listing, and in context the token that the next call takes; an empty token overwrites that of an earlier page."""
-    items = listing.items[:CONTEXT_LIMIT]
+    """A listing, and in context the token that the next call takes; an empty token overwrites that of an earlier page.
+
+    Rows beyond what an entry may hold are in a file of their own, which holds all of them.
+    """
     more = (
         f"More results are available. For the next page, add `next_token={listing.token}`, or set `all_results=true`."
     )
-    cut = f"Context holds the first {CONTEXT_LIMIT} of {len(listing.items)} results; narrow the command down for the rest."
-    words = (note, more if listing.token else "", cut if len(listing.items) > CONTEXT_LIMIT else "")
+    rest = show_rest(listing, view) if listing.file else ""
+    note = "\n\n".join(filter(None, (note, more if listing.token else "", rest)))
     return CommandResults(
-        outputs={view.context: items, "AzureStorage(true)": {f"{view.name}NextToken": listing.token}},
-        readable_output=table(view, listing.items, note="\n\n".join(filter(None, words))),
-        raw_response=items,
+        outputs={view.context: listing.items, "AzureStorage(true)": {f"{view.name}NextToken": listing.token}},
+        readable_output=table(view, listing.items, note=note, count=listing.total),
+        raw_response=listing.items,
     )
 
 
@@ -4887,6 +4956,7 @@ READ_ONLY = frozenset(
 )
 NEW = "(new)"  # a wanted value that the service chooses
 DONE, FAILED, UNSURE, ALREADY, PLANNED = "done", "failed", "unknown", "already set", "planned"
+FINE = (DONE, ALREADY)
 
 
 def canonical(value: object) -> str:
@@ -4915,6 +4985,11 @@ def exactly(left: object, right: object) -> bool:
 Sameness = Callable[[object, object], bool]
 
 
+def acceptable(now: object, wanted: object, equal: Sameness) -> bool:
+    """Whether a setting is as wanted. A tuple holds several values that would do."""
+    return any(equal(now, one) for one in wanted) if isinstance(wanted, tuple) else equal(now, wanted)
+
+
 def differences(current: Json, wanted: Json, equal: Sameness = same) -> tuple[Json, Json]:
     """The settings of `wanted` that differ from `current`: as they are (None where not set), and as wanted."""
     before: Json = {}
@@ -4925,7 +5000,7 @@ def differences(current: Json, wanted: Json, equal: Sameness = same) -> tuple[Js
             old, new = differences(now if isinstance(now, dict) else {}, value, equal)
             if new:
                 before[key], after[key] = old, new
-        elif not equal(now, value):
+        elif not acceptable(now, value, equal):
             before[key], after[key] = now, value
     return before, after
 
@@ -4958,7 +5033,7 @@ def leaves(before: object, after: Json, path: str = "") -> Iterator[tuple[str, o
 class Step(NamedTuple):
     """One request of a change.
 
-    name: what it does, in the imperative. act: does it. look: given the error when it is not known whether the request
+    name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the error when it is not known whether the request
     was carried out, tells whether what it wanted is there (None: cannot be told). detail: what is true once it is done.
     vital: its failure ends the change. hidden: it is not part of what people asked for.
     """
@@ -4981,7 +5056,7 @@ class Outcome(NamedTuple):
 
     def row(self) -> Json:
         """For context and for people; never a secret."""
-        detail = redact(self.error.message) if self.error and self.result != DONE else self.step.detail
+        detail = redact(self.error.message) if self.error and self.result not in FINE else self.step.detail
         return {"step": self.step.name, "result": self.result, "detail": detail}
 
 
@@ -5076,7 +5151,8 @@ class Bulk:
 def take(step: Step) -> Outcome:
     """Do one step. Where it is not known whether it was carried out, the target is looked at before anything is said."""
     try:
-        return Outcome(step, DONE, step.act())
+        answer = step.act()
+        return Outcome(step, ALREADY if answer == ALREADY else DONE, answer)
     except AzureStorageError as error:
         if not error.sent:
             return Outcome(step, FAILED, error=error)
@@ -5099,7 +5175,7 @@ def take_all(steps: Steps) -> list[Outcome]:
     while step is not None:
         outcome = take(step)
         outcomes.append(outcome)
-        if outcome.result != DONE and step.vital:
+        if outcome.result not in FINE and step.vital:
             break
         try:
             step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
@@ -5119,13 +5195,12 @@ def picked(after: Json, now: Json) -> Json:
 
 
 def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
-    """The settings that are not what was wanted, in words. A tuple holds several acceptable values."""
-    found = []
-    for path, is_now, wanted in leaves(now, after):
-        fine = is_now in wanted if isinstance(wanted, tuple) else wanted == NEW or equal(is_now, wanted)
-        if not fine:
-            found.append(f"{path} is {shown(is_now)} and not {shown(wanted)}")
-    return found
+    """The settings that are not what was wanted, in words."""
+    return [
+        f"{path} is {shown(is_now)} and not {shown(wanted)}"
+        for path, is_now, wanted in leaves(now, after)
+        if wanted != NEW and not acceptable(is_now, wanted, equal)
+    ]
 
 
 class Report(NamedTuple):
@@ -5207,9 +5282,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         raise invalid("confirm", f"{plan.confirm[1]} To go on, give `confirm={plan.confirm[0]}`.")
     outcomes = [] if plan.carried_out else take_all(plan.steps)
     told = [outcome for outcome in outcomes if not outcome.step.hidden]
-    problems = [problem_of(outcome) for outcome in outcomes if outcome.result != DONE]
-    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result != DONE]
-    if errors and not any(outcome.result == DONE for outcome in told) and not plan.tell_steps:
+    problems = [problem_of(outcome) for outcome in outcomes if outcome.result not in FINE]
+    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
+    if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
     later = plan.later(outcomes) if not problems else None
     if later:
@@ -5217,6 +5292,8 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     item, now, unread = seen(plan, outcomes)
     if now is not None and not problems:
         problems += [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
+    if told and all(outcome.result == ALREADY for outcome in told):
+        plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
     return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
@@ -5254,42 +5331,60 @@ def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     return before, after
 
 
+class Failure(NamedTuple):
+    """The first of the rows that failed: what is known of it, and the error."""
+
+    ok: bool | None
+    error: AzureStorageError
+
+
+class Tally:
+    """What became of many objects: counts, the rows that an entry holds, and all of them in a file where they are more."""
+
+    def __init__(self) -> None:
+        self.rows, self.done, self.failed = Gathered(to_show=True), 0, 0
+        self.failure: Failure | None = None
+
+    def add(self, row: Row) -> None:
+        self.rows.add({**row.item, "result": row.result})
+        self.done += bool(row.ok and row.changed)
+        self.failed += not row.ok
+        if not row.ok and row.error and self.failure is None:
+            self.failure = Failure(row.ok, row.error)
+
+    def file(self, view: View) -> str:
+        """Puts the file into the war room, and says so; nothing where the entry holds all rows."""
+        listing = self.rows.listing()
+        return show_rest(listing, view) if listing.file else ""
+
+
 def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -> CommandResults:
     """Do batch after batch; what was done stays in the result whatever stops the rest."""
     if bulk.confirm and not dry_run and typed != bulk.confirm[0]:
         raise invalid("confirm", f"{bulk.confirm[1]} To go on, give `confirm={bulk.confirm[0]}`.")
-    rows: list[Row] = []
+    tally = Tally()
     stopped: AzureStorageError | None = None
     try:
         for batch in bulk.batches:
             for row in map(bulk.rehearse, batch) if dry_run else bulk.act(batch):
-                rows.append(row)
+                tally.add(row)
     except AzureStorageError as error:
-        if not rows:
+        if not tally.rows.count:
             raise
         stopped = error
-    done = [row for row in rows if row.ok and row.changed]
-    failed = [row for row in rows if not row.ok]
-    if len(rows) == 1 and failed and failed[0].error:
-        raise failed[0].error if failed[0].ok is False else not_known(failed[0].error)
-    counts = f"{0 if dry_run else len(done)} {bulk.verb}, {len(failed)} failed, {len(rows)} in all."
-    problems = (
-        [f"{len(failed)} of {len(rows)} blobs: {redact(failed[0].error.message)}"] if failed and failed[0].error else []
-    )
+    finally:
+        tally.rows.close(keep=True)
+    if tally.rows.count == 1 and tally.failure:
+        raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
+    done, every = 0 if dry_run else tally.done, tally.rows.count
+    notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
+    problems = [f"{tally.failed} of {every} blobs: {redact(tally.failure.error.message)}"] if tally.failure else []
     problems += [f"The rest was not tried: {redact(stopped.message)}"] if stopped else []
-    items = [{**row.item, "result": row.result} for row in rows]
-    before, after = ({"blobs": len(rows)}, {"blobs": len(rows) - len(done)}) if done else ({}, {})
-    plan = Plan(
-        bulk.target,
-        before,
-        after,
-        bulk.view,
-        note="\n\n".join(filter(None, (counts, bulk.note))),
-        missed="",
-        carried_out=bool(done),
-    )
-    undo = bulk.undo if done and not dry_run else ""
-    return Report(plan, command, [], items[:CONTEXT_LIMIT], before, after, dry_run, problems, undo).result()
+    before, after = ({"blobs": every}, {"blobs": every - tally.done}) if tally.done else ({}, {})
+    note = "\n\n".join(filter(None, notes))
+    plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
+    undo = bulk.undo if done else ""
+    return Report(plan, command, [], tally.rows.items, before, after, dry_run, problems, undo).result()
 
 
 # The registry
@@ -5737,14 +5832,20 @@ SearchArgs = Annotated[AccountSearch, Group(SEARCH_ARGUMENTS, build_search)]
 @command("azure-storage-account-find", needs=(READ_ACCOUNT,), role="Reader")
 def account_find(azure: Azure, paging: PagingArgs, search: SearchArgs) -> CommandResults:
     """Every subscription in one query. A name that is not found is named, since an alert may be about a deleted account."""
-    listing = azure.arm.search(search.query, paging)
-    rows = [found_account(row) for row in listing.items]
-    lost = [] if listing.token else search.lost(rows)
+    seen: list[Json] = []
+
+    def keep(row: Json) -> bool:
+        row.update(found_account(row))
+        seen.extend([{"name": row.get("name")}] if search.names else [])
+        return True
+
+    listing = azure.arm.search(search.query, paging, keep)
+    lost = [] if listing.token else search.lost(seen)
     words = (
         f"Not found: {', '.join(lost)}. The account may be deleted, in another tenant or cloud, or too new for Resource Graph, "
         "or the signed-in identity lacks the role Reader there."
     )
-    return show_list(FOUND_ACCOUNTS_VIEW, Listing(rows, listing.token), words if lost else "")
+    return show_list(FOUND_ACCOUNTS_VIEW, listing, words if lost else "")
 
 
 def found_account(row: Json) -> Json:
@@ -5814,7 +5915,7 @@ def patch_step(
 def last_answer(azure: Azure, endpoint: Endpoint[Target], target: Target) -> Callable[[list[Outcome]], Json]:
     """Reads an object back: from the answer of the last step where it holds the object, else by asking for it."""
     return lambda outcomes: (
-        next((o.answer for o in reversed(outcomes) if isinstance(o.answer, dict) and o.answer), None)
+        next((o.answer for o in reversed(outcomes) if isinstance(o.answer, dict) and not o.step.hidden), None)
         or azure.arm.ask(endpoint, target)
     )
 
@@ -6794,7 +6895,7 @@ def account_activity_list(
         account,
         since or Clock.now() - 86_400,
         until or Clock.now(),
-        paging,
+        paging._replace(to_show=False),
         given_only({"operation": operation, "caller": caller, "status": status}),
     )
     return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
@@ -8470,7 +8571,7 @@ def lease_plan(
         item=current,
         read_back=read_back,
         state=lambda item: {"leaseState": at_path(item, path), "lease": at_path(item, "leaseId")},
-        equal=lambda now, asked: now in asked if isinstance(asked, tuple) else asked in (None, NEW) or now == asked,
+        equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == asked,
         undo=undo,
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
@@ -8994,6 +9095,15 @@ def blob_list(
     """Filters while it pages, so that only what is wanted is ever held."""
     everything = not any(value is not None for value in wanted)
     size = min(paging.limit, 5000) if everything and not paging.all_results and not paging.place else 5000
+    totals = Counter[str]()
+
+    def keep(row: Json) -> bool:
+        kind = "folders" if row.get("isPrefix") else "blobs"
+        if kind == "blobs" and not wanted.fits(row):
+            return False
+        totals.update({kind: 1, "bytes": row.get("size", 0)})
+        return True
+
     query = {
         "prefix": prefix,
         "delimiter": delimiter,
@@ -9001,10 +9111,9 @@ def blob_list(
         "maxresults": size,
     }
     pages = container.service.rows(container.name, query, paging.place)
-    listing = collect(pages, paging, None if everything else lambda row: row.get("isPrefix") or wanted.fits(row))
-    blobs = [item for item in listing.items if not item.get("isPrefix")]
-    folders = len(listing.items) - len(blobs)
-    total = f"{len(blobs)} blobs{f' and {folders} folders' if folders else ''}, {sum(item.get('size', 0) for item in blobs)} bytes."
+    listing = collect(pages, paging, keep)
+    folders = f" and {totals['folders']:,} folders" if totals["folders"] else ""
+    total = f"{totals['blobs']:,} blobs{folders}, {totals['bytes']:,} bytes."
     return show_list(BLOBS_VIEW, listing, total)
 
 
@@ -9389,15 +9498,15 @@ def deleted_names(selection: Prefix) -> Iterator[list[BlobRef]]:
 def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
     """What became of one blob, or with dry_run would."""
     try:
-        words, changed = restore_blob(blob, overwrite, dry_run)
+        words, changed, back = restore_blob(blob, overwrite, dry_run)
     except AzureStorageError as error:
         brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
         return Row(blob.identity(), brief, None if error.sent else False, error=error)
-    return Row(blob.current.identity(), words, True, changed=changed)
+    return Row({**back, **blob.current.identity()}, words, True, changed=changed)
 
 
-def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool]:
-    """Brings back one blob. Returns what was done, and whether anything was.
+def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
+    """Brings back one blob. Returns what was done, whether anything was, and the properties of what is there now.
 
     https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
     """
@@ -9415,25 +9524,26 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
     ]
     gone = [row for row in rows if row.get("deleted")]
     if found and not gone:
-        return "already there", False
+        return "already there", False, found
     if dry_run:
-        return PLANNED, True
+        return PLANNED, True, {}
     if gone or not any(row.get("versionId") for row in rows):
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
-        return "deleted snapshots restored", True
-    if service.properties_if_there(live) is None:
+        return "deleted snapshots restored", True, found
+    back = service.properties_if_there(live)
+    if back is None:
         # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
         versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
         if not versions:
             raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
         return promote(live._replace(version=max(versions)), None, False, False)
-    return "restored", True
+    return "restored", True, back
 
 
-def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool]:
+def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
     """Copy a version over the blob, which is how it becomes the current one."""
     if found and not overwrite:
         raise UsageError(
@@ -9443,7 +9553,7 @@ def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool
     if not dry_run:
         condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
         version.service.ask(BLOB_COPY, version.current, headers={"x-ms-copy-source": version.id, **condition})
-    return (PLANNED if dry_run else f"restored from version {version.version}"), True
+    return (PLANNED if dry_run else f"restored from version {version.version}"), True, {}
 
 
 # Properties, metadata and tags
@@ -9677,15 +9787,7 @@ def blob_tier_set(
         else "",
     )
     pending = (tier, "Archive") if rehydrating else tier
-    return replace_after(plan, {**plan.after, "tier": pending}) if plan.after.get("tier") else plan
-
-
-def replace_after(plan: Plan, after: Json) -> Plan:
-    """The same plan with several acceptable values of a setting."""
-    equal = plan.equal
-    return replace(
-        plan, after=after, equal=lambda now, wanted: now in wanted if isinstance(wanted, tuple) else equal(now, wanted)
-    )
+    return replace(plan, after={**plan.after, "tier": pending}) if plan.after.get("tier") else plan
 
 
 @command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True, execution=True)
