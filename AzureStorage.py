@@ -7040,7 +7040,7 @@ LOG_TABLE = "StorageBlobLogs"
 LOG_ROWS = 50_000  # the most rows of one query: its answer is held in memory
 KEPT_GROUPS, KEPT_BLOBS = 5_000, 200_000  # callers that are told apart, and names of blobs that are counted
 LONGEST_LINE = 1 << 20  # bytes
-CONTEXT_BYTES = 1 << 20  # of log rows
+LOG_CONTEXT = CONTEXT_SIZE // 2  # bytes: an entry holds a summary and rows
 
 # What is shown of a request: the column, and where a line of PT1H.json has it.
 # https://learn.microsoft.com/azure/azure-monitor/reference/tables/storagebloblogs
@@ -7596,20 +7596,23 @@ class LogReport:
         self.blobs += len(group.blobs) - before
         self.groups[key] = group
 
-    def summary(self) -> list[Json]:
+    def summary(self) -> Worst:
         """Who took most comes first."""
-        found = [group.item(self.account) for group in self.groups.values()]
-        return sorted(found, key=lambda item: (-item["bytesOut"], -item["requests"]))
+        found = Worst(lambda item: (-item["bytesOut"], -item["requests"]), CONTEXT_LIMIT)
+        for group in self.groups.values():
+            found.add(group.item(self.account))
+        return found
 
-    def notes(self, kept: int) -> list[str]:
+    def notes(self, kept: int, callers: int) -> list[str]:
         count = self.newest.count
         if not count:
             return [
                 "No matching requests were found. This doesn't prove that there were none: only what was logged, kept and can be read is found, and logs arrive some minutes late."
             ]
-        capped = f"Only the first {KEPT_BLOBS} blob names were counted." if self.blobs >= KEPT_BLOBS else ""
-        words = f"{count} requests match. The newest {min(kept, DEFAULT_LIMIT)} are shown, the newest {kept} are in context, and all are in the CSV file."
-        return list(filter(None, (words, capped)))
+        words = f"{count:,} requests match. The newest {min(kept, DEFAULT_LIMIT)} are shown, the newest {kept:,} are in context, and all are in the CSV file."
+        capped = f"Only the first {KEPT_BLOBS:,} blob names were counted." if self.blobs >= KEPT_BLOBS else ""
+        cut = f"Context holds {callers:,} of {len(self.groups):,} callers." if callers < len(self.groups) else ""
+        return list(filter(None, (words, capped, cut)))
 
 
 def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
@@ -7659,8 +7662,8 @@ def log_search(
     with LogReport(search.account, limit) as report:
         for row in filter(search.matcher(), rows):
             report.add(row)
-    newest, summary = report.newest.rows(CONTEXT_BYTES), report.summary()[:CONTEXT_LIMIT]
-    words = "\n\n".join([*report.notes(len(newest)), *notes])
+    newest, summary = report.newest.rows(LOG_CONTEXT), report.summary().rows(LOG_CONTEXT)
+    words = "\n\n".join([*report.notes(len(newest), len(summary)), *notes])
     title = f"Azure Storage log search: {search.hunt} of {search.account}, {iso_time(search.since)} to {iso_time(search.until)}"
     parts = [table(LOG_SUMMARY_VIEW, summary), table(LOG_VIEW, newest[:DEFAULT_LIMIT])] if newest else []
     result = CommandResults(
@@ -7683,7 +7686,7 @@ def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: 
             values = [redact(value) if isinstance(value, str) else value for value in row]
             writer.writerow([guarded(as_text(value)) for value in values])
             kept.add(dict(zip(answer.columns, values, strict=True)))
-    rows = kept.rows(CONTEXT_BYTES)
+    rows = kept.rows(LOG_CONTEXT)
     lines = [{name: cell(value) for name, value in row.items()} for row in rows[:DEFAULT_LIMIT]]
     words = f"{kept.count} rows. The first {len(lines)} are shown, the first {len(rows)} are in context, and all are in the CSV file."
     text = tableToMarkdown(f"Azure Storage log query of {search.account}", lines, headers=answer.columns)

@@ -3997,14 +3997,15 @@ def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyP
         for number in range(9):
             columns = log_row(CallerIpAddress=f"198.51.100.{number}:1", Uri=f"{BLOB_HOST}/evidence/{number}")
             report.add(az.LogRow.read(columns.get))
-    assert sorted((row["caller"][:6], row["requests"]) for row in report.summary()) == [
+    assert sorted((row["caller"][:6], row["requests"]) for row in report.summary().rows(1 << 20)) == [
         ("SAS " + LEAKED_HASH[:2], 1),
         ("SAS " + LEAKED_HASH[:2], 1),
         ("others", 7),
     ]
-    assert sum(row["blobs"] for row in report.summary()) == 3
+    assert sum(row["blobs"] for row in report.summary().rows(1 << 20)) == 3
     assert len(report.newest.rows(1 << 20)) == 5
-    assert "Only the first 3 blob names" in report.notes(5)[1]
+    assert "Only the first 3 blob names" in report.notes(5, 3)[1]
+    assert report.notes(5, 2)[2] == "Context holds 2 of 3 callers."
 
 
 def log_line(**changes: Any) -> dict[str, Any]:
