@@ -56,6 +56,8 @@ NEVER_RECORDED = {
 }
 # Objects whose names people choose: the object is declared, not what is in it.
 FREE_OBJECTS = {"tags", "metadata", "userAssignedIdentities", "before", "after", "restore"}
+# Lists of objects whose names people choose: a query names its columns.
+FREE_LISTS = {"rows"}
 TYPES = {"String", "Boolean", "Number", "Date", "Unknown"}
 TEXTS = texts.load()
 DESCRIBED = {output.context_path: output.type for outputs in TEXTS.objects.values() for output in outputs}
@@ -512,6 +514,10 @@ EXAMPLES: dict[str, list[dict[str, str]]] = {
     ],
     "azure-storage-account-activity-list": [ONE, {**ONE, "limit": "1"}],
     "azure-storage-account-posture": [{"account_name": ACCOUNT, "report": "csv"}],
+    "azure-storage-posture-fix": [{**ONE, "check": "minimum-tls", "dry_run": "true"}],
+    "azure-storage-log-search": [ONE, {**ONE, "query": "StorageBlobLogs | take 2"}],
+    "azure-storage-account-lifecycle-get": [ONE],
+    "azure-storage-account-lifecycle-set": [{**ONE, "rule_name": "expire", "enabled": "false"}],
     "azure-storage-account-logging-get": [ONE],
     "azure-storage-account-logging-set": [{**ONE, "setting_name": "to-workspace"}],
     "azure-storage-blob-ranges-restore": [{**EVIDENCE, "time_to_restore": "1 hour"}],
@@ -596,11 +602,16 @@ def answer_response(mock: rm.Mocker, subscription: str, account: str, container:
         ("GET", f"{subscription}/providers/Microsoft.Insights/eventtypes/management/values", "activity"),
         ("GET", logging_settings, "logging"),
         ("PUT", f"{logging_settings}/to-workspace", "logging_setting"),
+        ("POST", f"{account}/providers/microsoft.insights/logs", "logs"),
+        ("GET", f"{account}/managementPolicies/default", "lifecycle"),
         ("GET", policy, "immutability"),
         ("POST", f"{policy}/lock", "immutability"),
         ("DELETE", policy, "immutability"),
     ):
         mock.register_uri(method, url, json=recorded(name))
+    disabled = recorded("lifecycle")
+    disabled["properties"]["policy"]["rules"][0]["enabled"] = False
+    mock.put(f"{account}/managementPolicies/default", json=disabled)
     missing = recorded("errors/ContainerNotFound")
     mock.get(f"{account}/blobServices/default/containers/old-backups", status_code=404, json=missing)
     for source in (*az.SHARING_SOURCES, "files", "replication", "scopes", "local_users", "defender"):
@@ -697,7 +708,7 @@ def leaf_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from leaf_values(item, path)
     elif isinstance(value, dict):
         for key, item in value.items():
-            free = key in FREE_OBJECTS and isinstance(item, dict)
+            free = (key in FREE_OBJECTS and isinstance(item, dict)) or key in FREE_LISTS
             yield from [(f"{path}.{key}", item)] if free else leaf_values(item, f"{path}.{key}")
     else:
         yield path, value
