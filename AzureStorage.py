@@ -7382,7 +7382,7 @@ def workspace_rows(azure: Azure, search: LogSearch, notes: list[str]) -> Iterato
         if error.status != 400:
             raise
         demisto.debug(f"log query refused: {redact(str(error))}")
-        words = f"No Log Analytics workspace that this identity can read has logs of {search.account}."
+        words = f"No Log Analytics workspace that this identity can read has logs of {search.account} ({error.brief})."
         raise AzureStorageError(
             words, "Check the diagnostic settings with !azure-storage-account-logging-get."
         ) from None

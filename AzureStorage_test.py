@@ -3913,6 +3913,7 @@ def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: 
     )
     error = log_war_room.run(LOG_SEARCH, **ONE).error
     assert "No Log Analytics workspace that this identity can read" in error
+    assert "(400 BadArgumentError)" in error
     assert "account-logging-get" in error
 
 
