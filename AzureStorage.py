@@ -7396,44 +7396,35 @@ def workspace_rows(azure: Azure, search: LogSearch, notes: list[str]) -> Iterato
 # Logs in containers: https://learn.microsoft.com/azure/azure-monitor/platform/resource-logs#send-to-azure-storage
 
 
+def listed_blobs(service: BlobService, container: str, query: Json) -> Iterator[tuple[str, bool]]:
+    """The names in a container, and whether each is a folder."""
+    for rows, _, _ in service.rows(container, query):
+        yield from ((str(row["name"]), row.get("isPrefix") is True) for row in rows)
+
+
 def log_folders(service: BlobService, container: str, account: AccountRef) -> list[str]:
     """The folders of an account's logs. They are looked for level by level, since the case of the id in them varies."""
     found = [""]
     for part in ["resourceid=", *plain_id(account.id).strip("/").split("/"), "blobservices", "default"]:
-        pages = (service.rows(container, {"prefix": prefix or None, "delimiter": "/"}) for prefix in found)
-        folders = [
-            str(row["name"])
-            for rows, _, _ in itertools.chain.from_iterable(pages)
-            for row in rows
-            if row.get("isPrefix")
-        ]
-        found = [name for name in folders if name.rstrip("/").rpartition("/")[2].lower() == part]
+        levels = (listed_blobs(service, container, {"prefix": name or None, "delimiter": "/"}) for name in found)
+        folders = [name for name, is_prefix in itertools.chain.from_iterable(levels) if is_prefix]
+        found = [name for name in folders if name.split("/")[-2].lower() == part]
     return found
 
 
-LOG_HOUR = re.compile(r"y=(\d{4})/m=(\d\d)/d=(\d\d)/h=(\d\d)/m=\d\d/PT1H\.json")
+LOG_HOUR = re.compile(r".*/y=(\d{4})/m=(\d\d)/d=(\d\d)/h=(\d\d)/m=\d\d/PT1H\.json", re.DOTALL)
 
 
 def log_hours(search: LogSearch, service: BlobService, container: str) -> Iterator[tuple[float, BlobRef]]:
     """The blobs of the time range with their hours; what arrived late is in the hour after."""
-    for folder in log_folders(service, container, search.account):
-        for rows, _, _ in service.rows(container, {"prefix": folder}):
-            for row in rows:
-                found = LOG_HOUR.fullmatch(str(row["name"])[len(folder) :])
-                hour = moment("{}-{}-{}T{}:00:00Z".format(*found.groups())) if found else None
-                if hour is not None and hour <= search.until + 3600 and hour + 3600 > search.since:
-                    yield hour, BlobRef(service, container, row["name"])
-
-
-def log_lines(blob: BlobRef) -> Iterator[bytes]:
-    """The lines of a blob, however large it is and while it grows, by way of a file that is removed again."""
-    path = Path(f"log-{uuid.uuid4().hex}")
-    try:
-        Downloader(blob).run(str(path), 1 << 48)
-        with path.open("rb") as file:
-            yield from iter(lambda: file.readline(LONGEST_LINE), b"")
-    finally:
-        path.unlink(missing_ok=True)
+    folders = log_folders(service, container, search.account)
+    for name, _ in itertools.chain.from_iterable(
+        listed_blobs(service, container, {"prefix": folder}) for folder in folders
+    ):
+        found = LOG_HOUR.fullmatch(name)
+        hour = moment("{}-{}-{}T{}:00:00Z".format(*found.groups())) if found else None
+        if hour is not None and search.since - 3600 < hour <= search.until + 3600:
+            yield hour, BlobRef(service, container, name)
 
 
 def line_row(line: bytes) -> LogRow | None:
@@ -7447,6 +7438,23 @@ def line_row(line: bytes) -> LogRow | None:
     return LogRow.read(lambda name: at_path(event, LOG_FIELDS[name]))
 
 
+def log_lines(blob: BlobRef, junk: Counter[str]) -> Iterator[LogRow]:
+    """The requests in a blob, however large it is and while it grows, by way of a file that is removed again.
+
+    junk counts the lines that tell of no request.
+    """
+    path = Path(f"log-{uuid.uuid4().hex}")
+    try:
+        Downloader(blob).run(str(path), 1 << 48)
+        with path.open("rb") as file:
+            for line in filter(bytes.strip, iter(lambda: file.readline(LONGEST_LINE), b"")):
+                row = line_row(line)
+                junk["lines"] += row is None
+                yield from [row] if row else []
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def archived_rows(search: LogSearch, service: BlobService, notes: list[str]) -> Iterator[LogRow]:
     """The lines of the log containers, hour by hour. What could not be read is told at the end."""
     hours: list[tuple[float, BlobRef]] = []
@@ -7458,21 +7466,17 @@ def archived_rows(search: LogSearch, service: BlobService, notes: list[str]) -> 
             if error.code != "ContainerNotFound":
                 raise
             notes.append(f"{service.account} has no container {container}: {name} was never logged there.")
-    junk, failures = 0, list[AzureStorageError]()
+    junk, failures = Counter[str](), list[AzureStorageError]()
     for _, blob in sorted(hours, key=lambda entry: entry[0]):
         try:
-            for line in filter(bytes.strip, log_lines(blob)):
-                row = line_row(line)
-                junk += row is None
-                if row:
-                    yield row
+            yield from log_lines(blob, junk)
         except AzureStorageError as error:
             failures.append(error)
     if failures and len(failures) == len(hours):
         raise failures[0]
     notes.append(f"{len(hours) - len(failures)} log files of {service.account} were read.")
     notes += [f"{len(failures)} were not: {md(redact(failures[0].message))}"] if failures else []
-    notes += [f"{junk} lines are no log records and were left out."] if junk else []
+    notes += [f"{junk['lines']} lines are no log records and were left out."] if junk["lines"] else []
 
 
 # What was found
@@ -11820,6 +11824,10 @@ def right_to(path: str, verb: str) -> str:
     return "/".join([provider, *parts[::2], verb])
 
 
+# The settings of the blob service with their paths in the whole object.
+SERVICE_PATHS = {name: entry._replace(path=f"properties.{entry.path}") for name, entry in BLOB_SERVICE_FIELDS.items()}
+
+
 def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
     """One request of a check's action, on something below the account."""
     deletes = send.method == "DELETE"
@@ -11841,29 +11849,21 @@ def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
     before, after = differences(now, wanted, holds)
     whole = merged(dict(now.get("properties") or {}), dict(send.body.get("properties") or {}))
     body = None if deletes else {"properties": whole} if send.method == "PUT" and send.merge else send.body
-
-    def undo(old: Json, new: Json) -> str:
-        if plain_id(send.path) != plain_id(f"{account.id}{SERVICE_GET.path}"):
-            return ""
-        command_of = undo_with("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS)
-        return command_of(old.get("properties") or {}, new.get("properties") or {})
-
+    step = Step(
+        row.action.format(target),
+        lambda: azure.arm.ask(change, target, body),
+        lambda error: not differences(state(), wanted, holds)[1],
+    )
+    of_blobs = plain_id(send.path) == plain_id(f"{account.id}{SERVICE_GET.path}")
     return Plan(
         target.id,
         before,
         after,
         POSTURE_VIEW,
-        [
-            Step(
-                row.action.format(target),
-                lambda: azure.arm.ask(change, target, body),
-                lambda error: not differences(state(), wanted, holds)[1],
-            )
-        ],
+        [step],
         read_back=lambda outcomes: state(),
         equal=holds,
-        undo=undo,
-        done="" if undo(before, after) else "No command undoes this change. The context keeps the previous settings.",
+        undo=undo_with("blob-service-properties-set", account.arguments, SERVICE_PATHS if of_blobs else {}),
     )
 
 
@@ -11901,6 +11901,9 @@ def part_plans(azure: Azure, account: AccountRef, current: Json, actions: Iterab
 
 def combined(account: AccountRef, parts: list[Plan]) -> Plan:
     """Several plans as one: the steps of all, in order, and each part's settings under its own name."""
+    parts = [part for part in parts if part.needed] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
     names = [part.target[len(account.id) :].lstrip("/") or "account" for part in parts]
     steps = [list(part.steps) for part in parts]
 
@@ -11933,15 +11936,75 @@ def combined(account: AccountRef, parts: list[Plan]) -> Plan:
     )
 
 
-def judge_again(azure: Azure, account: AccountRef, check: Check, options: PostureOptions) -> tuple[Json, Finding]:
-    """The account as it is now, and what the check finds in it."""
-    current = azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), account)
-    sources = [name for name in (check.source, *check.also) if name in DEEP_SOURCES]
-    budget = ReadBudget()
-    facts = {"account": current, **{name: read_source(azure, budget, current, name) for name in sources}}
-    finding = judged(check, current, facts, options)
-    assert finding is not None, check.name  # noqa: S101 - every source of the check was read
-    return current, finding
+class PostureFix(NamedTuple):
+    """A check of an account, and what it is held against."""
+
+    azure: Azure
+    account: AccountRef
+    check: Check
+    options: PostureOptions
+
+    def judge(self) -> tuple[Json, Finding]:
+        """The account as it is now, and what the check finds in it."""
+        current = self.azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), self.account)
+        sources = [name for name in (self.check.source, *self.check.also) if name in DEEP_SOURCES]
+        budget = ReadBudget()
+        facts = {name: read_source(self.azure, budget, current, name) for name in sources}
+        finding = judged(self.check, current, {"account": current, **facts}, self.options)
+        assert finding is not None, self.check.name  # noqa: S101 - every source of the check was read
+        return current, finding
+
+    def plan(self, whole: Plan, row: Json, decisions: str) -> Plan:
+        """The plan of the actions, which ends with the check being judged again."""
+        found: list[Json] = []
+        risk = FIX_RISKS.get(self.check.name)
+
+        def read_back(outcomes: list[Outcome]) -> Json:
+            item = whole.read_back(outcomes)
+            found.append(whole.before if item is None else whole.state(item))
+            current, finding = self.judge()
+            return posture_row(self.check, finding, current)
+
+        left = f"Then a person has to decide: {decisions}" if decisions else ""
+        lasting = "No command undoes this change. The context keeps the previous settings."
+        return replace(
+            whole,
+            view=POSTURE_VIEW,
+            item=row,
+            read_back=read_back,
+            state=lambda item: found[-1],
+            note="\n".join(filter(None, (whole.note, left))),
+            done=whole.done or ("" if whole.undo(whole.before, whole.after) else lasting),
+            confirm=(self.account.name, risk) if risk else None,
+        )
+
+
+FIX_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "check": required(Annotated[str, Reader("the name or number of a check, such as https-only", read_check)]),
+    "key_vaults": optional(Texts),
+    "own_subscriptions": optional(Annotated[list[str], listed(Reader("subscription ids", parse_subscription))]),
+    "evidence_containers": optional(Texts),
+    "max_key_age_days": optional(Annotated[int, number(1, 3650)], 90),
+}
+
+
+def build_fix(azure: Azure, given: Given) -> PostureFix:
+    account = build_target(azure, given)
+    check = next(check for check in CHECKS if check.name == given["check"])
+    tenant = ""
+    if check.name == "own-resource-instances":
+        subscription = Scope(subscription_path(account.subscription), account.subscription)
+        tenant = str(azure.arm.ask(SUBSCRIPTION_GET, subscription).get("tenantId") or "")
+    options = PostureOptions(
+        Clock.now(),
+        tenant,
+        given["key_vaults"] or (),
+        given["own_subscriptions"] or (),
+        given["evidence_containers"] or (),
+        given["max_key_age_days"],
+    )
+    return PostureFix(azure, account, check, options)
 
 
 FIX_WRITES = (
@@ -11966,55 +12029,22 @@ FIX_WRITES = (
     execution=True,
     confirm=True,
 )
-def posture_fix(
-    azure: Azure,
-    account: TargetArgs,
-    check: Annotated[str, Reader("the name or number of a check, such as https-only", read_check)],
-    key_vaults: Texts | None = None,
-    own_subscriptions: Annotated[list[str], listed(Reader("subscription ids", parse_subscription))] | None = None,
-    evidence_containers: Texts | None = None,
-    max_key_age_days: Annotated[int, number(1, 3650)] = 90,
-) -> Plan:
-    """Carries out what one check asks for, or says what a person has to decide; reading back judges the check again."""
-    row = next(row for row in CHECKS if row.name == check)
-    ours = key_vaults or (), own_subscriptions or (), evidence_containers or ()
-    options = PostureOptions(Clock.now(), "", *ours, max_key_age_days=max_key_age_days)
-    if row.name == "own-resource-instances":
-        tenant = azure.arm.ask(SUBSCRIPTION_GET, Scope(subscription_path(account.subscription))).get("tenantId")
-        options = options._replace(tenant_id=str(tenant or ""))
-    current, finding = judge_again(azure, account, row, options)
-    actions = posture_fix_steps(row, current, finding)
-    doable = list(itertools.takewhile(lambda action: not isinstance(action, Decide), actions))
-    decisions = [md(action.text) for action in actions if isinstance(action, Decide)]
-    parts = part_plans(azure, account, current, [action for action in doable if not isinstance(action, Decide)])
-    if not parts:
-        words = (
-            f"A person has to decide: {' '.join(decisions)}"
-            if decisions
-            else f"The check passes: {md(finding.evidence)}."
-        )
-        return Plan(account.id, {}, {}, POSTURE_VIEW, item=posture_row(row, finding, current), missed=words)
-    parts = [part for part in parts if part.needed] or parts[:1]
-    plan = parts[0] if len(parts) == 1 else combined(account, parts)
-    seen_now: list[Json] = []
-
-    def read_back(outcomes: list[Outcome]) -> Json:
-        found = plan.read_back(outcomes)
-        seen_now.append(plan.before if found is None else plan.state(found))
-        after, now = judge_again(azure, account, row, options)
-        return posture_row(row, now, after)
-
-    left = [f"Then a person has to decide: {' '.join(decisions)}"] if decisions else []
-    risk = FIX_RISKS.get(row.name)
-    return replace(
-        plan,
-        view=POSTURE_VIEW,
-        item=posture_row(row, finding, current),
-        read_back=read_back,
-        state=lambda item: seen_now[-1],
-        note="\n".join(filter(None, (plan.note, *left))),
-        confirm=(account.name, risk) if risk else None,
-    )
+def posture_fix(azure: Azure, fix: Annotated[PostureFix, Group(FIX_ARGUMENTS, build_fix)]) -> Plan:
+    """Carries out what one check asks for, or says what a person has to decide first."""
+    current, finding = fix.judge()
+    row = posture_row(fix.check, finding, current)
+    actions = posture_fix_steps(fix.check, current, finding)
+    decisions = " ".join(md(action.text) for action in actions if isinstance(action, Decide))
+    doable: list[Send | Delegate] = []
+    for action in actions:
+        if isinstance(action, Decide):
+            break
+        doable.append(action)
+    if doable:
+        whole = combined(fix.account, part_plans(azure, fix.account, current, doable))
+        return fix.plan(whole, row, decisions)
+    words = f"A person has to decide: {decisions}" if decisions else f"The check passes: {md(finding.evidence)}."
+    return Plan(fix.account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
 
 
 # --- main --------------------------------------------------------------------------------------------------------------
