@@ -7474,9 +7474,11 @@ def archived_rows(search: LogSearch, service: BlobService, notes: list[str]) -> 
             failures.append(error)
     if failures and len(failures) == len(hours):
         raise failures[0]
-    notes.append(f"{len(hours) - len(failures)} log files of {service.account} were read.")
-    notes += [f"{len(failures)} were not: {md(redact(failures[0].message))}"] if failures else []
-    notes += [f"{junk['lines']} lines are no log records and were left out."] if junk["lines"] else []
+    notes.append(f"Log files of {service.account} that were read: {len(hours) - len(failures)}.")
+    notes += (
+        [f"Log files that could not be read: {len(failures)}. {md(redact(failures[0].message))}"] if failures else []
+    )
+    notes += [f"Lines that are no log records: {junk['lines']}."] if junk["lines"] else []
 
 
 # What was found
@@ -7613,7 +7615,7 @@ class LogReport:
             return [
                 "No matching requests were found. This doesn't prove that there were none: only what was logged, kept and can be read is found, and logs arrive some minutes late."
             ]
-        words = f"{count:,} requests match. The newest {min(kept, DEFAULT_LIMIT)} are shown, the newest {kept:,} are in context, and all are in the CSV file."
+        words = f"Matching requests: {count:,}. The newest {min(kept, DEFAULT_LIMIT)} are shown, the newest {kept:,} are in context, and all are in the CSV file."
         capped = f"Only the first {KEPT_BLOBS:,} blob names were counted." if self.blobs >= KEPT_BLOBS else ""
         cut = f"Context holds {callers:,} of {len(self.groups):,} callers." if callers < len(self.groups) else ""
         return list(filter(None, (words, capped, cut)))
@@ -7692,7 +7694,7 @@ def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: 
             kept.add(dict(zip(answer.columns, values, strict=True)))
     rows = kept.rows(LOG_CONTEXT)
     lines = [{name: cell(value) for name, value in row.items()} for row in rows[:DEFAULT_LIMIT]]
-    words = f"{kept.count} rows. The first {len(lines)} are shown, the first {len(rows)} are in context, and all are in the CSV file."
+    words = f"Rows: {kept.count:,}. The first {len(lines)} are shown, the first {len(rows)} are in context, and all are in the CSV file."
     text = tableToMarkdown(f"Azure Storage log query of {search.account}", lines, headers=answer.columns)
     found = {"id": search.account.id, "account": search.account.name, "query": search.query, "rows": rows}
     return [
@@ -7881,7 +7883,6 @@ def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, en
     body = {"properties": {"policy": {**policy["properties"]["policy"], "rules": changed}}}
     before, after = differences(row, {"enabled": enabled})
     read = last_answer(azure, LIFECYCLE_GET, account)
-    effect = "The rule is applied" if enabled else "No new run is started"
     return Plan(
         row["id"],
         before,
@@ -7899,7 +7900,7 @@ def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, en
         undo=lambda old, new: command_line(
             "account-lifecycle-set", account.arguments, {"rule_name": rule_name, "enabled": not enabled}
         ),
-        done=f"{effect} within 24 hours. A run that is in progress continues.",
+        done="Azure applies the change within 24 hours. A run that is in progress continues.",
     )
 
 
@@ -11888,11 +11889,24 @@ def united(actions: Iterable[Send | Delegate]) -> list[Send | Delegate]:
     return found
 
 
+def account_plan(azure: Azure, account: AccountRef, current: Json, send: Send) -> Plan:
+    """Settings of the account itself, with the version that knows them."""
+    update, read = (replace(row, api=send.api) for row in (ACCOUNT_UPDATE, ACCOUNT_GET))
+    patched = account_patch(current, send.body)[0]
+    step = Step(
+        "update the account",
+        lambda: azure.arm.ask(update, account, patched),
+        lambda error: not account_patch(azure.arm.ask(read, account), patched)[0],
+    )
+    plan = update_plan(azure, account, current, send.body)
+    return replace(plan, steps=[step], read_back=last_answer(azure, read, account))
+
+
 def part_plans(azure: Azure, account: AccountRef, current: Json, actions: Iterable[Send | Delegate]) -> list[Plan]:
     return [
         delegated_plan(azure, action)
         if isinstance(action, Delegate)
-        else update_plan(azure, account, current, action.body)
+        else account_plan(azure, account, current, action)
         if action.method == "PATCH" and plain_id(action.path) == plain_id(account.id)
         else setting_plan(azure, account, action)
         for action in united(actions)

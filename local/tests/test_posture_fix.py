@@ -234,3 +234,10 @@ def test_a_check_that_may_not_be_read_says_which_permission(azure: az.Azure, req
     requests_mock.get(f"{ARM}{ID}/providers/Microsoft.Authorization/locks", status_code=403, json=forbidden)
     text = fix(azure, 25).readable_output
     assert "Microsoft.Authorization/locks/read" in text
+
+
+def test_a_setting_is_sent_with_the_version_that_knows_it(azure: az.Azure, requests_mock: rm.Mocker) -> None:
+    Store(requests_mock, 18, TABLE[18].bad)
+    fix(azure, 18)
+    versions = [request.qs["api-version"] for request in requests_mock.request_history if request.method == "PATCH"]
+    assert versions == [[az.NEWEST_STORAGE_API]]
