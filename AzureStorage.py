@@ -11980,7 +11980,8 @@ class PostureFix(NamedTuple):
             return posture_row(self.check, finding, current)
 
         left = f"Then a person has to decide: {decisions}" if decisions else ""
-        lasting = "No command undoes this change. The context keeps the previous settings."
+        undone = bool(whole.undo(whole.before, whole.after))
+        lasting = "" if undone else "No command undoes this change. The context keeps the previous settings."
         return replace(
             whole,
             view=POSTURE_VIEW,
@@ -11988,7 +11989,7 @@ class PostureFix(NamedTuple):
             read_back=read_back,
             state=lambda item: found[-1],
             note="\n".join(filter(None, (whole.note, left))),
-            done=whole.done or ("" if whole.undo(whole.before, whole.after) else lasting),
+            done="\n".join(filter(None, (whole.done, lasting))),
             confirm=(self.account.name, risk) if risk else None,
         )
 
