@@ -7040,6 +7040,7 @@ LOG_TABLE = "StorageBlobLogs"
 LOG_ROWS = 50_000  # the most rows of one query: its answer is held in memory
 KEPT_GROUPS, KEPT_BLOBS = 5_000, 200_000  # callers that are told apart, and names of blobs that are counted
 LONGEST_LINE = 1 << 20  # bytes
+CLOCK_SKEW = 60  # seconds that Azure's clock may be ahead of ours
 LOG_CONTEXT = CONTEXT_SIZE // 2  # bytes: an entry holds a summary and rows
 
 # What is shown of a request: the column, and where a line of PT1H.json has it.
@@ -7306,8 +7307,8 @@ def build_log_search(azure: Azure, given: Given) -> LogSearch:
         raise missing("container_name", "the container of the blobs")
     if blob and given["prefix"]:
         raise exclusive("prefix", "blob_name")
-    until = given["until"] or Clock.now()
-    since = given["since"] or until - 86_400
+    until = given["until"] or Clock.now() + CLOCK_SKEW
+    since = given["since"] or (given["until"] or Clock.now()) - 86_400
     if since >= until:
         raise invalid("until", "it has to be later than `since`.")
     digest = hashlib.sha256(sas.fields["sig"].encode()).hexdigest() if sas else given["sas_hash"] or ""

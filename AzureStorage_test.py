@@ -3715,7 +3715,7 @@ def test_a_leaked_sas_is_followed_by_its_hash(log_war_room: WarRoom, requests_mo
     found = result_of(log_war_room, sas=f"{BLOB_HOST}/evidence/2026/a%20b.csv?{LEAKED}")
     body = requests_to(requests_mock, "insights/logs")[0].json()
     assert f"AuthenticationHash contains 'SasSignature({LEAKED_HASH})'" in body["query"]
-    assert body["timespan"] == "2027-01-14T08:00:00Z/2027-01-15T08:00:00Z"
+    assert body["timespan"] == "2027-01-14T08:00:00Z/2027-01-15T08:01:00Z"
     assert requests_to(requests_mock, "insights/logs")[0].headers["Prefer"] == "include-permissions=true"
     assert len(requests_mock.request_history) == 2, "one request for the settings, one query"
     first, second = found.raw["summary"]
