@@ -7658,7 +7658,7 @@ def log_search(
     azure: Azure,
     search: Annotated[LogSearch, Group(LOG_SEARCH_ARGUMENTS, build_log_search)],
     limit: Annotated[int, number(1, CONTEXT_LIMIT)] = 200,
-) -> list[Any]:
+) -> list[CommandResults | Json]:
     """Who made which requests, by the storage logs: one query, or the log files of the time range. An answer without rows
     never says that something was not used."""
     notes = logging_notes(azure, search)
@@ -7682,7 +7682,7 @@ def log_search(
     return [result, *([file_result_existing_file(str(report.path), name)] if report.newest.count else [])]
 
 
-def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[Any]:
+def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
     """The table of an expert's own query."""
     kept = Worst(lambda item: (), limit)
     path = Path(f"log-search-{uuid.uuid4().hex}")

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -10,10 +11,10 @@ from local.azure import LocalAzure
 from local.azure.logs import sas_hash
 from local.xsoar.server import Run, Server
 
-from .clients import SUBSCRIPTION, account_id, kept, send
+from .clients import SUBSCRIPTION, account_id, call, kept, send
 from .conftest import change, items, succeed
 
-ACCOUNT = "contosobackups"
+ACCOUNT, LOG_ACCOUNT = "contosobackups", "contosoweb"
 SIGNATURE = "marker+signature="
 LEAKED = "sv=2022-11-02&sr=b&sp=r&se=2027-01-01T00:00:00Z&sig=marker%2Bsignature%3D"
 WORKSPACE = (
@@ -46,6 +47,28 @@ def served(azure: LocalAzure, **columns: Any) -> None:
         "ResponseBodySize": 5,
     }
     azure.log.record(**{**usual, **columns})
+
+
+@pytest.mark.parametrize("source", [{}, {"source": "container", "log_account_name": LOG_ACCOUNT}])
+def test_real_requests_are_found_in_both_places(
+    azure: LocalAzure, server: Server, box: Any, source: dict[str, str]
+) -> None:
+    run(server, "account-logging-set", workspace_id=WORKSPACE)
+    archive = account_id(azure).replace(ACCOUNT, LOG_ACCOUNT)
+    run(server, "account-logging-set", setting_name="archive", storage_account_id=archive)
+    run(server, "blob-containers-create", container_name="cases")
+    run(server, "blob-put", **BLOB, text="hello")
+    run(server, "blob-get", **BLOB)
+    url = items(run(server, "sas-create", **BLOB, signed_by="account_key"), "Sas")[0]["url"]
+    assert call(azure, "GET", url).text == "hello"
+    signature = parse_qs(urlsplit(url).query)["sig"][0]
+    digest = hashlib.sha256(signature.encode()).hexdigest()
+    (summary,) = items(run(server, "log-search", sas=url, **source), "LogSummary")
+    assert (summary["caller"], summary["key"], summary["bytesOut"]) == (f"SAS {digest}", "key1", 5)
+    assert summary["address"] == azure.client_address
+    found = run(server, "log-search", hunt="downloads", **BLOB, **source)
+    assert {row["authorization"] for row in items(found, "LogSummary")} == {"SAS", "identity"}
+    assert signature not in found.text
 
 
 @pytest.mark.parametrize("filters", [{}, BLOB, {"ip": "198.51.100.7"}, {"hunt": "downloads"}, {"hunt": "sas"}])
