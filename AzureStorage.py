@@ -11242,9 +11242,8 @@ def judge_lifecycle(case: Case) -> Finding:
 
 def first_deletion(rule: Json) -> float:
     """After how many days a lifecycle rule deletes at the earliest; infinity if it is off or deletes nothing."""
-    actions = [at_path(rule, f"definition.actions.{kind}.delete") for kind in ("baseBlob", "snapshot", "version")]
-    days = [value for action in dicts(actions) for value in action.values() if isinstance(value, int | float)]
-    return min(days, default=math.inf) if rule.get("enabled") is not False else math.inf
+    days = deletes_after(rule)
+    return math.inf if days is None or rule.get("enabled") is False else days
 
 
 def judge_task(case: Case, assignment: Json) -> Finding:
