@@ -6530,7 +6530,8 @@ def access_list(azure: Azure, account: TargetArgs, principal_id: Principal | Non
     kept = [row for row in rows if principal_id in (None, str(row.get("principalId")).lower())]
     narrowed = "Conditions are shown and not evaluated: they can narrow what a role allows."
     parts = (BY_KEY if shared_key else NO_KEYS, narrowed if any(row.get("condition") for row in kept) else "")
-    return show_list(ACCESS_VIEW, Listing(kept), " ".join(filter(None, (*parts, NOT_LISTED))))
+    text = table(ACCESS_VIEW, kept, note=" ".join(filter(None, (*parts, NOT_LISTED))))
+    return CommandResults(outputs={ACCESS_VIEW.context: kept}, readable_output=text, raw_response=kept)
 
 
 AssignmentId = Annotated[
@@ -10021,7 +10022,8 @@ def exposure_probe(azure: Azure, probe: ProbeArgs, sas: Sas | None = None) -> Co
         f"Asked {'with the given SAS only' if sas else 'without a credential'} from this engine ({where}). Network rules may let other addresses in.",
         "Not probed: the static website, whose address could not be read." if no_website else "",
     )
-    return show_list(EXPOSURE_VIEW, Listing(rows), " ".join(filter(None, notes)))
+    text = table(EXPOSURE_VIEW, rows, note=" ".join(filter(None, notes)))
+    return CommandResults(outputs={EXPOSURE_VIEW.context: rows}, readable_output=text, raw_response=rows)
 
 
 # Triage: one look at all that matters in the first minutes
@@ -10176,7 +10178,11 @@ def summary(alert: Alert, found: Readings) -> Section:
     where = [("resource group", alert.account.group), ("subscription", alert.account.subscription)]
     lines = [words_of([("Account", alert.account.name), *where])]
     if account:
-        about = [("created", properties.get("creationTime")), ("tags", account.get("tags")), ("with", ", ".join(flags))]
+        about = [
+            ("created", short_time("creationTime")(properties)),
+            ("tags", account.get("tags")),
+            ("with", ", ".join(flags)),
+        ]
         lines.append(words_of([("Kind", account.get("kind")), ("in", account.get("location")), *about]))
     if alert.container:
         gone = is_missing(found["containers"])
@@ -10275,15 +10281,16 @@ def anonymous_words(facts: Json, alert: Alert) -> str:
 
 
 def network_words(properties: Json) -> tuple[Json, str]:
+    kinds = {**RULE_KEYS, "ipv6Rules": "value"}
     rules = {
-        kind: [rule.get(key) for rule in dicts(at_path(properties, f"networkAcls.{kind}"))]
-        for kind, key in (*RULE_KEYS.items(), ("ipv6Rules", "value"))
+        kind: [str(rule.get(key)) for rule in dicts(at_path(properties, f"networkAcls.{kind}"))]
+        for kind, key in kinds.items()
     }
     endpoints = len(dicts(properties.get("privateEndpointConnections")))
     bypass = at_path(properties, "networkAcls.bypass") or "AzureServices"
     facts = {"reach": network_reach(properties), "bypass": bypass, **rules, "privateEndpoints": endpoints}
-    listed_rules = words_of([*rules.items(), ("bypass", bypass), ("private endpoints", endpoints or None)])
-    return facts, f"**Network: {facts['reach']}.** {listed_rules}."
+    told = [("bypass", bypass), *((kind, ", ".join(found)) for kind, found in rules.items())]
+    return facts, f"**Network: {facts['reach']}.** {words_of([*told, ('private endpoints', endpoints or None)])}."
 
 
 def key_words(alert: Alert, properties: Json) -> tuple[Json, str]:
@@ -10342,7 +10349,7 @@ def identity_words(facts: Json, found: Readings) -> str:
     rights = [f"{facts[right.name]} can {right.words}" for right in RIGHTS if right.name in facts]
     parts = ("role assignments", "role assignments below")
     at_least = "at least " if any(found[name].error or found[name].more for name in parts) else ""
-    groups = f" {facts['groups']} of them are groups, whose members aren't counted." if facts["groups"] else ""
+    groups = f" Groups among them, whose members aren't counted: {facts['groups']}." if facts["groups"] else ""
     return f"**Identities: {at_least}{facts['principals']}.** {', '.join(rights) or 'What they can do is unknown'}.{groups}"
 
 
@@ -10626,7 +10633,8 @@ def triage_text(alert: Alert, sections: list[Section], unknown: list[Json], comm
     for section in (*sections, *parts):
         text += [f"#### {section.title}", "\n".join(f"* {line}" for line in section.lines)]
     steps = "\n".join(f"{number}. {code(line)}" for number, line in enumerate(commands, 1))
-    return "\n".join([*text, "#### Containment, in this order", steps, NOT_LISTED, ""])
+    note = f"Replace values in capital letters. {NOT_LISTED}"
+    return "\n".join([*text, "#### Containment, in this order", steps, "", note, ""])
 
 
 # --- main --------------------------------------------------------------------------------------------------------------

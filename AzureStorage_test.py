@@ -4032,3 +4032,237 @@ def test_a_website_is_probed_where_its_address_says(signed_in: WarRoom, requests
     assert rows["static website"]["state"] == "unknown"
     nowhere = signed_in.run("azure-storage-exposure-probe", **ONE)
     assert "static website, whose address could not be read" in nowhere.text
+
+
+# --- triage ------------------------------------------------------------------------------------------------------------
+
+ACTIVITY = f"{SUB_PATH}/providers/Microsoft.Insights/eventtypes/management/values"
+DEFENDER = f"{ACCOUNT_PATH}/providers/Microsoft.Security/defenderForStorageSettings/current"
+REPLICATION = f"{ACCOUNT_PATH}/objectReplicationPolicies"
+# The parts of a triage, and the path that tells each.
+TRIAGE_PARTS = {
+    "account": ACCOUNT_PATH,
+    "activity log": ACTIVITY,
+    "role definitions": DEFINITIONS,
+    "role assignments": ASSIGNMENTS,
+    "containers": CONTAINERS_PATH,
+    "blob service": SERVICE_PATH,
+    "locks": LOCKS,
+    "logging": SETTINGS,
+    "Defender": DEFENDER,
+    "replication policies": REPLICATION,
+}
+# What must not be said of a part that was not read.
+SAFE_WORDS = {
+    "account": ("Anonymous: closed", "Network: no public", "refused (Shared Key"),
+    "activity log": ("No change of public access",),
+    "role definitions": ("0 can read blobs",),
+    "role assignments": ("Identities: 0",),
+    "containers": ("Anonymous: closed",),
+    "blob service": ("Deleted blobs: no", "Deleted blobs: for"),
+    "locks": ("Locks:** none",),
+    "logging": ("Blob logging",),
+    "Defender": ("Defender for Storage: on", "Defender for Storage: off"),
+    "replication policies": ("Object replication",),
+}
+ALERT_URL = f"{BLOB_HOST}/logs/a.txt?sv=2022-11-02&sr=c&sp=rl&si=partners&sig=MARKERSIGNATURE%3D"
+
+
+def account_events() -> list[dict[str, Any]]:
+    opened = event(4, "Microsoft.Storage/storageAccounts/write")
+    opened["properties"] = {"requestbody": json.dumps({"properties": {"networkAcls": {"defaultAction": "Allow"}}})}
+    opened["httpRequest"] = {"clientIpAddress": "198.51.100.9"}
+    begun = event(3, "Microsoft.Storage/storageAccounts/listKeys/action")
+    begun["status"] = {"value": "Started"}
+    keys = event(2, "Microsoft.Storage/storageAccounts/listKeys/action", caller="[mallory](https://evil.example)")
+    return [opened, begun, keys, event(1, "Microsoft.Storage/storageAccounts/write", f"{ACCOUNT_PATH}2")]
+
+
+def triage_room(mock: rm.Mocker, **properties: Any) -> None:
+    """Everything that a triage reads, of an account that is wide open."""
+    website = {"staticWebsite": {"enabled": False}}
+    mock.get(ARM + ACCOUNT_PATH, json=account_body(**{"allowBlobPublicAccess": True, **properties}))
+    mock.get(ARM + ACTIVITY, json={"value": account_events()})
+    access_room(mock, EVERYWHERE)
+    logs = {**container_body(publicAccess="Blob", hasLegalHold=False)}
+    mock.get(ARM + CONTAINERS_PATH, json={"value": [logs, {"name": "private", "properties": {"publicAccess": "None"}}]})
+    mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=logs)
+    blob_service(mock, {"deleteRetentionPolicy": {"enabled": True, "days": 7}, **website})
+    mock.get(ARM + LOCKS, json={"value": [lock(ACCOUNT_PATH, "freeze", "ReadOnly")]})
+    mock.get(ARM + SETTINGS, json={"value": []})
+    mock.get(ARM + DEFENDER, json={"name": "current", "properties": {"isEnabled": True}})
+    policy = {"id": f"{REPLICATION}/1", "properties": {"destinationAccount": "elsewhere"}}
+    mock.get(ARM + REPLICATION, json={"value": [policy]})
+
+
+def triage_of(result: SimpleNamespace) -> dict[str, Any]:
+    assert not result.error
+    found: dict[str, Any] = result.context["AzureStorage.Triage(val.id && val.id == obj.id)"]
+    return found
+
+
+def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    result = signed_in.run("azure-storage-triage", blob_url=ALERT_URL)
+    facts = triage_of(result)
+    assert (facts["id"], facts["container"], facts["blob"]) == (ACCOUNT_PATH, "logs", "a.txt")
+    assert facts["anonymous"]["state"] == "open"
+    assert facts["anonymous"]["publicContainers"] == [{"name": "logs", "publicAccess": "Blob"}]
+    assert facts["network"]["reach"] == "all networks"
+    assert facts["identities"] == {
+        "assignments": 8,
+        "principals": 3,
+        "groups": 1,
+        "readBlobs": 3,
+        "writeBlobs": 2,
+        "listKeys": 2,
+        "changeAccount": 2,
+        "grantAccess": 2,
+    }
+    assert (facts["sas"]["policy"], facts["sas"]["kind"]) == ("partners", "service SAS with a stored policy")
+    assert [(row["what"], row["settings"]) for row in facts["changes"]] == [
+        ("account changed", ["networkAcls"]),
+        ("keys listed", []),
+    ]
+    assert facts["logging"]["notLogged"] == list(az.BLOB_LOGS)
+    assert (facts["softDeleteDays"], facts["versioning"]) == (7, False)
+    assert facts["replication"][0]["destination"] == "elsewhere"
+    assert facts["unknown"] == []
+    assert "Unknown" not in result.text
+    assert "MARKERSIGNATURE" not in json.dumps(result.entry)
+    assert "](https:" not in result.text, "a caller's name is no live link"
+    assert len(result.entry["HumanReadable"]) < 6000
+
+
+def test_a_triage_names_the_commands_in_their_order(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    lines = triage_of(signed_in.run("azure-storage-triage", blob_url=ALERT_URL))["commands"]
+    assert [line.split()[0].removeprefix("!azure-storage-") for line in lines] == [
+        "account-activity-list",
+        "account-lock-remove",
+        "account-logging-set",
+        "container-legal-hold-set",
+        "container-policy-revoke",
+        "account-isolate",
+        "access-list",
+        "exposure-probe",
+        "account-lock-set",
+    ]
+    assert "own_ip=" in lines[5]
+    for line in lines:
+        found = az.COMMANDS[line.split()[0].removeprefix("!")]
+        assert set(typed(line)[1]) <= found.arguments().keys()
+    signed_in.params["own_ip_addresses"] = "203.0.113.7"
+    lines = triage_of(signed_in.run("azure-storage-triage", blob_url=ALERT_URL))["commands"]
+    assert "own_ip" not in " ".join(lines)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock: rm.Mocker, elsewhere: bool) -> None:
+    triage_room(requests_mock)
+    if elsewhere:
+        signed_in.params |= {"resource_group_name": "rg-other"}
+        signed_in.sign_in()
+        wrong = f"{ARM}{ACCOUNT_PATH.replace(GROUP, 'rg-other')}"
+        requests_mock.get(wrong, status_code=404, json=arm_failure("ResourceNotFound"))
+        requests_mock.post(GRAPH, json={"data": [{"id": ACCOUNT_PATH}]})
+
+    def page(request: Any, context: Any) -> dict[str, Any]:
+        number = int(query(request).get("$skipToken", "0")) + 1
+        return {"value": account_events(), "nextLink": f"{request.url.partition('?')[0]}?%24skipToken={number}"}
+
+    requests_mock.get(ARM + ACTIVITY, json=page)
+    requests_mock.get(
+        ARM + LOCKS, json={"value": [], "nextLink": f"{ARM}{LOCKS}?api-version=2020-05-01&%24skipToken=1"}
+    )
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert len(requests_mock.request_history) == (14 if elsewhere else 12)
+    assert {row["part"] for row in triage_of(result)["unknown"]} == {"activity log", "locks"}
+    assert "only the first page" in result.text
+
+
+REFUSED = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
+
+
+@pytest.mark.parametrize("part", TRIAGE_PARTS)
+@pytest.mark.parametrize(("answer", "reason"), [(REFUSED, "required permission: Microsoft."), (PROXY_PAGE, "JSON")])
+def test_what_a_triage_cannot_read_is_unknown_and_never_safe(
+    signed_in: WarRoom, requests_mock: rm.Mocker, part: str, answer: dict[str, Any], reason: str
+) -> None:
+    triage_room(requests_mock, allowBlobPublicAccess=False if part == "account" else None)
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
+    requests_mock.get(ARM + TRIAGE_PARTS[part], **answer)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    unknown = {row["part"].removesuffix(" below"): row["reason"] for row in triage_of(result)["unknown"]}
+    assert unknown.keys() == {part}
+    assert reason in unknown[part]
+    assert f"{part}" in result.text.partition("#### Unknown")[2]
+    for words in SAFE_WORDS[part]:
+        assert words not in result.text
+
+
+def test_a_triage_that_reads_nothing_fails(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(re.compile(re.escape(ARM)), **REFUSED)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert "Required permission: Microsoft.Storage/storageAccounts/read" in result.error
+
+
+@pytest.mark.parametrize(
+    ("properties", "containers", "website", "state"),
+    [
+        ({"allowBlobPublicAccess": False}, ["Blob"], False, "closed"),
+        ({"allowBlobPublicAccess": False}, [], True, "open"),
+        ({"allowBlobPublicAccess": False}, [], None, "closed"),
+        ({"allowBlobPublicAccess": False}, ["$web"], None, "unknown"),
+        ({"allowBlobPublicAccess": None}, [], False, "closed"),
+        ({"allowBlobPublicAccess": None}, ["Container"], False, "open"),
+        ({"networkAcls": {"defaultAction": "Deny"}}, ["Blob"], False, "open from listed networks"),
+        ({"publicNetworkAccess": "Disabled"}, ["Blob"], True, "closed"),
+        ({"publicNetworkAccess": "SecuredByPerimeter"}, ["Blob"], False, "unknown"),
+    ],
+)
+def test_anonymous_access_as_far_as_it_is_known(
+    signed_in: WarRoom,
+    requests_mock: rm.Mocker,
+    properties: dict[str, Any],
+    containers: list[str],
+    website: bool | None,
+    state: str,
+) -> None:
+    triage_room(requests_mock, **properties)
+    rows = [
+        {"name": name.lower(), "properties": {"publicAccess": "None" if name == "$web" else name}}
+        for name in containers
+    ]
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": rows})
+    blob_service(requests_mock, {"staticWebsite": {"enabled": website}} if website is not None else {})
+    assert triage_of(signed_in.run("azure-storage-triage", **ONE))["anonymous"]["state"] == state
+
+
+def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
+    result = signed_in.run("azure-storage-triage", blob_url=PROBED_URL)
+    facts = triage_of(result)
+    assert "doesn't exist or was deleted" in result.text
+    assert facts["unknown"] == []
+    assert any(line.startswith("!azure-storage-container-restore") for line in facts["commands"])
+    assert not any("legal-hold" in line for line in facts["commands"])
+
+
+def test_a_cloud_without_the_newest_version_is_read_with_an_older_one(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    triage_room(requests_mock)
+
+    def account(request: Any, context: Any) -> dict[str, Any]:
+        if query(request)["api-version"] == az.NEWEST_STORAGE_API:
+            context.status_code = 400
+            return arm_failure("InvalidApiVersionParameter")
+        return account_body(allowBlobPublicAccess=False)
+
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account)
+    facts = triage_of(signed_in.run("azure-storage-triage", **ONE))
+    assert facts["anonymous"]["publicAccessAllowed"] is False
+    versions = {query(request)["api-version"] for request in requests_to(requests_mock, "blobServices/default?")}
+    assert versions == {az.STORAGE_API}
