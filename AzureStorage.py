@@ -6666,6 +6666,12 @@ def access_remove(
     )
 
 
+def same_part(left: object, right: object) -> bool:
+    """Whether two values of an assignment mean the same; the ID of a role comes with its subscription and without."""
+    is_role = "/roledefinitions/" in plain_id(right)
+    return role_guid(left) == role_guid(right) if is_role else same(left, right)
+
+
 def same_grant(item: Json, scope: str, wanted: Json) -> bool:
     """Whether an assignment gives the same principal the same role at the same scope; Azure takes no second one."""
     has = at_path(item, "properties") or {}
@@ -6701,14 +6707,14 @@ def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentI
     found = role_assignments(azure, account)
     there = next((item for item in found if plain_id(item.get("id")) == plain_id(assignment_id)), None)
     twin = any(same_grant(item, scope, wanted) for item in found)
-    before, after = ({}, {}) if twin and not there else differences(assignment_state(there or {}), wanted)
+    before, after = ({}, {}) if twin and not there else differences(assignment_state(there or {}), wanted, same_part)
     target = Scope(id_path(assignment_id), f"of {wanted['principalId']}")
     confirm = wide_confirm(account, scope, "given")
     where = given_only({"assignment_id": assignment_id, "confirm": wide_name(account, scope) or None})
 
     def look(error: AzureStorageError) -> bool:
         item = assignment_there(azure, account, assignment_id)
-        return not differences(assignment_state(item or {}), wanted)[1]
+        return not differences(assignment_state(item or {}), wanted, same_part)[1]
 
     def now(outcomes: list[Outcome]) -> Json:
         item = outcomes[-1].answer or assignment_there(azure, account, assignment_id) or {}
@@ -6722,6 +6728,7 @@ def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentI
         [Step("restore the role", lambda: azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted}), look)],
         read_back=now,
         state=assignment_state,
+        equal=same_part,
         undo=lambda old, new: command_line("access-remove", account.arguments, where),
         note=confirm[1] if confirm else "",
         missed="No changes needed: the principal has this role at this scope already.",

@@ -3817,6 +3817,21 @@ def test_an_assignment_is_removed_and_put_back_as_it_was(signed_in: WarRoom, req
     assert change_of(again)["changed"] is False
 
 
+def test_a_role_without_its_subscription_is_the_same_role(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    access_room(requests_mock, [])
+    given = assignment(guid(1), "data")
+    answer = {**given, "properties": {**given["properties"], "roleDefinitionId": role_id("data").upper()}}
+    requests_mock.put(ARM + given["id"], status_code=201, json=answer)
+    bare = role_id("data").removeprefix(SUB_PATH)
+    args = {"assignment_id": given["id"], "role_definition_id": bare, "principal_id": ANN}
+    result = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert not result.error
+    assert change_of(result)["changed"] is True
+    access_room(requests_mock, [given])
+    again = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert change_of(again)["changed"] is False
+
+
 def typed(line: str) -> tuple[list[str], dict[str, str]]:
     """A command line of an undo, as the war room reads it."""
     pairs = re.findall(r'(\w+)=(?:`([^`]*)`|"((?:\\.|[^"\\])*)"|(\S+))', line)
