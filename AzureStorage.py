@@ -10131,7 +10131,6 @@ def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
     """Everything else, some at a time; the slowest first."""
     arm, account, now = azure.arm, alert.account, Clock.now()
     service = replace(SERVICE_GET, api=NEWEST_STORAGE_API if newest else STORAGE_API)
-    container = ContainerRef(account, alert.container)
     reads: dict[str, Callable[[], Reading]] = {
         "activity log": lambda: first_pages(
             activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
@@ -10141,11 +10140,7 @@ def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
         "role definitions": lambda: first_pages(arm.pages(DEFINITIONS_LIST, account)),
         "role assignments": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account, params=AT_SCOPE)),
         "role assignments below": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account)),
-        "containers": lambda: (
-            Reading(arm.ask(CONTAINER_GET, container))
-            if alert.container
-            else first_pages(arm.pages(CONTAINERS_LIST, account))
-        ),
+        "containers": lambda: first_pages(arm.pages(CONTAINERS_LIST, account)),
         "blob service": lambda: Reading(arm.ask(service, account)),
         "locks": lambda: first_pages(arm.pages(LOCKS_LIST, account)),
         "logging": lambda: first_pages(arm.pages(LOGGING_LIST, account)),
@@ -10169,35 +10164,32 @@ def words_of(pairs: Iterable[tuple[str, object]]) -> str:
     return ", ".join(f"{name} {shown(value)}" for name, value in pairs if value not in (None, "", [], {}))
 
 
+def named_container(alert: Alert, found: Readings) -> Json | None:
+    """The properties of the container in the URL. None where the URL names none, or it isn't known; {} where it is gone."""
+    listing = found["containers"]
+    if not alert.container or listing.items is None:
+        return None
+    rows = (at_path(row, "properties") or {} for row in listing.items if row.get("name") == alert.container)
+    return next(rows, None if listing.more else {})
+
+
 def summary(alert: Alert, found: Readings) -> Section:
     """What the account is, and what the URL names in it."""
     account, properties = found["account"].body or {}, at_path(found["account"].body, "properties") or {}
-    container = at_path(found["containers"].body, "properties") or {}
-    flags = [
-        name
-        for name, key in (
-            ("hierarchical namespace", "isHnsEnabled"),
-            ("SFTP", "isSftpEnabled"),
-            ("NFS 3.0", "isNfsV3Enabled"),
-        )
-        if properties.get(key) is True
-    ]
+    container = named_container(alert, found)
+    kinds = (("hierarchical namespace", "isHnsEnabled"), ("SFTP", "isSftpEnabled"), ("NFS 3.0", "isNfsV3Enabled"))
+    flags = ", ".join(name for name, key in kinds if properties.get(key) is True)
     where = [("resource group", alert.account.group), ("subscription", alert.account.subscription)]
     lines = [words_of([("Account", alert.account.name), *where])]
     if account:
-        about = [
-            ("created", short_time("creationTime")(properties)),
-            ("tags", account.get("tags")),
-            ("with", ", ".join(flags)),
-        ]
+        created = short_time("creationTime")(properties)
+        about = [("created", created), ("tags", account.get("tags")), ("with", flags)]
         lines.append(words_of([("Kind", account.get("kind")), ("in", account.get("location")), *about]))
     if alert.container:
-        gone = is_missing(found["containers"])
-        state = [("public access", container.get("publicAccess")), ("last modified", container.get("lastModifiedTime"))]
-        lines.append(
-            words_of([("Container", alert.container), ("blob", alert.blob), *state])
-            + (". The container doesn't exist or was deleted" if gone else "")
-        )
+        level, changed = at_path(container, "publicAccess"), short_time("lastModifiedTime")(container or {})
+        state = [("blob", alert.blob), ("public access", level), ("last modified", changed)]
+        gone = ". The container doesn't exist or was deleted" if container == {} else ""
+        lines.append(words_of([("Container", alert.container), *state]) + gone)
     facts = {
         "account": alert.account.name,
         "subscriptionId": alert.account.subscription,
@@ -10208,10 +10200,6 @@ def summary(alert: Alert, found: Readings) -> Section:
         "created": properties.get("creationTime"),
     }
     return Section("What it is", given_only(facts), lines)
-
-
-def is_missing(reading: Reading) -> bool:
-    return isinstance(reading.error, ServiceError) and reading.error.code == "ContainerNotFound"
 
 
 PUBLIC, LISTED_NETWORKS, NO_NETWORK, PERIMETER = (
@@ -10243,26 +10231,14 @@ def website_on(found: Readings) -> bool | None:
     return False if listed and not any(row.get("name") == "$web" for row in listing.items or []) else None
 
 
-def public_containers(listing: Reading) -> tuple[list[Json], bool]:
-    """The containers with public access, and whether all that are meant were looked at."""
-    rows = listing.items if listing.items is not None else [listing.body] if listing.body else []
-    public = [
-        {"name": row.get("name"), "publicAccess": at_path(row, "properties.publicAccess")}
-        for row in rows
-        if str(at_path(row, "properties.publicAccess") or "None").lower() != "none"
-    ]
-    known = is_missing(listing) or (listing.error is None and not listing.more)
-    return public, known
-
-
 def anonymous_reach(found: Readings) -> Json:
     """Whether anybody reads without a credential: open, open from listed networks, closed or unknown."""
-    properties = at_path(found["account"].body, "properties")
-    public, looked = public_containers(found["containers"])
-    website = website_on(found)
-    allowed = at_path(properties, "allowBlobPublicAccess") is not False
-    blobs: bool | None = None if properties is None else bool(public) if looked or public else None
-    blobs = False if properties is not None and not allowed else blobs
+    properties, listing = at_path(found["account"].body, "properties"), found["containers"]
+    levels = ((row.get("name"), at_path(row, "properties.publicAccess")) for row in listing.items or [])
+    public = [{"name": name, "publicAccess": level} for name, level in levels if str(level or "None").lower() != "none"]
+    website, allowed = website_on(found), at_path(properties, "allowBlobPublicAccess")
+    unread = properties is None or ((listing.error or listing.more) and not public)
+    blobs = False if allowed is False else None if unread else bool(public)
     network = network_reach(properties) if properties is not None else ""
     if network == NO_NETWORK:
         state = CLOSED
@@ -10270,21 +10246,15 @@ def anonymous_reach(found: Readings) -> Json:
         state = {PUBLIC: OPEN, LISTED_NETWORKS: "open from listed networks"}.get(network, UNKNOWN)
     else:
         state = UNKNOWN if None in (blobs, website) else CLOSED
-    return {
-        "state": state,
-        "checked": str(at_path(found["containers"].body, "name") or "all containers"),
-        "publicContainers": public,
-        "publicAccessAllowed": at_path(properties, "allowBlobPublicAccess"),
-        "staticWebsite": website,
-    }
+    return {"state": state, "publicContainers": public, "publicAccessAllowed": allowed, "staticWebsite": website}
 
 
-def anonymous_words(facts: Json, alert: Alert) -> str:
+def anonymous_words(facts: Json) -> str:
     names = ", ".join(f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"])
-    setting = {True: "allowed", False: "disabled", None: "not set or unknown"}[facts["publicAccessAllowed"]]
-    website = {True: "on, and always public", False: "off", None: "unknown"}[facts["staticWebsite"]]
-    others = f" Only container {alert.container} was checked." if alert.container else ""
-    return f"**Anonymous: {facts['state']}.** Anonymous access {setting}; public containers: {shown(names or 'none found')}; static website {website}.{others}"
+    setting = {True: "allowed", False: "disabled"}.get(facts["publicAccessAllowed"], "not set or unknown")
+    website = {True: "on, and always public", False: "off"}.get(facts["staticWebsite"], "unknown")
+    containers = f"public containers: {shown(names or 'none found')}"
+    return f"**Anonymous: {facts['state']}.** Anonymous access {setting}; {containers}; static website {website}."
 
 
 def network_words(properties: Json) -> tuple[Json, str]:
@@ -10364,7 +10334,7 @@ def reach(alert: Alert, found: Readings) -> Section:
     """Who can reach the account."""
     properties, facts, lines = at_path(found["account"].body, "properties"), dict[str, Any](), list[str]()
     facts["anonymous"] = anonymous_reach(found)
-    lines.append(anonymous_words(facts["anonymous"], alert))
+    lines.append(anonymous_words(facts["anonymous"]))
     if properties is not None:
         facts["network"], network_line = network_words(properties)
         facts["keys"], key_line = key_words(alert, properties)
@@ -10422,15 +10392,24 @@ EXPOSING = (
 
 
 def change_row(event: Json, account: AccountRef) -> Json | None:
-    """An event of the activity log as a change; None for one that tells nothing, or only that something began."""
+    """An event of the activity log as a change; None for one that tells nothing, or only that something began. settings:
+    those in the request that affect who can reach the account; left out where the log doesn't hold the request."""
     row = event_row(event, account)
     operation, status = str(row.get("operation") or "").lower(), str(row.get("status") or "")
     what = next((words for end, words in TOLD_CHANGES.items() if operation.endswith(end)), "")
     if not what or status.lower() in ("started", "accepted"):
         return None
-    settings = [name for name in EXPOSING if f'"{name}"' in str(row.get("requestBody") or "")]
+    body = row.get("requestBody")
+    settings = None if body is None else [name for name in EXPOSING if f'"{name}"' in str(body)]
     kept = {name: row.get(name) for name in ("time", "caller", "ip", "operation", "resource", "correlationId")}
     return given_only({**kept, "what": what, "settings": settings, "status": status})
+
+
+def change_words(row: Json) -> str:
+    settings = f" ({', '.join(row['settings'])})" if row.get("settings") else ""
+    caller, address = row.get("caller") or "an unknown caller", row.get("ip") or "an unknown address"
+    status = "" if row["status"].lower() == "succeeded" else f" ({shown(row['status'])})"
+    return f"{short_time('time')(row)}: {row['what']}{settings} by {shown(caller)} from {shown(address)}{status}"
 
 
 def history(alert: Alert, found: Readings) -> Section:
@@ -10438,19 +10417,14 @@ def history(alert: Alert, found: Readings) -> Section:
     log = found["activity log"]
     changes = [row for event in log.items or [] if (row := change_row(event, alert.account))]
     changes = sorted(changes, key=lambda row: str(row.get("time")), reverse=True)[:TRIAGE_EVENTS]
-    lines = [
-        f"{shown(row.get('time'))}: {row['what']}{' (' + ', '.join(row['settings']) + ')' if row['settings'] else ''} "
-        f"by {shown(row.get('caller') or 'an unknown caller')} from {shown(row.get('ip') or 'an unknown address')}"
-        + ("" if row["status"].lower() == "succeeded" else f" [{shown(row['status'])}]")
-        for row in changes[:SHOWN_EVENTS]
-    ]
+    lines = [change_words(row) for row in changes[:SHOWN_EVENTS]]
     if len(changes) > SHOWN_EVENTS:
         lines.append(f"{len(changes) - SHOWN_EVENTS} more changes are in context.")
-    if log.items is not None and not any(row["settings"] for row in changes):
-        lines.append(
-            f"No change of public access, network rules, Shared Key or SFTP was found in the last {TRIAGE_DAYS} days."
-            + (" The log was not read to its end." if log.more else " What is open now was open before.")
-        )
+    if any("settings" not in row and row["what"].endswith("changed") for row in changes):
+        lines.append("The log doesn't tell for every change which settings it set.")
+    elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
+        reach = "No change of public access, network rules, Shared Key or SFTP was found"
+        lines.append(f"{reach} in the last {TRIAGE_DAYS} days. What is open now was open before.")
     return Section("Since when and by whom", {"changes": changes}, lines or ["Unknown."])
 
 
@@ -10494,8 +10468,8 @@ def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
             + (", ".join(f"{shown(row['name'])} ({shown(row['level'])})" for row in facts["locks"]) or "none")
             + "."
         )
-    container = at_path(found["containers"].body, "properties")
-    if alert.container and container is not None:
+    container = named_container(alert, found)
+    if container:
         held, fixed = container.get("hasLegalHold") is True, container.get("hasImmutabilityPolicy") is True
         facts |= {"legalHold": held, "immutabilityPolicy": fixed}
         lines.append(
@@ -10544,45 +10518,33 @@ KEEP_DELETED = {
 }
 
 
-def containment(azure: Azure, alert: Alert, found: Readings, evidence_facts: Json) -> list[str]:
-    """The commands to contain it: evidence first, the lock last."""
-    account = alert.account.arguments
+def containment(azure: Azure, alert: Alert, found: Readings, proof: Json) -> list[str]:
+    """The commands to contain it: evidence first, the lock last. proof: the facts of the evidence."""
     properties = at_path(found["account"].body, "properties") or {}
-    frozen = [str(row["name"]) for row in evidence_facts.get("locks", []) if row["level"] == "ReadOnly"]
-    can_hold = (
-        alert.container
-        and not alert.container.startswith("$")
-        and True not in (properties.get("isSftpEnabled"), properties.get("isNfsV3Enabled"))
+    gone, own = named_container(alert, found) == {}, {"container_name": alert.container}
+    holds = alert.container[:1] not in ("", "$") and not any(
+        properties.get(key) for key in ("isSftpEnabled", "isNfsV3Enabled")
     )
+    frozen = [lock["name"] for lock in proof.get("locks", []) if lock["level"] == "ReadOnly"]
     soft = at_path(found["blob service"].body, "properties.deleteRetentionPolicy.enabled")
-    own = {} if azure.settings.own_addresses else {"own_ip": "PUBLIC_ADDRESS_OF_THIS_ENGINE"}
     policy = str((alert.sas or {}).get("policy") or "")
+    address = {} if azure.settings.own_addresses else {"own_ip": "PUBLIC_ADDRESS_OF_THIS_ENGINE"}
     rows: list[tuple[object, str, Json]] = [
         (True, "account-activity-list", {"since": "90d", "all_results": "true"}),
         *((True, "account-lock-remove", {"lock_name": name}) for name in frozen),
-        (
-            "logging" in evidence_facts and evidence_facts["logging"]["notLogged"],
-            "account-logging-set",
-            {"workspace_id": "ARM_ID_OF_A_WORKSPACE"},
-        ),
-        (
-            can_hold and not is_missing(found["containers"]),
-            "container-legal-hold-set",
-            {"container_name": alert.container, "tags": "incident"},
-        ),
-        (is_missing(found["containers"]), "container-restore", {"container_name": alert.container}),
+        (at_path(proof, "logging.notLogged"), "account-logging-set", {"workspace_id": "ARM_ID_OF_A_WORKSPACE"}),
+        (holds and not gone, "container-legal-hold-set", {**own, "tags": "incident"}),
+        (gone, "container-restore", own),
         (found["blob service"].body and soft is not True, "blob-service-properties-set", KEEP_DELETED),
-        (policy and alert.container, "container-policy-revoke", {"container_name": alert.container, "policy": policy}),
-        (True, "account-isolate", own),
+        (policy.isprintable() and policy and alert.container, "container-policy-revoke", {**own, "policy": policy}),
+        (True, "account-isolate", address),
         (True, "access-list", {}),
-        (True, "exposure-probe", {"container_name": alert.container, "blob_name": alert.blob}),
+        (True, "exposure-probe", {**own, "blob_name": alert.blob}),
         (True, "account-lock-set", {"level": "CanNotDelete"}),
     ]
-    return [
-        command_line(name, account, {key: value for key, value in args.items() if value})
-        for wanted, name, args in rows
-        if wanted
-    ]
+    where = alert.account.arguments
+    given = ((name, {key: value for key, value in args.items() if value}) for wanted, name, args in rows if wanted)
+    return [command_line(name, where, args) for name, args in given]
 
 
 TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
@@ -10613,11 +10575,7 @@ def triage(azure: Azure, alert: AlertArgs) -> CommandResults:
     changed = history(alert, found)
     proof = evidence(alert, found, changed.facts["changes"])
     sections = [summary(alert, found), reach(alert, found), changed, proof, recovery(found)]
-    unknown = [
-        {"part": name, "reason": reading.reason}
-        for name, reading in found.items()
-        if reading.error and not is_missing(reading)
-    ]
+    unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
     unknown += [
         {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more
     ]

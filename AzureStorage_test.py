@@ -4101,7 +4101,6 @@ def triage_room(mock: rm.Mocker, **properties: Any) -> None:
     access_room(mock, EVERYWHERE)
     logs = {**container_body(publicAccess="Blob", hasLegalHold=False)}
     mock.get(ARM + CONTAINERS_PATH, json={"value": [logs, {"name": "private", "properties": {"publicAccess": "None"}}]})
-    mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=logs)
     blob_service(mock, {"deleteRetentionPolicy": {"enabled": True, "days": 7}, **website})
     mock.get(ARM + LOCKS, json={"value": [lock(ACCOUNT_PATH, "freeze", "ReadOnly")]})
     mock.get(ARM + SETTINGS, json={"value": []})
@@ -4135,9 +4134,9 @@ def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.
         "grantAccess": 2,
     }
     assert (facts["sas"]["policy"], facts["sas"]["kind"]) == ("partners", "service SAS with a stored policy")
-    assert [(row["what"], row["settings"]) for row in facts["changes"]] == [
+    assert [(row["what"], row.get("settings")) for row in facts["changes"]] == [
         ("account changed", ["networkAcls"]),
-        ("keys listed", []),
+        ("keys listed", None),
     ]
     assert facts["logging"]["notLogged"] == list(az.BLOB_LOGS)
     assert (facts["softDeleteDays"], facts["versioning"]) == (7, False)
@@ -4256,13 +4255,30 @@ def test_anonymous_access_as_far_as_it_is_known(
 
 def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     triage_room(requests_mock)
-    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
     result = signed_in.run("azure-storage-triage", blob_url=PROBED_URL)
     facts = triage_of(result)
     assert "doesn't exist or was deleted" in result.text
     assert facts["unknown"] == []
     assert any(line.startswith("!azure-storage-container-restore") for line in facts["commands"])
     assert not any("legal-hold" in line for line in facts["commands"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([], "What is open now was open before."),
+        ([event(1, "Microsoft.Storage/storageAccounts/listKeys/action")], "What is open now was open before."),
+        ([event(1, "Microsoft.Storage/storageAccounts/write")], "doesn't tell for every change"),
+    ],
+)
+def test_a_triage_says_no_more_of_the_past_than_the_log_does(
+    signed_in: WarRoom, requests_mock: rm.Mocker, changes: list[dict[str, Any]], words: str
+) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + ACTIVITY, json={"value": changes})
+    assert words in (text := signed_in.run("azure-storage-triage", **ONE).text)
+    assert text.count("open before") == ("open before" in words)
 
 
 def test_a_cloud_without_the_newest_version_is_read_with_an_older_one(
