@@ -6604,6 +6604,13 @@ def chosen_assignment(rows: list[Json], wanted: str) -> Json | None:
     return found[0] if found else None
 
 
+def other_roles(rows: list[Json], chosen: Json) -> str:
+    """What a principal keeps when one of its assignments is removed."""
+    others = (row for row in rows if row is not chosen and row.get("principalId") == chosen.get("principalId"))
+    names = ", ".join(str(row["role"]) for row in others)
+    return f"Still allowed: the other roles of this principal: {shown(names)}." if names else ""
+
+
 def check_own_access(azure: Azure, rows: list[Json], chosen: Json, accepted: bool) -> None:
     """The last assignment of the identity that this instance works with is not removed unasked."""
     own = str(token_claims(azure.auth.token(azure.settings.cloud.audience)).get("oid") or "").lower()
@@ -6631,12 +6638,9 @@ def access_remove(
         return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=f"No role assignment {assignment_id} reaches {account}.")
     check_own_access(azure, rows, row, accept_lockout)
     settings = assignment_state(row)
-    target = Scope(id_path(str(row["id"])), f"{row['role']} of {row.get('principalId')}")
+    target = Scope(id_path(str(row["id"])), str(row["name"]))
     confirm = wide_confirm(account, str(row.get("scope") or ""), "removed")
-    others = [
-        other["role"] for other in rows if other is not row and other.get("principalId") == row.get("principalId")
-    ]
-    left = f"Still allowed: the other roles of this principal: {shown(', '.join(others))}." if others else ""
+    notes = (confirm and confirm[1], other_roles(rows, row))
 
     def there() -> Json | None:
         return assignment_there(azure, account, target.id)
@@ -6659,7 +6663,7 @@ def access_remove(
         read_back=lambda outcomes: row if there() else [],
         state=lambda item: assignment_state(item) if item else {},
         undo=lambda before, after: restore_line(account, row),
-        note=" ".join(filter(None, (confirm and confirm[1], left))),
+        note=" ".join(filter(None, notes)),
         done=ROLE_DELAY,
         confirm=confirm,
         more_context=removed,
@@ -9949,7 +9953,7 @@ REFUSALS = {
     "AccountIsDisabled": "The account is disabled.",
 }
 # fmt: on
-LET_IN = frozenset({"BlobNotFound", "ContainerNotFound", "BlobArchived", "ConditionNotMet"})
+LET_IN = frozenset({"BlobNotFound", "ContainerNotFound"})
 NOT_AZURE = "The answer isn't from Azure Storage. A proxy may have answered in its place."
 
 
@@ -10073,8 +10077,8 @@ ALERT_ARGUMENTS = {
 def build_alert(azure: Azure, given: Given) -> Alert:
     address, sas = given["blob_url"] or (None, None)
     account = build_target(azure, {**given, "blob_url": address})
-    named_there = (address.container, address.blob) if address else ("", "")
-    return Alert(account, named_there[0], named_there[1], inspect_sas(sas) if sas else None)
+    facts = inspect_sas(sas) if sas else None
+    return Alert(account, address.container, address.blob, facts) if address else Alert(account)
 
 
 AlertArgs = Annotated[Alert, Group(ALERT_ARGUMENTS, build_alert)]
@@ -10092,10 +10096,8 @@ class Reading(NamedTuple):
     def reason(self) -> str:
         """Why it is not known."""
         if isinstance(self.error, ServiceError):
-            lacks = (
-                f", required permission: {self.error.needs}" if self.error.status == 403 and self.error.needs else ""
-            )
-            return (self.error.brief or "no answer") + lacks
+            needs = self.error.needs if self.error.status == 403 else ""
+            return self.error.brief + (f", required permission: {needs}" if needs else "")
         return snippet(self.error.message) if self.error else ""
 
 
@@ -10281,10 +10283,8 @@ def key_words(alert: Alert, properties: Json) -> tuple[Json, str]:
     )
     policy = f"SAS policy {shown(period)} ({shown(action)})" if period else "no SAS policy"
     words = "accepted" if allowed else "refused (Shared Key access is disabled)"
-    return (
-        facts,
-        f"**Account keys and SAS signed with them: {words}.** {old or 'The age of the keys is not known'}; {policy}.",
-    )
+    ages_known = old or "The age of the keys is not known"
+    return facts, f"**Account keys and SAS signed with them: {words}.** {ages_known}; {policy}."
 
 
 def sas_words(sas: Json) -> str:
@@ -10297,7 +10297,7 @@ def sas_words(sas: Json) -> str:
         ("to", sas.get("expiry")),
         ("for", sas.get("ip")),
     ]
-    return f"**SAS in the URL: {shown(sas['kind'])}** {words_of(parts)}.{ended} To revoke it: {sas['revokedBy']}"
+    return f"**SAS in the URL: {shown(sas['kind'])}** {words_of(parts)}.{ended} To revoke it: {shown(sas['revokedBy'])}"
 
 
 def identities(alert: Alert, found: Readings) -> Json | None:
@@ -10318,16 +10318,22 @@ def identities(alert: Alert, found: Readings) -> Json | None:
         "assignments": len(rows),
         "principals": len({row.get("principalId") for row in rows}),
         "groups": count("principalType", "Group"),
+        "unknownRoles": count("allows", ["unknown"]),
     }
     return facts | ({right.name: count(right.name) for right in RIGHTS} if known is not None else {})
 
 
 def identity_words(facts: Json, found: Readings) -> str:
-    rights = [f"{facts[right.name]} can {right.words}" for right in RIGHTS if right.name in facts]
-    parts = ("role assignments", "role assignments below")
-    at_least = "at least " if any(found[name].error or found[name].more for name in parts) else ""
+    rights = ", ".join(f"{facts[right.name]} can {right.words}" for right in RIGHTS if right.name in facts)
+    partly = any(found[part].error or found[part].more for part in ("role assignments", "role assignments below"))
+    total = f"**Identities: {'at least ' if partly else ''}{facts['principals']}.**"
     groups = f" Groups among them, whose members aren't counted: {facts['groups']}." if facts["groups"] else ""
-    return f"**Identities: {at_least}{facts['principals']}.** {', '.join(rights) or 'What they can do is unknown'}.{groups}"
+    unknown = (
+        f" Principals whose roles could not be read: {facts['unknownRoles']}."
+        if facts["unknownRoles"] and rights
+        else ""
+    )
+    return f"{total} {rights or 'What they can do is unknown'}.{unknown}{groups}"
 
 
 def reach(alert: Alert, found: Readings) -> Section:
@@ -10423,8 +10429,8 @@ def history(alert: Alert, found: Readings) -> Section:
     if any("settings" not in row and row["what"].endswith("changed") for row in changes):
         lines.append("The log doesn't tell for every change which settings it set.")
     elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
-        reach = "No change of public access, network rules, Shared Key or SFTP was found"
-        lines.append(f"{reach} in the last {TRIAGE_DAYS} days. What is open now was open before.")
+        none_found = "No change of public access, network rules, Shared Key or SFTP was found"
+        lines.append(f"{none_found} in the last {TRIAGE_DAYS} days. What is open now was open before.")
     return Section("Since when and by whom", {"changes": changes}, lines or ["Unknown."])
 
 
@@ -10441,72 +10447,58 @@ def logging_since(found: Readings, changes: list[Json]) -> str:
     )
 
 
+ON_OFF = {True: "on", False: "off"}
+
+
 def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
     """What evidence there is."""
-    facts: Json = {}
-    lines: list[str] = []
-    settings = found["logging"].items
+    facts, lines = dict[str, Any](), list[str]()
+    settings, locks, defender = found["logging"].items, found["locks"].items, found["Defender"].body
     if settings is not None:
         lacking = not_logged(name for row in settings for name in logged(row))
         since = logging_since(found, changes)
         facts["logging"] = {"notLogged": lacking, "since": since, "settings": [row.get("name") for row in settings]}
-        on = "on" if not lacking else "off" if len(lacking) == len(BLOB_LOGS) else "partly on"
-        lines.append(
-            f"**Blob logging: {on}** ({since})."
-            + (f" Not logged: {', '.join(lacking)}. Such requests can't be traced." if lacking else "")
-        )
-    if found["Defender"].body is not None:
-        facts["defender"] = at_path(found["Defender"].body, "properties.isEnabled") is True
-        lines.append(f"**Defender for Storage: {'on' if facts['defender'] else 'off'}.**")
-    locks = found["locks"].items
+        state = "on" if not lacking else "off" if len(lacking) == len(BLOB_LOGS) else "partly on"
+        untold = f" Not logged: {', '.join(lacking)}. Such requests can't be traced." if lacking else ""
+        lines.append(f"**Blob logging: {state}** ({since}).{untold}")
+    if defender is not None:
+        facts["defender"] = at_path(defender, "properties.isEnabled") is True
+        lines.append(f"**Defender for Storage: {ON_OFF[facts['defender']]}.**")
     if locks is not None:
         facts["locks"] = [
-            {"name": row.get("name"), "level": at_path(row, "properties.level"), "id": row.get("id")} for row in locks
+            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")} for row in locks
         ]
-        lines.append(
-            "**Locks:** "
-            + (", ".join(f"{shown(row['name'])} ({shown(row['level'])})" for row in facts["locks"]) or "none")
-            + "."
-        )
-    container = named_container(alert, found)
-    if container:
-        held, fixed = container.get("hasLegalHold") is True, container.get("hasImmutabilityPolicy") is True
+        names = ", ".join(f"{shown(row['name'])} ({shown(row['level'])})" for row in facts["locks"])
+        lines.append(f"**Locks:** {names or 'none'}.")
+    if container := named_container(alert, found):
+        held, fixed = (container.get(key) is True for key in ("hasLegalHold", "hasImmutabilityPolicy"))
         facts |= {"legalHold": held, "immutabilityPolicy": fixed}
         lines.append(
-            f"**Container {alert.container}:** legal hold {'on' if held else 'off'}, immutability policy {'on' if fixed else 'off'}."
+            f"**Container {alert.container}:** legal hold {ON_OFF[held]}, immutability policy {ON_OFF[fixed]}."
         )
     return Section("Evidence", facts, lines or ["Unknown."])
 
 
+# What keeps deleted things for days: its name, its key in context, and its policy in the blob service.
+RETENTIONS = (
+    ("Deleted blobs", "softDeleteDays", "deleteRetentionPolicy"),
+    ("Deleted containers", "containerSoftDeleteDays", "containerDeleteRetentionPolicy"),
+    ("Point-in-time restore", "restoreDays", "restorePolicy"),
+)
+
+
 def recovery(found: Readings) -> Section:
     """What can still be recovered."""
-    properties = at_path(found["blob service"].body, "properties")
+    facts, properties = dict[str, Any](), at_path(found["blob service"].body, "properties")
     if properties is None:
-        return Section("What can be recovered", {}, ["Unknown."])
-    days = {
-        name: at_path(properties, f"{path}.days") if at_path(properties, f"{path}.enabled") is True else 0
-        for name, path in (
-            ("blobs", "deleteRetentionPolicy"),
-            ("containers", "containerDeleteRetentionPolicy"),
-            ("pointInTime", "restorePolicy"),
-        )
-    }
-    versions, feed = properties.get("isVersioningEnabled") is True, at_path(properties, "changeFeed.enabled") is True
-    facts = {
-        "softDeleteDays": days["blobs"],
-        "containerSoftDeleteDays": days["containers"],
-        "restoreDays": days["pointInTime"],
-        "versioning": versions,
-        "changeFeed": feed,
-    }
-    words = (
-        ("Deleted blobs", "for {} days", days["blobs"]),
-        ("Deleted containers", "for {} days", days["containers"]),
-        ("Overwritten blobs", "from versions", versions),
-        ("Point-in-time restore", "for {} days", days["pointInTime"]),
-        ("Change feed", "on", feed),
-    )
-    lines = [f"{name}: {text.format(value) if value else 'no'}" for name, text, value in words]
+        return Section("What can be recovered", facts, ["Unknown."])
+    for _, key, policy in RETENTIONS:
+        on = at_path(properties, f"{policy}.enabled") is True
+        facts[key] = at_path(properties, f"{policy}.days") if on else 0
+    facts["versioning"] = properties.get("isVersioningEnabled") is True
+    facts["changeFeed"] = at_path(properties, "changeFeed.enabled") is True
+    lines = [f"{name}: {f'{facts[key]} days' if facts[key] else 'off'}" for name, key, _ in RETENTIONS]
+    lines += [f"Versioning: {ON_OFF[facts['versioning']]}", f"Change feed: {ON_OFF[facts['changeFeed']]}"]
     return Section("What can be recovered", facts, lines)
 
 

@@ -8,6 +8,7 @@ import email.utils
 import hashlib
 import json
 import re
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -4074,7 +4075,7 @@ SAFE_WORDS = {
     "role definitions": ("0 can read blobs",),
     "role assignments": ("Identities: 0",),
     "containers": ("Anonymous: closed",),
-    "blob service": ("Deleted blobs: no", "Deleted blobs: for"),
+    "blob service": ("Deleted blobs",),
     "locks": ("Locks:** none",),
     "logging": ("Blob logging",),
     "Defender": ("Defender for Storage: on", "Defender for Storage: off"),
@@ -4127,6 +4128,7 @@ def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.
         "assignments": 8,
         "principals": 3,
         "groups": 1,
+        "unknownRoles": 0,
         "readBlobs": 3,
         "writeBlobs": 2,
         "listKeys": 2,
@@ -4193,6 +4195,36 @@ def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock:
     assert len(requests_mock.request_history) == (14 if elsewhere else 12)
     assert {row["part"] for row in triage_of(result)["unknown"]} == {"activity log", "locks"}
     assert "only the first page" in result.text
+
+
+def test_a_triage_reads_at_most_eight_parts_at_once(
+    signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triage_room(requests_mock)
+    now, most, lock_of_count = 0, 0, threading.Lock()
+    real = az.ResourceManager.send
+
+    def counted(self: Any, *args: Any) -> Any:
+        nonlocal now, most
+        with lock_of_count:
+            now, most = now + 1, max(most, now + 1)
+        try:
+            return real(self, *args)
+        finally:
+            with lock_of_count:
+                now -= 1
+
+    monkeypatch.setattr(az.ResourceManager, "send", counted)
+    assert triage_of(signed_in.run("azure-storage-triage", **ONE))["unknown"] == []
+    assert 1 <= most <= 8
+
+
+def test_a_role_that_a_triage_does_not_know_is_counted(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + DEFINITIONS, json={"value": [definition("reader")]})
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert triage_of(result)["identities"]["unknownRoles"] == 3
+    assert "Principals whose roles could not be read: 3." in result.text
 
 
 REFUSED = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
