@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .arm import Json
-from .response import ArmError
+from .arm import ArmError, Json
 
 # azure-storage-blob sends a newer version than Azurite knows.
 VERSION = "2025-11-05"

@@ -20,10 +20,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
-from .arm import Arm, Json
+from .arm import Arm, Json, containers, now
 from .blobs import VERSION, Azurite
 from .front import Reply, Request
-from .response import now
 
 # A condition that no blob meets: with it, a request goes through Azurite's authorisation and changes nothing.
 NEVER = {"If-Match": '"0x0"'}
@@ -541,8 +540,8 @@ class RecycleBin:
 
     def _delete_container(self, request: Request, place: Place) -> Reply:
         """ARM lists what the data plane deletes, too. Its lock comes first, as where ARM itself deletes."""
-        with self.arm._lock:
-            live = self.arm._live(self.arm.accounts[place.account])
+        with self.arm.lock:
+            live = containers.live(self.arm, self.arm.accounts[place.account])
             kept = self._take_container(place)
             reply = self._forward(request)
             if reply.status == 202:
@@ -569,7 +568,7 @@ class RecycleBin:
             header(request, "x-ms-deleted-container-name"),
             header(request, "x-ms-deleted-container-version"),
         )
-        with self.arm._lock:
+        with self.arm.lock:
             return self._restore(place, name, version)
 
     def _restore(self, place: Place, name: str, version: str) -> Reply:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure
 from local.xsoar.server import Run, Server
+
+from .clients import management
 
 
 @pytest.fixture(scope="session")
@@ -19,13 +22,23 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def azure(machine: LocalAzure) -> Iterator[LocalAzure]:
-    """The local Azure without the faults and the log of the test before."""
+    """The local Azure without the faults, the modes and the logs of the test before."""
     machine.faults.clear()
+    machine.modes.clear()
     machine.requests.clear()
     machine.entra.reset()
+    machine.log.clear()
     machine.arm.page_size, machine.arm.polls = 100, 1
     yield machine
     machine.faults.clear()
+    machine.modes.clear()
+
+
+@pytest.fixture
+def sdk(azure: LocalAzure) -> Iterator[StorageManagementClient]:
+    """Microsoft's client of the storage part of Resource Manager."""
+    with management(azure) as client:
+        yield client
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def clean(azure: LocalAzure) -> Iterator[None]:
     arm.accounts.update(before)
     arm.services.update(services)
     arm.deleted.clear()
-    arm.clear_response()
+    arm.clear()
     azure.bin.clear()
     for name in (ACCOUNT, OTHER):
         for item in azure.azurite.containers(name, arm.keys[name][0]):
