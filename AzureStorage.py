@@ -6629,7 +6629,11 @@ def allows_words(row: Json) -> str:
 # fmt: off
 ACCESS_VIEW = View("RoleAssignment", "Role assignments that reach a storage account", {"Principal": "principalId", "Type": "principalType", "Role": "role", "Allows": allows_words, "Scope": "scope", "Inherited": "inherited", "Condition": "condition", "Created by": "createdBy", "Created": short_time("createdOn"), "Assignment": "name"})
 # fmt: on
-REMOVED_VIEW = ACCESS_VIEW._replace(name="RemovedRoleAssignment")
+REMOVED = ACCESS_VIEW._replace(name="RemovedRoleAssignment").context
+REMEMBERED = (
+    *("id", "name", "account", "scope", "role", "roleDefinitionId", "principalId", "principalType"),
+    *("condition", "conditionVersion", "description"),
+)
 Principal = Annotated[str, Reader("an object ID (GUID)", lambda text: matching(GUID, text).lower())]
 
 
@@ -6756,7 +6760,8 @@ def access_remove(
         return assignment_there(azure, account, target.id)
 
     def removed(outcomes: list[Outcome], change: Json) -> Json:
-        return {REMOVED_VIEW.context: {**row, "restore": restore_line(account, row)}} if change["changed"] else {}
+        kept = {key: row.get(key) for key in REMEMBERED}
+        return {REMOVED: {**kept, "restore": restore_line(account, row)}} if change["changed"] else {}
 
     remove = Step(
         f"remove the role assignment {row.get('name')}",
@@ -11840,7 +11845,7 @@ def reach(alert: Alert, found: Readings) -> Section:
     else:
         lines += ["**Network: unknown.**", "**Account keys and SAS: unknown.**"]
     if alert.sas:
-        facts["sas"] = alert.sas
+        facts["sas"] = alert.sas["sha256"]
         lines.append(sas_words(alert.sas))
     facts["identities"] = identities(alert, found)
     lines.append(identity_words(facts["identities"], found) if facts["identities"] else "**Identities: unknown.**")
@@ -12069,7 +12074,7 @@ def triage(azure: Azure, alert: AlertArgs) -> CommandResults:
         facts |= section.facts
     facts |= {"unknown": unknown, "commands": commands}
     return CommandResults(
-        outputs={TRIAGE_VIEW.context: facts},
+        outputs={TRIAGE_VIEW.context: facts} | ({INSPECT_VIEW.context: alert.sas} if alert.sas else {}),
         readable_output=triage_text(alert, sections, unknown, commands),
         raw_response=facts,
     )

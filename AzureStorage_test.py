@@ -4135,7 +4135,9 @@ def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.
         "changeAccount": 2,
         "grantAccess": 2,
     }
-    assert (facts["sas"]["policy"], facts["sas"]["kind"]) == ("partners", "service SAS with a stored policy")
+    sas = result.context["AzureStorage.Sas(val.sha256 && val.sha256 == obj.sha256)"]
+    assert (sas["sha256"], sas["policy"]) == (facts["sas"], "partners")
+    assert "service SAS with a stored policy" in result.text
     assert [(row["what"], row.get("settings")) for row in facts["changes"]] == [
         ("account changed", ["networkAcls"]),
         ("keys listed", None),

@@ -452,6 +452,15 @@ PARAMS = {"auth_type": "Device Code", "subscription_id": SUBSCRIPTION}
 ONE = {"account_name": ACCOUNT, "resource_group_name": GROUP}
 EVIDENCE = {**ONE, "container_name": "evidence"}
 PAYROLL = {**EVIDENCE, "blob_name": "2026/payroll.xlsx"}
+PAYROLL_URL = f"https://{ACCOUNT}.blob.core.windows.net/evidence/2026/payroll.xlsx"
+ROLE = "/providers/Microsoft.Authorization/roleDefinitions/2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+ASSIGNMENT = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Storage/storageAccounts/{ACCOUNT}"
+    "/providers/Microsoft.Authorization/roleAssignments/5a0c1e2d-3b4f-4a6b-8c7d-9e0f1a2b3c4d"
+)
+OTHER = "7d1f0b9a-2c3e-4d5f-8a6b-0c1d2e3f4a5b"
+RESTORED = f"{ASSIGNMENT[:-1]}e"
+NOT_FOUND = {"x-ms-request-id": "1", "x-ms-error-code": "ResourceNotFound"}
 EXAMPLES: dict[str, list[dict[str, str]]] = {
     "azure-storage-auth-start": [{}],
     "azure-storage-generate-login-url": [{}],
@@ -512,6 +521,13 @@ EXAMPLES: dict[str, list[dict[str, str]]] = {
     ],
     "azure-storage-account-activity-list": [ONE, {**ONE, "limit": "1"}],
     "azure-storage-account-posture": [{"account_name": ACCOUNT, "report": "csv"}],
+    "azure-storage-access-list": [ONE],
+    "azure-storage-access-remove": [{**ONE, "assignment_id": ASSIGNMENT}],
+    "azure-storage-access-restore": [
+        {**ONE, "assignment_id": RESTORED, "role_definition_id": ROLE, "principal_id": OTHER}
+    ],
+    "azure-storage-exposure-probe": [PAYROLL],
+    "azure-storage-triage": [{"blob_url": f"{PAYROLL_URL}?sv=2022-11-02&sr=b&sp=r&si=partners&sig=bWFya2Vy"}],
     "azure-storage-account-logging-get": [ONE],
     "azure-storage-account-logging-set": [{**ONE, "setting_name": "to-workspace"}],
     "azure-storage-blob-ranges-restore": [{**EVIDENCE, "time_to_restore": "1 hour"}],
@@ -576,6 +592,7 @@ def answer(mock: rm.Mocker) -> None:
     ):
         mock.register_uri(method, url, json=recorded(name))
     answer_response(mock, subscription, f"{accounts}/{ACCOUNT}", f"{service}/containers/evidence")
+    answer_access(mock, f"{accounts}/{ACCOUNT}")
     answer_blobs(mock)
     mock.get(f"{service}/containers/new", status_code=404, json=recorded("errors/ContainerNotFound"))
     mock.delete(f"{service}/containers/evidence", status_code=200)
@@ -613,6 +630,44 @@ def answer_response(mock: rm.Mocker, subscription: str, account: str, container:
     for path in ("setLegalHold", "clearLegalHold"):
         mock.post(f"{container}/{path}", json={"hasLegalHold": True, "tags": []})
     mock.post(f"{container}/lease", json={"leaseId": "11111111-2222-4333-8444-555555555555"})
+
+
+def answer_access(mock: rm.Mocker, account: str) -> None:
+    """A role on the account, which is removed and given back."""
+    scope, name = ASSIGNMENT.split(az.ASSIGNMENTS_PATH)
+    given = {
+        "scope": scope,
+        "roleDefinitionId": ROLE,
+        "principalId": SUBSCRIPTION,
+        "principalType": "User",
+        "condition": "@Resource[a] StringEquals 'b'",
+        "conditionVersion": "2.0",
+        "description": "for the audit",
+        "delegatedManagedIdentityResourceId": None,
+        "createdOn": "2026-11-01T08:00:00.0000000Z",
+        "createdBy": SUBSCRIPTION,
+        "updatedOn": "2026-11-01T08:00:00.0000000Z",
+        "updatedBy": SUBSCRIPTION,
+    }
+    item = {"id": ASSIGNMENT, "name": name.strip("/"), "properties": given}
+    role = {"roleName": "Storage Blob Data Reader", "permissions": [{"dataActions": [az.READ_BLOB]}]}
+    held = [item]
+
+    def remove(request: Any, context: Any) -> dict[str, Any]:
+        held.clear()
+        return item
+
+    mock.get(f"{account}{az.ASSIGNMENTS_PATH}", json=lambda request, context: {"value": held})
+    mock.get(f"{account}{az.DEFINITIONS_LIST.path}", json={"value": [{"id": ROLE, "properties": role}]})
+    mock.delete(f"{ARM}{ASSIGNMENT}", json=remove, headers={"x-ms-request-id": "1"})
+    mock.put(
+        f"{ARM}{RESTORED}",
+        status_code=201,
+        json={**item, "id": RESTORED, "properties": {**given, "principalId": OTHER}},
+    )
+    for path in ("?comp=list", "?restype=service&comp=properties"):
+        mock.get(f"https://{ACCOUNT}.blob.core.windows.net/{path}", status_code=404, headers=NOT_FOUND)
+    mock.head(re.compile(rf"https://{ACCOUNT}\.(z\d+\.)?web\.core\.windows\.net/"), status_code=404, headers=NOT_FOUND)
 
 
 def answer_blobs(mock: rm.Mocker) -> None:
