@@ -1,82 +1,127 @@
-"""Who can reach an account: probed as a stranger, and told by triage, against the local Azure."""
+"""From a leaked SAS to what was taken with it, and from a finding to its fix: against the local Azure."""
 
+import hashlib
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
 
 from local.azure import LocalAzure
-from local.azure.arm import roles
-from local.xsoar.lines import parse_line
+from local.azure.logs import sas_hash
 from local.xsoar.server import Run, Server
 
+from .clients import SUBSCRIPTION, account_id, call, kept, send
 from .conftest import change, items, succeed
 
-ACCOUNT, CONTAINER = "contosoweb", "leaflets"
-MALLORY = "0d15ea5e-1111-4222-8333-444455556666"
+ACCOUNT, LOG_ACCOUNT = "contosobackups", "contosoweb"
+SIGNATURE = "marker+signature="
+LEAKED = "sv=2022-11-02&sr=b&sp=r&se=2027-01-01T00:00:00Z&sig=marker%2Bsignature%3D"
+WORKSPACE = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-soc/providers/Microsoft.OperationalInsights/workspaces/soc"
+)
+BLOB = {"container_name": "cases", "blob_name": "it's a.txt"}
+
+
+@pytest.fixture(autouse=True)
+def clean(azure: LocalAzure) -> Iterator[None]:
+    with kept(azure):
+        yield
 
 
 def run(server: Server, name: str, **args: str) -> Run:
     return succeed(server.run("app", f"azure-storage-{name}", {"account_name": ACCOUNT, **args}))
 
 
-def put_public(server: Server) -> None:
-    run(server, "account-update", allow_blob_public_access="true")
-    run(server, "blob-containers-create", container_name=CONTAINER, public_access="Container")
-    run(server, "blob-put", container_name=CONTAINER, blob_name="a.txt", text="hello", overwrite="true")
+def served(azure: LocalAzure, **columns: Any) -> None:
+    """A request that the logs have."""
+    usual = {
+        "AccountName": ACCOUNT,
+        "Category": "StorageRead",
+        "OperationName": "GetBlob",
+        "StatusCode": "200",
+        "AuthenticationType": "SAS",
+        "AuthenticationHash": sas_hash("key1", azure.arm.keys[ACCOUNT][0], SIGNATURE),
+        "CallerIpAddress": "198.51.100.7:50123",
+        "Uri": f"https://{ACCOUNT}.blob.core.windows.net:443/cases/it%27s%20a.txt?sv=2025-11-05",
+        "ResponseBodySize": 5,
+    }
+    azure.log.record(**{**usual, **columns})
 
 
-def states(found: Run) -> dict[str, str]:
-    return {row["target"]: row["state"] for row in items(found, "Exposure")}
+@pytest.mark.parametrize("source", [{}, {"source": "container", "log_account_name": LOG_ACCOUNT}])
+def test_real_requests_are_found_in_both_places(
+    azure: LocalAzure, server: Server, box: Any, source: dict[str, str]
+) -> None:
+    run(server, "account-logging-set", workspace_id=WORKSPACE)
+    archive = account_id(azure).replace(ACCOUNT, LOG_ACCOUNT)
+    run(server, "account-logging-set", setting_name="archive", storage_account_id=archive)
+    run(server, "blob-containers-create", container_name="cases")
+    run(server, "blob-put", **BLOB, text="hello")
+    run(server, "blob-get", **BLOB)
+    url = items(run(server, "sas-create", **BLOB, signed_by="account_key"), "Sas")[0]["url"]
+    assert call(azure, "GET", url).text == "hello"
+    signature = parse_qs(urlsplit(url).query)["sig"][0]
+    digest = hashlib.sha256(signature.encode()).hexdigest()
+    (summary,) = items(run(server, "log-search", sas=url, **source), "LogSummary")
+    assert (summary["caller"], summary["key"], summary["bytesOut"]) == (f"SAS {digest}", "key1", 5)
+    assert summary["address"] == azure.client_address
+    found = run(server, "log-search", hunt="downloads", **BLOB, **source)
+    assert {row["authorization"] for row in items(found, "LogSummary")} == {"SAS", "identity"}
+    assert signature not in found.text
 
 
-def test_a_probe_before_and_after_containment(azure: LocalAzure, server: Server) -> None:
-    put_public(server)
-    azure.requests.clear()
-    before = run(server, "exposure-probe", container_name=CONTAINER, blob_name="a.txt")
-    assert states(before)["blob"] == "open"
-    assert states(before)["container listing"] == "open"
-    assert states(before)["account containers"] == "closed"
-    run(server, "blob-containers-update", container_name=CONTAINER, public_access="None")
-    after = run(server, "exposure-probe", container_name=CONTAINER, blob_name="a.txt")
-    assert {"open"}.isdisjoint(states(after).values())
-    assert states(after)["blob"] == "closed"
-    sas = run(server, "sas-create", container_name=CONTAINER, permissions="rl", signed_by="account_key")
-    url = items(sas, "Sas")[0]["url"]
-    with_sas = run(server, "exposure-probe", container_name=CONTAINER, blob_name="a.txt", sas=url)
-    assert states(with_sas)["blob"] == "open"
-    assert url.partition("sig=")[2] not in with_sas.text
+@pytest.mark.parametrize("filters", [{}, BLOB, {"ip": "198.51.100.7"}, {"hunt": "downloads"}, {"hunt": "sas"}])
+def test_what_was_taken_with_a_leaked_sas(azure: LocalAzure, server: Server, filters: dict[str, str]) -> None:
+    run(server, "account-logging-set", workspace_id=WORKSPACE)
+    served(azure)
+    served(azure, AuthenticationType="OAuth", AuthenticationHash="AB" * 32)
+    served(azure, Uri="https://x/other", CallerIpAddress="198.51.100.70:1", OperationName="ListBlobs", Category="None")
+    found = run(server, "log-search", sas=LEAKED, **filters)
+    digest = hashlib.sha256(SIGNATURE.encode()).hexdigest()
+    (summary,) = (row for row in items(found, "LogSummary") if row["address"] == "198.51.100.7")
+    assert (summary["caller"], summary["key"], summary["bytesOut"]) == (f"SAS {digest}", "key1", 5)
+    assert {row["authorization"] for row in items(found, "LogSummary")} == {"SAS"}
+    assert "marker" not in found.text
 
 
-def test_a_triage_from_the_url_of_an_alert(azure: LocalAzure, server: Server) -> None:
-    put_public(server)
-    url = f"https://{azure.blob_host}/{ACCOUNT}/{CONTAINER}/a.txt?sv=2022-11-02&sr=b&sp=r&sig=MARKERSIGNATURE"
-    found = succeed(server.run("app", "azure-storage-triage", {"blob_url": url}))
-    facts: dict[str, Any] = items(found, "Triage")[0]
-    assert (facts["account"], facts["container"], facts["blob"]) == (ACCOUNT, CONTAINER, "a.txt")
-    assert facts["anonymous"]["state"] == "open"
-    assert items(found, "Sas")[0]["kind"] == "service SAS"
-    assert any(row["what"] == "container created or changed" for row in facts["changes"])
-    assert facts["commands"][-1].startswith("!azure-storage-account-lock-set")
-    assert "MARKERSIGNATURE" not in found.text
-    assert facts["unknown"] == [], facts["unknown"]
-    assert facts["identities"]["grantAccess"] >= 1
+def test_logs_that_are_off_or_may_not_be_read_are_told(azure: LocalAzure, server: Server) -> None:
+    off = run(server, "log-search")
+    assert "Not logged to a workspace at present: StorageRead, StorageWrite, StorageDelete" in off.text
+    run(server, "account-logging-set", workspace_id=WORKSPACE)
+    served(azure)
+    azure.log.unreadable.add(WORKSPACE.lower())
+    assert "lacks permission" in run(server, "log-search").text
+    azure.log.unreadable.clear()
+    azure.log.table_known = False
+    error = server.run("app", "azure-storage-log-search", {"account_name": ACCOUNT}).error
+    azure.log.table_known = True
+    assert "No Log Analytics workspace" in error
 
 
-def test_a_role_is_found_removed_and_put_back(azure: LocalAzure, server: Server) -> None:
-    account = azure.arm.accounts[ACCOUNT]["id"]
-    run(server, "blob-containers-create", container_name="ledgers")
-    inside = f"{account}/blobServices/default/containers/ledgers"
-    kept = roles.assign(azure.arm, inside, "Storage Blob Data Reader", MALLORY, description='for "the" team')
-    wide = roles.assign(azure.arm, account.partition("/providers/")[0], "Storage Account Contributor", MALLORY)
-    rows = {row["id"]: row for row in items(run(server, "access-list", principal_id=MALLORY), "RoleAssignment")}
-    assert rows[kept["id"]]["allows"] == ["read blobs"]
-    assert rows[wide["id"]]["allows"] == ["read blobs", "write blobs", "list keys", "change the account"]
-    assert (rows[wide["id"]]["inherited"], rows[wide["id"]]["dataByKeys"]) == (True, True)
-    refused = server.run("app", "azure-storage-access-remove", {"account_name": ACCOUNT, "assignment_id": wide["id"]})
-    assert "resource group" in refused.error
-    removed = run(server, "access-remove", assignment_id=kept["name"])
-    assert kept["id"].lower() not in azure.arm.assignments
-    name, arguments = parse_line(change(removed)["undo"])
-    restored = succeed(server.run("app", name, arguments))
-    assert change(restored)["changed"] is True
-    again = azure.arm.assignments[kept["id"].lower()]["properties"]
-    same = ("principalId", "principalType", "description", "scope")
-    assert {key: again[key] for key in same} == {key: kept["properties"][key] for key in same}
+def test_a_query_of_ones_own(azure: LocalAzure, server: Server) -> None:
+    run(server, "account-logging-set", workspace_id=WORKSPACE)
+    served(azure, OperationName="QueryOfOnesOwn")
+    query = "StorageBlobLogs | where OperationName == 'QueryOfOnesOwn' | summarize count() by OperationName"
+    rows = items(run(server, "log-search", query=query), "LogQuery")[0]["rows"]
+    assert rows == [{"OperationName": "QueryOfOnesOwn", "count_": 1}]
+
+
+def test_a_rule_that_deletes_early_is_disabled_and_enabled_again(azure: LocalAzure, server: Server) -> None:
+    actions = {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": 1}}}
+    definition = {"actions": actions, "filters": {"blobTypes": ["blockBlob"]}}
+    rules = [{"name": "wipe", "type": "Lifecycle", "enabled": True, "definition": definition}]
+    path = f"{account_id(azure)}/managementPolicies/default"
+    assert send(azure, "PUT", path, "2025-08-01", {"properties": {"policy": {"rules": rules}}}).status_code == 200
+    assert items(run(server, "account-lifecycle-get"), "LifecycleRule")[0]["deletesEarly"] is True
+    undo = change(run(server, "account-lifecycle-set", rule_name="wipe", enabled="false"))["undo"]
+    assert items(run(server, "account-lifecycle-get"), "LifecycleRule")[0]["deletesEarly"] is False
+    assert undo.endswith("rule_name=wipe enabled=true")
+
+
+@pytest.mark.parametrize("check", ["default-deny", "blob-soft-delete", "delete-lock", "user-bound-delegation-sas"])
+def test_a_finding_is_fixed(azure: LocalAzure, server: Server, check: str) -> None:
+    found = run(server, "posture-fix", check=check, confirm=ACCOUNT)
+    assert items(found, "Posture")[0]["result"] == "pass"
+    assert change(found)["changed"] is True
+    assert change(found)["undo"] or "No command undoes this change" in found.text
