@@ -6764,11 +6764,7 @@ def access_remove(
         kept = {key: row.get(key) for key in REMEMBERED}
         return {REMOVED: {**kept, "restore": restore_line(account, row)}} if change["changed"] else {}
 
-    remove = Step(
-        f"remove the role assignment {row.get('name')}",
-        lambda: azure.arm.ask(ASSIGNMENT_DELETE, target),
-        lambda error: there() is None,
-    )
+    remove = Step("remove the role", lambda: azure.arm.ask(ASSIGNMENT_DELETE, target), lambda error: there() is None)
     return Plan(
         str(row["id"]),
         settings,
