@@ -6485,6 +6485,374 @@ def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) 
     )
 
 
+# --- commands: access --------------------------------------------------------------------------------------------------
+
+
+class Right(NamedTuple):
+    """What a role can allow on an account: any of the operations is enough. Below the account only `data` counts, and
+    granting access."""
+
+    name: str
+    words: str
+    operations: tuple[str, ...]
+    data: bool = False
+
+
+# Rotating a key returns it, and an account or service SAS is signed with one.
+KEY_OPERATIONS = (
+    LIST_KEYS,
+    REGENERATE_KEY,
+    *(f"{STORAGE_ACCOUNTS}/{name}/action" for name in ("listAccountSas", "listServiceSas")),
+)
+RIGHTS = (
+    Right("readBlobs", "read blobs", (READ_BLOB,), data=True),
+    Right("writeBlobs", "write blobs", (WRITE_BLOB, ADD_BLOB, DELETE_BLOB), data=True),
+    Right("listKeys", "list keys", KEY_OPERATIONS),
+    Right("changeAccount", "change the account", (WRITE_ACCOUNT, DELETE_ACCOUNT)),
+    Right("grantAccess", "grant access", (WRITE_ROLES,)),
+)
+DATA_RIGHTS = tuple(right.name for right in RIGHTS if right.data)
+ASSIGNMENT_ID = re.compile(rf"(?i)(?:/[^?#]*)?/providers/Microsoft\.Authorization/roleAssignments/{GUID.pattern}")
+MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
+AT_SCOPE = {"$filter": "atScope()"}
+NOT_LISTED = (
+    "Not included: members of groups, eligible assignments of Privileged Identity Management, deny assignments, classic administrators, "
+    "delegations of Azure Lighthouse, and SAS that were handed out."
+)
+BY_KEY = "Shared Key access is allowed: a role that lists keys counts as access to all data."
+NO_KEYS = "Shared Key access is disabled: keys give no data. A role that also changes the account can enable Shared Key access."
+ROLE_DELAY = "Azure caches role assignments: it can take up to 10 minutes until the change applies everywhere."
+
+
+def listed_in(patterns: object, operation: str) -> bool:
+    """Whether a list of operations with wildcards holds an operation; Azure compares without case."""
+    return isinstance(patterns, list) and any(
+        re.fullmatch(re.escape(str(pattern)).replace(r"\*", ".*"), operation, re.IGNORECASE) for pattern in patterns
+    )
+
+
+def permits(definition: Json, right: Right) -> bool:
+    """Whether a role has a right: one of its permissions allows an operation and does not take it out again."""
+    allowed, excluded = ("dataActions", "notDataActions") if right.data else ("actions", "notActions")
+    return any(
+        listed_in(permission.get(allowed), operation) and not listed_in(permission.get(excluded), operation)
+        for permission in dicts(at_path(definition, "properties.permissions"))
+        for operation in right.operations
+    )
+
+
+def scope_kind(account: AccountRef, scope: str) -> str:
+    """What a scope is, seen from an account that an assignment at it reaches."""
+    plain, here = plain_id(scope), plain_id(account.id)
+    if f"{plain}/".startswith(f"{here}/"):
+        below = plain.removeprefix(here)
+        return "account" if not below else "container" if "/containers/" in below else "other service"
+    if plain.startswith(MANAGEMENT_GROUP):
+        return "management group"
+    return "resource group" if "/resourcegroups/" in plain else "subscription" if plain else "tenant root"
+
+
+WIDER = frozenset({"resource group", "subscription", "management group", "tenant root"})
+
+
+def allowed_here(definition: Json, kind: str, shared_key: bool) -> Json:
+    """Each right of a role, by its name, at a scope of a kind; dataByKeys: data is reached only with a key."""
+    reaches = {
+        right.name: permits(definition, right)
+        and kind != "other service"
+        and (kind != "container" or right.data or right.name == "grantAccess")
+        for right in RIGHTS
+    }
+    own = all(reaches[name] for name in DATA_RIGHTS)
+    by_keys = reaches["listKeys"] and shared_key and not own
+    return {**reaches, **(dict.fromkeys(DATA_RIGHTS, True) if by_keys else {}), "dataByKeys": by_keys}
+
+
+def in_text(value: object) -> str:
+    """A value in a text for people, without a live link or image."""
+    return md(shown(value))
+
+
+def role_guid(definition: object) -> str:
+    return plain_id(definition).rpartition("/")[2]
+
+
+def assignment_row(
+    assignment: Json, account: AccountRef, definitions: Mapping[str, Json] | None, shared_key: bool
+) -> Json:
+    """A role assignment as context has it. A role whose definition could not be read has no rights in it: they are not
+    known."""
+    properties = at_path(assignment, "properties") or {}
+    kind = scope_kind(account, str(properties.get("scope") or ""))
+    role = (definitions or {}).get(role_guid(properties.get("roleDefinitionId")))
+    rights = allowed_here(role, kind, shared_key) if role else {}
+    words = [right.words for right in RIGHTS if rights.get(right.name)]
+    return {
+        "id": assignment.get("id"),
+        "name": assignment.get("name"),
+        "account": account.name,
+        **properties,
+        "role": at_path(role, "properties.roleName") or role_guid(properties.get("roleDefinitionId")),
+        "scopeType": kind,
+        "inherited": kind in WIDER,
+        **rights,
+        "allows": (words or ["nothing on blobs, keys or the account"]) if role else ["unknown"],
+    }
+
+
+def merged_assignments(*lists: Iterable[Json]) -> list[Json]:
+    """Assignments of several lists, each once."""
+    return list({plain_id(item.get("id")): item for item in itertools.chain(*lists)}.values())
+
+
+def role_assignments(azure: Azure, account: AccountRef) -> list[Json]:
+    """All that reach the account: at and above it, and (without the filter) below it, on its containers."""
+    lists = (azure.arm.listing(ASSIGNMENTS_LIST, account, params=params).items for params in (AT_SCOPE, None))
+    return merged_assignments(*lists)
+
+
+def assignment_rows(azure: Azure, account: AccountRef) -> tuple[list[Json], bool]:
+    """The rows of all assignments, and whether Shared Key access is allowed."""
+    shared_key = at_path(azure.arm.ask(ACCOUNT_GET, account), "properties.allowSharedKeyAccess") is not False
+    found = role_assignments(azure, account)
+    definitions = by_guid(azure.arm.listing(DEFINITIONS_LIST, account).items)
+    return [assignment_row(item, account, definitions, shared_key) for item in found], shared_key
+
+
+def by_guid(definitions: Iterable[Json]) -> dict[str, Json]:
+    return {role_guid(item.get("id")): item for item in definitions}
+
+
+def allows_words(row: Json) -> str:
+    return ", ".join(row.get("allows") or []) + (" (data by account key)" if row.get("dataByKeys") else "")
+
+
+# fmt: off
+ACCESS_VIEW = View("RoleAssignment", "Role assignments that reach a storage account", {"Principal": "principalId", "Type": "principalType", "Role": "role", "Allows": allows_words, "Scope": "scope", "Inherited": "inherited", "Condition": "condition", "Created by": "createdBy", "Created": short_time("createdOn"), "Assignment": "name"})
+# fmt: on
+REMOVED = ACCESS_VIEW._replace(name="RemovedRoleAssignment").context
+REMEMBERED = (
+    *("id", "name", "account", "scope", "role", "roleDefinitionId", "principalId", "principalType"),
+    *("condition", "conditionVersion", "description"),
+)
+Principal = Annotated[str, Reader("an object ID (GUID)", lambda text: matching(GUID, text).lower())]
+
+
+@command("azure-storage-access-list", needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS), role="Reader")
+def access_list(azure: Azure, account: TargetArgs, principal_id: Principal | None = None) -> CommandResults:
+    """Who has a role on the account, from wherever it is assigned, and what the role allows here."""
+    rows, shared_key = assignment_rows(azure, account)
+    kept = [row for row in rows if principal_id in (None, str(row.get("principalId")).lower())]
+    narrowed = "Conditions are shown and not evaluated: they can narrow what a role allows."
+    parts = (BY_KEY if shared_key else NO_KEYS, narrowed if any(row.get("condition") for row in kept) else "")
+    text = table(ACCESS_VIEW, kept, note=" ".join(filter(None, (*parts, NOT_LISTED))))
+    return CommandResults(outputs={ACCESS_VIEW.context: kept}, readable_output=text, raw_response=kept)
+
+
+AssignmentId = Annotated[
+    str, Reader("the ARM ID of a role assignment", lambda text: matching(ASSIGNMENT_ID, unquoted(text).rstrip("/")))
+]
+AssignmentName = Annotated[
+    str,
+    Reader(
+        "the ARM ID or the name (GUID) of a role assignment",
+        lambda text: matching(re.compile(f"{ASSIGNMENT_ID.pattern}|{GUID.pattern}"), unquoted(text).rstrip("/")),
+    ),
+]
+RoleId = Annotated[
+    str, Reader("the ARM ID of a role definition", lambda text: matching(re.compile(rf"/[^?#]*/{GUID.pattern}"), text))
+]
+PrincipalType = Annotated[str, choice("User", "Group", "ServicePrincipal", "ForeignGroup", "Device")]
+# What a restored assignment is made of.
+ASSIGNMENT_FIELDS = {
+    "role_definition_id": BodyField(required(RoleId), "roleDefinitionId"),
+    "principal_id": BodyField(required(Principal), "principalId"),
+    **body_fields(
+        ("principal_type", PrincipalType, "principalType"),
+        ("condition", Text, "condition"),
+        ("condition_version", Text, "conditionVersion"),
+        ("description", Text, "description"),
+        ("delegated_identity_id", ArmId, "delegatedManagedIdentityResourceId"),
+    ),
+}
+AssignmentBody = Annotated[Json, body_group(ASSIGNMENT_FIELDS)]
+
+
+def assignment_state(item: object) -> Json:
+    """What makes an assignment, of one as Azure or as context has it."""
+    found = at_path(item, "properties") if has_path(item, "properties") else item
+    return given_only({field.path: at_path(found, field.path) for field in ASSIGNMENT_FIELDS.values()})
+
+
+def wide_name(account: AccountRef, scope: str) -> str:
+    """The name of a scope above the account; empty for any other."""
+    name = urllib.parse.unquote(scope).rstrip("/").rpartition("/")[2] or "root"
+    return name if scope_kind(account, scope) in WIDER else ""
+
+
+def wide_confirm(account: AccountRef, scope: str, verb: str) -> tuple[str, str] | None:
+    """What has to be typed for an assignment that reaches more than the account."""
+    name = wide_name(account, scope)
+    words = f"The role assignment is {verb} for everything in the {scope_kind(account, scope)} {name}."
+    return (name, words) if name else None
+
+
+def restore_line(account: AccountRef, row: Json) -> str:
+    """The command that puts an assignment back as it was."""
+    what = {name: row.get(field.path) for name, field in ASSIGNMENT_FIELDS.items()}
+    wide = wide_name(account, str(row.get("scope") or "")) or None
+    return command_line(
+        "access-restore", account.arguments, given_only({"assignment_id": row.get("id"), **what, "confirm": wide})
+    )
+
+
+def assignment_there(azure: Azure, account: AccountRef, assignment: str) -> Json | None:
+    wanted = plain_id(assignment)
+    return next((item for item in role_assignments(azure, account) if plain_id(item.get("id")) == wanted), None)
+
+
+def chosen_assignment(rows: list[Json], wanted: str) -> Json | None:
+    """The row with an ARM ID, or with a name that only one has."""
+    found = [row for row in rows if plain_id(wanted) in (plain_id(row.get("id")), plain_id(row.get("name")))]
+    if len(found) > 1:
+        raise invalid("assignment_id", "several role assignments have this name. Give the ARM ID of one.")
+    return found[0] if found else None
+
+
+def other_roles(rows: list[Json], chosen: Json) -> str:
+    """What a principal keeps when one of its assignments is removed."""
+    others = (row for row in rows if row is not chosen and row.get("principalId") == chosen.get("principalId"))
+    names = ", ".join(str(row["role"]) for row in others)
+    return f"Still allowed: the other roles of this principal: {in_text(names)}." if names else ""
+
+
+def check_own_access(azure: Azure, rows: list[Json], chosen: Json, accepted: bool) -> None:
+    """The last assignment of the identity that this instance works with is not removed unasked."""
+    own = str(token_claims(azure.auth.token(azure.settings.cloud.audience)).get("oid") or "").lower()
+    ours = [row for row in rows if own and str(row.get("principalId")).lower() == own]
+    if ours == [chosen] and not accepted:
+        words = "true, since this is the last role assignment of the identity that this instance works with"
+        raise missing("accept_lockout", words)
+
+
+@command(
+    "azure-storage-access-remove",
+    needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS, DELETE_ROLES),
+    role=LOCKS_ROLE,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def access_remove(
+    azure: Azure, account: TargetArgs, assignment_id: AssignmentName, accept_lockout: Flag = False
+) -> Plan:
+    """Only one that reaches the account. One above it is gone for everything there, so `confirm` is asked for."""
+    rows, _ = assignment_rows(azure, account)
+    row = chosen_assignment(rows, assignment_id)
+    if row is None:
+        return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=f"No role assignment {assignment_id} reaches {account}.")
+    check_own_access(azure, rows, row, accept_lockout)
+    settings = assignment_state(row)
+    target = Scope(id_path(str(row["id"])), str(row["name"]))
+    confirm = wide_confirm(account, str(row.get("scope") or ""), "removed")
+    notes = (confirm and confirm[1], other_roles(rows, row))
+
+    def there() -> Json | None:
+        return assignment_there(azure, account, target.id)
+
+    def removed(outcomes: list[Outcome], change: Json) -> Json:
+        kept = {key: row.get(key) for key in REMEMBERED}
+        return {REMOVED: {**kept, "restore": restore_line(account, row)}} if change["changed"] else {}
+
+    remove = Step("remove the role", lambda: azure.arm.ask(ASSIGNMENT_DELETE, target), lambda error: there() is None)
+    return Plan(
+        str(row["id"]),
+        settings,
+        dict.fromkeys(settings),
+        ACCESS_VIEW,
+        [remove],
+        item=row,
+        read_back=lambda outcomes: row if there() else [],
+        state=lambda item: assignment_state(item) if item else {},
+        undo=lambda before, after: restore_line(account, row),
+        note=" ".join(filter(None, notes)),
+        done=ROLE_DELAY,
+        confirm=confirm,
+        more_context=removed,
+    )
+
+
+def same_part(left: object, right: object) -> bool:
+    """Whether two values of an assignment mean the same; the ID of a role comes with its subscription and without."""
+    is_role = "/roledefinitions/" in plain_id(right)
+    return role_guid(left) == role_guid(right) if is_role else same(left, right)
+
+
+def same_grant(item: Json, scope: str, wanted: Json) -> bool:
+    """Whether an assignment gives the same principal the same role at the same scope; Azure takes no second one."""
+    has = at_path(item, "properties") or {}
+    return (
+        plain_id(has.get("scope")) == plain_id(scope)
+        and str(has.get("principalId")).lower() == wanted["principalId"]
+        and role_guid(has.get("roleDefinitionId")) == role_guid(wanted["roleDefinitionId"])
+    )
+
+
+def reaching_scope(account: AccountRef, assignment: str) -> str:
+    """The scope of an assignment by its ID. UsageError for one that has nothing to do with the account; whether a
+    management group holds the account is not told."""
+    scope = re.split(r"(?i)/providers/Microsoft\.Authorization/roleAssignments/", assignment)[0]
+    plain, here = plain_id(scope), plain_id(account.id)
+    related = f"{here}/".startswith(f"{plain}/") or f"{plain}/".startswith(f"{here}/")
+    if plain and not related and not plain.startswith(MANAGEMENT_GROUP):
+        raise invalid("assignment_id", f"its scope doesn't reach {account}.")
+    return scope
+
+
+@command(
+    "azure-storage-access-restore",
+    needs=(READ_ROLES, WRITE_ROLES),
+    role=LOCKS_ROLE,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentId, wanted: AssignmentBody) -> Plan:
+    """Puts a removed role assignment back, with its own ID. Only one that reaches the account."""
+    scope = reaching_scope(account, assignment_id)
+    found = role_assignments(azure, account)
+    there = next((item for item in found if plain_id(item.get("id")) == plain_id(assignment_id)), None)
+    twin = any(same_grant(item, scope, wanted) for item in found)
+    before, after = ({}, {}) if twin and not there else differences(assignment_state(there or {}), wanted, same_part)
+    target = Scope(id_path(assignment_id), f"of {wanted['principalId']}")
+    confirm = wide_confirm(account, scope, "given")
+    where = given_only({"assignment_id": assignment_id, "confirm": wide_name(account, scope) or None})
+
+    def look(error: AzureStorageError) -> bool:
+        item = assignment_there(azure, account, assignment_id)
+        return not differences(assignment_state(item or {}), wanted, same_part)[1]
+
+    def now(outcomes: list[Outcome]) -> Json:
+        item = outcomes[-1].answer or assignment_there(azure, account, assignment_id) or {}
+        return without(assignment_row(item, account, None, False), ["allows"])  # the role was not asked for
+
+    return Plan(
+        assignment_id,
+        before,
+        after,
+        ACCESS_VIEW,
+        [Step("restore the role", lambda: azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted}), look)],
+        read_back=now,
+        state=assignment_state,
+        equal=same_part,
+        undo=lambda old, new: command_line("access-remove", account.arguments, where),
+        note=confirm[1] if confirm else "",
+        missed="No changes needed: the principal has this role at this scope already.",
+        done=ROLE_DELAY,
+        confirm=confirm,
+    )
+
+
 # --- commands: containment ---------------------------------------------------------------------------------------------
 
 # What an isolation can take back, and what counts as its value where it is not set.
@@ -6911,25 +7279,32 @@ def account_activity_list(
     return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
 
 
-def activity(
-    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
-) -> Listing:
+def is_about(event: Json, account: AccountRef) -> bool:
+    """Whether an event of the group is about the account or a part of it."""
+    return f"{plain_id(event_row(event, account).get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
+
+
+def activity_pages(azure: Azure, account: AccountRef, since: float, until: float, place: str = "") -> Iterator[Page]:
     """Events of the activity log, newest first. https://learn.microsoft.com/rest/api/monitor/activity-logs/list
 
     The log is asked for the whole resource group: asked for the account, it leaves out what happened to its parts.
     """
-    here = plain_id(account.id)
+    times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
+    params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
+    return azure.arm.pages(ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), place, params)
+
+
+def activity(
+    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
+) -> Listing:
+    """The events about an account whose fields hold what is wanted."""
 
     def keep(event: Json) -> bool:
         row = event_row(event, account)
-        inside = f"{plain_id(row.get('resourceId'))}/".startswith(f"{here}/")
-        return inside and all(part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        return is_about(event, account) and all(fits)
 
-    times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
-    params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
-    return azure.arm.listing(
-        ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), paging, keep, params
-    )
+    return collect(activity_pages(azure, account, since, until, paging.place), paging, keep)
 
 
 BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
@@ -12087,6 +12462,725 @@ def posture_fix(azure: Azure, fix: Annotated[PostureFix, Group(FIX_ARGUMENTS, bu
         return fix.plan(whole, row, decisions)
     words = f"A person has to decide: {decisions}" if decisions else f"The check passes: {md(finding.evidence)}."
     return Plan(fix.account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
+
+
+# --- commands: exposure ------------------------------------------------------------------------------------------------
+
+
+class Anonymous:
+    """Requests without any credential."""
+
+    def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
+        yield request
+
+
+class Question(NamedTuple):
+    """What a probe asks: its name, the request, and what an answer of the service holds: the root element of its body, or
+    a header where the body is not XML."""
+
+    name: str
+    request: Request
+    holds: str
+
+
+class Probe(NamedTuple):
+    """Where a probe asks: the blob service, what is named in it, and the website endpoint (empty: nothing tells it)."""
+
+    service: BlobService
+    container: str
+    blob: BlobRef | None
+    website: str
+
+
+def build_probe(azure: Azure, given: Given) -> Probe:
+    url: BlobAddress | None = given["blob_url"]
+    if url and url.service == "web" and url.suffix == azure.settings.cloud.storage_suffix:
+        given = {**given, "blob_url": url._replace(zone="")}  # the zone of a website is none of the blob endpoint
+    service = service_in(azure, given)
+    blob = named(given, "blob_name", "blob") if given["blob_name"] or (url and url.blob) else ""
+    container = (
+        named(given, "container_name", "container")
+        if blob or given["container_name"] or (url and url.container)
+        else ""
+    )
+    ref = BlobRef(service, container, blob, url.version if url else "", url.snapshot if url else "") if blob else None
+    website = f"https://{url.host}" if url and url.service == "web" else told_website(azure, given)
+    return Probe(service, container, ref, website)
+
+
+def told_website(azure: Azure, given: Given) -> str:
+    """The website endpoint that Resource Manager tells; empty where it can't: a probe needs no role."""
+    try:
+        account = azure.arm.ask(ACCOUNT_GET, build_target(azure, given))
+    except AzureStorageError as error:
+        if isinstance(error, ServiceError) and azure.look_elsewhere(error):
+            return told_website(azure, given)
+        return ""
+    found = str(at_path(account, "properties.primaryEndpoints.web") or "").rstrip("/")
+    suffixes = filter(None, (azure.settings.cloud.storage_suffix, azure.settings.cloud.zone_suffix))
+    return found if any(host_of(found).endswith(f".{suffix}") for suffix in suffixes) else ""
+
+
+ProbeArgs = Annotated[Probe, Group(BLOB_ARGUMENTS, build_probe)]
+IS_OPEN, IS_CLOSED = "open", "closed"
+# Codes of refusals, and what they say of the way in. https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes
+# fmt: off
+REFUSALS = {
+    "PublicAccessNotPermitted": "Anonymous access is disabled on the account.",
+    "ResourceNotFound": "Private, or it doesn't exist: Azure answers both alike without a credential.",
+    "NoAuthenticationInformation": "The service requires a credential.",
+    "AuthorizationFailure": "The network rules of the account, or the SAS, don't allow this request.",
+    "AuthenticationFailed": "The SAS is invalid, expired or revoked.",
+    "KeyBasedAuthenticationNotPermitted": "Shared Key access is disabled, so the SAS is refused.",
+    "AuthorizationSourceIPMismatch": "The SAS is for other IP addresses than that of this engine.",
+    "AuthorizationProtocolMismatch": "The SAS is for another protocol.",
+    "AuthorizationPermissionMismatch": "The SAS doesn't have this permission.",
+    "AuthorizationServiceMismatch": "The SAS is for another service.",
+    "AuthorizationResourceTypeMismatch": "The SAS is for other kinds of resources.",
+    "AccountIsDisabled": "The account is disabled.",
+}
+# fmt: on
+LET_IN = frozenset({"BlobNotFound", "ContainerNotFound"})
+NOT_AZURE = "The answer isn't from Azure Storage. A proxy may have answered in its place."
+
+
+def questions(probe: Probe, *, with_sas: bool) -> list[Question]:
+    """What is asked, each once. A website takes no SAS."""
+    http = probe.service.http
+    listing = {"comp": "list", "maxresults": 1}
+    wanted = [
+        ("account containers", "GET", "/", listing, "EnumerationResults"),
+        ("account properties", "GET", "/", SERVICE_PROPERTIES.query, "StorageServiceProperties"),
+    ]
+    if probe.container:
+        path = blob_path(probe.container)
+        wanted.insert(0, ("container listing", "GET", path, {**IN_CONTAINER, **listing}, "EnumerationResults"))
+    if probe.blob:
+        wanted.insert(0, ("blob", "HEAD", probe.blob.path, probe.blob.query, "x-ms-blob-type"))
+    found = [Question(row[0], http.request(*row[1:4], {}), row[4]) for row in wanted]
+    if probe.website and not with_sas:
+        page = probe.blob.name if probe.blob and probe.container == "$web" else ""
+        address = f"{probe.website}/{urllib.parse.quote(page, safe='/~')}"
+        found.append(Question("static website", Request("HEAD", address, ""), "x-ms-request-id"))
+    return [each._replace(request=each.request._replace(action=f"probe the {each.name}")) for each in found]
+
+
+def verdict(question: Question, answer: requests.Response) -> tuple[str, str]:
+    """Open, closed or unknown, and why. Only an answer of the service tells anything."""
+    status, name = answer.status_code, answer.headers.get("x-ms-error-code", "")
+    if "x-ms-request-id" not in answer.headers:
+        return UNKNOWN, NOT_AZURE
+    if status == 200:
+        there = question.holds in answer.headers or f"<{question.holds}" in text_of(answer)[:SNIPPET]
+        return (IS_OPEN, "The request was answered.") if there else (UNKNOWN, NOT_AZURE)
+    if name in LET_IN:
+        return IS_OPEN, "The request was let in, but there is nothing to read at this address."
+    if name in REFUSALS:
+        return IS_CLOSED, REFUSALS[name]
+    if status in (401, 403) and name:
+        return IS_CLOSED, "The service refused the request."
+    if question.name == "static website" and status == 404:
+        return UNKNOWN, "The endpoint has no page at this address: the static website is off, or empty."
+    return UNKNOWN, "The answer tells neither that access is open nor that it is closed."
+
+
+def probed(network: Network, question: Question, authorization: Authorization, account: str) -> Json:
+    """What became of one question. A failure to get an answer is unknown, never closed."""
+    url, way = question.request.url, "none" if isinstance(authorization, Anonymous) else "SAS"
+    row: Json = {"id": f"{url}#{way}", "account": account, "target": question.name, "url": url, "credential": way}
+    try:
+        answer = send(network, question.request, authorization)
+        state, reason = verdict(question, answer)
+    except AzureStorageError as error:
+        return {**row, "state": UNKNOWN, "reason": snippet(error.message), "time": iso_time(Clock.now())}
+    told = {"status": answer.status_code, "code": answer.headers.get("x-ms-error-code", "")}
+    return {**row, "state": state, "reason": reason, **told, "time": iso_time(Clock.now())}
+
+
+# fmt: off
+EXPOSURE_VIEW = View("Exposure", "Exposure of a storage account", {"Target": "target", "State": "state", "Reason": "reason", "Status": "status", "Code": "code", "Address": "url"})
+# fmt: on
+
+
+@command("azure-storage-exposure-probe", needs=(READ_ACCOUNT,), role="Reader")
+def exposure_probe(azure: Azure, probe: ProbeArgs, sas: Sas | None = None) -> CommandResults:
+    """Asks as a stranger does: without a credential, or with the given SAS only. No token goes to the storage service."""
+    service = probe.service
+    if sas and sas.address and sas.address.account != service.account:
+        raise invalid("sas", f"it is for account {sas.address.account}, not for {service.account}.")
+    network = Network(azure.settings.verify, tries=2)
+    authorization = SasAuthorization(sas.token) if sas else Anonymous()
+    azure.use_threads()
+    asked = questions(probe, with_sas=sas is not None)
+    rows = list(in_order(lambda each: probed(network, each, authorization, service.account), asked))
+    own = ", ".join(str(rule["value"]) for rule in azure.settings.own_addresses)
+    where = f"by its settings {own}" if own else "whose public address isn't set in the instance"
+    no_website = not sas and not probe.website
+    notes = (
+        f"Asked {'with the given SAS only' if sas else 'without a credential'} from this engine ({where}). Network rules may let other addresses in.",
+        "Not probed: the static website, whose address could not be read." if no_website else "",
+    )
+    text = table(EXPOSURE_VIEW, rows, note=" ".join(filter(None, notes)))
+    return CommandResults(outputs={EXPOSURE_VIEW.context: rows}, readable_output=text, raw_response=rows)
+
+
+# Triage: one look at all that matters in the first minutes
+
+TRIAGE_DAYS = 7
+TRIAGE_EVENTS = 50
+TRIAGE_PARALLEL = 8
+SHOWN_EVENTS = 10
+
+
+class Alert(NamedTuple):
+    """What an alert is about: the account, what its URL names in it, and the facts of the SAS in the URL."""
+
+    account: AccountRef
+    container: str = ""
+    blob: str = ""
+    sas: Json | None = None
+
+
+def read_alert_url(text: str) -> tuple[BlobAddress, SasToken | None]:
+    """An address, and the SAS in it, which is decoded and never used."""
+    address = parse_blob_url(text)
+    try:
+        return address, read_sas(text)
+    except ValueError:
+        return address, None
+
+
+ALERT_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "blob_url": optional(
+        Annotated[
+            tuple[BlobAddress, SasToken | None],
+            Reader("the URL of an account, a container or a blob, also with a SAS", read_alert_url, secret=True),
+        ]
+    ),
+}
+
+
+def build_alert(azure: Azure, given: Given) -> Alert:
+    address, sas = given["blob_url"] or (None, None)
+    account = build_target(azure, {**given, "blob_url": address})
+    facts = inspect_sas(sas) if sas else None
+    return Alert(account, address.container, address.blob, facts) if address else Alert(account)
+
+
+AlertArgs = Annotated[Alert, Group(ALERT_ARGUMENTS, build_alert)]
+
+
+class Reading(NamedTuple):
+    """One part of a triage: an object, or the items of a list (more: not all of them), or why neither is known."""
+
+    body: Json | None = None
+    items: list[Json] | None = None
+    more: bool = False
+    error: ServiceError | NetworkError | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why it is not known."""
+        if isinstance(self.error, ServiceError):
+            needs = self.error.needs if self.error.status == 403 else ""
+            return self.error.brief + (f", required permission: {needs}" if needs else "")
+        return snippet(self.error.message) if self.error else ""
+
+
+Readings = Mapping[str, Reading]
+
+
+def attempt(read: Callable[[], Reading]) -> Reading:
+    try:
+        return read()
+    except (ServiceError, NetworkError) as error:
+        return Reading(error=error)
+
+
+def first_pages(pages: Iterator[Page], most: int = 1, keep: Callable[[Json], bool] = bool) -> Reading:
+    """The items on the first pages of a list: a triage asks a bounded number of times."""
+    read = list(itertools.islice(pages, most))
+    found = [item for page, _, _ in read for item in page if keep(item)]
+    return Reading(items=found, more=bool(read and read[-1][2]))
+
+
+def read_account(azure: Azure, account: AccountRef) -> tuple[Reading, bool]:
+    """The account by the newest version, and whether the cloud has that version. ServiceError where it is not there."""
+    newest = attempt(lambda: Reading(azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), account)))
+    error = newest.error
+    if isinstance(error, ServiceError) and error.status == 404 and error.code in MISPLACED:
+        raise error
+    if isinstance(error, ServiceError) and error.code in UNKNOWN_VERSION:
+        return attempt(lambda: Reading(azure.arm.ask(ACCOUNT_GET, account))), False
+    return newest, True
+
+
+def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
+    """Everything else, some at a time; the slowest first."""
+    arm, account, now = azure.arm, alert.account, Clock.now()
+    service = replace(SERVICE_GET, api=NEWEST_STORAGE_API if newest else STORAGE_API)
+    reads: dict[str, Callable[[], Reading]] = {
+        "activity log": lambda: first_pages(
+            activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
+            2 if newest else 1,
+            lambda event: is_about(event, account),
+        ),
+        "role definitions": lambda: first_pages(arm.pages(DEFINITIONS_LIST, account)),
+        "role assignments": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account, params=AT_SCOPE)),
+        "role assignments below": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account)),
+        "containers": lambda: first_pages(arm.pages(CONTAINERS_LIST, account)),
+        "blob service": lambda: Reading(arm.ask(service, account)),
+        "locks": lambda: first_pages(arm.pages(LOCKS_LIST, account)),
+        "logging": lambda: first_pages(arm.pages(LOGGING_LIST, account)),
+        "Defender": lambda: Reading(arm.ask(DEFENDER_GET, account)),
+        "replication policies": lambda: first_pages(arm.pages(REPLICATION_LIST, account)),
+    }
+    azure.use_threads()
+    return dict(zip(reads, in_order(attempt, list(reads.values()), TRIAGE_PARALLEL), strict=True))
+
+
+class Section(NamedTuple):
+    """A part of the triage: what context holds of it, and its lines for people."""
+
+    title: str
+    facts: Json
+    lines: list[str]
+
+
+def words_of(pairs: Iterable[tuple[str, object]]) -> str:
+    """Settings in a line; what is not set is left out."""
+    return ", ".join(f"{name} {in_text(value)}" for name, value in pairs if value not in (None, "", [], {}))
+
+
+def named_container(alert: Alert, found: Readings) -> Json | None:
+    """The properties of the container in the URL. None where the URL names none, or it isn't known; {} where it is gone."""
+    listing = found["containers"]
+    if not alert.container or listing.items is None:
+        return None
+    rows = (at_path(row, "properties") or {} for row in listing.items if row.get("name") == alert.container)
+    return next(rows, None if listing.more else {})
+
+
+def summary(alert: Alert, found: Readings) -> Section:
+    """What the account is, and what the URL names in it."""
+    account, properties = found["account"].body or {}, at_path(found["account"].body, "properties") or {}
+    container = named_container(alert, found)
+    kinds = (("hierarchical namespace", "isHnsEnabled"), ("SFTP", "isSftpEnabled"), ("NFS 3.0", "isNfsV3Enabled"))
+    flags = ", ".join(name for name, key in kinds if properties.get(key) is True)
+    where = [("resource group", alert.account.group), ("subscription", alert.account.subscription)]
+    lines = [words_of([("Account", alert.account.name), *where])]
+    if account:
+        created = short_time("creationTime")(properties)
+        about = [("created", created), ("tags", account.get("tags")), ("with", flags)]
+        lines.append(words_of([("Kind", account.get("kind")), ("in", account.get("location")), *about]))
+    if alert.container:
+        level, changed = at_path(container, "publicAccess"), short_time("lastModifiedTime")(container or {})
+        state = [("blob", alert.blob), ("public access", level), ("last modified", changed)]
+        gone = ". The container doesn't exist or was deleted" if container == {} else ""
+        lines.append(words_of([("Container", alert.container), *state]) + gone)
+    facts = {
+        "account": alert.account.name,
+        "subscriptionId": alert.account.subscription,
+        "resourceGroup": alert.account.group,
+        "container": alert.container,
+        "blob": alert.blob,
+        **{key: account.get(key) for key in ("kind", "location", "tags")},
+        "created": properties.get("creationTime"),
+    }
+    return Section("What it is", given_only(facts), lines)
+
+
+PUBLIC, LISTED_NETWORKS, NO_NETWORK, PERIMETER = (
+    "all networks",
+    "listed networks",
+    "no public network",
+    "a network security perimeter",
+)
+
+
+def network_reach(properties: Json) -> str:
+    """From where the account is reached, by its public network access and default action."""
+    access = str(properties.get("publicNetworkAccess") or "Enabled").lower()
+    if access != "enabled":
+        return PERIMETER if access == "securedbyperimeter" else NO_NETWORK
+    action = str(at_path(properties, "networkAcls.defaultAction") or "Allow")
+    return PUBLIC if action.lower() == "allow" else LISTED_NETWORKS
+
+
+def website_on(found: Readings) -> bool | None:
+    """Whether the static website is on, which is public whatever the account says of anonymous access. None: not known."""
+    account, told = found["account"].body, at_path(found["blob service"].body, "properties.staticWebsite.enabled")
+    if isinstance(told, bool):
+        return told
+    if account and account.get("kind") not in ("StorageV2", "BlockBlobStorage"):
+        return False
+    listing = found["containers"]
+    listed = listing.items is not None and not listing.more
+    return False if listed and not any(row.get("name") == "$web" for row in listing.items or []) else None
+
+
+def anonymous_reach(found: Readings) -> Json:
+    """Whether anybody reads without a credential: open, open from listed networks, closed or unknown."""
+    properties, listing = at_path(found["account"].body, "properties"), found["containers"]
+    names = (
+        (row.get("name"), at_path(row, "properties.publicAccess")) for row in filter(is_public, listing.items or [])
+    )
+    public = [{"name": name, "publicAccess": level} for name, level in names]
+    website, allowed = website_on(found), at_path(properties, "allowBlobPublicAccess")
+    unread = properties is None or ((listing.error or listing.more) and not public)
+    blobs = False if allowed is False else None if unread else bool(public)
+    network = network_reach(properties) if properties is not None else ""
+    if network == NO_NETWORK:
+        state = IS_CLOSED
+    elif True in (blobs, website):
+        state = {PUBLIC: IS_OPEN, LISTED_NETWORKS: "open from listed networks"}.get(network, UNKNOWN)
+    else:
+        state = UNKNOWN if None in (blobs, website) else IS_CLOSED
+    return {"state": state, "publicContainers": public, "publicAccessAllowed": allowed, "staticWebsite": website}
+
+
+def anonymous_words(facts: Json) -> str:
+    names = ", ".join(f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"])
+    setting = {True: "allowed", False: "disabled"}.get(facts["publicAccessAllowed"], "not set or unknown")
+    website = {True: "on, and always public", False: "off"}.get(facts["staticWebsite"], "unknown")
+    containers = f"public containers: {in_text(names or 'none found')}"
+    return f"**Anonymous: {facts['state']}.** Anonymous access {setting}; {containers}; static website {website}."
+
+
+def network_words(properties: Json) -> tuple[Json, str]:
+    kinds = {**RULE_KEYS, "ipv6Rules": "value"}
+    rules = {
+        kind: [str(rule.get(key)) for rule in dicts(at_path(properties, f"networkAcls.{kind}"))]
+        for kind, key in kinds.items()
+    }
+    endpoints = len(dicts(properties.get("privateEndpointConnections")))
+    bypass = at_path(properties, "networkAcls.bypass") or "AzureServices"
+    facts = {"reach": network_reach(properties), "bypass": bypass, **rules, "privateEndpoints": endpoints}
+    told = [("bypass", bypass), *((kind, ", ".join(found)) for kind, found in rules.items())]
+    return facts, f"**Network: {facts['reach']}.** {words_of([*told, ('private endpoints', endpoints or None)])}."
+
+
+def key_words(alert: Alert, properties: Json) -> tuple[Json, str]:
+    rows = key_rows(alert.account, {"properties": properties})
+    allowed = properties.get("allowSharedKeyAccess") is not False
+    ages = {f"{row['keyName']}AgeInDays": row["ageInDays"] for row in rows}
+    period, action = (at_path(properties, f"sasPolicy.{name}") for name in ("sasExpirationPeriod", "expirationAction"))
+    facts = {"sharedKey": allowed, **ages, "sasExpirationPeriod": period, "sasExpirationAction": action}
+    old = words_of(
+        (f"{row['keyName']} made", f"{row['ageInDays']} days ago") for row in rows if row["ageInDays"] is not None
+    )
+    policy = f"SAS policy {in_text(period)} ({in_text(action)})" if period else "no SAS policy"
+    words = "accepted" if allowed else "refused (Shared Key access is disabled)"
+    ages_known = old or "The age of the keys is not known"
+    return facts, f"**Account keys and SAS signed with them: {words}.** {ages_known}; {policy}."
+
+
+def sas_words(sas: Json) -> str:
+    """The SAS in the URL."""
+    ended = " It has expired." if sas.get("expired") else ""
+    parts = [
+        ("of", sas.get("resource")),
+        ("with", sas.get("permissions")),
+        ("from", sas.get("start")),
+        ("to", sas.get("expiry")),
+        ("for", sas.get("ip")),
+    ]
+    return f"**SAS in the URL: {in_text(sas['kind'])}** {words_of(parts)}.{ended} To revoke it: {in_text(sas['revokedBy'])}"
+
+
+def identities(alert: Alert, found: Readings) -> Json | None:
+    """How many principals have which right. None where no assignment is known; rights are left out without definitions."""
+    lists = [found[name].items for name in ("role assignments", "role assignments below")]
+    if all(items is None for items in lists):
+        return None
+    definitions, properties = found["role definitions"].items, at_path(found["account"].body, "properties")
+    shared_key = at_path(properties, "allowSharedKeyAccess") is not False
+    known = by_guid(definitions) if definitions is not None else None
+    assignments = merged_assignments(*(items or [] for items in lists))
+    rows = [assignment_row(item, alert.account, known, shared_key) for item in assignments]
+
+    def count(name: str, value: object = True) -> int:
+        return len({row.get("principalId") for row in rows if row.get(name) == value})
+
+    facts: Json = {
+        "assignments": len(rows),
+        "principals": len({row.get("principalId") for row in rows}),
+        "groups": count("principalType", "Group"),
+        "unknownRoles": count("allows", ["unknown"]),
+    }
+    return facts | ({right.name: count(right.name) for right in RIGHTS} if known is not None else {})
+
+
+def identity_words(facts: Json, found: Readings) -> str:
+    rights = ", ".join(f"{facts[right.name]} can {right.words}" for right in RIGHTS if right.name in facts)
+    partly = any(found[part].error or found[part].more for part in ("role assignments", "role assignments below"))
+    total = f"**Identities: {'at least ' if partly else ''}{facts['principals']}.**"
+    groups = f" Groups among them, whose members aren't counted: {facts['groups']}." if facts["groups"] else ""
+    unknown = (
+        f" Principals whose roles could not be read: {facts['unknownRoles']}."
+        if facts["unknownRoles"] and rights
+        else ""
+    )
+    return f"{total} {rights or 'What they can do is unknown'}.{unknown}{groups}"
+
+
+def reach(alert: Alert, found: Readings) -> Section:
+    """Who can reach the account."""
+    properties, facts, lines = at_path(found["account"].body, "properties"), dict[str, Any](), list[str]()
+    facts["anonymous"] = anonymous_reach(found)
+    lines.append(anonymous_words(facts["anonymous"]))
+    if properties is not None:
+        facts["network"], network_line = network_words(properties)
+        facts["keys"], key_line = key_words(alert, properties)
+        lines += [network_line, key_line]
+    else:
+        lines += ["**Network: unknown.**", "**Account keys and SAS: unknown.**"]
+    if alert.sas:
+        facts["sas"] = alert.sas["sha256"]
+        lines.append(sas_words(alert.sas))
+    facts["identities"] = identities(alert, found)
+    lines.append(identity_words(facts["identities"], found) if facts["identities"] else "**Identities: unknown.**")
+    if at_path(properties, "isSftpEnabled") is True:
+        lines.append("**SFTP: on.** Local users sign in with their own passwords and keys.")
+    policies = found["replication policies"].items or []
+    facts["replication"] = [
+        given_only({"id": row.get("id"), "destination": at_path(row, "properties.destinationAccount")})
+        for row in policies
+    ]
+    if policies:
+        lines.append(
+            f"**Object replication:** to {', '.join(in_text(row.get('destination')) for row in facts['replication'])}."
+        )
+    return Section("Who can reach it", facts, lines)
+
+
+# What is told of an operation in the activity log, by the end of its name.
+TOLD_CHANGES = {
+    "/storageaccounts/write": "account changed",
+    "/storageaccounts/delete": "account deleted",
+    "/listkeys/action": "keys listed",
+    "/regeneratekey/action": "key rotated",
+    "/listaccountsas/action": "account SAS issued",
+    "/listservicesas/action": "service SAS issued",
+    "/containers/write": "container created or changed",
+    "/containers/delete": "container deleted",
+    "/blobservices/write": "blob service changed",
+    "/roleassignments/write": "role assigned",
+    "/roleassignments/delete": "role removed",
+    "/diagnosticsettings/write": "logging changed",
+    "/diagnosticsettings/delete": "logging removed",
+    "/locks/write": "lock set",
+    "/locks/delete": "lock removed",
+    "/objectreplicationpolicies/write": "replication changed",
+    "/managementpolicies/write": "lifecycle changed",
+    "/localusers/write": "local user changed",
+}
+EXPOSING = (
+    "networkAcls",
+    "publicNetworkAccess",
+    "allowBlobPublicAccess",
+    "publicAccess",
+    "allowSharedKeyAccess",
+    "isSftpEnabled",
+)
+
+
+def change_row(event: Json, account: AccountRef) -> Json | None:
+    """An event of the activity log as a change; None for one that tells nothing, or only that something began. settings:
+    those in the request that affect who can reach the account; left out where the log doesn't hold the request."""
+    row = event_row(event, account)
+    operation, status = str(row.get("operation") or "").lower(), str(row.get("status") or "")
+    what = next((words for end, words in TOLD_CHANGES.items() if operation.endswith(end)), "")
+    if not what or status.lower() in ("started", "accepted"):
+        return None
+    body = row.get("requestBody")
+    settings = None if body is None else [name for name in EXPOSING if f'"{name}"' in str(body)]
+    kept = {name: row.get(name) for name in ("time", "caller", "ip", "operation", "resource", "correlationId")}
+    return given_only({**kept, "what": what, "settings": settings, "status": status})
+
+
+def change_words(row: Json) -> str:
+    settings = f" ({', '.join(row['settings'])})" if row.get("settings") else ""
+    caller, address = row.get("caller") or "an unknown caller", row.get("ip") or "an unknown address"
+    status = "" if row["status"].lower() == "succeeded" else f" ({in_text(row['status'])})"
+    return f"{short_time('time')(row)}: {row['what']}{settings} by {in_text(caller)} from {in_text(address)}{status}"
+
+
+def history(alert: Alert, found: Readings) -> Section:
+    """Since when and by whom: the last changes, newest first."""
+    log = found["activity log"]
+    changes = [row for event in log.items or [] if (row := change_row(event, alert.account))]
+    changes = sorted(changes, key=lambda row: str(row.get("time")), reverse=True)[:TRIAGE_EVENTS]
+    lines = [change_words(row) for row in changes[:SHOWN_EVENTS]]
+    if len(changes) > SHOWN_EVENTS:
+        lines.append(f"{len(changes) - SHOWN_EVENTS} more changes are in context.")
+    if any("settings" not in row and row["what"].endswith("changed") for row in changes):
+        lines.append("The log doesn't tell for every change which settings it set.")
+    elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
+        none_found = "No change of public access, network rules, Shared Key or SFTP was found"
+        lines.append(f"{none_found} in the last {TRIAGE_DAYS} days. What is open now was open before.")
+    return Section("Since when and by whom", {"changes": changes}, lines or ["Unknown."])
+
+
+def logging_since(found: Readings, changes: list[Json]) -> str:
+    """Since when the logging is as it is; Azure keeps no time in the setting."""
+    last_change = next((row for row in changes if str(row["what"]).startswith("logging")), None)
+    if last_change:
+        return f"changed at {last_change.get('time')}"
+    log = found["activity log"]
+    return (
+        f"unchanged for at least {TRIAGE_DAYS} days"
+        if log.items is not None and not log.more
+        else "since when is unknown"
+    )
+
+
+ON_OFF = {True: "on", False: "off"}
+
+
+def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
+    """What evidence there is."""
+    facts, lines = dict[str, Any](), list[str]()
+    settings, locks, defender = found["logging"].items, found["locks"].items, found["Defender"].body
+    if settings is not None:
+        lacking = not_logged(name for row in settings for name in logged(row))
+        since = logging_since(found, changes)
+        facts["logging"] = {"notLogged": lacking, "since": since, "settings": [row.get("name") for row in settings]}
+        state = "on" if not lacking else "off" if len(lacking) == len(BLOB_LOGS) else "partly on"
+        untold = f" Not logged: {', '.join(lacking)}. Such requests can't be traced." if lacking else ""
+        lines.append(f"**Blob logging: {state}** ({since}).{untold}")
+    if defender is not None:
+        facts["defender"] = at_path(defender, "properties.isEnabled") is True
+        lines.append(f"**Defender for Storage: {ON_OFF[facts['defender']]}.**")
+    if locks is not None:
+        facts["locks"] = [
+            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")} for row in locks
+        ]
+        names = ", ".join(f"{in_text(row['name'])} ({in_text(row['level'])})" for row in facts["locks"])
+        lines.append(f"**Locks:** {names or 'none'}.")
+    if container := named_container(alert, found):
+        held, fixed = (container.get(key) is True for key in ("hasLegalHold", "hasImmutabilityPolicy"))
+        facts |= {"legalHold": held, "immutabilityPolicy": fixed}
+        lines.append(
+            f"**Container {alert.container}:** legal hold {ON_OFF[held]}, immutability policy {ON_OFF[fixed]}."
+        )
+    return Section("Evidence", facts, lines or ["Unknown."])
+
+
+# What keeps deleted things for days: its name, its key in context, and its policy in the blob service.
+RETENTIONS = (
+    ("Deleted blobs", "softDeleteDays", "deleteRetentionPolicy"),
+    ("Deleted containers", "containerSoftDeleteDays", "containerDeleteRetentionPolicy"),
+    ("Point-in-time restore", "restoreDays", "restorePolicy"),
+)
+
+
+def recovery(found: Readings) -> Section:
+    """What can still be recovered."""
+    facts, properties = dict[str, Any](), at_path(found["blob service"].body, "properties")
+    if properties is None:
+        return Section("What can be recovered", facts, ["Unknown."])
+    for _, key, policy in RETENTIONS:
+        on = at_path(properties, f"{policy}.enabled") is True
+        facts[key] = at_path(properties, f"{policy}.days") if on else 0
+    facts["versioning"] = properties.get("isVersioningEnabled") is True
+    facts["changeFeed"] = at_path(properties, "changeFeed.enabled") is True
+    lines = [f"{name}: {f'{facts[key]} days' if facts[key] else 'off'}" for name, key, _ in RETENTIONS]
+    lines += [f"Versioning: {ON_OFF[facts['versioning']]}", f"Change feed: {ON_OFF[facts['changeFeed']]}"]
+    return Section("What can be recovered", facts, lines)
+
+
+KEEP_DELETED = {
+    "delete_retention_policy_enabled": "true",
+    "delete_retention_policy_days": "30",
+    "container_delete_retention_policy_enabled": "true",
+    "container_delete_retention_policy_days": "30",
+}
+
+
+def containment(azure: Azure, alert: Alert, found: Readings, proof: Json) -> list[str]:
+    """The commands to contain it: evidence first, the lock last. proof: the facts of the evidence."""
+    properties = at_path(found["account"].body, "properties") or {}
+    gone, own = named_container(alert, found) == {}, {"container_name": alert.container}
+    holds = alert.container[:1] not in ("", "$") and not any(
+        properties.get(key) for key in ("isSftpEnabled", "isNfsV3Enabled")
+    )
+    frozen = [lock["name"] for lock in proof.get("locks", []) if lock["level"] == "ReadOnly"]
+    soft = at_path(found["blob service"].body, "properties.deleteRetentionPolicy.enabled")
+    policy = str((alert.sas or {}).get("policy") or "")
+    address = {} if azure.settings.own_addresses else {"own_ip": "PUBLIC_ADDRESS_OF_THIS_ENGINE"}
+    rows: list[tuple[object, str, Json]] = [
+        (True, "account-activity-list", {"since": "90d", "all_results": "true"}),
+        *((True, "account-lock-remove", {"lock_name": name}) for name in frozen),
+        (at_path(proof, "logging.notLogged"), "account-logging-set", {"workspace_id": "ARM_ID_OF_A_WORKSPACE"}),
+        (holds and not gone, "container-legal-hold-set", {**own, "tags": "incident"}),
+        (gone, "container-restore", own),
+        (found["blob service"].body and soft is not True, "blob-service-properties-set", KEEP_DELETED),
+        (policy.isprintable() and policy and alert.container, "container-policy-revoke", {**own, "policy": policy}),
+        (True, "account-isolate", address),
+        (True, "access-list", {}),
+        (True, "exposure-probe", {**own, "blob_name": alert.blob}),
+        (True, "account-lock-set", {"level": "CanNotDelete"}),
+    ]
+    where = alert.account.arguments
+    given = ((name, {key: value for key, value in args.items() if value}) for wanted, name, args in rows if wanted)
+    return [command_line(name, where, args) for name, args in given]
+
+
+TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
+
+
+@command(
+    "azure-storage-triage",
+    needs=(
+        READ_ACCOUNT,
+        READ_CONTAINER,
+        READ_SERVICE,
+        READ_LOCKS,
+        READ_LOGGING,
+        READ_DEFENDER,
+        READ_ROLES,
+        READ_DEFINITIONS,
+        READ_REPLICATION,
+        READ_ACTIVITY,
+    ),
+    role="Reader",
+)
+def triage(azure: Azure, alert: AlertArgs) -> CommandResults:
+    """The whole picture in one entry: what could not be read is named as unknown with the reason, never as safe."""
+    account, newest = read_account(azure, alert.account)
+    found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
+    if account.error and all(reading.error for reading in found.values()):
+        raise account.error
+    changed = history(alert, found)
+    proof = evidence(alert, found, changed.facts["changes"])
+    sections = [summary(alert, found), reach(alert, found), changed, proof, recovery(found)]
+    unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
+    unknown += [
+        {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more
+    ]
+    commands = containment(azure, alert, found, proof.facts)
+    facts: Json = {"id": alert.account.id, "time": iso_time(Clock.now())}
+    for section in sections:
+        facts |= section.facts
+    facts |= {"unknown": unknown, "commands": commands}
+    return CommandResults(
+        outputs={TRIAGE_VIEW.context: facts} | ({INSPECT_VIEW.context: alert.sas} if alert.sas else {}),
+        readable_output=triage_text(alert, sections, unknown, commands),
+        raw_response=facts,
+    )
+
+
+def triage_text(alert: Alert, sections: list[Section], unknown: list[Json], commands: list[str]) -> str:
+    """Short sections, each with a line for a fact."""
+    parts = [Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown])] if unknown else []
+    text = [f"### Triage of {alert.account}"]
+    for section in (*sections, *parts):
+        text += [f"#### {section.title}", "\n".join(f"* {line}" for line in section.lines)]
+    steps = "\n".join(f"{number}. {code(line)}" for number, line in enumerate(commands, 1))
+    note = f"Replace values in capital letters. {NOT_LISTED}"
+    return "\n".join([*text, "#### Containment, in this order", steps, "", note, ""])
 
 
 # --- main --------------------------------------------------------------------------------------------------------------

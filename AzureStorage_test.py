@@ -8,6 +8,7 @@ import email.utils
 import hashlib
 import json
 import re
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +44,7 @@ SECRET_PARAMS = {
     "tenant_id": TENANT,
     "credentials": {"identifier": "", "password": "marker-client-secret"},
 }
+ASSIGNMENT = "b0a1c2d3-1111-4222-8333-444455556666"
 IDENTITY_PARAMS = {**DEVICE_PARAMS, "auth_type": "Azure Managed Identities"}
 
 
@@ -2062,6 +2064,16 @@ DRY_RUNS = [
     ("azure-storage-container-restore", {**LOGS, "container_name": "gone"}),
     ("azure-storage-blob-ranges-restore", {**LOGS, "time_to_restore": "1 hour"}),
     ("azure-storage-blob-quarantine", {**BLOB, "evidence_container_name": "secured", "case_id": "c"}),
+    ("azure-storage-access-remove", {"account_name": ACCOUNT, "assignment_id": ASSIGNMENT}),
+    (
+        "azure-storage-access-restore",
+        {
+            "account_name": ACCOUNT,
+            "assignment_id": f"{ACCOUNT_PATH}{az.ASSIGNMENTS_PATH}/{ASSIGNMENT}",
+            "role_definition_id": f"{az.DEFINITIONS_LIST.path}/{ASSIGNMENT}",
+            "principal_id": TENANT,
+        },
+    ),
 ]
 
 
@@ -2077,6 +2089,7 @@ def test_a_dry_run_tells_and_does_nothing(
     lock_there = lock(ACCOUNT_PATH, "keep", "CanNotDelete")
     requests_mock.get(ARM + LOCKS, json={"value": [lock_there] if there else []})
     requests_mock.get(ARM + SETTINGS, json={"value": []})
+    access_room(requests_mock, [assignment(ASSIGNMENT, "reader")] if there else [])
     requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs/immutabilityPolicies/default", json=policy_body(30 if there else 0))
     requests_mock.get(f"{ARM}{CONTAINERS_PATH}/gone", status_code=404, json=arm_failure("ContainerNotFound"))
     binned = {**container_body(deleted=True, version="V1", deletedTime="2027-01-01T00:00:00Z"), "name": "gone"}
@@ -4241,3 +4254,691 @@ def test_a_lost_answer_is_looked_up(signed_in: WarRoom, requests_mock: rm.Mocker
     requests_mock.put(LIFECYCLE, json=lose)
     result = signed_in.run("azure-storage-account-lifecycle-set", **ONE, rule_name="wipe", enabled="false")
     assert change_of(result)["changed"] is True
+
+
+# --- access ------------------------------------------------------------------------------------------------------------
+
+ASSIGNMENTS = f"{ACCOUNT_PATH}{az.ASSIGNMENTS_PATH}"
+DEFINITIONS = f"{ACCOUNT_PATH}/providers/Microsoft.Authorization/roleDefinitions"
+ANN, BOB, TEAM = (f"{number}0000000-aaaa-4bbb-8ccc-dddddddddddd" for number in (1, 2, 3))
+MANAGEMENT = "/providers/Microsoft.Management/managementGroups/contoso"
+BLOBS_ACTION = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+# Roles by a short name: actions, notActions, dataActions, notDataActions.
+ROLES: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
+    "owner": (["*"], [], [], []),
+    "contributor": (["*"], ["Microsoft.Authorization/*/Delete", "microsoft.authorization/*/WRITE"], [], []),
+    "reader": (["*/read"], [], [], []),
+    "keys": (["microsoft.storage/storageaccounts/LISTKEYS/action"], [], [], []),
+    "data": (
+        [],
+        [],
+        [f"{BLOBS_ACTION}/*"],
+        [f"{BLOBS_ACTION}/WRITE", f"{BLOBS_ACTION}/add/action", f"{BLOBS_ACTION}/delete"],
+    ),
+    "queue": ([], [], ["Microsoft.Storage/storageAccounts/queueServices/*"], []),
+}
+
+
+def role_id(name: str) -> str:
+    number = list(ROLES).index(name)
+    return f"{SUB_PATH}/providers/Microsoft.Authorization/roleDefinitions/9000000{number}-0000-4000-8000-000000000000"
+
+
+SUB_PATH = f"/subscriptions/{SUBSCRIPTION}"
+
+
+def definition(name: str) -> dict[str, Any]:
+    keys = ("actions", "notActions", "dataActions", "notDataActions")
+    permissions = [dict(zip(keys, ROLES[name], strict=True))]
+    return {"id": role_id(name), "properties": {"roleName": f"The {name}", "permissions": permissions}}
+
+
+def assignment(
+    name: str, role: str, principal: str = ANN, scope: str = ACCOUNT_PATH, kind: str = "User", **more: str
+) -> dict[str, Any]:
+    properties = {"scope": scope, "roleDefinitionId": role_id(role), "principalId": principal, "principalType": kind}
+    created = {"createdOn": "2026-11-01T00:00:00.123Z", "createdBy": BOB}
+    return {
+        "id": f"{scope.rstrip('/')}{az.ASSIGNMENTS_PATH}/{name}",
+        "name": name,
+        "properties": {**properties, **created, **more},
+    }
+
+
+def guid(number: int) -> str:
+    return f"c000000{number}-0000-4000-8000-000000000000"
+
+
+def access_room(mock: rm.Mocker, assignments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Role assignments that are listed, removed and set: with the filter those at or above the account, else all."""
+    held = list(assignments)
+
+    def listing(request: Any, context: Any) -> dict[str, Any]:
+        above = query(request).get("$filter") == "atScope()"
+        below = f"{ACCOUNT_PATH}/"
+        return {"value": [item for item in held if not above or not item["properties"]["scope"].startswith(below)]}
+
+    def change(request: Any, context: Any) -> dict[str, Any]:
+        path = unquote(urlsplit(request.url).path)
+        found = [item for item in held if item["id"] == path]
+        held[:] = [item for item in held if item["id"] != path]
+        if request.method == "DELETE":
+            context.status_code = 200 if found else 204
+            return found[0] if found else {}
+        scope = path.split(az.ASSIGNMENTS_PATH)[0]
+        item = {
+            "id": path,
+            "name": path.rpartition("/")[2],
+            "properties": {"scope": scope, **request.json()["properties"]},
+        }
+        held.append(item)
+        context.status_code = 201
+        return item
+
+    mock.get(ARM + ASSIGNMENTS, json=listing)
+    mock.get(ARM + DEFINITIONS, json={"value": [definition(name) for name in ROLES]})
+    for method in ("PUT", "DELETE"):
+        mock.register_uri(method, re.compile(f"{re.escape(ARM)}/.*roleAssignments/"), json=change)
+    return held
+
+
+def access_rows(result: SimpleNamespace) -> dict[str, dict[str, Any]]:
+    rows = result.context["AzureStorage.RoleAssignment(val.id && val.id == obj.id)"]
+    return {row["name"]: row for row in rows}
+
+
+EVERYWHERE = [
+    assignment(guid(0), "owner", scope=MANAGEMENT),
+    assignment(guid(1), "contributor", TEAM, SUB_PATH, "Group"),
+    assignment(guid(2), "reader", scope=GROUP_PATH),
+    assignment(guid(3), "keys"),
+    assignment(guid(4), "data", BOB, f"{CONTAINERS_PATH}/logs", "ServicePrincipal", condition="@Resource = 'x'"),
+    assignment(guid(5), "owner", BOB, f"{CONTAINERS_PATH}/logs"),
+    assignment(guid(6), "queue", scope=f"{ACCOUNT_PATH}/queueServices/default/queues/q"),
+    assignment(guid(7), "reader", scope="/"),
+]
+
+
+def test_access_tells_what_every_assignment_allows_here(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    result = signed_in.run("azure-storage-access-list", **ONE)
+    rows = access_rows(result)
+    rights = {
+        name: "".join(right.name[0] if row[right.name] else "-" for right in az.RIGHTS) for name, row in rows.items()
+    }
+    assert rights == {
+        guid(0): "rwlcg",
+        guid(1): "rwlc-",
+        guid(2): "-----",
+        guid(3): "rwl--",
+        guid(4): "r----",
+        guid(5): "----g",
+        guid(6): "-----",
+        guid(7): "-----",
+    }
+    kinds = ["management group", "subscription", "resource group", "account", "container", "container", "other service"]
+    assert [rows[guid(number)]["scopeType"] for number in range(8)] == [*kinds, "tenant root"]
+    assert {name for name, row in rows.items() if row["inherited"]} == {guid(number) for number in (0, 1, 2, 7)}
+    assert {name for name, row in rows.items() if row["dataByKeys"]} == {guid(number) for number in (0, 1, 3)}
+    assert "groups" in result.text
+    assert "deny assignments" in result.text
+    assert "Conditions are shown and not evaluated" in result.text
+    own = signed_in.run("azure-storage-access-list", **ONE, principal_id=BOB.upper())
+    assert list(access_rows(own)) == [guid(4), guid(5)]
+
+
+def test_keys_give_no_data_where_shared_key_is_off(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, allowSharedKeyAccess=False)
+    access_room(requests_mock, EVERYWHERE)
+    result = signed_in.run("azure-storage-access-list", **ONE)
+    assert (access_rows(result)[guid(3)]["readBlobs"], access_rows(result)[guid(3)]["listKeys"]) == (False, True)
+    assert "can enable Shared Key access" in result.text
+
+
+def test_a_role_that_is_not_listed_is_unknown_and_not_harmless(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, [assignment(guid(1), "owner")])
+    requests_mock.get(ARM + DEFINITIONS, json={"value": []})
+    row = access_rows(signed_in.run("azure-storage-access-list", **ONE))[guid(1)]
+    assert row["allows"] == ["unknown"]
+    assert "readBlobs" not in row
+
+
+def test_an_assignment_is_removed_and_put_back_as_it_was(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    condition = "((@Resource[a:name] StringEquals 'logs'))"
+    kept = assignment(guid(1), "data", condition=condition, conditionVersion="2.0", description='for "the" team')
+    held = access_room(requests_mock, [kept, *EVERYWHERE])
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=kept["id"].upper())
+    assert kept not in held
+    assert len(held) == len(EVERYWHERE)
+    change = change_of(result)
+    assert (change["changed"], change["before"]["condition"], change["after"]["condition"]) == (True, condition, None)
+    assert "other roles of this principal" in result.text
+    removed = result.context["AzureStorage.RemovedRoleAssignment(val.id && val.id == obj.id)"]
+    assert (removed["id"], removed["restore"]) == (kept["id"], change["undo"])
+    back = signed_in.run(*typed(change["undo"])[0], **typed(change["undo"])[1])
+    assert not back.error
+    put_back = held[-1]
+    assert put_back["id"] == kept["id"]
+    same = ("roleDefinitionId", "principalId", "principalType", "condition", "conditionVersion", "description")
+    assert {key: put_back["properties"][key] for key in same} == {key: kept["properties"][key] for key in same}
+    assert change_of(back)["undo"].startswith("!azure-storage-access-remove")
+    again = signed_in.run(*typed(change["undo"])[0], **typed(change["undo"])[1])
+    assert change_of(again)["changed"] is False
+
+
+def test_a_role_without_its_subscription_is_the_same_role(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    access_room(requests_mock, [])
+    given = assignment(guid(1), "data")
+    answer = {**given, "properties": {**given["properties"], "roleDefinitionId": role_id("data").upper()}}
+    requests_mock.put(ARM + given["id"], status_code=201, json=answer)
+    bare = role_id("data").removeprefix(SUB_PATH)
+    args = {"assignment_id": given["id"], "role_definition_id": bare, "principal_id": ANN}
+    result = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert not result.error
+    assert change_of(result)["changed"] is True
+    access_room(requests_mock, [given])
+    again = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert change_of(again)["changed"] is False
+
+
+def typed(line: str) -> tuple[list[str], dict[str, str]]:
+    """A command line of an undo, as the war room reads it."""
+    pairs = re.findall(r'(\w+)=(?:`([^`]*)`|"((?:\\.|[^"\\])*)"|(\S+))', line)
+    values = {name: tick or re.sub(r"\\(.)", r"\1", quoted) or bare for name, tick, quoted, bare in pairs}
+    return [line.split()[0].lstrip("!")], values
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "kind"),
+    [
+        (GROUP_PATH, GROUP, "resource group"),
+        (SUB_PATH, SUBSCRIPTION, "subscription"),
+        (MANAGEMENT, "contoso", "management group"),
+        ("/", "root", "tenant root"),
+    ],
+)
+def test_an_assignment_above_the_account_needs_its_name(
+    signed_in: WarRoom, requests_mock: rm.Mocker, scope: str, name: str, kind: str
+) -> None:
+    live_account(requests_mock)
+    wide = assignment(guid(1), "owner", scope=scope)
+    held = access_room(requests_mock, [wide, assignment(guid(2), "reader")])
+    refused = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert f"everything in the {kind} {name}" in refused.error
+    assert f"confirm={name}" in refused.error
+    assert not writes(requests_mock)
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1), confirm=name)
+    assert held == [assignment(guid(2), "reader")]
+    undo, values = typed(change_of(result)["undo"])
+    assert values["confirm"] == name
+    assert not signed_in.run(*undo, **values).error
+    assert held[-1]["id"] == wide["id"]
+
+
+def test_a_removal_whose_answer_is_lost_is_looked_at(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "reader")])
+
+    def lost(request: Any, context: Any) -> dict[str, Any]:
+        held.clear()
+        raise requests.exceptions.ReadTimeout("lost")
+
+    requests_mock.delete(ARM + assignment(guid(1), "reader")["id"], json=lost)
+    assert change_of(signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1)))["changed"] is True
+
+
+def test_an_assignment_that_stays_is_a_failure(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, [assignment(guid(1), "reader")])
+    requests_mock.delete(ARM + assignment(guid(1), "reader")["id"], status_code=200, json={})
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert "Azure accepted the change, but" in result.error
+
+
+def test_our_own_last_assignment_is_not_removed_unasked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    signed_in.sign_in(jwt(oid=ANN.upper()))
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "reader"), assignment(guid(2), "owner", BOB)])
+    refused = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert "`accept_lockout`" in refused.error
+    assert len(held) == 2
+    assert not signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(2)).error
+    accepted = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1), accept_lockout="true")
+    assert change_of(accepted)["changed"] is True
+    assert held == []
+
+
+def test_an_assignment_elsewhere_is_neither_removed_nor_restored(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    other = f"{GROUP_PATH}x{az.ASSIGNMENTS_PATH}/{guid(9)}"
+    absent = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=other)
+    assert "No role assignment" in absent.text
+    args = {"assignment_id": other, "role_definition_id": role_id("owner"), "principal_id": BOB}
+    refused = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert f"its scope doesn't reach {ACCOUNT}" in refused.error
+    twin = {**args, "assignment_id": f"{CONTAINERS_PATH}/logs{az.ASSIGNMENTS_PATH}/{guid(9)}"}
+    assert "has this role at this scope already" in signed_in.run("azure-storage-access-restore", **ONE, **twin).text
+    assert not writes(requests_mock)
+
+
+def test_access_names_the_permission_that_is_missing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    requests_mock.get(ARM + ASSIGNMENTS, status_code=403, json=arm_failure("AuthorizationFailed"))
+    assert "Microsoft.Authorization/roleAssignments/read" in signed_in.run("azure-storage-access-list", **ONE).error
+    requests_mock.get(ARM + ASSIGNMENTS, text="<html>proxy</html>", headers={"Via": "a proxy"})
+    assert "proxy" in signed_in.run("azure-storage-access-list", **ONE).error
+
+
+# --- exposure ----------------------------------------------------------------------------------------------------------
+
+WEBSITE = f"https://{ACCOUNT}.z6.web.core.windows.net/"
+PROBED_URL = f"{BLOB_HOST}/logs/a.txt"
+LISTED = "<?xml version='1.0'?><EnumerationResults/>"
+PROXY_PAGE = {"text": "<html>Sign in to the proxy</html>", "headers": {"Via": "a proxy"}}
+
+
+def refused_with(status: int, name: str) -> dict[str, Any]:
+    return {"status_code": status, "headers": {"x-ms-error-code": name}}
+
+
+def exposure_room(mock: rm.Mocker, answer: dict[str, Any] | None = None) -> None:
+    """The endpoints of an account: all open, or all with one answer."""
+    endpoints = {"primaryEndpoints": {"blob": f"{BLOB_HOST}/", "web": WEBSITE}}
+    mock.get(ARM + ACCOUNT_PATH, json=account_body(**endpoints))
+    mock.head(PROBED_URL, **(answer or {"headers": BLOB_HEADERS}))
+    mock.get(f"{BLOB_HOST}/logs?restype=container&comp=list", **(answer or {"text": LISTED}))
+    mock.get(f"{BLOB_HOST}/?comp=list", **(answer or {"text": LISTED}))
+    service = {"text": "<?xml version='1.0'?><StorageServiceProperties/>"}
+    mock.get(f"{BLOB_HOST}/?restype=service&comp=properties", **(answer or service))
+    mock.head(WEBSITE, **(answer or {}))
+
+
+def exposure_rows(result: SimpleNamespace) -> dict[str, dict[str, Any]]:
+    assert not result.error
+    rows = result.context["AzureStorage.Exposure(val.id && val.id == obj.id)"]
+    return {row["target"]: row for row in rows}
+
+
+def test_a_probe_asks_as_a_stranger_does(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock)
+    rows = exposure_rows(result := signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    targets = {"blob", "container listing", "account containers", "account properties", "static website"}
+    assert rows.keys() == targets
+    assert {row["state"] for row in rows.values()} == {"open"}
+    asked = [request for request in requests_mock.request_history if ARM not in request.url]
+    assert len(asked) == len(targets)
+    assert not any("Authorization" in request.headers or "sig=" in request.url for request in asked)
+    assert "public address isn't set in the instance" in result.text
+    signed_in.params["own_ip_addresses"] = "203.0.113.7"
+    assert "203.0.113.7" in signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL).text
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "reason"),
+    [
+        (refused_with(409, "PublicAccessNotPermitted"), "closed", "disabled on the account"),
+        (refused_with(404, "ResourceNotFound"), "closed", "Private, or it doesn't exist"),
+        (refused_with(401, "NoAuthenticationInformation"), "closed", "requires a credential"),
+        (refused_with(403, "AuthorizationFailure"), "closed", "network rules"),
+        (refused_with(403, "SomethingNew"), "closed", "refused"),
+        (refused_with(404, "BlobNotFound"), "open", "nothing to read"),
+        (refused_with(400, "InvalidHeaderValue"), "unknown", "neither"),
+        (refused_with(302, ""), "unknown", "neither"),
+        ({"status_code": 403, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"status_code": 200, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"status_code": 404, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"exc": requests.exceptions.ConnectTimeout}, "unknown", "did not answer"),
+        ({"exc": requests.exceptions.ReadTimeout}, "unknown", "longer"),
+        ({"status_code": 503}, "unknown", "neither"),
+    ],
+)
+def test_only_an_answer_of_the_service_says_closed(
+    signed_in: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], state: str, reason: str
+) -> None:
+    exposure_room(requests_mock, answer)
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    for name in ("blob", "container listing", "account containers", "account properties"):
+        assert rows[name]["state"] == state, rows[name]
+        assert reason in rows[name]["reason"]
+
+
+def test_a_page_with_the_headers_of_the_service_is_no_listing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock, {"text": "<html>EnumerationResults</html>"})
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    assert rows["container listing"]["state"] == "unknown"
+    assert rows["blob"]["state"] == "unknown"
+
+
+def test_a_probe_never_follows_a_redirect(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock, {"status_code": 302, "headers": {"Location": "https://evil.example/"}})
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    assert {row["state"] for row in rows.values()} == {"unknown"}
+    assert not requests_to(requests_mock, "evil.example")
+
+
+def test_a_probe_with_a_sas_sends_only_that(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock)
+    sas = "sv=2022-11-02&sr=c&sp=r&sig=MARKERSIGNATURE%3D"
+    signed_in.params["storage_credentials"] = {"identifier": ACCOUNT, "password": "A" * 86 + "=="}
+    result = signed_in.run("azure-storage-exposure-probe", account_name=ACCOUNT, container_name="logs", sas=sas)
+    rows = exposure_rows(result)
+    assert "static website" not in rows
+    assert {row["credential"] for row in rows.values()} == {"SAS"}
+    asked = [request for request in requests_mock.request_history if ARM not in request.url]
+    assert len(asked) == 3
+    assert all(request.url.endswith(sas) and "Authorization" not in request.headers for request in asked)
+    assert "MARKERSIGNATURE" not in json.dumps(result.entry)
+    assert not any("MARKERSIGNATURE" in line for line in signed_in.log)
+    foreign = signed_in.run("azure-storage-exposure-probe", **ONE, sas=f"https://other.blob.core.windows.net/?{sas}")
+    assert "for account other" in foreign.error
+
+
+@pytest.mark.parametrize("host", ["evil.example", f"{ACCOUNT}.blob.core.windows.net.evil.example", "127.0.0.1"])
+def test_a_probe_asks_only_the_storage_of_the_cloud(signed_in: WarRoom, requests_mock: rm.Mocker, host: str) -> None:
+    exposure_room(requests_mock)
+    result = signed_in.run("azure-storage-exposure-probe", blob_url=f"https://{host}/{ACCOUNT}/logs/a.txt")
+    assert result.error
+    assert not requests_to(requests_mock, host)
+
+
+def test_a_website_is_probed_where_its_address_says(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=403, json=arm_failure("AuthorizationFailed"))
+    requests_mock.head(f"{WEBSITE}a%20b/index.html")
+    requests_mock.head(re.compile(re.escape(BLOB_HOST)), **refused_with(409, "PublicAccessNotPermitted"))
+    requests_mock.get(re.compile(re.escape(BLOB_HOST)), **refused_with(409, "PublicAccessNotPermitted"))
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=f"{WEBSITE}a%20b/index.html"))
+    assert rows["static website"]["state"] == "open"
+    assert {row["state"] for name, row in rows.items() if name != "static website"} == {"closed"}
+    requests_mock.head(f"{WEBSITE}a%20b/index.html", **refused_with(404, "WebContentNotFound"))
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=f"{WEBSITE}a%20b/index.html"))
+    assert rows["static website"]["state"] == "unknown"
+    nowhere = signed_in.run("azure-storage-exposure-probe", **ONE)
+    assert "static website, whose address could not be read" in nowhere.text
+
+
+# --- triage ------------------------------------------------------------------------------------------------------------
+
+ACTIVITY = f"{SUB_PATH}/providers/Microsoft.Insights/eventtypes/management/values"
+DEFENDER = f"{ACCOUNT_PATH}/providers/Microsoft.Security/defenderForStorageSettings/current"
+REPLICATION = f"{ACCOUNT_PATH}/objectReplicationPolicies"
+# The parts of a triage, and the path that tells each.
+TRIAGE_PARTS = {
+    "account": ACCOUNT_PATH,
+    "activity log": ACTIVITY,
+    "role definitions": DEFINITIONS,
+    "role assignments": ASSIGNMENTS,
+    "containers": CONTAINERS_PATH,
+    "blob service": SERVICE_PATH,
+    "locks": LOCKS,
+    "logging": SETTINGS,
+    "Defender": DEFENDER,
+    "replication policies": REPLICATION,
+}
+# What must not be said of a part that was not read.
+SAFE_WORDS = {
+    "account": ("Anonymous: closed", "Network: no public", "refused (Shared Key"),
+    "activity log": ("No change of public access",),
+    "role definitions": ("0 can read blobs",),
+    "role assignments": ("Identities: 0",),
+    "containers": ("Anonymous: closed",),
+    "blob service": ("Deleted blobs",),
+    "locks": ("Locks:** none",),
+    "logging": ("Blob logging",),
+    "Defender": ("Defender for Storage: on", "Defender for Storage: off"),
+    "replication policies": ("Object replication",),
+}
+ALERT_URL = f"{BLOB_HOST}/logs/a.txt?sv=2022-11-02&sr=c&sp=rl&si=partners&sig=MARKERSIGNATURE%3D"
+
+
+def account_events() -> list[dict[str, Any]]:
+    opened = event(4, "Microsoft.Storage/storageAccounts/write")
+    opened["properties"] = {"requestbody": json.dumps({"properties": {"networkAcls": {"defaultAction": "Allow"}}})}
+    opened["httpRequest"] = {"clientIpAddress": "198.51.100.9"}
+    begun = event(3, "Microsoft.Storage/storageAccounts/listKeys/action")
+    begun["status"] = {"value": "Started"}
+    keys = event(2, "Microsoft.Storage/storageAccounts/listKeys/action", caller="[mallory](https://evil.example)")
+    return [opened, begun, keys, event(1, "Microsoft.Storage/storageAccounts/write", f"{ACCOUNT_PATH}2")]
+
+
+def triage_room(mock: rm.Mocker, **properties: Any) -> None:
+    """Everything that a triage reads, of an account that is wide open."""
+    website = {"staticWebsite": {"enabled": False}}
+    mock.get(ARM + ACCOUNT_PATH, json=account_body(**{"allowBlobPublicAccess": True, **properties}))
+    mock.get(ARM + ACTIVITY, json={"value": account_events()})
+    access_room(mock, EVERYWHERE)
+    logs = {**container_body(publicAccess="Blob", hasLegalHold=False)}
+    mock.get(ARM + CONTAINERS_PATH, json={"value": [logs, {"name": "private", "properties": {"publicAccess": "None"}}]})
+    blob_service(mock, {"deleteRetentionPolicy": {"enabled": True, "days": 7}, **website})
+    mock.get(ARM + LOCKS, json={"value": [lock(ACCOUNT_PATH, "freeze", "ReadOnly")]})
+    mock.get(ARM + SETTINGS, json={"value": []})
+    mock.get(ARM + DEFENDER, json={"name": "current", "properties": {"isEnabled": True}})
+    policy = {"id": f"{REPLICATION}/1", "properties": {"destinationAccount": "elsewhere"}}
+    mock.get(ARM + REPLICATION, json={"value": [policy]})
+
+
+def triage_of(result: SimpleNamespace) -> dict[str, Any]:
+    assert not result.error
+    found: dict[str, Any] = result.context["AzureStorage.Triage(val.id && val.id == obj.id)"]
+    return found
+
+
+def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    result = signed_in.run("azure-storage-triage", blob_url=ALERT_URL)
+    facts = triage_of(result)
+    assert (facts["id"], facts["container"], facts["blob"]) == (ACCOUNT_PATH, "logs", "a.txt")
+    assert facts["anonymous"]["state"] == "open"
+    assert facts["anonymous"]["publicContainers"] == [{"name": "logs", "publicAccess": "Blob"}]
+    assert facts["network"]["reach"] == "all networks"
+    assert facts["identities"] == {
+        "assignments": 8,
+        "principals": 3,
+        "groups": 1,
+        "unknownRoles": 0,
+        "readBlobs": 3,
+        "writeBlobs": 2,
+        "listKeys": 2,
+        "changeAccount": 2,
+        "grantAccess": 2,
+    }
+    sas = result.context["AzureStorage.Sas(val.sha256 && val.sha256 == obj.sha256)"]
+    assert (sas["sha256"], sas["policy"]) == (facts["sas"], "partners")
+    assert "service SAS with a stored policy" in result.text
+    assert [(row["what"], row.get("settings")) for row in facts["changes"]] == [
+        ("account changed", ["networkAcls"]),
+        ("keys listed", None),
+    ]
+    assert facts["logging"]["notLogged"] == list(az.BLOB_LOGS)
+    assert (facts["softDeleteDays"], facts["versioning"]) == (7, False)
+    assert facts["replication"][0]["destination"] == "elsewhere"
+    assert facts["unknown"] == []
+    assert "Unknown" not in result.text
+    assert "MARKERSIGNATURE" not in json.dumps(result.entry)
+    assert "](https:" not in result.text, "a caller's name is no live link"
+    assert len(result.entry["HumanReadable"]) < 6000
+
+
+def test_a_triage_names_the_commands_in_their_order(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    lines = triage_of(signed_in.run("azure-storage-triage", blob_url=ALERT_URL))["commands"]
+    assert [line.split()[0].removeprefix("!azure-storage-") for line in lines] == [
+        "account-activity-list",
+        "account-lock-remove",
+        "account-logging-set",
+        "container-legal-hold-set",
+        "container-policy-revoke",
+        "account-isolate",
+        "access-list",
+        "exposure-probe",
+        "account-lock-set",
+    ]
+    assert "own_ip=" in lines[5]
+    for line in lines:
+        found = az.COMMANDS[line.split()[0].removeprefix("!")]
+        assert set(typed(line)[1]) <= found.arguments().keys()
+    signed_in.params["own_ip_addresses"] = "203.0.113.7"
+    lines = triage_of(signed_in.run("azure-storage-triage", blob_url=ALERT_URL))["commands"]
+    assert "own_ip" not in " ".join(lines)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock: rm.Mocker, elsewhere: bool) -> None:
+    triage_room(requests_mock)
+    if elsewhere:
+        signed_in.params |= {"resource_group_name": "rg-other"}
+        signed_in.sign_in()
+        wrong = f"{ARM}{ACCOUNT_PATH.replace(GROUP, 'rg-other')}"
+        requests_mock.get(wrong, status_code=404, json=arm_failure("ResourceNotFound"))
+        requests_mock.post(GRAPH, json={"data": [{"id": ACCOUNT_PATH}]})
+
+    def page(request: Any, context: Any) -> dict[str, Any]:
+        number = int(query(request).get("$skipToken", "0")) + 1
+        return {"value": account_events(), "nextLink": f"{request.url.partition('?')[0]}?%24skipToken={number}"}
+
+    requests_mock.get(ARM + ACTIVITY, json=page)
+    requests_mock.get(
+        ARM + LOCKS, json={"value": [], "nextLink": f"{ARM}{LOCKS}?api-version=2020-05-01&%24skipToken=1"}
+    )
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert len(requests_mock.request_history) == (14 if elsewhere else 12)
+    assert {row["part"] for row in triage_of(result)["unknown"]} == {"activity log", "locks"}
+    assert "only the first page" in result.text
+
+
+def test_a_triage_reads_at_most_eight_parts_at_once(
+    signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triage_room(requests_mock)
+    now, most, lock_of_count = 0, 0, threading.Lock()
+    real = az.ResourceManager.send
+
+    def counted(self: Any, *args: Any) -> Any:
+        nonlocal now, most
+        with lock_of_count:
+            now, most = now + 1, max(most, now + 1)
+        try:
+            return real(self, *args)
+        finally:
+            with lock_of_count:
+                now -= 1
+
+    monkeypatch.setattr(az.ResourceManager, "send", counted)
+    assert triage_of(signed_in.run("azure-storage-triage", **ONE))["unknown"] == []
+    assert 1 <= most <= 8
+
+
+def test_a_role_that_a_triage_does_not_know_is_counted(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + DEFINITIONS, json={"value": [definition("reader")]})
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert triage_of(result)["identities"]["unknownRoles"] == 3
+    assert "Principals whose roles could not be read: 3." in result.text
+
+
+REFUSED = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
+
+
+@pytest.mark.parametrize("part", TRIAGE_PARTS)
+@pytest.mark.parametrize(("answer", "reason"), [(REFUSED, "required permission: Microsoft."), (PROXY_PAGE, "JSON")])
+def test_what_a_triage_cannot_read_is_unknown_and_never_safe(
+    signed_in: WarRoom, requests_mock: rm.Mocker, part: str, answer: dict[str, Any], reason: str
+) -> None:
+    triage_room(requests_mock, allowBlobPublicAccess=False if part == "account" else None)
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
+    requests_mock.get(ARM + TRIAGE_PARTS[part], **answer)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    unknown = {row["part"].removesuffix(" below"): row["reason"] for row in triage_of(result)["unknown"]}
+    assert unknown.keys() == {part}
+    assert reason in unknown[part]
+    assert f"{part}" in result.text.partition("#### Unknown")[2]
+    for words in SAFE_WORDS[part]:
+        assert words not in result.text
+
+
+def test_a_triage_that_reads_nothing_fails(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(re.compile(re.escape(ARM)), **REFUSED)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert "Required permission: Microsoft.Storage/storageAccounts/read" in result.error
+
+
+@pytest.mark.parametrize(
+    ("properties", "containers", "website", "state"),
+    [
+        ({"allowBlobPublicAccess": False}, ["Blob"], False, "closed"),
+        ({"allowBlobPublicAccess": False}, [], True, "open"),
+        ({"allowBlobPublicAccess": False}, [], None, "closed"),
+        ({"allowBlobPublicAccess": False}, ["$web"], None, "unknown"),
+        ({"allowBlobPublicAccess": None}, [], False, "closed"),
+        ({"allowBlobPublicAccess": None}, ["Container"], False, "open"),
+        ({"networkAcls": {"defaultAction": "Deny"}}, ["Blob"], False, "open from listed networks"),
+        ({"publicNetworkAccess": "Disabled"}, ["Blob"], True, "closed"),
+        ({"publicNetworkAccess": "SecuredByPerimeter"}, ["Blob"], False, "unknown"),
+    ],
+)
+def test_anonymous_access_as_far_as_it_is_known(
+    signed_in: WarRoom,
+    requests_mock: rm.Mocker,
+    properties: dict[str, Any],
+    containers: list[str],
+    website: bool | None,
+    state: str,
+) -> None:
+    triage_room(requests_mock, **properties)
+    rows = [
+        {"name": name.lower(), "properties": {"publicAccess": "None" if name == "$web" else name}}
+        for name in containers
+    ]
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": rows})
+    blob_service(requests_mock, {"staticWebsite": {"enabled": website}} if website is not None else {})
+    assert triage_of(signed_in.run("azure-storage-triage", **ONE))["anonymous"]["state"] == state
+
+
+def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
+    result = signed_in.run("azure-storage-triage", blob_url=PROBED_URL)
+    facts = triage_of(result)
+    assert "doesn't exist or was deleted" in result.text
+    assert facts["unknown"] == []
+    assert any(line.startswith("!azure-storage-container-restore") for line in facts["commands"])
+    assert not any("legal-hold" in line for line in facts["commands"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([], "What is open now was open before."),
+        ([event(1, "Microsoft.Storage/storageAccounts/listKeys/action")], "What is open now was open before."),
+        ([event(1, "Microsoft.Storage/storageAccounts/write")], "doesn't tell for every change"),
+    ],
+)
+def test_a_triage_says_no_more_of_the_past_than_the_log_does(
+    signed_in: WarRoom, requests_mock: rm.Mocker, changes: list[dict[str, Any]], words: str
+) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + ACTIVITY, json={"value": changes})
+    assert words in (text := signed_in.run("azure-storage-triage", **ONE).text)
+    assert text.count("open before") == ("open before" in words)
+
+
+def test_a_cloud_without_the_newest_version_is_read_with_an_older_one(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    triage_room(requests_mock)
+
+    def account(request: Any, context: Any) -> dict[str, Any]:
+        if query(request)["api-version"] == az.NEWEST_STORAGE_API:
+            context.status_code = 400
+            return arm_failure("InvalidApiVersionParameter")
+        return account_body(allowBlobPublicAccess=False)
+
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account)
+    facts = triage_of(signed_in.run("azure-storage-triage", **ONE))
+    assert facts["anonymous"]["publicAccessAllowed"] is False
+    versions = {query(request)["api-version"] for request in requests_to(requests_mock, "blobServices/default?")}
+    assert versions == {az.STORAGE_API}
