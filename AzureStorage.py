@@ -603,6 +603,7 @@ class AzureStorageError(Exception):
 
     AzureStorageError
       UsageError          an argument or an instance parameter is wrong; nothing was sent
+        UnknownAccountError  nothing tells where a storage account is
       SignInError         Entra ID refused, or this instance is not signed in
         SignInPending     the sign-in in the browser is not finished; not a failure
       NetworkError        no usable answer: DNS, connection, TLS, proxy, time-out, or not an answer of the service
@@ -625,6 +626,10 @@ class AzureStorageError(Exception):
 
 class UsageError(AzureStorageError):
     """An argument or an instance parameter is wrong; nothing was sent."""
+
+
+class UnknownAccountError(UsageError):
+    """Nothing tells where a storage account is."""
 
 
 class SignInError(AzureStorageError):
@@ -3074,7 +3079,7 @@ def read_token(text: str) -> tuple[str, int]:
     """What place_token made."""
     found = json_value(base64.urlsafe_b64decode(text.encode() + b"==").decode())
     place, skip = at_path(found, "u"), at_path(found, "s")
-    if not isinstance(place, str) or not isinstance(skip, int) or not place or skip < 0:
+    if not isinstance(place, str) or not isinstance(skip, int) or skip < 0 or not (place or skip):
         raise ValueError
     return place, skip
 
@@ -3331,12 +3336,36 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("ImmutabilityPolicyUntilDate", "x-ms-immutability-policy-until-date", "immutableUntil", http_date),
     ("ImmutabilityPolicyMode", "x-ms-immutability-policy-mode", "immutabilityMode", str),
 )
+# The same of a container, at the paths and in the words of Resource Manager.
+# https://learn.microsoft.com/rest/api/storageservices/list-containers2
+CONTAINER_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+    ("Last-Modified", "Last-Modified", "properties.lastModifiedTime", http_date),
+    ("Etag", "ETag", "etag", str),
+    ("LeaseStatus", "x-ms-lease-status", "properties.leaseStatus", str.capitalize),
+    ("LeaseState", "x-ms-lease-state", "properties.leaseState", str.capitalize),
+    ("LeaseDuration", "x-ms-lease-duration", "properties.leaseDuration", str.capitalize),
+    ("PublicAccess", "x-ms-blob-public-access", "properties.publicAccess", str.capitalize),
+    ("HasImmutabilityPolicy", "x-ms-has-immutability-policy", "properties.hasImmutabilityPolicy", is_true_text),
+    ("HasLegalHold", "x-ms-has-legal-hold", "properties.hasLegalHold", is_true_text),
+    ("DefaultEncryptionScope", "x-ms-default-encryption-scope", "properties.defaultEncryptionScope", str),
+    ("DenyEncryptionScopeOverride", "x-ms-deny-encryption-scope-override", "properties.denyEncryptionScopeOverride", is_true_text),
+    ("ImmutableStorageWithVersioningEnabled", "x-ms-immutable-storage-with-versioning-enabled", "properties.immutableStorageWithVersioning.enabled", is_true_text),
+    ("DeletedTime", "", "properties.deletedTime", http_date),
+    ("RemainingRetentionDays", "", "properties.remainingRetentionDays", whole),
+)
 # fmt: on
-LISTED_PROPERTIES = {listed_name: (name, read) for listed_name, _, name, read in BLOB_PROPERTIES}
+# The elements that are rows of a listing: what they stand in, and what is read of their properties.
+LISTED_BLOB = ("Blobs", {listed: (name, read) for listed, _, name, read in BLOB_PROPERTIES})
+LISTED_ROWS = {
+    "Blob": LISTED_BLOB,
+    "BlobPrefix": LISTED_BLOB,
+    "Container": ("Containers", {listed: (name, read) for listed, _, name, read in CONTAINER_PROPERTIES}),
+}
 
 
-class BlobPage:
-    """A page of a listing, read as it arrives: rows with the names that context has, and where the next page begins.
+class ListedPage:
+    """A page of a listing of blobs or containers, read as it arrives: rows with the names that context has, and where the
+    next page begins.
 
     ValueError for a document that is not a listing.
     """
@@ -3349,13 +3378,15 @@ class BlobPage:
         self._words: list[str] = []
         self._encoded = False
         self._tag = ""
+        self._known = LISTED_BLOB[1]
         feed_xml(self._start, self._end, self._words.append, arriving)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._path and name != "EnumerationResults":
             raise ValueError(f"<{name}> is not a listing")
-        if name in ("Blob", "BlobPrefix") and self._path[-1:] == ["Blobs"]:
+        if name in LISTED_ROWS and self._path[-1:] == [LISTED_ROWS[name][0]]:
             self._row = {"isPrefix": True} if name == "BlobPrefix" else {}
+            self._known = LISTED_ROWS[name][1]
         self._path.append(name)
         self._words.clear()
         self._encoded = attributes.get("Encoded") == "true"
@@ -3368,9 +3399,9 @@ class BlobPage:
         if self._row is None:
             if name == "NextMarker":
                 self.marker = text.strip()
-        elif name in ("Blob", "BlobPrefix") and parent == "Blobs":
+        elif name in LISTED_ROWS and parent == LISTED_ROWS[name][0]:
             if not self._row.get("name"):
-                raise ValueError("a blob without a name")
+                raise ValueError("a row without a name")
             self.rows.append(self._row)
             self._row = None
         else:
@@ -3378,16 +3409,16 @@ class BlobPage:
 
     def _field(self, row: Json, parent: str, name: str, text: str) -> None:
         if parent == "Properties":
-            if text and name in LISTED_PROPERTIES:
-                key, read = LISTED_PROPERTIES[name]
-                row[key] = read(text)
+            if text and name in self._known:
+                path, read = self._known[name]
+                put_path(row, path, read(text))
         elif parent in ("Metadata", "OrMetadata"):
             row.setdefault("metadata" if parent == "Metadata" else "replication", {})[name] = text
         elif parent == "Tag" and name == "Key":
             self._tag = text
         elif parent == "Tag":
             row.setdefault("tags", {})[self._tag] = text
-        elif parent in ("Blob", "BlobPrefix"):
+        elif parent in LISTED_ROWS:
             self._own(row, name, text)
 
     def _own(self, row: Json, name: str, text: str) -> None:
@@ -3397,7 +3428,7 @@ class BlobPage:
             row["container"] = text
         elif name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly"):
             row[name[0].lower() + name[1:]] = is_true_text(text)
-        elif name in ("Snapshot", "VersionId", "DeletionId") and text.strip():
+        elif name in ("Snapshot", "Version", "VersionId", "DeletionId") and text.strip():
             row[name[0].lower() + name[1:]] = text.strip()
 
 
@@ -3615,6 +3646,10 @@ class BlobHttp:
         return True
 
 
+def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
+
+
 class BlobService:
     """The blob service of one account: operations are rows, `ask` asks any of them."""
 
@@ -3649,13 +3684,13 @@ class BlobService:
 
     # Listing
 
-    def _page(self, operation: Operation, target: str, query: Json) -> BlobPage:
+    def _page(self, operation: Operation, target: str, query: Json) -> ListedPage:
         """Read as it arrives; NetworkError if it is no listing, or breaks off."""
         with self.ask(operation, target, query=query, stream=True) as answer:
             try:
-                return BlobPage(pieces(answer, MAX_LISTING))
+                return ListedPage(pieces(answer, MAX_LISTING))
             except (ValueError, *BROKEN):
-                words = f"Could not {operation.action.format(target)}: {self.http.endpoint} did not answer with a whole listing."
+                words = f"Could not {operation.action.format(target or self.account)}: {self.http.endpoint} did not answer with a whole listing."
                 raise NetworkError(words, f"Run the command again. {PROXY_ANSWER}") from None
 
     def rows(self, container: str, query: Json, place: str = "") -> Iterator[Page]:
@@ -3688,7 +3723,39 @@ class BlobService:
 
         return paged(fetch, place, BLOBS_FIND.action)
 
+    def containers(self, query: Json, place: str = "") -> Iterator[Page]:
+        """The containers of the account, as Resource Manager would show them."""
+
+        def fetch(marker: str) -> tuple[list[Json], str]:
+            page = self._page(CONTAINERS_READ, "", {**query, "marker": marker or None})
+            for row in page.rows:
+                told = {key: row.pop(key) for key in ("metadata", "deleted", "version") if key in row}
+                row["properties"] = {**row.get("properties", {}), **told}
+            return [self.container_item(row["name"], row) for row in page.rows], page.marker
+
+        return paged(fetch, place, CONTAINERS_READ.action.format(self.account))
+
+    def container_item(self, name: str, found: Json) -> Json:
+        """A container by its URL, since the blob service does not tell its ARM ID; without a level it is private."""
+        properties = {"publicAccess": "None", **found.get("properties", {})}
+        return {**found, "id": self.container_id(name), "account": self.account, "name": name, "properties": properties}
+
     # Reading
+
+    def container(self, name: str) -> Json | None:
+        """A container as Resource Manager would show it, or None."""
+        try:
+            headers = self.ask(CONTAINER_HEAD, name).headers
+        except ServiceError as error:
+            if error.status == 404 and error.code in ("ContainerNotFound", ""):
+                return None
+            raise
+        found: Json = {}
+        for _, header, path, read in CONTAINER_PROPERTIES:
+            if header and headers.get(header):
+                put_path(found, path, read(headers[header]))
+        put_path(found, "properties.metadata", metadata_of(headers))
+        return self.container_item(name, found)
 
     def open(self, blob: BlobRef, headers: Json) -> requests.Response:
         """The content as a stream, which the caller closes."""
@@ -3805,12 +3872,11 @@ def properties_of(answer: requests.Response, action: str) -> Json:
         }
     except ValueError:
         raise not_the_service(answer, action, "properties of a blob") from None
-    metadata = {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
     current = True if headers.get("x-ms-is-current-version") == "true" else None
     return {
         **found,
         **given_only({"versionId": headers.get("x-ms-version-id"), "isCurrentVersion": current}),
-        "metadata": metadata,
+        "metadata": metadata_of(headers),
     }
 
 
@@ -4153,7 +4219,7 @@ class Azure:
             return ref
         found = self.find_account(name)
         if not found:
-            raise UsageError(
+            raise UnknownAccountError(
                 f"No subscription that the signed-in identity can read has a storage account {name!r}.",
                 "Check the name. If it is right, the identity lacks the role Reader there, or the account was deleted or is in "
                 "another tenant. For a new account, give resource_group_name and subscription_id.",
@@ -4774,7 +4840,7 @@ def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
 
 
 def account_of(item: Json) -> str:
-    return resource_id(item).account
+    return resource_id(item).account or str(item.get("account") or "")
 
 
 def subscription_of(item: Json) -> str:
@@ -7211,6 +7277,140 @@ def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
     return azure.arm.ask_if_there(CONTAINER_GET, container, "ContainerNotFound")
 
 
+class Containers:
+    """The containers of one account: through Resource Manager or, where that can't be used, through the blob service.
+
+    The blob service takes over once nobody is signed in, the identity has no role in Resource Manager, or nothing tells
+    where the account is. What it can't do either is told in Resource Manager's words.
+    """
+
+    def __init__(self, azure: Azure, given: Given) -> None:
+        self.azure, self._given = azure, {**given, "blob_url": None}
+        self.name = given["account_name"].name
+        self.account: AccountRef | None = None
+        self._refusal: AzureStorageError | None = None
+        self._service: BlobService | None = None
+        try:
+            self.account = build_account(azure, given)
+        except (ServiceError, SignInError, UnknownAccountError) as error:
+            self._refused(error)
+
+    def _refused(self, error: AzureStorageError) -> None:
+        """Remember why Resource Manager can't be used; any other error is raised."""
+        if isinstance(error, ServiceError) and error.code != "AuthorizationFailed":
+            own = self.azure.settings.storage_credential_for(self.name)
+            if not own or error.code not in MISPLACED:
+                raise error
+        self._refusal = error
+
+    def _either(self, by_arm: Callable[[AccountRef], T], by_blobs: Callable[[BlobService], T]) -> T:
+        """What Resource Manager answers, or the blob service in its place."""
+        if self.account and not self._refusal:
+            try:
+                return by_arm(self.account)
+            except (ServiceError, SignInError) as error:
+                self._refused(error)
+        try:
+            self._service = self._service or service_in(self.azure, self._given)
+            return by_blobs(self._service)
+        except (NetworkError, ServiceError, SignInError) as error:
+            denied = not isinstance(error, ServiceError) or error.status == 403
+            if denied and self._refusal and not self.azure.settings.storage_credential_for(self.name):
+                raise self._refusal from None
+            raise
+
+    def place(self, name: str) -> ContainerRef | ContainerPlace:
+        """A container, named as the way that is in use names it."""
+        if self._service:
+            return ContainerPlace(self._service, name)
+        assert self.account is not None  # noqa: S101 - a container is named after it was read
+        return ContainerRef(self.account, name)
+
+    def read(self, name: str) -> Json | None:
+        return self._either(
+            lambda account: container_if_there(self.azure, ContainerRef(account, name)),
+            lambda service: service.container(name),
+        )
+
+    def existing(self, name: str) -> Json:
+        """A container that has to be there."""
+        return self._either(
+            lambda account: self.azure.arm.ask(CONTAINER_GET, ContainerRef(account, name)),
+            lambda service: service.container(name) or container_missing(service, name),
+        )
+
+    def listing(
+        self, paging: Paging, page_size: int | None = None, deleted: bool = False, prefix: str | None = None
+    ) -> Listing:
+        include = "metadata,deleted" if deleted else "metadata"
+        size = page_size or min(5000, 5000 if paging.all_results else paging.limit)
+        query = {"prefix": prefix, "include": include, "maxresults": size}
+        return self._either(
+            lambda account: containers(self.azure, account, paging, page_size, deleted, prefix),
+            lambda service: collect(service.containers(query, paging.place), paging),
+        )
+
+    def create(self, name: str, properties: Json) -> Json:
+        headers = {
+            "x-ms-blob-public-access": access_header(properties.get("publicAccess")),
+            "x-ms-default-encryption-scope": properties.get("defaultEncryptionScope"),
+            "x-ms-deny-encryption-scope-override": as_text(properties.get("denyEncryptionScopeOverride")) or None,
+        }
+
+        def make(service: BlobService) -> Json:
+            service.ask(CONTAINER_MAKE, name, headers=headers)
+            return {}
+
+        return self._either(
+            lambda account: self.azure.arm.ask(
+                CONTAINER_CREATE, ContainerRef(account, name), {"properties": properties}
+            ),
+            make,
+        )
+
+    def update(self, name: str, properties: Json) -> None:
+        """The blob service keeps the stored access policies, which are set together with the access level."""
+
+        def set_access(service: BlobService) -> None:
+            fixed = [key for key in properties if key != "publicAccess"]
+            if fixed:
+                words = f"Could not update container {name}: the blob service sets {', '.join(fixed)} only when a container is created."
+                raise UsageError(words, f"Sign in with an identity that has the role {ACCOUNT_CONTRIBUTOR}.")
+            access = access_header(properties["publicAccess"])
+            service.set_access_policies(name, service.access_policies(name)._replace(public_access=access))
+
+        def patch(account: AccountRef) -> None:
+            self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), {"properties": properties})
+
+        self._either(patch, set_access)
+
+    def delete(self, name: str) -> None:
+        def remove(service: BlobService) -> None:
+            service.ask(CONTAINER_REMOVE, name)
+
+        def delete(account: AccountRef) -> None:
+            self.azure.arm.ask(CONTAINER_DELETE, ContainerRef(account, name))
+
+        self._either(delete, remove)
+
+
+def access_header(level: object) -> str | None:
+    """The access level as the blob service writes it; None where it is private."""
+    return None if level in (None, "None") else str(level).lower()
+
+
+def container_missing(service: BlobService, name: str) -> Json:
+    """What the blob service says of a container that is not there."""
+    words = f"The account {service.account} has no container of this name."
+    raise ServiceError(CONTAINER_HEAD.action.format(name), 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
+
+
+ContainersArgs = Annotated[
+    Containers,
+    Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, lambda azure, given: Containers(azure, given)),
+]
+
+
 @command(
     "azure-storage-blob-containers-create",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
@@ -7218,61 +7418,62 @@ def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
     changes=True,
 )
 def blob_containers_create(
-    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody
+    azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
 ) -> Plan:
     """Creates the container; one that is there only gets the given settings, never an empty body that would reset it."""
-    container = ContainerRef(account, container_name)
-    current = container_if_there(azure, container)
+    current = account.read(container_name)
     if current is not None:
-        return container_plan(azure, CONTAINER_VIEW, container, current, properties)
+        return container_plan(account, CONTAINER_VIEW, container_name, current, properties)
+    place = account.place(container_name)
     create = Step(
         "create the container",
-        lambda: azure.arm.ask(CONTAINER_CREATE, container, {"properties": properties}),
-        lambda error: container_if_there(azure, container) is not None,
+        lambda: account.create(container_name, properties),
+        lambda error: account.read(container_name) is not None,
     )
     return Plan(
-        container.id,
+        place.id,
         {},
         {"name": container_name, **properties},
         CONTAINER_VIEW,
         [create],
-        read_back=last_answer(azure, CONTAINER_GET, container),
+        read_back=lambda outcomes: outcomes[-1].answer or account.existing(container_name),
         equal=lambda now, wanted: True,  # the answer holds what was set, and what Azure filled in
-        undo=lambda before, after: command_line("blob-container-delete", container.arguments),
+        undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
 
 @command(
     "azure-storage-blob-containers-update",
-    needs=(READ_CONTAINER, WRITE_CONTAINER),
+    needs=(READ_CONTAINER, WRITE_CONTAINER, READ_ACL, WRITE_ACL),
     role=ACCOUNT_CONTRIBUTOR,
     changes=True,
     execution=True,
 )
 def blob_containers_update(
-    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody
+    azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
 ) -> Plan:
-    container = ContainerRef(account, container_name)
-    return container_plan(azure, UPDATED_CONTAINER_VIEW, container, azure.arm.ask(CONTAINER_GET, container), properties)
+    current = account.existing(container_name)
+    return container_plan(account, UPDATED_CONTAINER_VIEW, container_name, current, properties)
 
 
-def container_plan(azure: Azure, view: View, container: ContainerRef, current: Json, wanted: Json) -> Plan:
+def container_plan(account: Containers, view: View, name: str, current: Json, wanted: Json) -> Plan:
     before, after = differences(at_path(current, "properties") or {}, wanted)
+    place = account.place(name)
 
     def look(error: AzureStorageError) -> bool:
-        return not differences(at_path(azure.arm.ask(CONTAINER_GET, container), "properties") or {}, wanted)[1]
+        return not differences(at_path(account.existing(name), "properties") or {}, wanted)[1]
 
-    private = str(after.get("publicAccess")) == "None" and container.name == "$web"
+    private = str(after.get("publicAccess")) == "None" and name == "$web"
     return Plan(
-        container.id,
+        place.id,
         before,
         after,
         view,
-        [Step("update the container", lambda: azure.arm.ask(CONTAINER_UPDATE, container, {"properties": after}), look)],
+        [Step("update the container", lambda: account.update(name, after), look)],
         item=current,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        read_back=lambda outcomes: account.existing(name),
         state=lambda item: at_path(item, "properties") or {},
-        undo=undo_with("blob-containers-update", container.arguments, CONTAINER_FIELDS),
+        undo=undo_with("blob-containers-update", place.arguments, CONTAINER_FIELDS),
         note="Still allowed: a static website serves $web to everybody whatever its access level is."
         if private
         else "",
@@ -7283,8 +7484,9 @@ def container_plan(azure: Azure, view: View, container: ContainerRef, current: J
 @command("azure-storage-blob-containers-list", needs=(READ_CONTAINER,), role="Reader")
 def blob_containers_list(
     azure: Azure,
-    account: AccountArgs,
+    account: ContainersArgs,
     container_name: Container | None = None,
+    prefix: Annotated[str, pattern("the start of a container name", r"[a-z0-9$][a-z0-9-]{0,62}")] | None = None,
     include_deleted: Flag = False,
     maxpagesize: Annotated[int, number(1, 5000)] | None = None,
     limit: Count | None = None,
@@ -7292,10 +7494,12 @@ def blob_containers_list(
     next_token: PageToken | None = None,
 ) -> CommandResults:
     """`maxpagesize` alone also says how many are wanted, as it does in playbooks made for the existing pack."""
+    if container_name and prefix:
+        raise exclusive("prefix", "container_name")
     if container_name and not include_deleted:
-        return show(CONTAINERS_VIEW, azure.arm.ask(CONTAINER_GET, ContainerRef(account, container_name)))
+        return show(CONTAINERS_VIEW, account.existing(container_name))
     paging = Paging(limit or maxpagesize or DEFAULT_LIMIT, all_results or bool(container_name), *(next_token or ()))
-    listing = containers(azure, account, paging, maxpagesize, include_deleted, container_name)
+    listing = account.listing(paging, maxpagesize, include_deleted, prefix or container_name)
     if container_name:
         listing = Listing([item for item in listing.items if item.get("name") == container_name])
     return show_list(DELETED_CONTAINERS_VIEW if include_deleted else CONTAINERS_VIEW, listing)
@@ -7320,24 +7524,23 @@ def containers(
     changes=True,
     execution=True,
 )
-def blob_container_delete(azure: Azure, account: AccountArgs, container_name: Container) -> Plan:
-    container = ContainerRef(account, container_name)
-    current = container_if_there(azure, container)
-    name = {"name": container_name} if current else {}
+def blob_container_delete(azure: Azure, account: ContainersArgs, container_name: Container) -> Plan:
+    current = account.read(container_name)
+    place, name = account.place(container_name), {"name": container_name} if current else {}
 
     def gone(error: AzureStorageError | None = None) -> bool:
-        found = container_if_there(azure, container)
+        found = account.read(container_name)
         return found is None or bool(at_path(found, "properties.deleted"))
 
     return Plan(
-        container.id,
+        place.id,
         name,
         dict.fromkeys(name),
         DELETED_CONTAINER_VIEW,
-        [Step("delete the container", lambda: azure.arm.ask(CONTAINER_DELETE, container), gone)],
-        undo=lambda before, after: command_line("container-restore", container.arguments),
-        missed=f"There is no container {container}.",
-        done=f"Container {container} was deleted. The undo works while container soft delete keeps it.",
+        [Step("delete the container", lambda: account.delete(container_name), gone)],
+        undo=lambda before, after: command_line("container-restore", place.arguments),
+        missed=f"There is no container {place}.",
+        done=f"Container {place} was deleted. The undo works while container soft delete keeps it.",
     )
 
 

@@ -2187,7 +2187,7 @@ def test_xml_as_dictionaries() -> None:
 @pytest.mark.parametrize("cut", [1, 7, 100, 100_000])
 def test_a_listing_is_read_in_pieces_of_any_size(cut: int) -> None:
     data = (Path(__file__).parent / "test_data/blob/list.xml").read_bytes()
-    page = az.BlobPage(data[at : at + cut] for at in range(0, len(data), cut))
+    page = az.ListedPage(data[at : at + cut] for at in range(0, len(data), cut))
     assert [row["name"] for row in page.rows] == ["2026/payroll.xlsx", "2026/odd\ufffename.bin", "2026/invoices/"]
     first, second, folder = page.rows
     assert (first["size"], first["md5"]) == (48213, "b10a8db164f0754105b7a99be72e3fe5")
