@@ -26,10 +26,12 @@ import demistomock as demisto
 from CommonServerPython import *
 
 import base64
+import csv
 import email.utils
 import hashlib
 import hmac
 import inspect
+import io
 import ipaddress
 import itertools
 import json
@@ -2725,7 +2727,8 @@ class MicrosoftAuth:
     def identity(self) -> Json:
         """Who is signed in, from the stored session and the claims of the ARM token, which are shown and never trusted."""
         session, settings = self.store.read(), self.settings
-        entry = (session.get("tokens") or {}).get(settings.cloud.audience) or {}
+        tokens = session.get("tokens") or {}
+        entry = tokens.get(settings.cloud.audience) or tokens.get(STORAGE_AUDIENCE) or {}
         claims = token_claims(str(entry.get("token") or ""))
         person = settings.auth_type in USER_FLOWS
         name = session.get("username") or claims.get("upn") or claims.get("unique_name") if person else ""
@@ -4839,6 +4842,21 @@ def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
     )
 
 
+def guarded(value: object) -> str:
+    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def csv_file(name: str, columns: Mapping[str, str], rows: Iterable[Json]) -> Json:
+    """Rows as a CSV file of the war room: each column and the dotted path that it comes from."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([guarded(at_path(row, path)) for path in columns.values()] for row in rows)
+    return dict(fileResult(name, out.getvalue()))
+
+
 def account_of(item: Json) -> str:
     return resource_id(item).account or str(item.get("account") or "")
 
@@ -4949,6 +4967,7 @@ READ_ONLY = frozenset(
     }
 )
 NEW = "(new)"  # a wanted value that the service chooses
+UNCHANGED = "(unchanged)"  # what a step returns that found nothing to do
 DONE, FAILED, UNSURE, ALREADY, PLANNED = "done", "failed", "unknown", "already set", "planned"
 
 
@@ -5079,7 +5098,7 @@ class Plan:
     the object after the steps (from their answers where these hold it), of which `state` picks what compares with after.
     equal: what counts as the same value. undo: the command line that takes the change back, made from what was really
     changed; empty where nothing does. note: always said; done: said once it is done. confirm: what has to be typed, and
-    why. later: what a polling round goes on with. carried_out: an earlier round did the steps. missed: what is said when
+    why. later: what a polling round goes on with; files: entries that follow the result. carried_out: an earlier round did the steps. missed: what is said when
     there is nothing to do.
     """
 
@@ -5102,6 +5121,7 @@ class Plan:
     carried_out: bool = False
     tell_steps: bool = False
     more_context: Callable[[list[Outcome], Json], Json] = lambda outcomes, record: {}
+    files: Callable[[], list[Json]] = list
 
     @property
     def needed(self) -> bool:
@@ -5207,7 +5227,8 @@ class Report(NamedTuple):
     @property
     def changed(self) -> bool:
         return not self.dry_run and (
-            self.plan.carried_out or any(o.result == DONE and not o.step.hidden for o in self.outcomes)
+            self.plan.carried_out
+            or any(o.result == DONE and not o.step.hidden and o.answer != UNCHANGED for o in self.outcomes)
         )
 
     def record(self) -> Json:
@@ -5260,7 +5281,7 @@ class Report(NamedTuple):
         )
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
+def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later | list[Any]:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
@@ -5273,7 +5294,7 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result != DONE]
     if errors and not any(outcome.result == DONE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    later = plan.later(outcomes) if not problems else None
+    later = plan.later(outcomes) if not problems or plan.tell_steps else None
     if later:
         return later
     item, now, unread = seen(plan, outcomes)
@@ -5281,7 +5302,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         problems += [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    result = report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    files = plan.files()
+    return [result, *files] if files else result
 
 
 def problem_of(outcome: Outcome) -> str:
@@ -8338,6 +8361,11 @@ INCLUDES = (
 )
 
 
+def is_folder(row: Json) -> bool:
+    """Whether a listed blob is a directory of an account with a hierarchical namespace."""
+    return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
+
+
 class BlobFilter(NamedTuple):
     """Which blobs of a listing are wanted; what is None does not matter."""
 
@@ -8412,55 +8440,116 @@ def read_range(text: str) -> tuple[int, int | None]:
     return int(found[1]), int(found[2]) if found[2] else None
 
 
+class Collection(NamedTuple):
+    """Blobs to be collected: those that are named, or the first that a prefix or tag finds. more: it finds others, too."""
+
+    blobs: list[BlobRef]
+    found: bool = False
+    more: bool = False
+
+    def note(self, done: str) -> str:
+        return (
+            f"Only the first {len(self.blobs)} blobs were {done}; there are more. Raise `limit`." if self.more else ""
+        )
+
+
+COLLECT_ARGUMENTS = {
+    **BLOBS_ARGUMENTS,
+    "prefix": optional(ExactText),
+    "tag": optional(BlobTag),
+    "limit": optional(Annotated[int, number(1, 500)], DEFAULT_LIMIT),
+}
+
+
+def build_collection(azure: Azure, given: Given) -> Collection:
+    """The blobs that are named, or at most `limit` that a prefix, or a tag in a container or the account, finds."""
+    prefix, tag = given["prefix"], given["tag"]
+    if not prefix and not tag:
+        return Collection(build_blobs(azure, given))
+    for name in ("blob_name", "blob_names", "version_id", "snapshot", *(["tag"] if prefix else [])):
+        if given[name]:
+            raise exclusive("prefix" if prefix else "tag", name)
+    url: BlobAddress | None = given["blob_url"]
+    if prefix or given["container_name"] or (url and url.container):
+        place = build_container(azure, given)
+        service, container = place.service, place.name
+    else:
+        service, container = service_in(azure, given), ""
+    pages = (
+        service.rows(container, {"prefix": prefix, "include": "metadata"})
+        if prefix
+        else service.find(tag_test(*tag), container, min(5000, given["limit"] + 1))
+    )
+    listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row))
+    if not listing.items:
+        raise UsageError(
+            f"No blob was found by this {'prefix' if prefix else 'tag'}.",
+            "Check it with !azure-storage-blob-list or !azure-storage-blob-find.",
+        )
+    blobs = [BlobRef(service, row["container"], row["name"]) for row in listing.items]
+    return Collection(blobs, True, bool(listing.token))
+
+
+# The columns of the manifest that goes with several blobs, and where each comes from.
+# fmt: off
+MANIFEST = {
+    "account": "account", "container": "container", "name": "name", "version": "versionId", "snapshot": "snapshot", "size": "size",
+    "etag": "etag", "md5": "md5", "sha256": "sha256", "last modified": "lastModified", "time": "readAt", "file": "fileName",
+    "verified": "verified", "result": "result",
+}
+# fmt: on
+
+
 @command("azure-storage-blob-get", needs=(READ_BLOB,), role=READER)
 def blob_get(
     azure: Azure,
-    blob: BlobsArgs,
+    blob: Annotated[Collection, Group(COLLECT_ARGUMENTS, build_collection)],
     range: Annotated[tuple[int, int | None], Reader("bytes such as 0-1023 or 4096-", read_range)] | None = None,
     max_size: Size = 1 << 30,
 ) -> list[Any]:
-    """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others."""
-    if range and len(blob) > 1:
-        raise exclusive("range", "blob_names")
+    """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others.
+
+    Several blobs come with a manifest.
+    """
+    blobs = blob.blobs
+    if range and (blob.found or len(blobs) > 1):
+        raise exclusive("range", "blob_names", "prefix", "tag")
     azure.use_threads()
     start, end = range or (0, None)
 
     def read(each: BlobRef) -> Download | AzureStorageError:
         try:
-            return Downloader(each, start, end, parallel=len(blob) == 1).run(f"download_{uuid.uuid4()}", max_size)
+            return Downloader(each, start, end, parallel=len(blobs) == 1).run(f"download_{uuid.uuid4()}", max_size)
         except AzureStorageError as error:
             return error
 
-    files, rows, failures = list[Any](), list[Json](), list[AzureStorageError]()
-    for each, found in zip(blob, in_order(read, blob), strict=True):
-        if isinstance(found, AzureStorageError):
-            failures.append(found)
-            rows.append({**each.identity(), "result": f"failed: {redact(found.message)}"})
-            continue
-        entry = file_result_existing_file(found.path, safe_file_name(each.name))
-        facts = {
-            "sha256": found.sha256,
-            "md5": found.md5,
-            "size": found.size,
-            "verified": found.verified,
-            "fileName": entry["File"],
-        }
-        rows.append({**each.identity(), **found.properties, **facts})
-        files.append(entry)
-    if len(failures) == len(blob):
+    found = list(in_order(read, blobs))
+    rows = [read_row(each, outcome) for each, outcome in zip(blobs, found, strict=True)]
+    failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
+    if failures and len(blobs) == 1:
         raise failures[0]
-    note = f"{len(files)} of {len(blob)} blobs read." + (f" {len(failures)} failed." if failures else "")
-    text = table(READ_VIEW, rows, note=note)
-    kind = EntryType.ERROR if failures else None
-    return [
-        CommandResults(
-            outputs={READ_VIEW.context: rows},
-            readable_output=text,
-            raw_response=text if kind else rows,
-            entry_type=kind,
-        ),
-        *files,
+    files = [
+        file_result_existing_file(outcome.path, row["fileName"])
+        for outcome, row in zip(found, rows, strict=True)
+        if isinstance(outcome, Download)
     ]
+    if blob.found or len(blobs) > 1:
+        files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
+    failed = f" {len(failures)} failed." if failures else ""
+    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read.{failed}"
+    text = table(READ_VIEW, rows, note="\n\n".join(filter(None, (note, blob.note("read")))))
+    outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
+    raw = text if kind else rows
+    return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
+
+
+def read_row(blob: BlobRef, found: Download | AzureStorageError) -> Json:
+    """What context tells of a blob that was read, or could not be."""
+    told = {**blob.identity(), "readAt": iso_time(Clock.now())}
+    if isinstance(found, AzureStorageError):
+        return {**told, "result": f"failed: {redact(found.message)}"}
+    facts = {"sha256": found.sha256, "md5": found.md5, "size": found.size, "verified": found.verified}
+    return {**told, **found.properties, **facts, "fileName": safe_file_name(blob.name)}
 
 
 class Upload(NamedTuple):
@@ -8654,11 +8743,6 @@ def batches_of(selection: list[BlobRef] | Prefix, query: Json) -> Iterator[list[
 
 def depth(blob: BlobRef) -> int:
     return blob.name.rstrip("/").count("/")
-
-
-def is_folder(row: Json) -> bool:
-    """Whether a listed blob is a directory of an account with a hierarchical namespace."""
-    return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
 
 
 @command(
@@ -9338,114 +9422,79 @@ def abort_plan(target: BlobRef, copy_id: str) -> Plan:
 # --- commands: quarantine ----------------------------------------------------------------------------------------------
 
 HASH_LIMIT = 1 << 30  # bytes; a larger evidence copy is not read back for its SHA-256
-LONGEST_NAME = 1024
+LONGEST_NAME, MOST_SEGMENTS = 1024, 254  # of a blob's name
+CUSTODY_LIMIT = 500  # blobs whose events are kept
+WORK_SLICE = 60.0  # seconds of work in one polling round
 CaseId = Annotated[str, pattern("1 to 64 letters, digits and - . _", r"(?!\.+$)[\w.-]{1,64}")]
+
+
+def read_sources(text: str) -> list[tuple[str, str, str, str]]:
+    """What quarantine_arguments wrote: container, name, version and snapshot of each blob."""
+    found = json_value(text)
+    if not isinstance(found, list) or not found:
+        raise ValueError
+    for container, name, *moments in found:
+        if len(moments) != 2 or not all(isinstance(part, str) for part in (container, name, *moments)):
+            raise ValueError
+        for part in filter(None, moments):
+            matching(VERSION, part)
+    return [(container, name, version, snapshot) for container, name, version, snapshot in found]
+
+
 QUARANTINE_ARGUMENTS = {
-    **BLOBS_ARGUMENTS,
+    **COLLECT_ARGUMENTS,
     "evidence_container_name": required(Container),
     "evidence_account_name": optional(Account),
+    "sources": optional(Annotated[list[tuple[str, str, str, str]], Reader("blobs", read_sources)], hidden=True),
 }
 
 
 class QuarantineJob(NamedTuple):
     """The blobs to be secured, and the container that takes the copies."""
 
-    blobs: list[BlobRef]
+    collection: Collection
     evidence: BlobService
     container: str
 
+    @property
+    def blobs(self) -> list[BlobRef]:
+        return self.collection.blobs
+
 
 def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
+    """Evidence that a tag finds is left out: it is secured already."""
     container, account = given["evidence_container_name"], given["evidence_account_name"]
-    blobs = build_blobs(azure, given)
-    service = blobs[0].service
+    if given["sources"]:
+        source = service_in(azure, given)
+        found = Collection([BlobRef(source, *parts) for parts in given["sources"]])
+    else:
+        found = build_collection(azure, given)
+    service = found.blobs[0].service
     if account and account.name != service.account:
         scope = {"subscription_id": account.subscription or None, "resource_group_name": account.group or None}
         service = service_in(azure, {**given, **scope, "account_name": account, "blob_url": None})
-    if service.account == blobs[0].service.account and container == blobs[0].container:
+    others = [blob for blob in found.blobs if (blob.service.account, blob.container) != (service.account, container)]
+    if not others or (len(others) < len(found.blobs) and not given["tag"]):
         raise invalid("evidence_container_name", "it is the container of the blob. Choose another one.")
-    return QuarantineJob(blobs, service, container)
+    if len(others) > CUSTODY_LIMIT:
+        raise invalid("blob_names", f"at most {CUSTODY_LIMIT} blobs can be secured at a time.")
+    return QuarantineJob(found._replace(blobs=others), service, container)
 
 
 QuarantineArgs = Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)]
 
 
-@command(
-    "azure-storage-blob-quarantine",
-    needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB, DELETE_BLOB, READ_TAGS, WRITE_TAGS, WRITE_CONTAINER),
-    role=OWNER,
-    changes=True,
-    execution=True,
-    polling=Polling(15, 7200),
-)
-def blob_quarantine(
-    azure: Azure,
-    job: QuarantineArgs,
-    case_id: CaseId,
-    delete_source: Flag = False,
-    legal_hold: Flag = True,
-    sha256: Flag = True,
-    *,
-    later_round: Flag = False,
-) -> Plan | Later:
-    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
-
-    What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
-    """
-    work = Quarantine(azure, job, case_id, delete_source, legal_hold, sha256)
-    target = job.evidence.container_id(job.container)
-    secured = {blob.id: "secured" for blob in job.blobs}
-    rows: list[Json] = []
-
-    def secure(blob: BlobRef) -> Callable[[], Json]:
-        def act() -> Json:
-            rows.append(work.secure(blob))
-            if rows[-1]["result"] == FAILED:
-                raise work.failures[-1]
-            return rows[-1]
-
-        return act
-
-    def later(outcomes: list[Outcome]) -> Later | None:
-        if not any(row["result"] == "copying" for row in rows):
-            return None
-        text = f"Azure is copying {len(rows)} blobs to {job.container}. This command ends when it is done."
-        return Later("" if later_round else text, quarantine_arguments(job))
-
-    return Plan(
-        target,
-        dict.fromkeys(secured),
-        secured,
-        QUARANTINE_VIEW,
-        [Step(f"secure {blob}", secure(blob), vital=False) for blob in job.blobs],
-        item=[work.row(blob, PLANNED) for blob in job.blobs],
-        read_back=lambda outcomes: rows,
-        state=lambda found: {
-            row["source"]["id"]: "secured" for row in found if row["result"] in ("secured", "already secured")
-        },
-        later=later,
-        planned=[f"secure {blob}" for blob in job.blobs],
-        tell_steps=len(job.blobs) > 1,
-        note="The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
-        if delete_source
-        else "",
-    )
-
-
-def quarantine_arguments(job: QuarantineJob) -> dict[str, str]:
-    first = job.blobs[0]
-    one = {"blob_name": first.name, "version_id": first.version, "snapshot": first.snapshot}
+def quarantine_arguments(job: QuarantineJob, run: str) -> dict[str, str]:
+    """What the next round is given in place of what found the blobs: they may not be there any more."""
+    sources = [[blob.container, blob.name, blob.version, blob.snapshot] for blob in job.blobs]
+    replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
     return {
-        "account_name": first.service.account,
-        "container_name": first.container,
-        **(
-            {name: value for name, value in one.items() if value}
-            if len(job.blobs) == 1
-            else {"blob_names": json.dumps([blob.name for blob in job.blobs])}
-        ),
+        **dict.fromkeys(replaced, ""),
+        "account_name": job.blobs[0].service.account,
         "evidence_account_name": job.evidence.account,
         "evidence_container_name": job.container,
-        "later_round": "true",
+        "sources": json.dumps(sources),
+        "run_id": run,
     }
 
 
@@ -9456,33 +9505,69 @@ PINNED = {
     "md5": "quarantine_source_md5",
     "lastModified": "quarantine_source_modified",
 }
+METADATA_ROOM = 8192  # bytes of names and values
 FALSE_MD5 = "the MD5 that the uploader stored does not match the content"
+COPYING, WAITING, SECURED, AS_BEFORE = "copying", "waiting", "secured", "already secured"
+# What a row of the custody record keeps from one round to the next.
+ROW_STATE = ("evidence", "result", "verified", "protection", "sourceDeleted", "changed")
+
+
+def proof(found: Json) -> Json:
+    """What an event tells of a blob's content."""
+    return {key: found.get(key) for key in ("etag", "size", "md5", "sha256")}
+
+
+def has_event(row: Json, *actions: str) -> bool:
+    return any(event["action"] in actions for event in row["events"])
 
 
 class Quarantine:
     """Secures one blob after the other, and writes down what happened to each.
 
     The events of a blob are kept beside the sessions under the id of its evidence, so that later rounds and repeated runs
-    add to them.
+    add to them. Each is written down as soon as it happened, and what can't be taken back also before.
     """
 
-    def __init__(
-        self, azure: Azure, job: QuarantineJob, case_id: str, delete_source: bool, legal_hold: bool, sha256: bool
-    ) -> None:
+    def __init__(self, azure: Azure, job: QuarantineJob, case_id: str, run: str) -> None:
         self.azure, self.job, self.case_id = azure, job, case_id
-        self.delete_source, self.legal_hold, self.sha256 = delete_source, legal_hold, sha256
+        self.first_round, self.run = not run, run or uuid.uuid4().hex
+        self.rows: list[Json] = []
+        self.delete_source, self.legal_hold, self.sha256 = False, True, True
+        self.deadline = Clock.now() + WORK_SLICE
         self.failures: list[AzureStorageError] = []
+        self.custody = azure.store.section("custody")
+
+    def step(self, blob: BlobRef) -> Step:
+        def act() -> object:
+            self.rows.append(self.secure(blob))
+            if self.rows[-1]["result"] == FAILED:
+                raise self.failures[-1]
+            return self.rows[-1] if self.rows[-1]["changed"] else UNCHANGED
+
+        return Step(f"secure {blob}", act, vital=False)
+
+    def later(self) -> Later | None:
+        left = sum(row["result"] in (COPYING, WAITING) for row in self.rows)
+        if not left:
+            return None
+        text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.container}. This command ends when it is done."
+        return Later(text if self.first_round else "", quarantine_arguments(self.job, self.run))
+
+    def record(self) -> list[Json]:
+        """The custody record of all blobs, as a file."""
+        document = {"case": self.case_id, "written": iso_time(Clock.now()), "records": self.rows}
+        return [dict(fileResult(f"quarantine_{self.case_id}.json", json.dumps(document, indent=2, ensure_ascii=False)))]
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet. Versions
-        and snapshots have a folder of their own; a name that would be too long ends in its hash."""
+        and snapshots have a folder of their own, and so have names that would become too long."""
         moment_of = blob.version or blob.snapshot
-        folder = "versions/" if blob.version else "snapshots/" if blob.snapshot else "blobs/"
-        start = f"{self.case_id}/{blob.service.account}/{blob.container}/{folder}{moment_of + '/' if moment_of else ''}"
-        name = start + blob.name
-        if len(name) > LONGEST_NAME:
-            digest = hashlib.sha256(blob.name.encode()).hexdigest()
-            name = f"{start}{blob.name[: LONGEST_NAME - len(start) - len(digest) - 1]}~{digest}"
+        kind = "versions/" if blob.version else "snapshots/" if blob.snapshot else "blobs/"
+        start = f"{self.case_id}/{blob.service.account}/{blob.container}/"
+        name = f"{start}{kind}{moment_of + '/' if moment_of else ''}{blob.name}"
+        if len(name) > LONGEST_NAME or name.count("/") >= MOST_SEGMENTS:
+            start += f"hashed/{hashlib.sha256(blob.id.encode()).hexdigest()}/"
+            name = start + blob.name.replace("/", "_")[: LONGEST_NAME - len(start)]
         return BlobRef(self.job.evidence, self.job.container, name)
 
     def actor(self, service: BlobService) -> str:
@@ -9493,138 +9578,174 @@ class Quarantine:
         return str(self.azure.auth.identity().get("identity") or self.azure.settings.app_id)
 
     def row(self, blob: BlobRef, result: str = "") -> Json:
+        """The row of a blob in the custody record, with what earlier rounds and runs wrote down."""
         evidence = self.evidence_of(blob)
-        return {
+        kept = dict(self.custody.get(evidence.id) or {})
+        row = {
             "id": evidence.id,
             "case": self.case_id,
-            "source": blob.identity(),
+            "source": {**dict(kept.get("source") or {}), **blob.identity()},
             "evidence": evidence.identity(),
             "result": result,
             "verified": "",
             "protection": "",
             "sourceDeleted": False,
             "changed": False,
-            "events": list(dict(self.azure.store.section("custody").get(evidence.id) or {}).get("events") or []),
+            "events": list(kept.get("events") or []),
         }
+        return {**row, **dict(kept.get("state") or {})} if kept.get("run") == self.run and not result else row
 
     def secure(self, blob: BlobRef) -> Json:
         """One row of the custody record. A failure is written down and does not stop the others."""
         row = self.row(blob)
+        if row["result"] == FAILED:  # in an earlier round
+            self.failures.append(AzureStorageError(row["events"][-1]["detail"], "Run the command again."))
+        if row["result"] in (FAILED, SECURED, AS_BEFORE):
+            return row
+        if Clock.now() >= self.deadline:
+            return {**row, "result": WAITING}
         try:
             self._secure(blob, row)
         except AzureStorageError as error:
             self.failures.append(error)
-            self._event(row, blob.service, "failed", redact(error.message))
             row["result"] = FAILED
+            self._event(row, blob.service, "failed", redact(error.message))
+        self._save(row)
         return row
 
-    def _event(self, row: Json, service: BlobService, action: str, detail: str, **facts: object) -> None:
-        """Write an event down, in the row and where the next round finds it. Failures of writing are told, not raised."""
-        event = {
+    def _event(self, row: Json, service: BlobService, action: str, detail: str, facts: Json | None = None) -> None:
+        """Write an event down, in the row and where the next round finds it."""
+        told = {
             "time": iso_time(Clock.now()),
-            "actor": self.actor(service),
+            "actor": "",
             "action": action,
             "detail": detail,
-            **given_only(facts),
+            **given_only(facts or {}),
         }
-        row["events"].append(event)
+        row["events"].append(told)
+        try:
+            told["actor"] = self.actor(service)
+        except Exception as error:  # the platform may raise anything; the event counts all the same
+            told["actor"] = f"unknown ({type(error).__name__})"
+        self._save(row)
 
-        def remember(document: Json) -> None:
+    def _save(self, row: Json) -> None:
+        """Keep the row for later rounds and runs. A failure is told in the row and loses nothing of it."""
+
+        def remember(document: Json) -> list[Json]:
             custody = dict(document.get("custody") or {})
-            custody[row["id"]] = {**(custody.get(row["id"]) or {}), "events": row["events"], "source": row["source"]}
-            document["custody"] = dict(list(custody.items())[-500:])
+            known = list(dict(custody.pop(row["id"], None) or {}).get("events") or [])
+            events = known + [event for event in row["events"] if event not in known]
+            state = {key: row[key] for key in ROW_STATE}
+            custody[row["id"]] = {"run": self.run, "source": row["source"], "state": state, "events": events}
+            document["custody"] = dict(list(custody.items())[-CUSTODY_LIMIT:])
+            return events
 
-        self.azure.store.edit(remember)
-
-    def _pinned(self, row: Json, copy: Json) -> Json:
-        """What was read of the source before it was copied: as remembered, or else what the evidence blob says."""
-        kept = dict(self.azure.store.section("custody").get(row["id"]) or {}).get("source") or {}
-        if kept.get("etag"):
-            return {key: kept[key] for key in PINNED if key in kept}
-        told = {key: copy["metadata"][name] for key, name in PINNED.items() if name in copy["metadata"]}
-        if "etag" not in told or copy["metadata"].get("quarantine_case") != self.case_id:
-            raise AzureStorageError(
-                f"Blob {row['evidence']['name']} exists and is not a copy of this quarantine.",
-                "Choose another case_id or container.",
-            )
-        return {**told, "size": whole(told.get("size"))}
+        try:
+            row["events"] = deepcopy(self.azure.store.edit(remember))
+            row.pop("unsaved", None)
+        except Exception as error:  # the platform may raise anything
+            demisto.error(f"the custody record could not be saved: {redact(str(error))}")
+            row["unsaved"] = True
 
     def _secure(self, blob: BlobRef, row: Json) -> None:
         evidence = self.evidence_of(blob)
-        copy = evidence.service.properties_if_there(evidence)
-        if copy is None:
-            copy = self._copy(blob, evidence, row)
-        pinned = self._pinned(row, copy)
-        row["source"] |= pinned
-        if copy.get("copyStatus", "success") == "pending":
-            row["result"] = "copying"
+        copy = evidence.service.properties_if_there(evidence) or self._copy(blob, evidence, row)
+        told = self._claims(copy, row)
+        status = copy.get("copyStatus", "success")
+        if status == "pending":
+            row["result"] = COPYING
             return
-        self._same_source(blob, pinned)
+        if status != "success":
+            words = f"The copy to {evidence} ended with {status}: {copy.get('copyStatusDescription', '')}"
+            raise AzureStorageError(words, "Delete the copy and secure the blob again.")
+        source = self._source(blob, row, told)
+        if not has_event(row, "copied"):
+            how = (
+                "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
+            )
+            detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
+            self._event(row, evidence.service, "copied", detail, {**proof(copy), "copyId": copy.get("copyId")})
         self._verify(evidence, copy, row)
         self._protect(evidence, copy, row)
-        self._delete(blob, str(pinned["etag"]), row)
-        row["result"] = "secured" if row["changed"] else "already secured"
+        if self.delete_source:
+            self._delete(blob, source, row)
+        row["result"] = SECURED if row["changed"] else AS_BEFORE
 
-    @staticmethod
-    def _same_source(blob: BlobRef, pinned: Json) -> None:
-        """The evidence must be of what the source is now, or the source must be gone."""
+    def _claims(self, copy: Json, row: Json) -> Json:
+        """What the evidence says of its source. Raises if it is no copy of this quarantine, whatever was written down."""
+        metadata = {name.lower(): value for name, value in copy["metadata"].items()}
+        told = {key: metadata[name] for key, name in PINNED.items() if name in metadata}
+        kept = row["source"].get("etag", told.get("etag"))
+        if metadata.get("quarantine_case") != self.case_id or not kept or told.get("etag") != kept:
+            words = f"Blob {row['evidence']['name']} exists and is not a copy of this quarantine."
+            raise AzureStorageError(words, "Choose another case_id or container.")
+        return {**told, "size": whole(told.get("size"))}
+
+    def _source(self, blob: BlobRef, row: Json, told: Json) -> Json | None:
+        """The source, if it is there. The evidence must be of what it is now; else what was written down counts, and at
+        last what the evidence says of it."""
         source = blob.service.properties_if_there(blob)
-        if source and source.get("etag") != pinned["etag"]:
+        if source and source.get("etag") != told["etag"]:
             words = f"Blob {blob} has changed since it was secured for this case; the new content is not secured."
             raise AzureStorageError(words, "Secure it under another case_id.")
+        if source:
+            kept = {key: value for key, value in row["source"].items() if key not in PINNED}
+            row["source"] = {**kept, **{key: source[key] for key in PINNED if key in source}}
+        elif "etag" not in row["source"]:
+            row["source"] |= told
+        return source
 
     def _copy(self, blob: BlobRef, evidence: BlobRef, row: Json) -> Json:
-        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as there is room, never
-        under names that the quarantine uses itself."""
+        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as a request can carry
+        it, never under names that the quarantine uses itself."""
         source = blob.service.properties(blob)
-        facts = {name: str(source[key]) for key, name in PINNED.items() if key in source} | {
-            "quarantine_case": self.case_id
-        }
+        pinned = {key: source[key] for key in PINNED if key in source}
+        facts = {PINNED[key]: str(value) for key, value in pinned.items()} | {"quarantine_case": self.case_id}
         own = {name: value for name, value in source["metadata"].items() if not name.lower().startswith("quarantine_")}
-        room = 8192 - sum(len(name) + len(value) for name, value in facts.items())
-        fits = sum(len(name) + len(value) for name, value in own.items()) <= room
-        row["source"] |= {key: source[key] for key in PINNED if key in source}
-        row["source"]["metadata"] = own
-        self._event(
-            row,
-            evidence.service,
-            "copy requested",
-            f"{blob.id} to {evidence.id}",
-            etag=source.get("etag"),
-            size=source.get("size"),
+        plain = all(part.isascii() and part.isprintable() for pair in own.items() for part in pair)
+        fits = sum(len(part) for pair in (*own.items(), *facts.items()) for part in pair) <= METADATA_ROOM
+        row["source"] |= {**pinned, "metadata": source["metadata"]}
+        left = "" if plain and fits else "; its metadata is only in this record, since it does not fit"
+        self._event(row, evidence.service, "copy requested", f"{blob.id} to {evidence.id}{left}", proof(source))
+        metadata = {**(own if plain and fits else {}), **facts}
+
+        def is_there(error: AzureStorageError) -> bool:
+            found = evidence.service.properties_if_there(evidence)
+            return bool(found) and self._claims(found or {}, row)["etag"] == source.get("etag")
+
+        outcome = take(
+            Step(
+                "copy",
+                lambda: start_copy(evidence, CopySource(blob, Secret("")), None, metadata, False, source),
+                is_there,
+            )
         )
-        start_copy(evidence, CopySource(blob, Secret("")), None, {**(own if fits else {}), **facts}, False, source)
+        if outcome.error and outcome.result != DONE:
+            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
         row["changed"] = True
-        self._event(
-            row,
-            evidence.service,
-            "copied",
-            f"{blob.id} of ETag {source.get('etag')} to {evidence.id}, by the service",
-            etag=source.get("etag"),
-            md5=source.get("md5"),
-        )
         return evidence.service.properties(evidence)
 
     def _verify(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Compare what arrived with what was read of the source before. Raises if it differs; then nothing is deleted."""
         source = row["source"]
-        if copy.get("copyStatus", "success") != "success":
-            raise AzureStorageError(
-                f"The copy to {evidence} ended with {copy['copyStatus']}: {copy.get('copyStatusDescription', '')}"
-            )
         row["evidence"] |= {key: copy[key] for key in ("etag", "size", "md5", "lastModified") if key in copy}
         if copy.get("size") != source.get("size") or (source.get("md5") and copy.get("md5") != source["md5"]):
-            raise AzureStorageError(
-                f"The copy {evidence} differs from its source in length or MD5.", "Delete it and secure the blob again."
-            )
+            words = f"The copy {evidence} differs from its source in length or MD5."
+            raise AzureStorageError(words, "Delete it and secure the blob again.")
         row["verified"] = (
             "length and stored MD5" if source.get("md5") else "length; the service holds no MD5 of the source"
         )
         if self.sha256 and copy.get("size", 0) <= HASH_LIMIT:
             self._hash(evidence, row)
-        told = {key: row["evidence"].get(key) for key in ("etag", "md5", "sha256")}
-        if not any(event["action"] == "verified" and event.get("sha256") == told["sha256"] for event in row["events"]):
-            self._event(row, evidence.service, "verified", row["verified"], **told)
+        found = row["evidence"].get("sha256")
+        earlier = [event["sha256"] for event in row["events"] if event["action"] == "verified" and event.get("sha256")]
+        if found and earlier and earlier[-1] != found:
+            raise AzureStorageError(
+                f"The evidence {evidence} has changed since it was verified.", "Look at its events."
+            )
+        if not has_event(row, "verified") or (found and not earlier):
+            self._event(row, evidence.service, "verified", row["verified"], proof(row["evidence"]))
 
     def _hash(self, evidence: BlobRef, row: Json) -> None:
         path = f"quarantine_{uuid.uuid4()}"
@@ -9641,38 +9762,44 @@ class Quarantine:
 
     def _protect(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Tags for the case, and a legal hold; where the container takes none, a snapshot. What fails is written down."""
-        service = evidence.service
+        service, content = evidence.service, proof(row["evidence"])
         tags = {"case": self.case_id, **({"sha256": row["evidence"]["sha256"]} if "sha256" in row["evidence"] else {})}
         try:
             old = service.tags(evidence)
             if not tags.items() <= old.items():
                 service.set_tags(evidence, {**old, **tags})
                 row["changed"] = True
-                self._event(row, service, "tagged", ", ".join(f"{key}={value}" for key, value in tags.items()))
+                words = ", ".join(f"{key}={value}" for key, value in tags.items())
+                self._event(row, service, "tagged", words, content)
         except AzureStorageError as error:
-            self._event(row, service, "not tagged", redact(error.message))
+            if not has_event(row, "not tagged"):
+                self._event(row, service, "not tagged", redact(error.message))
         if self.legal_hold and copy.get("legalHold"):
             row["protection"] = "legal hold"
+            if not has_event(row, "held"):
+                self._event(row, service, "held", "legal hold, found in place", content)
         elif self.legal_hold:
             self._hold(evidence, row)
 
     def _hold(self, evidence: BlobRef, row: Json) -> None:
+        content = proof(row["evidence"])
         try:
             evidence.service.ask(BLOB_HOLD, evidence, headers={"x-ms-legal-hold": "true"})
             row.update(protection="legal hold", changed=True)
-            self._event(row, evidence.service, "held", "legal hold")
+            self._event(row, evidence.service, "held", "legal hold", content)
             return
         except AzureStorageError as error:
             brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
-            if not any(event["action"] == "not held" for event in row["events"]):
+            if not has_event(row, "not held"):
                 self._event(row, evidence.service, "not held", f"{brief}: no legal hold is possible here")
         try:
-            self._snapshot(evidence, row)
+            self._snapshot(evidence, row, content)
         except AzureStorageError as error:
             row["protection"] = "none"
-            self._event(row, evidence.service, "not protected", redact(error.message))
+            if not has_event(row, "not protected"):
+                self._event(row, evidence.service, "not protected", redact(error.message))
 
-    def _snapshot(self, evidence: BlobRef, row: Json) -> None:
+    def _snapshot(self, evidence: BlobRef, row: Json, content: Json) -> None:
         """Once is enough: the listing tells whether the evidence has a snapshot."""
         pages = evidence.service.rows(evidence.container, {"prefix": evidence.name, "include": "snapshots"})
         taken = [
@@ -9684,31 +9811,104 @@ class Quarantine:
         if not taken:
             taken = [evidence.service.ask(SNAPSHOT_TAKE, evidence).headers.get("x-ms-snapshot", "")]
             row["changed"] = True
-            self._event(row, evidence.service, "snapshot taken", taken[0])
+            self._event(row, evidence.service, "snapshot taken", taken[0], content)
         row["protection"] = f"snapshot {taken[0]}"
 
-    def _delete(self, blob: BlobRef, etag: str, row: Json) -> None:
-        """Only after the copy was verified, only when asked, and only if the source is still what was copied."""
-        if not self.delete_source:
-            return
-        if FALSE_MD5 in row["verified"]:
-            self._event(row, blob.service, "source kept", FALSE_MD5)
-            return
-        if blob.service.properties_if_there(blob) is not None:
-            pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
-            operation = VERSION_DELETE if blob.version else BLOB_DELETE
-            outcome = take(
-                Step(
-                    "delete the source",
-                    lambda: blob.service.ask(operation, blob, headers=pinned),
-                    lambda error: is_deleted(blob, error),
+    def _delete(self, blob: BlobRef, source: Json | None, row: Json) -> None:
+        """Only after the copy was verified, and only if the source is still what was copied."""
+        reasons = (
+            (FALSE_MD5 in row["verified"], FALSE_MD5),
+            (
+                "md5" not in row["source"] and not has_event(row, "copy requested"),
+                "only the length of a copy that was found in place could be verified",
+            ),
+            ("unsaved" in row, "the custody record could not be saved"),
+        )
+        kept = next((words for broken, words in reasons if broken), "")
+        etag, asked = row["source"]["etag"], has_event(row, "source deletion requested")
+        content = proof(row["source"])
+        if source and kept:
+            self._event(row, blob.service, "source kept", kept, content)
+        elif source:
+            self._event(row, blob.service, "source deletion requested", f"{blob.id} of ETag {etag}", content)
+            self._delete_source(blob, etag)
+            row.update(changed=True, sourceDeleted=True)
+            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", content)
+        elif asked:
+            row["sourceDeleted"] = True
+            if not has_event(row, "source deleted"):
+                self._event(
+                    row, blob.service, "source deleted", "The source is gone, as was requested before.", content
                 )
+        elif not has_event(row, "source missing"):
+            self._event(row, blob.service, "source missing", "The source is gone; this quarantine did not delete it.")
+
+    @staticmethod
+    def _delete_source(blob: BlobRef, etag: str) -> None:
+        pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
+        operation = VERSION_DELETE if blob.version else BLOB_DELETE
+        outcome = take(
+            Step(
+                "delete the source",
+                lambda: blob.service.ask(operation, blob, headers=pinned),
+                lambda error: is_deleted(blob, error),
             )
-            if outcome.result != DONE and outcome.error:
-                raise outcome.error
-            row["changed"] = True
-            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", etag=etag)
-        row["sourceDeleted"] = True
+        )
+        if outcome.error and outcome.result != DONE:
+            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
+
+
+@command(
+    "azure-storage-blob-quarantine",
+    needs=(
+        READ_BLOB,
+        WRITE_BLOB,
+        ADD_BLOB,
+        DELETE_BLOB,
+        DELETE_VERSION,
+        READ_TAGS,
+        WRITE_TAGS,
+        FIND_BLOBS,
+        WRITE_CONTAINER,
+    ),
+    role=OWNER,
+    changes=True,
+    execution=True,
+    polling=Polling(15, 7200),
+)
+def blob_quarantine(
+    azure: Azure,
+    job: QuarantineArgs,
+    case_id: CaseId,
+    delete_source: Flag = False,
+    legal_hold: Flag = True,
+    sha256: Flag = True,
+    *,
+    run_id: Text | None = None,
+) -> Plan | Later:
+    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
+
+    What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
+    """
+    work = Quarantine(azure, job, case_id, run_id or "")
+    work.delete_source, work.legal_hold, work.sha256 = delete_source, legal_hold, sha256
+    secured = {blob.id: SECURED for blob in job.blobs}
+    undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
+    return Plan(
+        job.evidence.container_id(job.container),
+        dict.fromkeys(secured),
+        secured,
+        QUARANTINE_VIEW,
+        [work.step(blob) for blob in job.blobs],
+        item=[work.row(blob, PLANNED) for blob in job.blobs],
+        read_back=lambda outcomes: work.rows,
+        state=lambda found: {row["source"]["id"]: SECURED for row in found if row["result"] in (SECURED, AS_BEFORE)},
+        later=lambda outcomes: work.later(),
+        planned=[f"secure {blob}" for blob in job.blobs],
+        tell_steps=True,
+        note="\n\n".join(filter(None, (undo if delete_source else "", job.collection.note("secured")))),
+        files=work.record,
+    )
 
 
 # --- main --------------------------------------------------------------------------------------------------------------
