@@ -216,7 +216,10 @@ def _answers_of_azure(monkeypatch: pytest.MonkeyPatch) -> None:
     def get_response(self: Any, request: Any) -> Any:
         answer = real(self, request)
         if answer.headers.pop("Via", "") != "a proxy":
-            for name, value in (("x-ms-request-id", "11111111-2222-4333-8444-555555555555"), ("x-ms-version", az.BLOB_API)):
+            for name, value in (
+                ("x-ms-request-id", "11111111-2222-4333-8444-555555555555"),
+                ("x-ms-version", az.BLOB_API),
+            ):
                 answer.headers.setdefault(name, value)
         return answer
 
@@ -3627,3 +3630,443 @@ def test_an_account_elsewhere_is_not_called_deleted(signed_in: WarRoom, requests
     requests_mock.delete(ARM + other, status_code=200)
     assert "was deleted" in signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).text
     assert last(requests_mock).method == "DELETE"
+
+
+# --- evidence and custody ----------------------------------------------------------------------------------------------
+
+
+class FakeStore:
+    """A blob service that keeps what is written: blobs of `container/name`, with metadata, tags and holds.
+
+    refuse: (method, comp, part of the path) -> the next answers, each a status and an error code, or an exception.
+    """
+
+    def __init__(self, mock: rm.Mocker, **blobs: bytes) -> None:
+        self.mock, self.counter = mock, 0
+        self.blobs: dict[str, dict[str, Any]] = {}
+        self.refuse: dict[tuple[str, str, str], list[Any]] = {}
+        self.copy_status = "success"
+        self.written: list[str] = []
+        mock.register_uri(rm.ANY, re.compile(re.escape(BLOB_HOST)), content=self._answer)
+        for name, content in blobs.items():
+            self.put(name.replace("__", "/"), content)
+
+    def put(self, path: str, content: bytes, **more: Any) -> dict[str, Any]:
+        self.counter += 1
+        self.blobs[path] = {"content": content, "etag": f'"0x{self.counter}"', "metadata": {}, "tags": {}, **more}
+        return self.blobs[path]
+
+    def _answer(self, request: Any, context: Any) -> bytes:
+        parts = urlsplit(request.url)
+        path, asked = unquote(parts.path).lstrip("/"), {key.lower(): value for key, value in query(request).items()}
+        comp = asked.get("comp", "")
+        for (method, wanted, part), answers in self.refuse.items():
+            if answers and method == request.method and wanted == comp and part in path:
+                answer = answers.pop(0)
+                if isinstance(answer, Exception):
+                    if getattr(answer, "lands", False):
+                        self._do(request, context, path, comp)
+                    raise answer
+                context.status_code = answer[0]
+                context.headers["x-ms-error-code"] = answer[1]
+                return b""
+        if comp in ("list", "blobs"):
+            return self._list(path, asked).encode()
+        if request.method in ("PUT", "DELETE"):
+            self.written.append(f"{request.method} {comp} {path}".replace("  ", " "))
+        return self._do(request, context, path, comp)
+
+    def _list(self, path: str, asked: dict[str, str]) -> str:
+        container = path.strip("/")
+        found = [
+            name
+            for name, blob in sorted(self.blobs.items())
+            if (not container or name.startswith(f"{container}/"))
+            and name.partition("/")[2].startswith(asked.get("prefix", ""))
+            and all(f"\"{key}\"='{value}'" == asked.get("where") for key, value in blob["tags"].items() or [("", "")])
+            ^ (asked["comp"] == "list")
+        ]
+        rows = "".join(
+            f"<Blob><Name>{name.partition('/')[2]}</Name><ContainerName>{name.partition('/')[0]}</ContainerName></Blob>"
+            for name in found
+        )
+        return f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker/></EnumerationResults>"
+
+    def _do(self, request: Any, context: Any, path: str, comp: str) -> bytes:
+        blob = self.blobs.get(path)
+        source = request.headers.get("x-ms-copy-source")
+        if request.method == "PUT" and source:
+            origin = self.blobs[unquote(urlsplit(source).path).lstrip("/")]
+            metadata = {name: value for name, value in request.headers.items() if name.startswith("x-ms-meta-")}
+            md5 = self._head(origin).get("Content-MD5")
+            own = {"metadata": metadata, "md5": md5, "copy": self.copy_status}
+            blob = self.put(path, origin.get("arrives", origin["content"]), **own)
+            context.status_code, context.headers["x-ms-copy-id"] = 202, "copy-1"
+            return b""
+        if blob is None:
+            context.status_code, context.headers["x-ms-error-code"] = 404, "BlobNotFound"
+            return b""
+        context.headers.update(self._head(blob))
+        if request.method == "DELETE":
+            del self.blobs[path]
+            context.status_code = 202
+        elif request.method == "PUT":
+            context.status_code = {"tags": 204, "legalhold": 200}.get(comp, 201)
+            if comp == "tags":
+                found = re.findall("<Key>(.*?)</Key><Value>(.*?)</Value>", request.body.decode())
+                blob["tags"] = dict(found)
+            blob.update({"hold": True} if comp == "legalhold" else {})
+        elif comp == "tags":
+            rows = "".join(f"<Tag><Key>{key}</Key><Value>{value}</Value></Tag>" for key, value in blob["tags"].items())
+            return f"<Tags><TagSet>{rows}</TagSet></Tags>".encode()
+        elif request.method == "GET":
+            size = len(blob["content"])
+            context.status_code = 206
+            context.headers["Content-Range"] = f"bytes 0-{size - 1}/{size}"
+            return bytes(blob["content"])
+        return b""
+
+    @staticmethod
+    def _head(blob: dict[str, Any]) -> dict[str, str]:
+        digest = hashlib.md5(blob["content"], usedforsecurity=False).digest()
+        md5 = blob.get("md5", base64.b64encode(digest).decode())
+        return {
+            "ETag": blob["etag"],
+            "Content-Length": str(len(blob["content"])),
+            "Last-Modified": "Mon, 23 Nov 2026 12:00:00 GMT",
+            "x-ms-blob-type": "BlockBlob",
+            **({"Content-MD5": md5, "x-ms-blob-content-md5": md5} if md5 else {}),
+            **({"x-ms-legal-hold": "true"} if blob.get("hold") else {}),
+            **({"x-ms-copy-status": blob["copy"], "x-ms-copy-id": "copy-1"} if "copy" in blob else {}),
+            **blob["metadata"],
+        }
+
+
+class LostAnswer(requests.ConnectionError):
+    """The request was carried out, and the answer never came."""
+
+    lands = True
+
+
+UP = {"account_name": ACCOUNT, "container_name": "uploads"}
+SECURE = {**UP, "evidence_container_name": "secured", "case_id": "case-1"}
+SECURED_BLOB = f"secured/case-1/{ACCOUNT}/uploads/blobs/a.txt"
+
+
+@pytest.fixture
+def store(blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeStore:
+    monkeypatch.chdir(tmp_path)
+    return FakeStore(requests_mock, uploads__a=b"A", **{"uploads__a.txt": b"malware"})
+
+
+def secure(room: WarRoom, **args: str) -> SimpleNamespace:
+    """A quarantine: its result, its rows and the record that it leaves in the war room."""
+    last_entry = room.run("azure-storage-blob-quarantine", **{**SECURE, "blob_name": "a.txt", **args})
+    entry = room.entries[0]
+    context = entry.get("EntryContext") or {} if isinstance(entry, dict) else {}
+    rows = next((value for key, value in context.items() if key.startswith("AzureStorage.Quarantine")), [])
+    files = [found for found in room.entries[1:] if found.get("File")]
+    record = json.loads(next(Path().glob(f"*_{files[0]['FileID']}")).read_text()) if files else None
+    failed = isinstance(entry, dict) and entry.get("Type") == 4
+    return SimpleNamespace(
+        rows=rows, record=record, files=files, error=entry["Contents"] if failed else "", last=last_entry
+    )
+
+
+def actions(row: dict[str, Any]) -> list[str]:
+    return [event["action"] for event in row["events"]]
+
+
+ALL_ACTIONS = ["copy requested", "copied", "verified", "tagged", "held"]
+DELETED = ["source deletion requested", "source deleted"]
+
+
+def test_every_event_of_custody_has_its_time_actor_etag_and_hash(blob_room: WarRoom, store: FakeStore) -> None:
+    found = secure(blob_room, delete_source="true")
+    (row,) = found.rows
+    assert (row["result"], row["verified"], row["protection"]) == ("secured", "length and MD5", "legal hold")
+    assert actions(row) == ALL_ACTIONS + DELETED
+    assert all(event["actor"] == "ann@contoso.com" and event["time"] and event["etag"] for event in row["events"])
+    sha256 = hashlib.sha256(b"malware").hexdigest()
+    assert [event.get("sha256") for event in row["events"][2:5]] == [sha256] * 3
+    assert "uploads/a.txt" not in store.blobs
+    assert found.files[0]["File"] == "quarantine_case-1.json"
+    assert found.record["records"] == found.rows
+
+
+def test_custody_is_kept_over_repeated_runs(blob_room: WarRoom, store: FakeStore) -> None:
+    first = secure(blob_room).rows[0]
+    store.written.clear()
+    again = secure(blob_room)
+    assert again.rows[0]["result"] == "already secured"
+    assert again.rows[0]["events"] == first["events"]
+    assert change_of(SimpleNamespace(context=blob_room.entries[0]["EntryContext"]))["changed"] is False
+    assert not store.written
+    assert secure(blob_room, delete_source="true").rows[0]["events"][:5] == first["events"]
+
+
+def test_custody_of_a_copy_that_takes_long(blob_room: WarRoom, store: FakeStore) -> None:
+    store.copy_status = "pending"
+    blob_room.run("azure-storage-blob-quarantine", **SECURE, blob_name="a.txt", delete_source="true")
+    args = blob_room.entries[0]["PollingArgs"]
+    assert "uploads/a.txt" in store.blobs
+    store.blobs[SECURED_BLOB]["copy"] = "success"
+    blob_room.run("azure-storage-blob-quarantine", **args)
+    (row,) = next(value for key, value in blob_room.entries[0]["EntryContext"].items() if "Quarantine" in key)
+    assert (row["result"], row["changed"], row["sourceDeleted"]) == ("secured", True, True)
+    assert actions(row) == ALL_ACTIONS + DELETED
+
+
+def test_a_copy_that_fails_is_told_and_the_source_kept(blob_room: WarRoom, store: FakeStore) -> None:
+    store.copy_status = "failed"
+    found = secure(blob_room, delete_source="true")
+    assert "ended with failed" in found.error
+    assert found.rows[0]["result"] == "failed"
+    assert "uploads/a.txt" in store.blobs
+    assert found.record["records"][0]["events"][-1]["action"] == "failed"
+
+
+@pytest.mark.parametrize("lost", [("PUT", "", "secured"), ("DELETE", "", "uploads")])
+def test_a_lost_answer_leaves_a_correct_record(
+    blob_room: WarRoom, store: FakeStore, lost: tuple[str, str, str]
+) -> None:
+    store.refuse[lost] = [LostAnswer()]
+    found = secure(blob_room, delete_source="true")
+    assert not found.error
+    assert actions(found.rows[0]) == ALL_ACTIONS + DELETED
+
+
+@pytest.mark.parametrize(
+    ("broken", "done"),
+    [
+        (("PUT", "", "secured"), ["copy requested"]),
+        (("GET", "", "secured"), ["copy requested", "copied"]),
+        (("DELETE", "", "uploads"), [*ALL_ACTIONS, "source deletion requested"]),
+    ],
+)
+def test_a_broken_connection_leaves_a_record_that_the_next_run_goes_on_with(
+    blob_room: WarRoom, store: FakeStore, broken: tuple[str, str, str], done: list[str]
+) -> None:
+    store.refuse[broken] = [requests.ConnectionError()] * 10
+    found = secure(blob_room, delete_source="true")
+    assert found.error
+    assert actions(found.rows[0]) == [*done, "failed"]
+    assert "uploads/a.txt" in store.blobs
+    store.refuse.clear()
+    again = secure(blob_room, delete_source="true").rows[0]
+    assert again["result"] == "secured"
+    assert [action for action in actions(again) if action != "failed"][-2:] == DELETED
+    assert again["events"][: len(done)] == found.rows[0]["events"][: len(done)]
+
+
+def test_an_interruption_after_the_deletion_is_told_by_the_next_run(
+    blob_room: WarRoom, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = az.Quarantine._delete_source
+
+    def killed(blob: az.BlobRef, etag: str) -> None:
+        real(blob, etag)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(az.Quarantine, "_delete_source", staticmethod(killed))
+    with pytest.raises(KeyboardInterrupt):
+        secure(blob_room, delete_source="true")
+    monkeypatch.setattr(az.Quarantine, "_delete_source", staticmethod(real))
+    (row,) = secure(blob_room, delete_source="true").rows
+    assert row["sourceDeleted"] is True
+    assert actions(row) == ALL_ACTIONS + DELETED
+    assert "as was requested before" in row["events"][-1]["detail"]
+
+
+def test_a_source_that_somebody_else_deleted_is_not_claimed(blob_room: WarRoom, store: FakeStore) -> None:
+    secure(blob_room)
+    del store.blobs["uploads/a.txt"]
+    (row,) = secure(blob_room, delete_source="true").rows
+    assert row["sourceDeleted"] is False
+    assert actions(row)[-1] == "source missing"
+
+
+def test_metadata_of_the_source_cannot_speak_for_the_quarantine(blob_room: WarRoom, store: FakeStore) -> None:
+    fake = {"x-ms-meta-Quarantine_case": "case-1", "x-ms-meta-quarantine_source_etag": "0xF", "x-ms-meta-owner": "x"}
+    store.blobs["uploads/a.txt"]["metadata"] = fake
+    secure(blob_room)
+    names = {name.lower() for name in store.blobs[SECURED_BLOB]["metadata"]}
+    assert "x-ms-meta-owner" in names
+    assert store.blobs[SECURED_BLOB]["metadata"]["x-ms-meta-quarantine_source_etag"] == "0x2"
+    assert sum(name == "x-ms-meta-quarantine_case" for name in names) == 1
+
+
+@pytest.mark.parametrize("value", ["x" * 8180, "M\xfcnchen"])
+def test_metadata_that_does_not_fit_stays_in_the_record(blob_room: WarRoom, store: FakeStore, value: str) -> None:
+    store.blobs["uploads/a.txt"]["metadata"] = {"x-ms-meta-note": value}
+    (row,) = secure(blob_room).rows
+    assert row["result"] == "secured"
+    assert row["source"]["metadata"] == {"note": value}
+    assert "x-ms-meta-note" not in store.blobs[SECURED_BLOB]["metadata"]
+    assert "only in this record" in row["events"][0]["detail"]
+
+
+def test_a_planted_copy_is_not_taken_for_evidence(blob_room: WarRoom, store: FakeStore) -> None:
+    source = store.blobs["uploads/a.txt"]
+    own = {"x-ms-meta-quarantine_case": "case-1", "x-ms-meta-quarantine_source_etag": source["etag"].strip('"')}
+    planted = {**own, "x-ms-meta-quarantine_source_size": "4"}
+    store.put(SECURED_BLOB, b"fake", metadata=planted)
+    found = secure(blob_room, delete_source="true")
+    assert "differs from its source" in found.error
+    assert "uploads/a.txt" in store.blobs
+    store.put(SECURED_BLOB, b"malware", metadata={})
+    assert "is not a copy of this quarantine" in secure(blob_room, delete_source="true").error
+
+
+def test_a_copy_found_in_place_of_which_only_the_length_is_known_keeps_the_source(
+    blob_room: WarRoom, store: FakeStore
+) -> None:
+    source = store.blobs["uploads/a.txt"]
+    source["md5"] = None
+    own = {"x-ms-meta-quarantine_case": "case-1", "x-ms-meta-quarantine_source_etag": source["etag"].strip('"')}
+    store.put(SECURED_BLOB, b"harmles", metadata=own)
+    (row,) = secure(blob_room, delete_source="true").rows
+    assert row["sourceDeleted"] is False
+    assert "only the length" in row["events"][-1]["detail"]
+    assert "uploads/a.txt" in store.blobs
+
+
+def test_evidence_that_changed_since_it_was_verified_is_told(blob_room: WarRoom, store: FakeStore) -> None:
+    store.blobs["uploads/a.txt"]["md5"] = None
+    secure(blob_room)
+    store.blobs[SECURED_BLOB]["content"] = b"harmles"
+    found = secure(blob_room, delete_source="true")
+    assert "has changed since it was verified" in found.error
+    assert "uploads/a.txt" in store.blobs
+
+
+def test_a_custody_record_that_cannot_be_saved_loses_nothing_and_deletes_nothing(
+    blob_room: WarRoom, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the database is down")
+
+    monkeypatch.setattr(az, "set_integration_context", broken)
+    found = secure(blob_room, delete_source="true")
+    (row,) = found.rows
+    assert row["unsaved"] is True
+    assert actions(row) == [*ALL_ACTIONS, "source kept"]
+    assert "could not be saved" in row["events"][-1]["detail"]
+    assert found.record["records"][0]["events"] == row["events"]
+
+
+def test_names_of_evidence_never_meet(blob_room: WarRoom) -> None:
+    azure = az.Azure(az.read_settings(blob_room.params))
+    service = azure.blobs(ACCOUNT)
+    job = az.QuarantineJob(az.Collection([]), service, "secured")
+    work = az.Quarantine(azure, job, "case-1", "")
+    moment = "2026-11-23T12:00:00.0000000Z"
+    long = "x" * 1024
+    sources = [
+        az.BlobRef(service, "uploads", "a"),
+        az.BlobRef(service, "uploads", "a", version=moment),
+        az.BlobRef(service, "uploads", "a", snapshot=moment),
+        az.BlobRef(service, "uploads", f"versions/{moment}/a"),
+        az.BlobRef(service, "uploads", long),
+        az.BlobRef(service, "uploads", long, version=moment),
+        az.BlobRef(service, "uploads", long[:-1] + "y"),
+        az.BlobRef(service, "uploads", "/".join("a" * 254)),
+    ]
+    names = [work.evidence_of(source).name for source in sources]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 1024 and name.count("/") < 254 for name in names)
+
+
+def test_one_blob_that_fails_does_not_stop_the_others(blob_room: WarRoom, store: FakeStore) -> None:
+    long = "x" * 1024
+    store.put(f"uploads/{long}", b"long")
+    names = json.dumps(["gone.txt", long, "a.txt"])
+    found = secure(blob_room, blob_name="", blob_names=names)
+    assert [row["result"] for row in found.rows] == ["failed", "secured", "secured"]
+    assert "gone.txt" in found.error
+    assert [actions(row)[-1] for row in found.record["records"]] == ["failed", "held", "held"]
+
+
+def test_blobs_are_secured_by_prefix_with_one_record(blob_room: WarRoom, store: FakeStore) -> None:
+    for number in range(3):
+        store.put(f"uploads/in/{number}", b"x%d" % number)
+    found = secure(blob_room, blob_name="", prefix="in/", limit="2", delete_source="true")
+    assert [row["source"]["name"] for row in found.rows] == ["in/0", "in/1"]
+    assert len(found.files) == 1
+    assert len(found.record["records"]) == 2
+    assert "there are more. Raise `limit`" in blob_room.entries[0]["HumanReadable"]
+    assert "uploads/in/2" in store.blobs
+    assert "uploads/in/0" not in store.blobs
+
+
+def test_blobs_are_secured_by_tag_without_the_evidence_itself(blob_room: WarRoom, store: FakeStore) -> None:
+    store.blobs["uploads/a.txt"]["tags"] = {"case": "case-1"}
+    store.put("secured/old", b"evidence", tags={"case": "case-1"})
+    found = secure(blob_room, container_name="", blob_name="", tag="case=case-1")
+    assert [row["source"]["name"] for row in found.rows] == ["a.txt"]
+    assert "No blob was found" in secure(blob_room, blob_name="", tag="case=other").last.error
+
+
+def test_the_rounds_of_a_large_quarantine_end(
+    blob_room: WarRoom, store: FakeStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.put(f"uploads/in/{number}", b"x%d" % number)
+    real = az.Quarantine._secure
+
+    def slow(self: az.Quarantine, blob: az.BlobRef, row: dict[str, Any]) -> None:
+        real(self, blob, row)
+        clock.time += 35
+
+    monkeypatch.setattr(az.Quarantine, "_secure", slow)
+    args: dict[str, Any] = {**SECURE, "prefix": "in/", "delete_source": "true"}
+    for rounds in range(1, 9):
+        blob_room.run("azure-storage-blob-quarantine", **args)
+        if "PollingArgs" not in blob_room.entries[0]:
+            break
+        args = blob_room.entries[0]["PollingArgs"]
+    assert rounds == 3
+    rows = next(value for key, value in blob_room.entries[0]["EntryContext"].items() if "Quarantine" in key)
+    assert [row["result"] for row in rows] == ["secured"] * 5
+    assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in rows)
+    assert sum(line.startswith("PUT legalhold") for line in store.written) == 5, "nothing is done twice"
+
+
+def test_the_actor_is_whoever_was_authorised(blob_room: WarRoom, store: FakeStore) -> None:
+    key = base64.b64encode(b"k" * 64).decode()
+    blob_room.params["storage_credentials"] = {"identifier": ACCOUNT, "password": key}
+    (row,) = secure(blob_room).rows
+    assert {event["actor"] for event in row["events"]} == {f"account key of {ACCOUNT} in the instance"}
+
+
+def test_several_blobs_are_read_with_a_manifest(blob_room: WarRoom, store: FakeStore) -> None:
+    store.put("uploads/in/=cmd", b"formula", metadata={})
+    store.put("uploads/in/b", b"other", md5="AAAAAAAAAAAAAAAAAAAAAA==")
+    store.put("uploads/in/c", b"third")
+    store.refuse["GET", "", "in/c"] = [(403, "AuthorizationFailure")]
+    blob_room.run("azure-storage-blob-get", **UP, prefix="in/")
+    summary, *files = blob_room.entries
+    assert [entry["File"] for entry in files] == ["=cmd", "b", "manifest.csv"]
+    assert summary["Type"] == 4, "one of them failed"
+    import csv
+
+    text = next(Path().glob(f"*_{files[-1]['FileID']}")).read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["name"] for row in rows] == ["in/=cmd", "in/b", "in/c"]
+    assert [row["file"] for row in rows] == ["'=cmd", "b", ""], "no cell is a formula"
+    assert rows[0]["sha256"] == hashlib.sha256(b"formula").hexdigest()
+    assert rows[0]["etag"] and rows[0]["md5"] and rows[0]["time"]
+    assert "DIFFERS" in rows[1]["verified"]
+    assert rows[2]["result"].startswith("failed")
+
+
+def test_reading_by_prefix_or_tag_is_bounded_and_exclusive(blob_room: WarRoom, store: FakeStore) -> None:
+    store.put("uploads/b.txt", b"b", tags={"case": "7"})
+    blob_room.run("azure-storage-blob-get", **UP, prefix="a", limit="1")
+    assert "Only the first 1 blobs were read" in blob_room.entries[0]["HumanReadable"]
+    blob_room.run("azure-storage-blob-get", account_name=ACCOUNT, tag="case=7")
+    assert [entry["File"] for entry in blob_room.entries[1:]] == ["b.txt", "manifest.csv"]
+    both = blob_room.run("azure-storage-blob-get", **UP, prefix="a", tag="case=7")
+    assert "`prefix` can't be combined with `tag`" in both.error
+    assert "can't be combined" in blob_room.run("azure-storage-blob-get", **UP, prefix="a", blob_name="b").error
+    assert "can't be combined" in blob_room.run("azure-storage-blob-get", **UP, prefix="a", range="0-1").error
