@@ -107,6 +107,7 @@ TOKEN_MARGIN = 120  # seconds: a token that ends sooner is not used
 TURN_PATIENCE = 8.0  # seconds without a sign of life after which another command's turn is taken over
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
+WORK_SLICE = 60.0  # seconds of work in one polling round
 SNIPPET = 200  # characters shown of an unexpected answer
 
 
@@ -4888,6 +4889,11 @@ def short_time(path: str) -> Callable[[Json], str]:
     return lambda item: re.sub(r"\.\d+(?=Z|[+-]\d\d:?\d\d|$)", "", str(at_path(item, path) or ""))
 
 
+def told_blobs(item: Json) -> str:
+    """The blobs that were not simply restored, as far as a cell can show them."""
+    return "\n".join(f"{row['name']}: {row['result']}" for row in item["blobs"][:20])
+
+
 def same_names(*names: str) -> dict[str, Column]:
     return {name: name for name in names}
 
@@ -4934,6 +4940,7 @@ SNAPSHOT_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Snapshot": "sn
 WRITTEN_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Result": "result"})
 DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
 UNDELETE_VIEW = DELETED_VIEW._replace(title="Azure Storage Blobs restored")
+VERSIONS_VIEW = View("BlobVersionsRestore", "Azure Storage restore of blob versions", {"Container": "container", "Prefix": "prefix", "Restored to": "timeToRestore", "Restored": "restored", "Undeleted": "undeleted", "Unchanged": "same", "Newer": "newer", "Deleted": "deleted", "Not kept": "notKept", "Unaddressable": "unaddressable", "Failed": "failed", "Blobs": told_blobs})
 QUARANTINE_VIEW = View("Quarantine", "Azure Storage blob quarantine", {"Blob": "source.name", "Result": "result", "Evidence": "evidence.id", "Size": "source.size", "SHA-256": "evidence.sha256", "Verified": "verified", "Protected by": "protection", "Source deleted": "sourceDeleted"})
 SAS_VIEW = View("Sas", "Azure Storage shared access signature", {"Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "IP": "ip", "Signed by": "signedBy"}, key="sha256")
 INSPECT_VIEW = View("Sas", "Shared access signature", {"Kind": "kind", "Account": "account", "Services": "services", "Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "Expired": "expired", "IP": "ip", "Protocol": "protocol", "Policy": "policy", "Signed by": "signer", "Bound to": "boundTo", "SHA-256": "sha256"}, key="sha256")
@@ -7308,13 +7315,14 @@ class Containers:
     """
 
     def __init__(self, azure: Azure, given: Given) -> None:
-        self.azure, self._given = azure, {**given, "blob_url": None}
-        self.name = given["account_name"].name
+        self.azure, self._given = azure, {"blob_url": None, **given}
+        clue = clue_of(self._given)
+        self.name = clue.name
         self.account: AccountRef | None = None
         self._refusal: AzureStorageError | None = None
         self._service: BlobService | None = None
         try:
-            self.account = build_account(azure, given)
+            self.account = account_in(azure, given, clue)
         except (ServiceError, SignInError, UnknownAccountError) as error:
             self._refused(error)
 
@@ -7326,7 +7334,7 @@ class Containers:
                 raise error
         self._refusal = error
 
-    def _either(self, by_arm: Callable[[AccountRef], T], by_blobs: Callable[[BlobService], T]) -> T:
+    def either(self, by_arm: Callable[[AccountRef], T], by_blobs: Callable[[BlobService], T]) -> T:
         """What Resource Manager answers, or the blob service in its place."""
         if self.account and not self._refusal:
             try:
@@ -7350,14 +7358,14 @@ class Containers:
         return ContainerRef(self.account, name)
 
     def read(self, name: str) -> Json | None:
-        return self._either(
+        return self.either(
             lambda account: container_if_there(self.azure, ContainerRef(account, name)),
             lambda service: service.container(name),
         )
 
     def existing(self, name: str) -> Json:
         """A container that has to be there."""
-        return self._either(
+        return self.either(
             lambda account: self.azure.arm.ask(CONTAINER_GET, ContainerRef(account, name)),
             lambda service: service.container(name) or container_missing(service, name),
         )
@@ -7368,7 +7376,7 @@ class Containers:
         include = "metadata,deleted" if deleted else "metadata"
         size = page_size or min(5000, 5000 if paging.all_results else paging.limit)
         query = {"prefix": prefix, "include": include, "maxresults": size}
-        return self._either(
+        return self.either(
             lambda account: containers(self.azure, account, paging, page_size, deleted, prefix),
             lambda service: collect(service.containers(query, paging.place), paging),
         )
@@ -7384,7 +7392,7 @@ class Containers:
             service.ask(CONTAINER_MAKE, name, headers=headers)
             return {}
 
-        return self._either(
+        return self.either(
             lambda account: self.azure.arm.ask(
                 CONTAINER_CREATE, ContainerRef(account, name), {"properties": properties}
             ),
@@ -7405,7 +7413,7 @@ class Containers:
         def patch(account: AccountRef) -> None:
             self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), {"properties": properties})
 
-        self._either(patch, set_access)
+        self.either(patch, set_access)
 
     def delete(self, name: str) -> None:
         def remove(service: BlobService) -> None:
@@ -7414,7 +7422,7 @@ class Containers:
         def delete(account: AccountRef) -> None:
             self.azure.arm.ask(CONTAINER_DELETE, ContainerRef(account, name))
 
-        self._either(delete, remove)
+        self.either(delete, remove)
 
 
 def access_header(level: object) -> str | None:
@@ -9419,12 +9427,317 @@ def abort_plan(target: BlobRef, copy_id: str) -> Plan:
     )
 
 
+# --- commands: restore versions ----------------------------------------------------------------------------------------
+
+RESTORE_BATCH = 32  # blobs between two looks at the clock
+TOLD_BLOBS = 100  # blobs that the result names, of those that were not simply restored
+EVERYTHING_KEPT = "versions,deleted,deletedwithversions,snapshots,metadata"
+# What becomes of a blob, in the order in which a result tells it, and whether the result names such blobs.
+RESTORE_RESULTS = {
+    "restored": False, "undeleted": False, "same": False, "newer": True, "deleted": True, "notKept": True, "unaddressable": True, "failed": True,
+}  # fmt: skip
+RESTORE_CHANGES = ("restored", "undeleted", "deleted")
+
+
+class Protection(NamedTuple):
+    """What keeps content of an account that is replaced or deleted; neither where the identity may not read it."""
+
+    versioning: bool = False
+    soft_delete: bool = False
+
+
+def protection_of(account: Containers, *, needed: bool) -> Protection:
+    """UsageError for an account with a hierarchical namespace, where Resource Manager tells; and where it is needed, for
+    one in which nothing keeps what is deleted."""
+
+    def by_arm(ref: AccountRef) -> Protection:
+        arm = account.azure.arm
+        if at_path(arm.ask(ACCOUNT_GET, ref), "properties.isHnsEnabled"):
+            raise no_versions(ref.name)
+        found = at_path(arm.ask(SERVICE_GET, ref), "properties")
+        kept = at_path(found, "deleteRetentionPolicy.enabled") is True
+        return Protection(at_path(found, "isVersioningEnabled") is True, kept)
+
+    def by_blobs(service: BlobService) -> Protection:
+        found, _ = service.document(SERVICE_PROPERTIES, "", "StorageServiceProperties")
+        return Protection(soft_delete=is_true_text(str(at_path(found, "DeleteRetentionPolicy.Enabled"))))
+
+    try:
+        found = account.either(by_arm, by_blobs)
+    except ServiceError as error:
+        if error.status != 403:
+            raise
+        found = Protection()
+    if needed and not any(found):
+        words = "neither versioning nor soft delete is on, as far as the identity can read, so that deleted blobs couldn't be brought back."
+        step = "Turn on soft delete with !azure-storage-blob-service-properties-set, or omit `delete_newer`."
+        raise invalid("delete_newer", words, step)
+    return found
+
+
+def no_versions(account: str) -> UsageError:
+    words = f"Account {account} has a hierarchical namespace, which has no blob versions to restore."
+    return UsageError(words, "Restore soft-deleted blobs with !azure-storage-blob-undelete.")
+
+
+class Kept(NamedTuple):
+    """All that Azure keeps of one blob, and the marker of the page of the listing where that begins."""
+
+    name: str
+    marker: str
+    rows: list[Json]
+
+    @property
+    def current(self) -> Json | None:
+        live = (row for row in self.rows if not row.get("deleted") and not row.get("snapshot"))
+        return next(
+            (
+                row
+                for row in live
+                if row.get("isCurrentVersion") or not (row.get("versionId") or row.get("hasVersionsOnly"))
+            ),
+            None,
+        )
+
+    def at(self, when: float) -> Json | None:
+        """What was current at a moment, as far as it is kept. When a version ceased to be current is not recorded."""
+        known = [row for row in self.rows if was_there(row, when)]
+        return max(
+            known,
+            key=lambda row: (row["lastModified"], row.get("versionId", ""), not row.get("snapshot")),
+            default=None,
+        )
+
+    def existed(self, when: float) -> bool:
+        """Whether there was a blob of this name at a moment, also where what it held is not kept."""
+        return any(
+            (moment(row.get("created")) or when + 1) <= when and (moment(row.get("deletedTime")) or when + 1) > when
+            for row in self.rows
+        )
+
+
+def was_there(row: Json, when: float) -> bool:
+    """Whether a blob, version or snapshot had been written by a moment and not been deleted. A version ID is more exact
+    than the time of the last change, which is in whole seconds."""
+    version, modified, deleted = row.get("versionId"), moment(row.get("lastModified")), moment(row.get("deletedTime"))
+    if modified is None or (deleted is not None and deleted <= when) or (row.get("hasVersionsOnly") and not version):
+        return False
+    return modified < when or (version <= f"{iso_time(when)[:-1]}.0000000Z" if version else modified <= when)
+
+
+def kept_blobs(place: ContainerPlace, prefix: str, marker: str = "", done: str = "") -> Iterator[Kept]:
+    """What is kept of each blob, by name, from a page of the listing on and behind the blob that was done last."""
+    pages = place.service.rows(place.name, {"prefix": prefix or None, "include": EVERYTHING_KEPT}, marker)
+    rows = ((row, here) for page, here, _ in pages for row in page)
+    for name, group in itertools.groupby(rows, lambda pair: str(pair[0]["name"])):
+        found = list(group)
+        if any(is_folder(row) for row, _ in found):
+            raise no_versions(place.service.account)
+        if name == done:
+            done = ""
+        elif not done or name > done:
+            done = ""
+            yield Kept(name, found[0][1], [row for row, _ in found])
+
+
+def read_progress(text: str) -> Json:
+    found = json_value(text)
+    counts = at_path(found, "counts")
+    if not isinstance(found, dict) or not isinstance(counts, dict) or not isinstance(found.get("blobs"), list):
+        raise ValueError
+    return {**found, "counts": {key: whole(counts.get(key)) for key in RESTORE_RESULTS}}
+
+
+NO_PROGRESS: Json = {"marker": "", "done": "", "counts": dict.fromkeys(RESTORE_RESULTS, 0), "blobs": []}
+
+
+class VersionsRestore:
+    """Brings blobs back to what they were at a moment, slice by slice; `progress` is what the next slice goes on with."""
+
+    def __init__(
+        self, place: ContainerPlace, prefix: str, when: float, protection: Protection, delete_newer: bool
+    ) -> None:
+        self.place, self.prefix, self.when = place, prefix, when
+        self.protection, self.delete_newer = protection, delete_newer
+        self.progress = deepcopy(NO_PROGRESS)
+        self.finished = False
+
+    def run(self, *, rehearse: bool = False) -> object:
+        """A slice of bounded time."""
+        start, counts = Clock.now(), self.progress["counts"]
+        blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
+        while batch := list(itertools.islice(blobs, RESTORE_BATCH)):
+            for kept, (result, words) in zip(
+                batch, in_order(lambda kept: self._result(kept, rehearse), batch), strict=True
+            ):
+                if result:
+                    counts[result] += 1
+                if RESTORE_RESULTS.get(result) and len(self.progress["blobs"]) < TOLD_BLOBS:
+                    self.progress["blobs"].append({"name": kept.name, "result": words or result})
+                self.progress |= {"marker": kept.marker, "done": kept.name}
+            if Clock.now() - start >= WORK_SLICE:
+                break
+        else:
+            self.finished = True
+        return {} if any(counts[key] for key in RESTORE_CHANGES) else UNCHANGED
+
+    def check(self) -> object:
+        """Raises at the end, when blobs failed."""
+        failed = [row["result"] for row in self.progress["blobs"] if row["result"].startswith("failed")]
+        if self.finished and self.progress["counts"]["failed"]:
+            words = f"{self.progress['counts']['failed']} blobs could not be restored; the first {failed[0] if failed else ''}"
+            step = "Fix the cause, then run the command again. Blobs that are restored are left as they are."
+            raise AzureStorageError(words, step)
+        return UNCHANGED
+
+    def later(self) -> Later | None:
+        if self.finished:
+            return None
+        text = f"{sum(self.progress['counts'].values())} blobs of {self.place} were handled so far. This command ends when all are."
+        told = {"time_to_restore": iso_time(self.when), "progress": json.dumps(self.progress)}
+        return Later("" if self.progress.get("rounds") else text, {**self.place.arguments, **told})
+
+    @property
+    def undo_words(self) -> str:
+        kinds = ((self.protection.versioning, "a version"), (self.protection.soft_delete, "a soft-deleted snapshot"))
+        kind = next((name for kept, name in kinds if kept), "a snapshot")
+        return f"The former content of each blob that was replaced is kept as {kind}. !azure-storage-blob-undelete brings deleted blobs back."
+
+    @property
+    def item(self) -> Json:
+        where = {"account": self.place.service.account, "container": self.place.name, "prefix": self.prefix}
+        told = {"timeToRestore": iso_time(self.when), **self.progress["counts"], "blobs": self.progress["blobs"]}
+        return {"id": self.place.id, **where, **told}
+
+    def _result(self, kept: Kept, rehearse: bool) -> tuple[str, str]:
+        """What became of a blob, or would, and words for people; empty where there is nothing to say."""
+        wanted, current = kept.at(self.when), kept.current
+        result = self._decide(kept, wanted, current)
+        acting = result in RESTORE_CHANGES and not rehearse
+        step = Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted))
+        outcome = take(step) if acting else None
+        if outcome and outcome.error and outcome.result != DONE:
+            words = outcome.error.brief if isinstance(outcome.error, ServiceError) else redact(outcome.error.message)
+            unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
+            return "failed", f"failed: {words}{unknown}"
+        return result, ""
+
+    def _decide(self, kept: Kept, wanted: Json | None, current: Json | None) -> str:
+        if not DOT_SEGMENTS.isdisjoint(kept.name.split("/")):
+            return "unaddressable"
+        if wanted is None:
+            if kept.existed(self.when):
+                return "notKept"
+            return ("deleted" if self.delete_newer else "newer") if current else ""
+        if current is not None and (wanted is current or same_content(wanted, current)):
+            return "same"
+        base = wanted.get("deleted") and not (wanted.get("versionId") or wanted.get("snapshot"))
+        return "undeleted" if base else "restored"
+
+    def _landed(self, kept: Kept, wanted: Json | None) -> bool | None:
+        """Whether a change of which the answer was lost is there; None where nothing tells."""
+        found = self.place.service.properties_if_there(self.place.blob(kept.name))
+        if wanted is None or found is None:
+            return found is None and wanted is None
+        return found.get("md5") == wanted["md5"] if wanted.get("md5") else None
+
+    def _act(self, kept: Kept, wanted: Json | None, current: Json | None) -> None:
+        blob = self.place.blob(kept.name)
+        unchanged = {"If-Match": f'"{current["etag"]}"'} if current else {"If-None-Match": "*"}
+        if wanted is None:
+            snapshots = (
+                "include" if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows) else None
+            )
+            blob.service.ask(BLOB_DELETE, blob, headers={**unchanged, "x-ms-delete-snapshots": snapshots})
+            return
+        source = blob._replace(version=wanted.get("versionId", ""), snapshot=wanted.get("snapshot", ""))
+        if wanted.get("deleted"):
+            blob.service.ask(BLOB_UNDELETE, blob)
+            if source == blob:
+                return
+            found = blob.service.properties_if_there(blob)
+            unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
+        if current and not any(self.protection):
+            blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
+        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source.id, **unchanged})
+
+
+def same_content(wanted: Json, current: Json) -> bool:
+    """Whether two rows hold the same, so that nothing has to be restored."""
+    parts = ("md5", "size", "contentType", "contentEncoding", "metadata")
+    return bool(wanted.get("md5")) and all(wanted.get(part) == current.get(part) for part in parts)
+
+
+class RestoreTarget(NamedTuple):
+    """A container, and how its account is reached."""
+
+    account: Containers
+    place: ContainerPlace
+
+
+def build_restore(azure: Azure, given: Given) -> RestoreTarget:
+    return RestoreTarget(Containers(azure, given), build_container(azure, given))
+
+
+RestoreArgs = Annotated[RestoreTarget, Group(CONTAINER_ARGUMENTS, build_restore)]
+Progress = Annotated[Json, Reader("the progress of an earlier round", read_progress)]
+
+
+@command(
+    "azure-storage-blob-versions-restore",
+    needs=(READ_ACCOUNT, READ_SERVICE, READ_BLOB, WRITE_BLOB, DELETE_BLOB, WRITE_CONTAINER),
+    role=f"{CONTRIBUTOR} with Reader",
+    changes=True,
+    execution=True,
+    confirm=True,
+    polling=Polling(10, 43_200),
+)
+def blob_versions_restore(
+    azure: Azure,
+    target: RestoreArgs,
+    time_to_restore: Moment,
+    prefix: ExactText | None = None,
+    delete_newer: Flag = False,
+    dry_run: Flag = False,
+    *,
+    progress: Progress | None = None,
+) -> Plan | Later:
+    """A container, or what in it has a prefix, as of a moment: from versions, soft-deleted blobs and snapshots."""
+    if time_to_restore > Clock.now():
+        raise invalid("time_to_restore", "it is in the future.")
+    place, protection = target.place, protection_of(target.account, needed=delete_newer)
+    azure.use_threads()
+    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer)
+    work.progress |= {**(progress or {}), "rounds": bool(progress)}
+    if dry_run:
+        work.run(rehearse=True)
+        later = work.later()
+        if later:
+            return later
+    counts = {key: work.progress["counts"][key] if dry_run else NEW for key in RESTORE_CHANGES}
+    return Plan(
+        place.id,
+        {key: 0 for key, count in counts.items() if count},
+        {key: count for key, count in counts.items() if count},
+        VERSIONS_VIEW,
+        [Step("restore the blobs", work.run), Step("restore every blob", work.check)],
+        item=work.item,
+        read_back=lambda outcomes: work.item,
+        state=lambda item: {key: item[key] for key in RESTORE_CHANGES},
+        later=lambda outcomes: work.later() if outcomes[-1].result == DONE else None,
+        tell_steps=True,
+        note="A blob that was deleted before that time comes back too where the account keeps versions: Azure doesn't record when a version ceased to be current.",
+        done=work.undo_words,
+        missed="No changes needed: the blobs are what they were at that time.",
+        confirm=None if prefix else (place.name, f"This restores every blob of container {place}."),
+    )
+
+
 # --- commands: quarantine ----------------------------------------------------------------------------------------------
 
 HASH_LIMIT = 1 << 30  # bytes; a larger evidence copy is not read back for its SHA-256
 LONGEST_NAME, MOST_SEGMENTS = 1024, 254  # of a blob's name
 CUSTODY_LIMIT = 500  # blobs whose events are kept
-WORK_SLICE = 60.0  # seconds of work in one polling round
 CaseId = Annotated[str, pattern("1 to 64 letters, digits and - . _", r"(?!\.+$)[\w.-]{1,64}")]
 
 

@@ -2062,7 +2062,9 @@ DRY_RUNS = [
     ("azure-storage-container-restore", {**LOGS, "container_name": "gone"}),
     ("azure-storage-blob-ranges-restore", {**LOGS, "time_to_restore": "1 hour"}),
     ("azure-storage-blob-quarantine", {**BLOB, "evidence_container_name": "secured", "case_id": "c"}),
+    ("azure-storage-blob-versions-restore", {**LOGS, "time_to_restore": "1 hour", "prefix": "a"}),
 ]
+BINNED = "<Blob><Name>a</Name><Deleted>true</Deleted><Properties><Last-Modified>Mon, 23 Nov 2020 12:00:00 GMT</Last-Modified></Properties></Blob>"
 
 
 @pytest.mark.parametrize(("name", "args"), DRY_RUNS)
@@ -2074,6 +2076,8 @@ def test_a_dry_run_tells_and_does_nothing(
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS} if there else BLOB_GONE])
     requests_mock.get(f"{BLOB_HOST}/evidence/a.txt?comp=tags", text="<Tags><TagSet/></Tags>")
     requests_mock.get(f"{BLOB_HOST}/logs?restype=container&comp=acl", text=ACL)
+    listing = f"<EnumerationResults><Blobs>{BINNED}</Blobs></EnumerationResults>"
+    requests_mock.get(f"{BLOB_HOST}/logs?restype=container&comp=list", text=listing)
     lock_there = lock(ACCOUNT_PATH, "keep", "CanNotDelete")
     requests_mock.get(ARM + LOCKS, json={"value": [lock_there] if there else []})
     requests_mock.get(ARM + SETTINGS, json={"value": []})
@@ -3764,7 +3768,7 @@ def secure(room: WarRoom, **args: str) -> SimpleNamespace:
     last_entry = room.run("azure-storage-blob-quarantine", **{**SECURE, "blob_name": "a.txt", **args})
     entry = room.entries[0]
     context = entry.get("EntryContext") or {} if isinstance(entry, dict) else {}
-    rows = next((value for key, value in context.items() if key.startswith("AzureStorage.Quarantine")), [])
+    rows: list[Any] = next((value for key, value in context.items() if key.startswith("AzureStorage.Quarantine")), [])
     files = [found for found in room.entries[1:] if found.get("File")]
     record = json.loads(next(Path().glob(f"*_{files[0]['FileID']}")).read_text()) if files else None
     failed = isinstance(entry, dict) and entry.get("Type") == 4
@@ -4020,13 +4024,13 @@ def test_the_rounds_of_a_large_quarantine_end(
 
     monkeypatch.setattr(az.Quarantine, "_secure", slow)
     args: dict[str, Any] = {**SECURE, "prefix": "in/", "delete_source": "true"}
-    for rounds in range(1, 9):
+    rounds = 0
+    while args:
         blob_room.run("azure-storage-blob-quarantine", **args)
-        if "PollingArgs" not in blob_room.entries[0]:
-            break
-        args = blob_room.entries[0]["PollingArgs"]
+        args, rounds = blob_room.entries[0].get("PollingArgs") or {}, rounds + 1
     assert rounds == 3
-    rows = next(value for key, value in blob_room.entries[0]["EntryContext"].items() if "Quarantine" in key)
+    context: dict[str, Any] = blob_room.entries[0]["EntryContext"]
+    rows = next(value for key, value in context.items() if "Quarantine" in key)
     assert [row["result"] for row in rows] == ["secured"] * 5
     assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in rows)
     assert sum(line.startswith("PUT legalhold") for line in store.written) == 5, "nothing is done twice"
@@ -4070,3 +4074,225 @@ def test_reading_by_prefix_or_tag_is_bounded_and_exclusive(blob_room: WarRoom, s
     assert "`prefix` can't be combined with `tag`" in both.error
     assert "can't be combined" in blob_room.run("azure-storage-blob-get", **UP, prefix="a", blob_name="b").error
     assert "can't be combined" in blob_room.run("azure-storage-blob-get", **UP, prefix="a", range="0-1").error
+
+
+# --- restoring versions ------------------------------------------------------------------------------------------------
+
+NOON = "2026-11-23T12:00:00Z"
+BOX = f"{BLOB_HOST}/box-1"
+RESTORE = {"account_name": ACCOUNT, "container_name": "box-1", "time_to_restore": NOON}
+LIVE = "<IsCurrentVersion>true</IsCurrentVersion>"
+GONE = "<Deleted>true</Deleted>"
+
+
+def kept(
+    name: str, modified: str, *marks: str, md5: str = "", created: str = "08", gone: str = "", day: str = "23"
+) -> str:
+    """A row of a listing that was written at an hour of the day; marks: elements beside the properties."""
+    version = modified if "v" in marks else ""
+    snapshot = modified if "s" in marks else ""
+    own = "".join(
+        (
+            f"<Snapshot>2026-11-23T{snapshot}:30:00.0000000Z</Snapshot>" if snapshot else "",
+            f"<VersionId>2026-11-{day}T{version}:00:00.5000000Z</VersionId>" if version else "",
+            *(mark for mark in marks if mark.startswith("<")),
+        )
+    )
+    properties = (
+        f"<Creation-Time>Mon, {day} Nov 2026 {created}:00:00 GMT</Creation-Time>"
+        f"<Last-Modified>Mon, {day} Nov 2026 {modified}:00:00 GMT</Last-Modified>"
+        f"<Etag>&quot;0x{modified}&quot;</Etag><Content-Length>1</Content-Length>"
+        + (f"<Content-MD5>{md5}</Content-MD5>" if md5 else "")
+        + (f"<DeletedTime>Mon, 23 Nov 2026 {gone}:00:00 GMT</DeletedTime>" if gone else "")
+    )
+    return f"<Blob><Name>{name}</Name>{own}<Properties>{properties}</Properties></Blob>"
+
+
+class Versions:
+    """A container whose listing is given, page by page, and that takes down what is written."""
+
+    def __init__(self, mock: rm.Mocker, *pages: list[str], versioning: bool = True, soft_delete: bool = True) -> None:
+        self.pages, self.written, self.refused = pages, list[Any](), dict[str, Any]()
+        self.listed: list[str] = []
+        service = {
+            "id": SERVICE_PATH,
+            "properties": {"isVersioningEnabled": versioning, "deleteRetentionPolicy": {"enabled": soft_delete}},
+        }
+        mock.get(f"{ARM}{ACCOUNT_PATH}", json=account_body(isHnsEnabled=False))
+        mock.get(f"{ARM}{SERVICE_PATH}", json=service)
+        mock.register_uri(rm.ANY, re.compile(re.escape(BOX)), text=self._answer)
+
+    def _answer(self, request: Any, context: Any) -> str:
+        asked = query(request)
+        if asked.get("comp") == "list":
+            assert asked["include"] == "versions,deleted,deletedwithversions,snapshots,metadata"
+            marker = asked.get("marker", "0")
+            self.listed.append(marker)
+            following = str(int(marker) + 1) if int(marker) + 1 < len(self.pages) else ""
+            rows = "".join(self.pages[int(marker)])
+            return f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker>{following}</NextMarker></EnumerationResults>"
+        name = unquote(urlsplit(request.url).path).removeprefix("/box-1/")
+        if request.method == "HEAD":
+            context.status_code, context.headers["x-ms-error-code"] = 404, "BlobNotFound"
+            return ""
+        source = request.headers.get("x-ms-copy-source", "").partition("?")[2]
+        condition = request.headers.get("If-Match") or request.headers.get("If-None-Match")
+        self.written.append((request.method, asked.get("comp") or ("copy" if source else ""), name, source, condition))
+        kind = {"undelete": 200, "snapshot": 201}.get(asked.get("comp", ""), 202)
+        context.status_code, context.headers["x-ms-error-code"] = self.refused.get(name, (kind, ""))
+        return ""
+
+
+def restored(result: SimpleNamespace) -> dict[str, Any]:
+    return next(value for key, value in result.context.items() if key.startswith("AzureStorage.BlobVersionsRestore"))
+
+
+def version_of(hour: str) -> str:
+    return f"versionid=2026-11-23T{hour}:00:00.5000000Z"
+
+
+def test_versions_that_were_current_are_promoted(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    rows = [
+        kept("changed", "09", "v"),
+        kept("changed", "11", "v"),
+        kept("changed", "13", "v"),
+        kept("changed", "14", "v", LIVE),
+        kept("deleted", "10", "v"),
+        kept("kept", "10", "v", LIVE),
+        kept("made-and-deleted-since", "13", "v", created="13"),
+        kept("new", "13", "v", LIVE, created="13"),
+        kept("purged", "13", "v", LIVE, created="07"),
+        kept("soft", "10", "v", GONE, gone="15"),
+        kept("../odd", "10", "v"),
+    ]
+    room = Versions(requests_mock, rows)
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, confirm="box-1")
+    assert sorted(room.written) == sorted(
+        [
+            ("PUT", "copy", "changed", version_of("11"), '"0x14"'),
+            ("PUT", "copy", "deleted", version_of("10"), "*"),
+            ("PUT", "undelete", "soft", "", None),
+            ("PUT", "copy", "soft", version_of("10"), "*"),
+        ]
+    )
+    found = restored(result)
+    counts = {key: found[key] for key in az.RESTORE_RESULTS if found[key]}
+    assert counts == {"restored": 3, "same": 1, "newer": 1, "notKept": 1, "unaddressable": 1}
+    assert {row["name"] for row in found["blobs"]} == {"new", "purged", "../odd"}
+    assert change_of(result)["after"] == {"restored": 3}
+    assert "kept as a version" in result.text
+    assert "doesn't record when a version ceased to be current" in result.text
+
+
+def test_without_versions_soft_deleted_blobs_and_snapshots_come_back(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    rows = [
+        kept("deleted", "10", GONE, gone="13"),
+        kept("deleted-before", "10", GONE, gone="11"),
+        kept("overwritten", "10", "s", GONE, gone="13"),
+        kept("overwritten", "13"),
+        kept("snapshot", "10", "s"),
+        kept("snapshot", "13"),
+    ]
+    room = Versions(requests_mock, rows, versioning=False)
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, confirm="box-1")
+    moment = "snapshot=2026-11-23T10:30:00.0000000Z"
+    assert sorted(room.written, key=lambda row: (row[2], row[1] != "undelete")) == [
+        ("PUT", "undelete", "deleted", "", None),
+        ("PUT", "undelete", "overwritten", "", None),
+        ("PUT", "copy", "overwritten", moment, '"0x13"'),
+        ("PUT", "copy", "snapshot", moment, '"0x13"'),
+    ]
+    assert change_of(result)["after"] == {"restored": 2, "undeleted": 1}
+    assert "kept as a soft-deleted snapshot" in result.text
+
+
+def test_what_nothing_keeps_gets_a_snapshot_before_it_is_replaced(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(requests_mock, [kept("a", "10", "s"), kept("a", "13")], versioning=False, soft_delete=False)
+    blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="a")
+    assert [row[:3] for row in room.written] == [("PUT", "snapshot", "a"), ("PUT", "copy", "a")]
+    refused = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="a", delete_newer="true")
+    assert "couldn't be brought back" in refused.error
+
+
+def test_newer_blobs_are_deleted_only_when_asked(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(requests_mock, [kept("new", "13", "v", LIVE, created="13"), kept("old", "13", "v", LIVE)])
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="x", delete_newer="true")
+    assert room.written == [("DELETE", "", "new", "", '"0x13"')]
+    assert (restored(result)["deleted"], restored(result)["notKept"]) == (1, 1)
+
+
+def test_a_dry_run_counts_and_writes_nothing(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(requests_mock, [kept("a", "10", "v"), kept("a", "13", "v", LIVE), kept("b", "10", "v", LIVE)])
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, dry_run="true")
+    assert not room.written
+    assert change_of(result)["after"] == {"restored": 1}
+    assert "Dry run: no changes made" in result.text
+    assert restored(result)["same"] == 1
+
+
+def test_a_whole_container_is_confirmed(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(requests_mock, [kept("a", "10", "v")])
+    assert "confirm=box-1" in blob_room.run("azure-storage-blob-versions-restore", **RESTORE).error
+    assert not room.written
+    late = {**RESTORE, "time_to_restore": "2039-01-01"}
+    assert "in the future" in blob_room.run("azure-storage-blob-versions-restore", **late, confirm="box-1").error
+
+
+def test_what_was_restored_is_left_alone_by_another_run(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    same = "AAAAAAAAAAAAAAAAAAAAAA=="
+    rows = [kept("a", "10", "v", md5=same), kept("a", "13", "v"), kept("a", "14", "v", LIVE, md5=same)]
+    room = Versions(requests_mock, rows)
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="a")
+    assert not room.written
+    assert change_of(result)["changed"] is False
+
+
+@pytest.mark.parametrize("dry_run", ["false", "true"])
+def test_a_long_restore_goes_on_where_it_was(
+    blob_room: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, dry_run: str
+) -> None:
+    """Contract: slices end on the clock, each blob is handled once, also where its rows lie on two pages."""
+    names = [f"b{number:02}" for number in range(9)]
+    rows = [row for name in names for row in (kept(name, "10", "v"), kept(name, "13", "v", LIVE))]
+    room = Versions(requests_mock, rows[:5], rows[5:11], rows[11:])
+    monkeypatch.setattr(az, "RESTORE_BATCH", 2)
+    real = az.VersionsRestore._result
+
+    def slow(self: az.VersionsRestore, found: az.Kept, rehearse: bool) -> tuple[str, str]:
+        clock.time += 20
+        return real(self, found, rehearse)
+
+    monkeypatch.setattr(az.VersionsRestore, "_result", slow)
+    args: dict[str, Any] = {**RESTORE, "prefix": "b", "dry_run": dry_run}
+    rounds, result = 0, SimpleNamespace()
+    while args:
+        result = blob_room.run("azure-storage-blob-versions-restore", **args)
+        args, rounds = result.entry.get("PollingArgs") or {}, rounds + 1
+    assert rounds == 3
+    assert [row[2] for row in room.written] == ([] if dry_run == "true" else names)
+    assert restored(result)["restored"] == 9
+
+
+def test_a_blob_that_fails_is_told_and_the_others_restored(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    rows = [kept(name, "10", "v") for name in "abc"]
+    room = Versions(requests_mock, rows)
+    room.refused["b"] = (409, "BlobImmutableDueToPolicy")
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="x")
+    assert "1 blobs could not be restored" in result.error
+    assert "BlobImmutableDueToPolicy" in result.error
+    found = restored(result)
+    assert (found["restored"], found["failed"]) == (2, 1)
+    assert change_of(result)["changed"] is True
+
+
+def test_a_hierarchical_account_is_refused_with_the_reason(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(
+        requests_mock,
+        [kept("dir/", "10").replace("<Content-Length>", "<ResourceType>directory</ResourceType><Content-Length>")],
+    )
+    assert "hierarchical namespace" in blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="d").error
+    requests_mock.get(f"{ARM}{ACCOUNT_PATH}", json=account_body(isHnsEnabled=True))
+    assert "hierarchical namespace" in blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="d").error
+    assert not room.written
