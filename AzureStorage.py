@@ -7373,6 +7373,8 @@ class Containers:
     def listing(
         self, paging: Paging, page_size: int | None = None, deleted: bool = False, prefix: str | None = None
     ) -> Listing:
+        if paging.place and not paging.place.startswith("/subscriptions/"):
+            self.account = None  # the earlier page was one of the blob service
         include = "metadata,deleted" if deleted else "metadata"
         size = page_size or min(5000, 5000 if paging.all_results else paging.limit)
         query = {"prefix": prefix, "include": include, "maxresults": size}

@@ -4296,3 +4296,192 @@ def test_a_hierarchical_account_is_refused_with_the_reason(blob_room: WarRoom, r
     requests_mock.get(f"{ARM}{ACCOUNT_PATH}", json=account_body(isHnsEnabled=True))
     assert "hierarchical namespace" in blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="d").error
     assert not room.written
+
+
+# --- containers through the blob service -------------------------------------------------------------------------------
+
+CONTAINER_ROWS = """<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="https://x/"><Containers>
+<Container><Name>logs-1</Name><Properties><Last-Modified>Mon, 23 Nov 2026 12:00:00 GMT</Last-Modified><Etag>"0x1"</Etag>
+<LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState><PublicAccess>container</PublicAccess>
+<HasImmutabilityPolicy>false</HasImmutabilityPolicy><HasLegalHold>true</HasLegalHold></Properties>
+<Metadata><owner>finance</owner></Metadata></Container>
+<Container><Name>logs-2</Name><Version>01D</Version><Deleted>true</Deleted><Properties><Etag>"0x2"</Etag>
+<DeletedTime>Mon, 23 Nov 2026 13:00:00 GMT</DeletedTime><RemainingRetentionDays>6</RemainingRetentionDays></Properties></Container>
+</Containers><NextMarker>%s</NextMarker></EnumerationResults>"""
+ACCOUNT_SAS = "sv=2022-11-02&ss=b&srt=sco&sp=rwdlac&se=2030-01-01T00:00:00Z&sig=bWFya2VyLXNhcw%3D%3D"
+ACCOUNT_KEY = base64.b64encode(b"k" * 64).decode()
+OLD_POLICY = (
+    "<SignedIdentifiers><SignedIdentifier><Id>partners</Id><AccessPolicy><Permission>r</Permission></AccessPolicy>"
+    "</SignedIdentifier></SignedIdentifiers>"
+)
+
+
+class FakeContainers:
+    """The containers of a blob service, of which each keeps its access level."""
+
+    def __init__(self, mock: rm.Mocker, **levels: str) -> None:
+        self.mock, self.levels, self.sent = (
+            mock,
+            {name.replace("_", "-"): level for name, level in levels.items()},
+            list[Any](),
+        )
+        self.denied = False
+        mock.register_uri(rm.ANY, re.compile(re.escape(BLOB_HOST)), text=self._answer)
+
+    def _answer(self, request: Any, context: Any) -> str:
+        asked, name = query(request), urlsplit(request.url).path.strip("/")
+        self.sent.append(request)
+        if self.denied:
+            context.status_code, context.headers["x-ms-error-code"] = 403, "AuthorizationPermissionMismatch"
+            return ""
+        if asked.get("comp") == "list":
+            return CONTAINER_ROWS % ("" if "marker" in asked else "m2")
+        level = request.headers.get("x-ms-blob-public-access", "")
+        if request.method == "PUT" and asked.get("comp") != "acl":
+            self.levels[name], context.status_code = level, 201
+        elif name not in self.levels:
+            context.status_code, context.headers["x-ms-error-code"] = 404, "ContainerNotFound"
+        elif request.method == "PUT":
+            self.levels[name] = level
+        elif request.method == "DELETE":
+            del self.levels[name]
+            context.status_code = 202
+        else:
+            context.headers.update({"ETag": '"0x5"', "Last-Modified": "Mon, 23 Nov 2026 12:00:00 GMT"})
+            context.headers.update({"x-ms-lease-state": "available", "x-ms-has-legal-hold": "false"})
+            context.headers.update({"x-ms-blob-public-access": self.levels[name]} if self.levels[name] else {})
+            return OLD_POLICY if asked.get("comp") == "acl" else ""
+        return ""
+
+
+def to_arm(mock: rm.Mocker) -> list[Any]:
+    return [request for request in mock.request_history if "management.azure.com" in request.url]
+
+
+@pytest.fixture(params=["sas", "key", "data roles"])
+def data_room(request: pytest.FixtureRequest, war_room: WarRoom, requests_mock: rm.Mocker) -> WarRoom:
+    """A session that Resource Manager is closed to: nobody signed in but a SAS or key, or an identity with data roles."""
+    if request.param == "data roles":
+        war_room.sign_in()
+        refused = arm_failure("AuthorizationFailed", "The client does not have authorization.")
+        requests_mock.register_uri(rm.ANY, re.compile("management.azure.com"), status_code=403, json=refused)
+    else:
+        secret = ACCOUNT_SAS if request.param == "sas" else ACCOUNT_KEY
+        war_room.params["storage_credentials"] = {"identifier": ACCOUNT, "password": secret}
+    return war_room
+
+
+def test_containers_are_listed_without_resource_manager(data_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    fake = FakeContainers(requests_mock)
+    result = data_room.run(
+        "azure-storage-blob-containers-list", **ONE, prefix="logs", limit="2", include_deleted="true"
+    )
+    first, second = result.raw
+    assert (first["id"], first["account"], first["name"]) == (f"{BLOB_HOST}/logs-1", ACCOUNT, "logs-1")
+    assert first["etag"] == '"0x1"'
+    assert first["properties"] == {
+        "publicAccess": "Container",
+        "lastModifiedTime": "2026-11-23T12:00:00Z",
+        "leaseStatus": "Unlocked",
+        "leaseState": "Available",
+        "hasImmutabilityPolicy": False,
+        "hasLegalHold": True,
+        "metadata": {"owner": "finance"},
+    }
+    assert second["properties"] == {
+        "publicAccess": "None",
+        "deleted": True,
+        "deletedTime": "2026-11-23T13:00:00Z",
+        "remainingRetentionDays": 6,
+        "version": "01D",
+    }
+    asked = query(fake.sent[-1])
+    assert (asked["prefix"], asked["include"], asked["maxresults"]) == ("logs", "metadata,deleted", "2")
+    token = result.context["AzureStorage(true)"]["BlobContainerNextToken"]
+    data_room.run("azure-storage-blob-containers-list", **ONE, prefix="logs", next_token=token)
+    assert query(fake.sent[-1])["marker"] == "m2"
+    if "storage_credentials" in data_room.params:
+        assert not to_arm(requests_mock), "nobody is signed in, so that Resource Manager is not asked"
+
+
+def test_a_container_is_made_closed_and_deleted_without_resource_manager(
+    data_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    fake = FakeContainers(requests_mock)
+    here = {**ONE, "container_name": "logs-9"}
+    made = data_room.run("azure-storage-blob-containers-create", **here, public_access="Container")
+    assert not made.error
+    assert fake.levels == {"logs-9": "container"}
+    assert (
+        change_of(made)["undo"] == f"!azure-storage-blob-container-delete account_name={ACCOUNT} container_name=logs-9"
+    )
+    closed = data_room.run("azure-storage-blob-containers-update", **here, public_access="None")
+    assert fake.levels == {"logs-9": ""}
+    assert change_of(closed)["before"] == {"publicAccess": "Container"}
+    assert "public_access=Container" in change_of(closed)["undo"]
+    put = next(request for request in reversed(fake.sent) if request.method == "PUT")
+    assert b"<Id>partners</Id>" in put.body, "stored access policies stay"
+    assert data_room.run("azure-storage-blob-containers-list", **here).raw["id"] == f"{BLOB_HOST}/logs-9"
+    assert "was deleted" in data_room.run("azure-storage-blob-container-delete", **here).text
+    assert fake.levels == {}
+    assert "There is no container" in data_room.run("azure-storage-blob-container-delete", **here).text
+    assert (
+        "ContainerNotFound" in data_room.run("azure-storage-blob-containers-update", **here, public_access="None").error
+    )
+
+
+def test_what_the_blob_service_cannot_change_is_said(data_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    FakeContainers(requests_mock, logs_9="")
+    args = {**ONE, "container_name": "logs-9", "default_encryption_scope": "finance"}
+    error = data_room.run("azure-storage-blob-containers-update", **args).error
+    assert "sets defaultEncryptionScope only when a container is created" in error
+
+
+def test_a_reader_with_a_data_role_writes_through_the_blob_service(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    fake = FakeContainers(requests_mock, logs="blob")
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob"))
+    denied = arm_failure("AuthorizationFailed")
+    requests_mock.patch(f"{ARM}{CONTAINERS_PATH}/logs", status_code=403, json=denied)
+    requests_mock.get(f"{ARM}{ACCOUNT_PATH}", json=account_body())
+    result = signed_in.run("azure-storage-blob-containers-update", **ONE, container_name="logs", public_access="None")
+    assert not result.error
+    assert fake.levels == {"logs": ""}
+    assert change_of(result)["after"] == {"publicAccess": "None"}
+
+
+def test_what_neither_way_allows_is_told_in_the_words_of_resource_manager(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    fake = FakeContainers(requests_mock)
+    fake.denied = True
+    refused = arm_failure("AuthorizationFailed")
+    requests_mock.register_uri(rm.ANY, re.compile("management.azure.com"), status_code=403, json=refused)
+    error = signed_in.run("azure-storage-blob-containers-list", **ONE).error
+    assert "403 AuthorizationFailed" in error
+    assert "blobServices/containers/read" in error
+
+
+def test_resource_manager_is_used_where_it_can_be(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    signed_in.params["storage_credentials"] = {"identifier": ACCOUNT, "password": ACCOUNT_KEY}
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}", json={"value": [container_body()]})
+    result = signed_in.run("azure-storage-blob-containers-list", **ONE, prefix="lo")
+    assert query(last(requests_mock))["$filter"] == "lo"
+    assert result.raw[0]["id"].startswith("/subscriptions/")
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}", status_code=500)
+    assert "500" in signed_in.run("azure-storage-blob-containers-list", **ONE).error, "a failure is no refusal"
+
+
+def test_nobody_signed_in_and_no_credential_says_so(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    error = war_room.run("azure-storage-blob-containers-list", **ONE).error
+    assert "isn't signed in" in error
+    assert not requests_mock.request_history
+
+
+def test_a_sas_is_signed_with_the_key_of_the_instance(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    war_room.params["storage_credentials"] = {"identifier": ACCOUNT, "password": ACCOUNT_KEY}
+    result = war_room.run("azure-storage-sas-create", **BLOB, expires_in="1h")
+    assert not result.error
+    assert "account_key" in json.dumps(result.context)
+    assert not requests_mock.request_history, "signing needs no request"
