@@ -8500,7 +8500,7 @@ def build_collection(azure: Azure, given: Given) -> Collection:
     return Collection(blobs, True, bool(listing.token))
 
 
-# The columns of the manifest that goes with several blobs, and where each comes from.
+# The columns of the manifest, and where each comes from.
 # fmt: off
 MANIFEST = {
     "account": "account", "container": "container", "name": "name", "version": "versionId", "snapshot": "snapshot", "size": "size",
@@ -8519,7 +8519,7 @@ def blob_get(
 ) -> list[Any]:
     """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others.
 
-    Several blobs come with a manifest.
+    Blobs that a prefix or tag finds come with a manifest.
     """
     blobs = blob.blobs
     if range and (blob.found or len(blobs) > 1):
@@ -8543,7 +8543,7 @@ def blob_get(
         for outcome, row in zip(found, rows, strict=True)
         if isinstance(outcome, Download)
     ]
-    if blob.found or len(blobs) > 1:
+    if blob.found:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
     failed = f" {len(failures)} failed." if failures else ""
     note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read.{failed}"

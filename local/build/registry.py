@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "local" / "standins")]
 import AzureStorage as module  # noqa: E402 - found on the path above, as on a server
 
 # Arguments that a polling command passes to its next run, and the one among them that is not a secret in the manifest.
-HIDDEN = {"operation_url", "copy_id", "restore_id", "later_round"}
+HIDDEN = {"operation_url", "copy_id", "restore_id", "run_id", "sources", "progress"}
 NOT_SECRET = {"operation_url"}
 MANY_BY_NAME = {"tags"}
 # A form begins with what a command works on and ends with what is rarely given.
