@@ -8451,10 +8451,11 @@ def read_range(text: str) -> tuple[int, int | None]:
 
 
 class Collection(NamedTuple):
-    """Blobs to be collected: those that are named, or the first that a prefix or tag finds. more: it finds others, too."""
+    """Blobs to be collected: those that are named, or the first that a selection finds. more: it finds others, too."""
 
+    service: BlobService
     blobs: list[BlobRef]
-    found: bool = False
+    selection: str = ""
     more: bool = False
 
     def note(self, done: str) -> str:
@@ -8462,12 +8463,16 @@ class Collection(NamedTuple):
             f"Only the first {len(self.blobs)} blobs were {done}; there are more. Raise `limit`." if self.more else ""
         )
 
+    def nothing_found(self) -> UsageError:
+        step = "Check it with !azure-storage-blob-list or !azure-storage-blob-find."
+        return UsageError("No blob was found by this `prefix` or `tag`.", step)
+
 
 COLLECT_ARGUMENTS = {
     **BLOBS_ARGUMENTS,
     "prefix": optional(ExactText),
     "tag": optional(BlobTag),
-    "limit": optional(Annotated[int, number(1, 500)], DEFAULT_LIMIT),
+    "limit": optional(Annotated[int, number(1, 200)], DEFAULT_LIMIT),
 }
 
 
@@ -8475,7 +8480,8 @@ def build_collection(azure: Azure, given: Given) -> Collection:
     """The blobs that are named, or at most `limit` that a prefix, or a tag in a container or the account, finds."""
     prefix, tag = given["prefix"], given["tag"]
     if not prefix and not tag:
-        return Collection(build_blobs(azure, given))
+        named_blobs = build_blobs(azure, given)
+        return Collection(named_blobs[0].service, named_blobs)
     for name in ("blob_name", "blob_names", "version_id", "snapshot", *(["tag"] if prefix else [])):
         if given[name]:
             raise exclusive("prefix" if prefix else "tag", name)
@@ -8491,13 +8497,8 @@ def build_collection(azure: Azure, given: Given) -> Collection:
         else service.find(tag_test(*tag), container, min(5000, given["limit"] + 1))
     )
     listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row))
-    if not listing.items:
-        raise UsageError(
-            f"No blob was found by this {'prefix' if prefix else 'tag'}.",
-            "Check it with !azure-storage-blob-list or !azure-storage-blob-find.",
-        )
     blobs = [BlobRef(service, row["container"], row["name"]) for row in listing.items]
-    return Collection(blobs, True, bool(listing.token))
+    return Collection(service, blobs, json.dumps([container, prefix, tag]), bool(listing.token))
 
 
 # The columns of the manifest, and where each comes from.
@@ -8522,7 +8523,9 @@ def blob_get(
     Blobs that a prefix or tag finds come with a manifest.
     """
     blobs = blob.blobs
-    if range and (blob.found or len(blobs) > 1):
+    if not blobs:
+        raise blob.nothing_found()
+    if range and (blob.selection or len(blobs) > 1):
         raise exclusive("range", "blob_names", "prefix", "tag")
     azure.use_threads()
     start, end = range or (0, None)
@@ -8543,7 +8546,7 @@ def blob_get(
         for outcome, row in zip(found, rows, strict=True)
         if isinstance(outcome, Download)
     ]
-    if blob.found:
+    if blob.selection:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
     failed = f" {len(failures)} failed." if failures else ""
     note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read.{failed}"
@@ -9739,7 +9742,7 @@ def blob_versions_restore(
 
 HASH_LIMIT = 1 << 30  # bytes; a larger evidence copy is not read back for its SHA-256
 LONGEST_NAME, MOST_SEGMENTS = 1024, 254  # of a blob's name
-CUSTODY_LIMIT = 500  # blobs whose events are kept
+CUSTODY_LIMIT = 200  # blobs whose events are kept
 CaseId = Annotated[str, pattern("1 to 64 letters, digits and - . _", r"(?!\.+$)[\w.-]{1,64}")]
 
 
@@ -9771,25 +9774,21 @@ class QuarantineJob(NamedTuple):
     evidence: BlobService
     container: str
 
-    @property
-    def blobs(self) -> list[BlobRef]:
-        return self.collection.blobs
-
 
 def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
     """Evidence that a tag finds is left out: it is secured already."""
     container, account = given["evidence_container_name"], given["evidence_account_name"]
     if given["sources"]:
         source = service_in(azure, given)
-        found = Collection([BlobRef(source, *parts) for parts in given["sources"]])
+        found = Collection(source, [BlobRef(source, *parts) for parts in given["sources"]])
     else:
         found = build_collection(azure, given)
-    service = found.blobs[0].service
+    service = found.service
     if account and account.name != service.account:
         scope = {"subscription_id": account.subscription or None, "resource_group_name": account.group or None}
         service = service_in(azure, {**given, **scope, "account_name": account, "blob_url": None})
     others = [blob for blob in found.blobs if (blob.service.account, blob.container) != (service.account, container)]
-    if not others or (len(others) < len(found.blobs) and not given["tag"]):
+    if len(others) < len(found.blobs) and not given["tag"]:
         raise invalid("evidence_container_name", "it is the container of the blob. Choose another one.")
     if len(others) > CUSTODY_LIMIT:
         raise invalid("blob_names", f"at most {CUSTODY_LIMIT} blobs can be secured at a time.")
@@ -9799,13 +9798,13 @@ def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
 QuarantineArgs = Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)]
 
 
-def quarantine_arguments(job: QuarantineJob, run: str) -> dict[str, str]:
+def quarantine_arguments(job: QuarantineJob, blobs: Sequence[BlobRef], run: str) -> dict[str, str]:
     """What the next round is given in place of what found the blobs: they may not be there any more."""
-    sources = [[blob.container, blob.name, blob.version, blob.snapshot] for blob in job.blobs]
+    sources = [[blob.container, blob.name, blob.version, blob.snapshot] for blob in blobs]
     replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
     return {
         **dict.fromkeys(replaced, ""),
-        "account_name": job.blobs[0].service.account,
+        "account_name": job.collection.service.account,
         "evidence_account_name": job.evidence.account,
         "evidence_container_name": job.container,
         "sources": json.dumps(sources),
@@ -9851,6 +9850,22 @@ class Quarantine:
         self.deadline = Clock.now() + WORK_SLICE
         self.failures: list[AzureStorageError] = []
         self.custody = azure.store.section("custody")
+        self.blobs = self._blobs()
+
+    def _blobs(self) -> list[BlobRef]:
+        """The blobs of the job, and those that an earlier run of the same selection secured: they may be gone by now."""
+        found = self.job.collection
+        here = f"{self.job.evidence.container_id(self.job.container)}/{self.case_id}/{found.service.account}/"
+        kept = (dict(entry) for name, entry in self.custody.items() if name.startswith(here))
+        earlier = [entry["source"] for entry in kept if found.selection and entry.get("selection") == found.selection]
+        refs = [
+            BlobRef(found.service, row["container"], row["name"], row.get("versionId", ""), row.get("snapshot", ""))
+            for row in earlier
+        ]
+        blobs = list(dict.fromkeys([*refs, *found.blobs]))
+        if not blobs:
+            raise found.nothing_found()
+        return blobs[-CUSTODY_LIMIT:]
 
     def step(self, blob: BlobRef) -> Step:
         def act() -> object:
@@ -9866,7 +9881,7 @@ class Quarantine:
         if not left:
             return None
         text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.container}. This command ends when it is done."
-        return Later(text if self.first_round else "", quarantine_arguments(self.job, self.run))
+        return Later(text if self.first_round else "", quarantine_arguments(self.job, self.blobs, self.run))
 
     def record(self) -> list[Json]:
         """The custody record of all blobs, as a file."""
@@ -9949,10 +9964,13 @@ class Quarantine:
 
         def remember(document: Json) -> list[Json]:
             custody = dict(document.get("custody") or {})
-            known = list(dict(custody.pop(row["id"], None) or {}).get("events") or [])
+            old = dict(custody.pop(row["id"], None) or {})
+            known = list(old.get("events") or [])
             events = known + [event for event in row["events"] if event not in known]
             state = {key: row[key] for key in ROW_STATE}
-            custody[row["id"]] = {"run": self.run, "source": row["source"], "state": state, "events": events}
+            selection = self.job.collection.selection or old.get("selection", "")
+            kept = {"run": self.run, "selection": selection, "source": row["source"], "state": state, "events": events}
+            custody[row["id"]] = kept
             document["custody"] = dict(list(custody.items())[-CUSTODY_LIMIT:])
             return events
 
@@ -10207,19 +10225,19 @@ def blob_quarantine(
     """
     work = Quarantine(azure, job, case_id, run_id or "")
     work.delete_source, work.legal_hold, work.sha256 = delete_source, legal_hold, sha256
-    secured = {blob.id: SECURED for blob in job.blobs}
+    secured = {blob.id: SECURED for blob in work.blobs}
     undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
     return Plan(
         job.evidence.container_id(job.container),
         dict.fromkeys(secured),
         secured,
         QUARANTINE_VIEW,
-        [work.step(blob) for blob in job.blobs],
-        item=[work.row(blob, PLANNED) for blob in job.blobs],
+        [work.step(blob) for blob in work.blobs],
+        item=[work.row(blob, PLANNED) for blob in work.blobs],
         read_back=lambda outcomes: work.rows,
         state=lambda found: {row["source"]["id"]: SECURED for row in found if row["result"] in (SECURED, AS_BEFORE)},
         later=lambda outcomes: work.later(),
-        planned=[f"secure {blob}" for blob in job.blobs],
+        planned=[f"secure {blob}" for blob in work.blobs],
         tell_steps=True,
         note="\n\n".join(filter(None, (undo if delete_source else "", job.collection.note("secured")))),
         files=work.record,

@@ -3962,7 +3962,7 @@ def test_a_custody_record_that_cannot_be_saved_loses_nothing_and_deletes_nothing
 def test_names_of_evidence_never_meet(blob_room: WarRoom) -> None:
     azure = az.Azure(az.read_settings(blob_room.params))
     service = azure.blobs(ACCOUNT)
-    job = az.QuarantineJob(az.Collection([]), service, "secured")
+    job = az.QuarantineJob(az.Collection(service, [az.BlobRef(service, "uploads", "a")]), service, "secured")
     work = az.Quarantine(azure, job, "case-1", "")
     moment = "2026-11-23T12:00:00.0000000Z"
     long = "x" * 1024
@@ -4001,6 +4001,28 @@ def test_blobs_are_secured_by_prefix_with_one_record(blob_room: WarRoom, store: 
     assert "there are more. Raise `limit`" in blob_room.entries[0]["HumanReadable"]
     assert "uploads/in/2" in store.blobs
     assert "uploads/in/0" not in store.blobs
+
+
+def test_an_interrupted_quarantine_of_many_ends_with_one_record_of_all(
+    blob_room: WarRoom, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        store.put(f"uploads/in/{number}", b"x%d" % number)
+    real = az.Quarantine._delete_source
+
+    def killed(blob: az.BlobRef, etag: str) -> None:
+        real(blob, etag)
+        if blob.name == "in/1":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(az.Quarantine, "_delete_source", staticmethod(killed))
+    with pytest.raises(KeyboardInterrupt):
+        secure(blob_room, blob_name="", prefix="in/", delete_source="true")
+    for _ in range(2):
+        found = secure(blob_room, blob_name="", prefix="in/", delete_source="true")
+        assert [row["source"]["name"] for row in found.record["records"]] == ["in/0", "in/1", "in/2"]
+        assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in found.rows)
+    assert "No blob was found" in secure(blob_room, blob_name="", prefix="in/", case_id="case-2").last.error
 
 
 def test_blobs_are_secured_by_tag_without_the_evidence_itself(blob_room: WarRoom, store: FakeStore) -> None:
