@@ -7342,20 +7342,23 @@ class Containers:
             except (ServiceError, SignInError) as error:
                 self._refused(error)
         try:
-            self._service = self._service or service_in(self.azure, self._given)
-            return by_blobs(self._service)
+            return by_blobs(self.service)
         except (NetworkError, ServiceError, SignInError) as error:
             denied = not isinstance(error, ServiceError) or error.status == 403
             if denied and self._refusal and not self.azure.settings.storage_credential_for(self.name):
                 raise self._refusal from None
             raise
 
+    @property
+    def service(self) -> BlobService:
+        self._service = self._service or service_in(self.azure, self._given)
+        return self._service
+
     def place(self, name: str) -> ContainerRef | ContainerPlace:
         """A container, named as the way that is in use names it."""
-        if self._service:
-            return ContainerPlace(self._service, name)
-        assert self.account is not None  # noqa: S101 - a container is named after it was read
-        return ContainerRef(self.account, name)
+        if self.account and not self._refusal:
+            return ContainerRef(self.account, name)
+        return ContainerPlace(self.service, name)
 
     def read(self, name: str) -> Json | None:
         return self.either(
@@ -7442,6 +7445,15 @@ ContainersArgs = Annotated[
     Containers,
     Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, lambda azure, given: Containers(azure, given)),
 ]
+
+
+def build_one_container(azure: Azure, given: Given) -> tuple[Containers, str]:
+    """A container, and how its account is reached."""
+    unused(given, "blob", "version", "snapshot")
+    return Containers(azure, given), named(given, "container_name", "container")
+
+
+OneContainerArgs = Annotated[tuple[Containers, str], Group(CONTAINER_ARGUMENTS, build_one_container)]
 
 
 @command(
@@ -8031,21 +8043,21 @@ def container_policy_revoke(
     role=f"{ACCOUNT_CONTRIBUTOR} with {CONTRIBUTOR}",
     changes=True,
 )
-def container_restore(azure: Azure, container: ContainerTarget, version: Text | None = None) -> Plan:
+def container_restore(azure: Azure, container: OneContainerArgs, version: Text | None = None) -> Plan:
     """Brings back a soft-deleted container with its blobs: the last one of that name that was deleted, or the version given."""
-    account, name = container.account, container.name
-    current = container_if_there(azure, container)
+    account, name = container
+    current, place = account.read(name), account.place(name)
     if current is not None:
         return Plan(
-            container.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
+            place.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
         )
-    everything = containers(azure, account, Paging(all_results=True), None, True, name).items
+    everything = account.listing(Paging(all_results=True), None, True, name).items
     deleted = [item for item in everything if item.get("name") == name and at_path(item, "properties.deleted")]
     chosen = [item for item in deleted if version in (None, at_path(item, "properties.version"))]
     if not chosen:
         known = ", ".join(str(at_path(item, "properties.version")) for item in deleted)
         raise UsageError(
-            f"There is no soft-deleted container {container}"
+            f"There is no soft-deleted container {place}"
             + (f" of version {version}; there is {known}." if known else "."),
             "Soft delete must have been on when it was deleted. !azure-storage-blob-containers-list include_deleted=true shows what can be restored.",
         )
@@ -8054,19 +8066,19 @@ def container_restore(azure: Azure, container: ContainerTarget, version: Text | 
     headers = {"x-ms-deleted-container-name": name, "x-ms-deleted-container-version": found}
 
     def restore() -> object:
-        azure.blobs(account.name, account.subscription, account.group).ask(CONTAINER_UNDELETE, name, headers=headers)
+        account.service.ask(CONTAINER_UNDELETE, name, headers=headers)
         return None
 
     return Plan(
-        container.id,
+        place.id,
         {"deleted": True},
         {"deleted": False, "version": found},
         RESTORED_VIEW,
-        [Step("restore the container", restore, lambda error: container_if_there(azure, container) is not None)],
+        [Step("restore the container", restore, lambda error: account.read(name) is not None)],
         item=last,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        read_back=lambda outcomes: account.existing(name),
         state=lambda item: {"deleted": bool(at_path(item, "properties.deleted")), "version": found},
-        undo=lambda before, after: command_line("blob-container-delete", container.arguments),
+        undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
 

@@ -4507,3 +4507,13 @@ def test_a_sas_is_signed_with_the_key_of_the_instance(war_room: WarRoom, request
     assert not result.error
     assert "account_key" in json.dumps(result.context)
     assert not requests_mock.request_history, "signing needs no request"
+
+
+def test_a_deleted_container_comes_back_without_resource_manager(data_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    fake = FakeContainers(requests_mock)
+    result = data_room.run("azure-storage-container-restore", **ONE, container_name="logs-2")
+    assert not result.error
+    put = next(request for request in fake.sent if request.method == "PUT")
+    assert put.headers["x-ms-deleted-container-version"] == "01D"
+    assert change_of(result)["after"] == {"deleted": False, "version": "01D"}
+    assert result.raw["id"] == f"{BLOB_HOST}/logs-2"
