@@ -7441,10 +7441,7 @@ def container_missing(service: BlobService, name: str) -> Json:
     raise ServiceError(CONTAINER_HEAD.action.format(name), 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
 
 
-ContainersArgs = Annotated[
-    Containers,
-    Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, lambda azure, given: Containers(azure, given)),
-]
+ContainersArgs = Annotated[Containers, Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, Containers)]
 
 
 def build_one_container(azure: Azure, given: Given) -> tuple[Containers, str]:
@@ -7489,7 +7486,7 @@ def blob_containers_create(
 
 @command(
     "azure-storage-blob-containers-update",
-    needs=(READ_CONTAINER, WRITE_CONTAINER, READ_ACL, WRITE_ACL),
+    needs=(READ_CONTAINER, WRITE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
     changes=True,
     execution=True,
@@ -9610,7 +9607,7 @@ class VersionsRestore:
     def later(self) -> Later | None:
         if self.finished:
             return None
-        text = f"{sum(self.progress['counts'].values())} blobs of {self.place} were handled so far. This command ends when all are."
+        text = f"{sum(self.progress['counts'].values())} blobs of {self.place} were handled so far; more are left. With polling, this command goes on by itself. Without, run it again."
         told = {"time_to_restore": iso_time(self.when), "progress": json.dumps(self.progress)}
         return Later("" if self.progress.get("rounds") else text, {**self.place.arguments, **told})
 
@@ -9672,7 +9669,7 @@ class VersionsRestore:
             blob.service.ask(BLOB_UNDELETE, blob)
             if source == blob:
                 return
-            found = blob.service.properties_if_there(blob)
+            found = None if current else blob.service.properties_if_there(blob)
             unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
         if current and not any(self.protection):
             blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
@@ -9847,6 +9844,14 @@ def has_event(row: Json, *actions: str) -> bool:
     return any(event["action"] in actions for event in row["events"])
 
 
+class Treatment(NamedTuple):
+    """What is done to a blob besides copying and verifying it."""
+
+    delete_source: bool = False
+    legal_hold: bool = True
+    sha256: bool = True
+
+
 class Quarantine:
     """Secures one blob after the other, and writes down what happened to each.
 
@@ -9854,11 +9859,10 @@ class Quarantine:
     add to them. Each is written down as soon as it happened, and what can't be taken back also before.
     """
 
-    def __init__(self, azure: Azure, job: QuarantineJob, case_id: str, run: str) -> None:
-        self.azure, self.job, self.case_id = azure, job, case_id
+    def __init__(self, azure: Azure, job: QuarantineJob, case_id: str, run: str, treatment: Treatment) -> None:
+        self.azure, self.job, self.case_id, self.treatment = azure, job, case_id, treatment
         self.first_round, self.run = not run, run or uuid.uuid4().hex
         self.rows: list[Json] = []
-        self.delete_source, self.legal_hold, self.sha256 = False, True, True
         self.deadline = Clock.now() + WORK_SLICE
         self.failures: list[AzureStorageError] = []
         self.custody = azure.store.section("custody")
@@ -10013,7 +10017,7 @@ class Quarantine:
             self._event(row, evidence.service, "copied", detail, {**proof(copy), "copyId": copy.get("copyId")})
         self._verify(evidence, copy, row)
         self._protect(evidence, copy, row)
-        if self.delete_source:
+        if self.treatment.delete_source:
             self._delete(blob, source, row)
         row["result"] = SECURED if row["changed"] else AS_BEFORE
 
@@ -10081,7 +10085,7 @@ class Quarantine:
         row["verified"] = (
             "length and stored MD5" if source.get("md5") else "length; the service holds no MD5 of the source"
         )
-        if self.sha256 and copy.get("size", 0) <= HASH_LIMIT:
+        if self.treatment.sha256 and copy.get("size", 0) <= HASH_LIMIT:
             self._hash(evidence, row)
         found = row["evidence"].get("sha256")
         earlier = [event["sha256"] for event in row["events"] if event["action"] == "verified" and event.get("sha256")]
@@ -10119,11 +10123,11 @@ class Quarantine:
         except AzureStorageError as error:
             if not has_event(row, "not tagged"):
                 self._event(row, service, "not tagged", redact(error.message))
-        if self.legal_hold and copy.get("legalHold"):
+        if self.treatment.legal_hold and copy.get("legalHold"):
             row["protection"] = "legal hold"
             if not has_event(row, "held"):
                 self._event(row, service, "held", "legal hold, found in place", content)
-        elif self.legal_hold:
+        elif self.treatment.legal_hold:
             self._hold(evidence, row)
 
     def _hold(self, evidence: BlobRef, row: Json) -> None:
@@ -10235,8 +10239,7 @@ def blob_quarantine(
 
     What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
     """
-    work = Quarantine(azure, job, case_id, run_id or "")
-    work.delete_source, work.legal_hold, work.sha256 = delete_source, legal_hold, sha256
+    work = Quarantine(azure, job, case_id, run_id or "", Treatment(delete_source, legal_hold, sha256))
     secured = {blob.id: SECURED for blob in work.blobs}
     undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
     return Plan(

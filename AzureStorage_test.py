@@ -3963,7 +3963,7 @@ def test_names_of_evidence_never_meet(blob_room: WarRoom) -> None:
     azure = az.Azure(az.read_settings(blob_room.params))
     service = azure.blobs(ACCOUNT)
     job = az.QuarantineJob(az.Collection(service, [az.BlobRef(service, "uploads", "a")]), service, "secured")
-    work = az.Quarantine(azure, job, "case-1", "")
+    work = az.Quarantine(azure, job, "case-1", "", az.Treatment())
     moment = "2026-11-23T12:00:00.0000000Z"
     long = "x" * 1024
     sources = [
@@ -4517,3 +4517,15 @@ def test_a_deleted_container_comes_back_without_resource_manager(data_room: WarR
     assert put.headers["x-ms-deleted-container-version"] == "01D"
     assert change_of(result)["after"] == {"deleted": False, "version": "01D"}
     assert result.raw["id"] == f"{BLOB_HOST}/logs-2"
+
+
+def test_an_account_that_resource_graph_does_not_show_is_tried_by_its_usual_address(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    signed_in.params.update(subscription_id="", resource_group_name="")
+    signed_in.sign_in()
+    FakeContainers(requests_mock)
+    result = signed_in.run("azure-storage-blob-containers-list", **ONE)
+    assert [item["name"] for item in result.raw] == ["logs-1", "logs-2"] * 2
+    requests_mock.register_uri(rm.ANY, re.compile(re.escape(BLOB_HOST)), exc=requests.ConnectionError)
+    assert "No subscription that the signed-in" in signed_in.run("azure-storage-blob-containers-list", **ONE).error
