@@ -3962,7 +3962,7 @@ def test_a_custody_record_that_cannot_be_saved_loses_nothing_and_deletes_nothing
 def test_names_of_evidence_never_meet(blob_room: WarRoom) -> None:
     azure = az.Azure(az.read_settings(blob_room.params))
     service = azure.blobs(ACCOUNT)
-    job = az.QuarantineJob(az.Collection(service, [az.BlobRef(service, "uploads", "a")]), service, "secured")
+    job = az.QuarantineJob(az.Collected(service, [az.BlobRef(service, "uploads", "a")]), service, "secured")
     work = az.Quarantine(azure, job, "case-1", "", az.Treatment())
     moment = "2026-11-23T12:00:00.0000000Z"
     long = "x" * 1024
