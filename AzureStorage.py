@@ -32,6 +32,7 @@ import hashlib
 import hmac
 import html
 import inspect
+import io
 import ipaddress
 import itertools
 import json
@@ -110,6 +111,7 @@ TURN_PATIENCE = 8.0  # seconds without a sign of life after which another comman
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
 CONTEXT_SIZE = 900_000  # bytes of JSON of them: an entry, which holds them as context and as contents, stays below 2 MB
+WORK_SLICE = 60.0  # seconds of work in one polling round
 SNIPPET = 200  # characters shown of an unexpected answer
 
 
@@ -608,6 +610,7 @@ class AzureStorageError(Exception):
 
     AzureStorageError
       UsageError          an argument or an instance parameter is wrong; nothing was sent
+        UnknownAccountError  nothing tells where a storage account is
       SignInError         Entra ID refused, or this instance is not signed in
         SignInPending     the sign-in in the browser is not finished; not a failure
       NetworkError        no usable answer: DNS, connection, TLS, proxy, time-out, or not an answer of the service
@@ -630,6 +633,10 @@ class AzureStorageError(Exception):
 
 class UsageError(AzureStorageError):
     """An argument or an instance parameter is wrong; nothing was sent."""
+
+
+class UnknownAccountError(UsageError):
+    """Nothing tells where a storage account is."""
 
 
 class SignInError(AzureStorageError):
@@ -2728,7 +2735,8 @@ class MicrosoftAuth:
     def identity(self) -> Json:
         """Who is signed in, from the stored session and the claims of the ARM token, which are shown and never trusted."""
         session, settings = self.store.read(), self.settings
-        entry = (session.get("tokens") or {}).get(settings.cloud.audience) or {}
+        tokens = session.get("tokens") or {}
+        entry = tokens.get(settings.cloud.audience) or tokens.get(STORAGE_AUDIENCE) or {}
         claims = token_claims(str(entry.get("token") or ""))
         person = settings.auth_type in USER_FLOWS
         name = session.get("username") or claims.get("upn") or claims.get("unique_name") if person else ""
@@ -3135,7 +3143,7 @@ def read_token(text: str) -> tuple[str, int]:
     """What place_token made."""
     found = json_value(base64.urlsafe_b64decode(text.encode() + b"==").decode())
     place, skip = at_path(found, "u"), at_path(found, "s")
-    if not isinstance(place, str) or not isinstance(skip, int) or not place or skip < 0:
+    if not isinstance(place, str) or not isinstance(skip, int) or skip < 0 or not (place or skip):
         raise ValueError
     return place, skip
 
@@ -3392,12 +3400,36 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("ImmutabilityPolicyUntilDate", "x-ms-immutability-policy-until-date", "immutableUntil", http_date),
     ("ImmutabilityPolicyMode", "x-ms-immutability-policy-mode", "immutabilityMode", str),
 )
+# The same of a container, at the paths and in the words of Resource Manager.
+# https://learn.microsoft.com/rest/api/storageservices/list-containers2
+CONTAINER_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+    ("Last-Modified", "Last-Modified", "properties.lastModifiedTime", http_date),
+    ("Etag", "ETag", "etag", str),
+    ("LeaseStatus", "x-ms-lease-status", "properties.leaseStatus", str.capitalize),
+    ("LeaseState", "x-ms-lease-state", "properties.leaseState", str.capitalize),
+    ("LeaseDuration", "x-ms-lease-duration", "properties.leaseDuration", str.capitalize),
+    ("PublicAccess", "x-ms-blob-public-access", "properties.publicAccess", str.capitalize),
+    ("HasImmutabilityPolicy", "x-ms-has-immutability-policy", "properties.hasImmutabilityPolicy", is_true_text),
+    ("HasLegalHold", "x-ms-has-legal-hold", "properties.hasLegalHold", is_true_text),
+    ("DefaultEncryptionScope", "x-ms-default-encryption-scope", "properties.defaultEncryptionScope", str),
+    ("DenyEncryptionScopeOverride", "x-ms-deny-encryption-scope-override", "properties.denyEncryptionScopeOverride", is_true_text),
+    ("ImmutableStorageWithVersioningEnabled", "x-ms-immutable-storage-with-versioning-enabled", "properties.immutableStorageWithVersioning.enabled", is_true_text),
+    ("DeletedTime", "", "properties.deletedTime", http_date),
+    ("RemainingRetentionDays", "", "properties.remainingRetentionDays", whole),
+)
 # fmt: on
-LISTED_PROPERTIES = {listed_name: (name, read) for listed_name, _, name, read in BLOB_PROPERTIES}
+# The elements that are rows of a listing: what they stand in, and what is read of their properties.
+LISTED_BLOB = ("Blobs", {listed: (name, read) for listed, _, name, read in BLOB_PROPERTIES})
+LISTED_ROWS = {
+    "Blob": LISTED_BLOB,
+    "BlobPrefix": LISTED_BLOB,
+    "Container": ("Containers", {listed: (name, read) for listed, _, name, read in CONTAINER_PROPERTIES}),
+}
 
 
-class BlobPage:
-    """A page of a listing, read as it arrives: rows with the names that context has, and where the next page begins.
+class ListedPage:
+    """A page of a listing of blobs or containers, read as it arrives: rows with the names that context has, and where the
+    next page begins.
 
     ValueError for a document that is not a listing.
     """
@@ -3410,13 +3442,15 @@ class BlobPage:
         self._words: list[str] = []
         self._encoded = False
         self._tag = ""
+        self._known = LISTED_BLOB[1]
         feed_xml(self._start, self._end, self._words.append, arriving)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._path and name != "EnumerationResults":
             raise ValueError(f"<{name}> is not a listing")
-        if name in ("Blob", "BlobPrefix") and self._path[-1:] == ["Blobs"]:
+        if name in LISTED_ROWS and self._path[-1:] == [LISTED_ROWS[name][0]]:
             self._row = {"isPrefix": True} if name == "BlobPrefix" else {}
+            self._known = LISTED_ROWS[name][1]
         self._path.append(name)
         self._words.clear()
         self._encoded = attributes.get("Encoded") == "true"
@@ -3429,9 +3463,9 @@ class BlobPage:
         if self._row is None:
             if name == "NextMarker":
                 self.marker = text.strip()
-        elif name in ("Blob", "BlobPrefix") and parent == "Blobs":
+        elif name in LISTED_ROWS and parent == LISTED_ROWS[name][0]:
             if not self._row.get("name"):
-                raise ValueError("a blob without a name")
+                raise ValueError("a row without a name")
             self.rows.append(self._row)
             self._row = None
         else:
@@ -3439,16 +3473,16 @@ class BlobPage:
 
     def _field(self, row: Json, parent: str, name: str, text: str) -> None:
         if parent == "Properties":
-            if text and name in LISTED_PROPERTIES:
-                key, read = LISTED_PROPERTIES[name]
-                row[key] = read(text)
+            if text and name in self._known:
+                path, read = self._known[name]
+                put_path(row, path, read(text))
         elif parent in ("Metadata", "OrMetadata"):
             row.setdefault("metadata" if parent == "Metadata" else "replication", {})[name] = text
         elif parent == "Tag" and name == "Key":
             self._tag = text
         elif parent == "Tag":
             row.setdefault("tags", {})[self._tag] = text
-        elif parent in ("Blob", "BlobPrefix"):
+        elif parent in LISTED_ROWS:
             self._own(row, name, text)
 
     def _own(self, row: Json, name: str, text: str) -> None:
@@ -3458,7 +3492,7 @@ class BlobPage:
             row["container"] = text
         elif name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly"):
             row[name[0].lower() + name[1:]] = is_true_text(text)
-        elif name in ("Snapshot", "VersionId", "DeletionId") and text.strip():
+        elif name in ("Snapshot", "Version", "VersionId", "DeletionId") and text.strip():
             row[name[0].lower() + name[1:]] = text.strip()
 
 
@@ -3676,6 +3710,10 @@ class BlobHttp:
         return True
 
 
+def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
+
+
 class BlobService:
     """The blob service of one account: operations are rows, `ask` asks any of them."""
 
@@ -3710,13 +3748,13 @@ class BlobService:
 
     # Listing
 
-    def _page(self, operation: Operation, target: str, query: Json) -> BlobPage:
+    def _page(self, operation: Operation, target: str, query: Json) -> ListedPage:
         """Read as it arrives; NetworkError if it is no listing, or breaks off."""
         with self.ask(operation, target, query=query, stream=True) as answer:
             try:
-                return BlobPage(pieces(answer, MAX_LISTING))
+                return ListedPage(pieces(answer, MAX_LISTING))
             except (ValueError, *BROKEN):
-                words = f"Could not {operation.action.format(target)}: {self.http.endpoint} did not answer with a whole listing."
+                words = f"Could not {operation.action.format(target or self.account)}: {self.http.endpoint} did not answer with a whole listing."
                 raise NetworkError(words, f"Run the command again. {PROXY_ANSWER}") from None
 
     def rows(self, container: str, query: Json, place: str = "") -> Iterator[Page]:
@@ -3749,7 +3787,39 @@ class BlobService:
 
         return paged(fetch, place, BLOBS_FIND.action)
 
+    def containers(self, query: Json, place: str = "") -> Iterator[Page]:
+        """The containers of the account, as Resource Manager would show them."""
+
+        def fetch(marker: str) -> tuple[list[Json], str]:
+            page = self._page(CONTAINERS_READ, "", {**query, "marker": marker or None})
+            for row in page.rows:
+                told = {key: row.pop(key) for key in ("metadata", "deleted", "version") if key in row}
+                row["properties"] = {**row.get("properties", {}), **told}
+            return [self.container_item(row["name"], row) for row in page.rows], page.marker
+
+        return paged(fetch, place, CONTAINERS_READ.action.format(self.account))
+
+    def container_item(self, name: str, found: Json) -> Json:
+        """A container by its URL, since the blob service does not tell its ARM ID; without a level it is private."""
+        properties = {"publicAccess": "None", **found.get("properties", {})}
+        return {**found, "id": self.container_id(name), "account": self.account, "name": name, "properties": properties}
+
     # Reading
+
+    def container(self, name: str) -> Json | None:
+        """A container as Resource Manager would show it, or None."""
+        try:
+            headers = self.ask(CONTAINER_HEAD, name).headers
+        except ServiceError as error:
+            if error.status == 404 and error.code in ("ContainerNotFound", ""):
+                return None
+            raise
+        found: Json = {}
+        for _, header, path, read in CONTAINER_PROPERTIES:
+            if header and headers.get(header):
+                put_path(found, path, read(headers[header]))
+        put_path(found, "properties.metadata", metadata_of(headers))
+        return self.container_item(name, found)
 
     def open(self, blob: BlobRef, headers: Json) -> requests.Response:
         """The content as a stream, which the caller closes."""
@@ -3866,12 +3936,11 @@ def properties_of(answer: requests.Response, action: str) -> Json:
         }
     except ValueError:
         raise not_the_service(answer, action, "properties of a blob") from None
-    metadata = {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
     current = True if headers.get("x-ms-is-current-version") == "true" else None
     return {
         **found,
         **given_only({"versionId": headers.get("x-ms-version-id"), "isCurrentVersion": current}),
-        "metadata": metadata,
+        "metadata": metadata_of(headers),
     }
 
 
@@ -4214,7 +4283,7 @@ class Azure:
             return ref
         found = self.find_account(name)
         if not found:
-            raise UsageError(
+            raise UnknownAccountError(
                 f"No subscription that the signed-in identity can read has a storage account {name!r}.",
                 "Check the name. If it is right, the identity lacks the role Reader there, or the account was deleted or is in "
                 "another tenant. For a new account, give resource_group_name and subscription_id.",
@@ -4846,8 +4915,23 @@ def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
     )
 
 
+def guarded(value: object) -> str:
+    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def csv_file(name: str, columns: Mapping[str, str], rows: Iterable[Json]) -> Json:
+    """Rows as a CSV file of the war room: each column and the dotted path that it comes from."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([guarded(at_path(row, path)) for path in columns.values()] for row in rows)
+    return dict(fileResult(name, out.getvalue()))
+
+
 def account_of(item: Json) -> str:
-    return resource_id(item).account
+    return resource_id(item).account or str(item.get("account") or "")
 
 
 def subscription_of(item: Json) -> str:
@@ -4875,6 +4959,11 @@ def or_default(path: str, default: str) -> Callable[[Json], object]:
 def short_time(path: str) -> Callable[[Json], str]:
     """A time without fractions of a second."""
     return lambda item: re.sub(r"\.\d+(?=Z|[+-]\d\d:?\d\d|$)", "", str(at_path(item, path) or ""))
+
+
+def told_blobs(item: Json) -> str:
+    """The blobs that were not simply restored, as far as a cell can show them."""
+    return "\n".join(f"{row['name']}: {row['result']}" for row in item["blobs"][:20])
 
 
 def same_names(*names: str) -> dict[str, Column]:
@@ -4923,6 +5012,7 @@ SNAPSHOT_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Snapshot": "sn
 WRITTEN_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Result": "result"})
 DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
 UNDELETE_VIEW = DELETED_VIEW._replace(title="Azure Storage Blobs restored")
+VERSIONS_VIEW = View("BlobVersionsRestore", "Azure Storage restore of blob versions", {"Container": "container", "Prefix": "prefix", "Restored to": "timeToRestore", "Restored": "restored", "Undeleted": "undeleted", "Unchanged": "same", "Newer": "newer", "Deleted": "deleted", "Not kept": "notKept", "Unaddressable": "unaddressable", "Failed": "failed", "Blobs": told_blobs})
 QUARANTINE_VIEW = View("Quarantine", "Azure Storage blob quarantine", {"Blob": "source.name", "Result": "result", "Evidence": "evidence.id", "Size": "source.size", "SHA-256": "evidence.sha256", "Verified": "verified", "Protected by": "protection", "Source deleted": "sourceDeleted"})
 SAS_VIEW = View("Sas", "Azure Storage shared access signature", {"Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "IP": "ip", "Signed by": "signedBy"}, key="sha256")
 INSPECT_VIEW = View("Sas", "Shared access signature", {"Kind": "kind", "Account": "account", "Services": "services", "Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "Expired": "expired", "IP": "ip", "Protocol": "protocol", "Policy": "policy", "Signed by": "signer", "Bound to": "boundTo", "SHA-256": "sha256"}, key="sha256")
@@ -5092,7 +5182,7 @@ class Plan:
     the object after the steps (from their answers where these hold it), of which `state` picks what compares with after.
     equal: what counts as the same value. undo: the command line that takes the change back, made from what was really
     changed; empty where nothing does. note: always said; done: said once it is done. confirm: what has to be typed, and
-    why. later: what a polling round goes on with. carried_out: an earlier round did the steps. missed: what is said when
+    why. later: what a polling round goes on with; files: entries that follow the result. carried_out: an earlier round did the steps. missed: what is said when
     there is nothing to do.
     """
 
@@ -5115,6 +5205,7 @@ class Plan:
     carried_out: bool = False
     tell_steps: bool = False
     more_context: Callable[[list[Outcome], Json], Json] = lambda outcomes, record: {}
+    files: Callable[[], list[Json]] = list
 
     @property
     def needed(self) -> bool:
@@ -5274,7 +5365,7 @@ class Report(NamedTuple):
         )
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
+def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later | list[Any]:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
@@ -5287,7 +5378,7 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
     if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    later = plan.later(outcomes) if not problems else None
+    later = plan.later(outcomes) if not problems or plan.tell_steps else None
     if later:
         return later
     item, now, unread = seen(plan, outcomes)
@@ -5297,7 +5388,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    result = report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    files = plan.files()
+    return [result, *files] if files else result
 
 
 def problem_of(outcome: Outcome) -> str:
@@ -7877,12 +7970,6 @@ def archived_rows(search: LogSearch, service: BlobService, notes: list[str]) -> 
 # What was found
 
 
-def guarded(value: object) -> str:
-    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-
-
 class Worst:
     """The worst of many rows, in memory that does not grow with them."""
 
@@ -8519,6 +8606,152 @@ def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
     return azure.arm.ask_if_there(CONTAINER_GET, container, "ContainerNotFound")
 
 
+class Containers:
+    """The containers of one account: through Resource Manager or, where that can't be used, through the blob service.
+
+    The blob service takes over once nobody is signed in, the identity has no role in Resource Manager, or nothing tells
+    where the account is. What it can't do either is told in Resource Manager's words.
+    """
+
+    def __init__(self, azure: Azure, given: Given) -> None:
+        self.azure, self._given = azure, {"blob_url": None, **given}
+        clue = clue_of(self._given)
+        self.name = clue.name
+        self.account: AccountRef | None = None
+        self._refusal: AzureStorageError | None = None
+        self._service: BlobService | None = None
+        try:
+            self.account = account_in(azure, given, clue)
+        except (ServiceError, SignInError, UnknownAccountError) as error:
+            self._refused(error)
+
+    def _refused(self, error: AzureStorageError) -> None:
+        """Remember why Resource Manager can't be used; any other error is raised."""
+        if isinstance(error, ServiceError) and error.code != "AuthorizationFailed":
+            own = self.azure.settings.storage_credential_for(self.name)
+            if not own or error.code not in MISPLACED:
+                raise error
+        self._refusal = error
+
+    def either(self, by_arm: Callable[[AccountRef], T], by_blobs: Callable[[BlobService], T]) -> T:
+        """What Resource Manager answers, or the blob service in its place."""
+        if self.account and not self._refusal:
+            try:
+                return by_arm(self.account)
+            except (ServiceError, SignInError) as error:
+                self._refused(error)
+        try:
+            return by_blobs(self.service)
+        except (NetworkError, ServiceError, SignInError) as error:
+            denied = not isinstance(error, ServiceError) or error.status == 403
+            if denied and self._refusal and not self.azure.settings.storage_credential_for(self.name):
+                raise self._refusal from None
+            raise
+
+    @property
+    def service(self) -> BlobService:
+        self._service = self._service or service_in(self.azure, self._given)
+        return self._service
+
+    def place(self, name: str) -> ContainerRef | ContainerPlace:
+        """A container, named as the way that is in use names it."""
+        if self.account and not self._refusal:
+            return ContainerRef(self.account, name)
+        return ContainerPlace(self.service, name)
+
+    def read(self, name: str) -> Json | None:
+        return self.either(
+            lambda account: container_if_there(self.azure, ContainerRef(account, name)),
+            lambda service: service.container(name),
+        )
+
+    def existing(self, name: str) -> Json:
+        """A container that has to be there."""
+        return self.either(
+            lambda account: self.azure.arm.ask(CONTAINER_GET, ContainerRef(account, name)),
+            lambda service: service.container(name) or container_missing(service, name),
+        )
+
+    def listing(
+        self, paging: Paging, page_size: int | None = None, deleted: bool = False, prefix: str | None = None
+    ) -> Listing:
+        if paging.place and not paging.place.startswith("/subscriptions/"):
+            self.account = None  # the earlier page was one of the blob service
+        include = "metadata,deleted" if deleted else "metadata"
+        size = page_size or min(5000, 5000 if paging.all_results else paging.limit)
+        query = {"prefix": prefix, "include": include, "maxresults": size}
+        return self.either(
+            lambda account: containers(self.azure, account, paging, page_size, deleted, prefix),
+            lambda service: collect(service.containers(query, paging.place), paging),
+        )
+
+    def create(self, name: str, properties: Json) -> Json:
+        headers = {
+            "x-ms-blob-public-access": access_header(properties.get("publicAccess")),
+            "x-ms-default-encryption-scope": properties.get("defaultEncryptionScope"),
+            "x-ms-deny-encryption-scope-override": as_text(properties.get("denyEncryptionScopeOverride")) or None,
+        }
+
+        def make(service: BlobService) -> Json:
+            service.ask(CONTAINER_MAKE, name, headers=headers)
+            return {}
+
+        return self.either(
+            lambda account: self.azure.arm.ask(
+                CONTAINER_CREATE, ContainerRef(account, name), {"properties": properties}
+            ),
+            make,
+        )
+
+    def update(self, name: str, properties: Json) -> None:
+        """The blob service keeps the stored access policies, which are set together with the access level."""
+
+        def set_access(service: BlobService) -> None:
+            fixed = [key for key in properties if key != "publicAccess"]
+            if fixed:
+                words = f"Could not update container {name}: the blob service sets {', '.join(fixed)} only when a container is created."
+                raise UsageError(words, f"Sign in with an identity that has the role {ACCOUNT_CONTRIBUTOR}.")
+            access = access_header(properties["publicAccess"])
+            service.set_access_policies(name, service.access_policies(name)._replace(public_access=access))
+
+        def patch(account: AccountRef) -> None:
+            self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), {"properties": properties})
+
+        self.either(patch, set_access)
+
+    def delete(self, name: str) -> None:
+        def remove(service: BlobService) -> None:
+            service.ask(CONTAINER_REMOVE, name)
+
+        def delete(account: AccountRef) -> None:
+            self.azure.arm.ask(CONTAINER_DELETE, ContainerRef(account, name))
+
+        self.either(delete, remove)
+
+
+def access_header(level: object) -> str | None:
+    """The access level as the blob service writes it; None where it is private."""
+    return None if level in (None, "None") else str(level).lower()
+
+
+def container_missing(service: BlobService, name: str) -> Json:
+    """What the blob service says of a container that is not there."""
+    words = f"The account {service.account} has no container of this name."
+    raise ServiceError(CONTAINER_HEAD.action.format(name), 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
+
+
+ContainersArgs = Annotated[Containers, Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, Containers)]
+
+
+def build_one_container(azure: Azure, given: Given) -> tuple[Containers, str]:
+    """A container, and how its account is reached."""
+    unused(given, "blob", "version", "snapshot")
+    return Containers(azure, given), named(given, "container_name", "container")
+
+
+OneContainerArgs = Annotated[tuple[Containers, str], Group(CONTAINER_ARGUMENTS, build_one_container)]
+
+
 @command(
     "azure-storage-blob-containers-create",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
@@ -8526,27 +8759,27 @@ def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
     changes=True,
 )
 def blob_containers_create(
-    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody
+    azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
 ) -> Plan:
     """Creates the container; one that is there only gets the given settings, never an empty body that would reset it."""
-    container = ContainerRef(account, container_name)
-    current = container_if_there(azure, container)
+    current = account.read(container_name)
     if current is not None:
-        return container_plan(azure, CONTAINER_VIEW, container, current, properties)
+        return container_plan(account, CONTAINER_VIEW, container_name, current, properties)
+    place = account.place(container_name)
     create = Step(
         "create the container",
-        lambda: azure.arm.ask(CONTAINER_CREATE, container, {"properties": properties}),
-        lambda error: container_if_there(azure, container) is not None,
+        lambda: account.create(container_name, properties),
+        lambda error: account.read(container_name) is not None,
     )
     return Plan(
-        container.id,
+        place.id,
         {},
         {"name": container_name, **properties},
         CONTAINER_VIEW,
         [create],
-        read_back=last_answer(azure, CONTAINER_GET, container),
+        read_back=lambda outcomes: outcomes[-1].answer or account.existing(container_name),
         equal=lambda now, wanted: True,  # the answer holds what was set, and what Azure filled in
-        undo=lambda before, after: command_line("blob-container-delete", container.arguments),
+        undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
 
@@ -8558,29 +8791,30 @@ def blob_containers_create(
     execution=True,
 )
 def blob_containers_update(
-    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody
+    azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
 ) -> Plan:
-    container = ContainerRef(account, container_name)
-    return container_plan(azure, UPDATED_CONTAINER_VIEW, container, azure.arm.ask(CONTAINER_GET, container), properties)
+    current = account.existing(container_name)
+    return container_plan(account, UPDATED_CONTAINER_VIEW, container_name, current, properties)
 
 
-def container_plan(azure: Azure, view: View, container: ContainerRef, current: Json, wanted: Json) -> Plan:
+def container_plan(account: Containers, view: View, name: str, current: Json, wanted: Json) -> Plan:
     before, after = differences(at_path(current, "properties") or {}, wanted)
+    place = account.place(name)
 
     def look(error: AzureStorageError) -> bool:
-        return not differences(at_path(azure.arm.ask(CONTAINER_GET, container), "properties") or {}, wanted)[1]
+        return not differences(at_path(account.existing(name), "properties") or {}, wanted)[1]
 
-    private = str(after.get("publicAccess")) == "None" and container.name == "$web"
+    private = str(after.get("publicAccess")) == "None" and name == "$web"
     return Plan(
-        container.id,
+        place.id,
         before,
         after,
         view,
-        [Step("update the container", lambda: azure.arm.ask(CONTAINER_UPDATE, container, {"properties": after}), look)],
+        [Step("update the container", lambda: account.update(name, after), look)],
         item=current,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        read_back=lambda outcomes: account.existing(name),
         state=lambda item: at_path(item, "properties") or {},
-        undo=undo_with("blob-containers-update", container.arguments, CONTAINER_FIELDS),
+        undo=undo_with("blob-containers-update", place.arguments, CONTAINER_FIELDS),
         note="Still allowed: a static website serves $web to everybody whatever its access level is."
         if private
         else "",
@@ -8591,8 +8825,9 @@ def container_plan(azure: Azure, view: View, container: ContainerRef, current: J
 @command("azure-storage-blob-containers-list", needs=(READ_CONTAINER,), role="Reader")
 def blob_containers_list(
     azure: Azure,
-    account: AccountArgs,
+    account: ContainersArgs,
     container_name: Container | None = None,
+    prefix: Annotated[str, pattern("the start of a container name", r"[a-z0-9$][a-z0-9-]{0,62}")] | None = None,
     include_deleted: Flag = False,
     maxpagesize: Annotated[int, number(1, 5000)] | None = None,
     limit: Count | None = None,
@@ -8600,10 +8835,12 @@ def blob_containers_list(
     next_token: PageToken | None = None,
 ) -> CommandResults:
     """`maxpagesize` alone also says how many are wanted, as it does in playbooks made for the existing pack."""
+    if container_name and prefix:
+        raise exclusive("prefix", "container_name")
     if container_name and not include_deleted:
-        return show(CONTAINERS_VIEW, azure.arm.ask(CONTAINER_GET, ContainerRef(account, container_name)))
+        return show(CONTAINERS_VIEW, account.existing(container_name))
     paging = Paging(limit or maxpagesize or DEFAULT_LIMIT, all_results or bool(container_name), *(next_token or ()))
-    listing = containers(azure, account, paging, maxpagesize, include_deleted, container_name)
+    listing = account.listing(paging, maxpagesize, include_deleted, prefix or container_name)
     if container_name:
         listing = Listing([item for item in listing.items if item.get("name") == container_name])
     return show_list(DELETED_CONTAINERS_VIEW if include_deleted else CONTAINERS_VIEW, listing)
@@ -8628,24 +8865,23 @@ def containers(
     changes=True,
     execution=True,
 )
-def blob_container_delete(azure: Azure, account: AccountArgs, container_name: Container) -> Plan:
-    container = ContainerRef(account, container_name)
-    current = container_if_there(azure, container)
-    name = {"name": container_name} if current else {}
+def blob_container_delete(azure: Azure, account: ContainersArgs, container_name: Container) -> Plan:
+    current = account.read(container_name)
+    place, name = account.place(container_name), {"name": container_name} if current else {}
 
     def gone(error: AzureStorageError | None = None) -> bool:
-        found = container_if_there(azure, container)
+        found = account.read(container_name)
         return found is None or bool(at_path(found, "properties.deleted"))
 
     return Plan(
-        container.id,
+        place.id,
         name,
         dict.fromkeys(name),
         DELETED_CONTAINER_VIEW,
-        [Step("delete the container", lambda: azure.arm.ask(CONTAINER_DELETE, container), gone)],
-        undo=lambda before, after: command_line("container-restore", container.arguments),
-        missed=f"There is no container {container}.",
-        done=f"Container {container} was deleted. The undo works while container soft delete keeps it.",
+        [Step("delete the container", lambda: account.delete(container_name), gone)],
+        undo=lambda before, after: command_line("container-restore", place.arguments),
+        missed=f"There is no container {place}.",
+        done=f"Container {place} was deleted. The undo works while container soft delete keeps it.",
     )
 
 
@@ -9109,21 +9345,21 @@ def container_policy_revoke(
     role=f"{ACCOUNT_CONTRIBUTOR} with {CONTRIBUTOR}",
     changes=True,
 )
-def container_restore(azure: Azure, container: ContainerTarget, version: Text | None = None) -> Plan:
+def container_restore(azure: Azure, container: OneContainerArgs, version: Text | None = None) -> Plan:
     """Brings back a soft-deleted container with its blobs: the last one of that name that was deleted, or the version given."""
-    account, name = container.account, container.name
-    current = container_if_there(azure, container)
+    account, name = container
+    current, place = account.read(name), account.place(name)
     if current is not None:
         return Plan(
-            container.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
+            place.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
         )
-    everything = containers(azure, account, Paging(all_results=True), None, True, name).items
+    everything = account.listing(Paging(all_results=True), None, True, name).items
     deleted = [item for item in everything if item.get("name") == name and at_path(item, "properties.deleted")]
     chosen = [item for item in deleted if version in (None, at_path(item, "properties.version"))]
     if not chosen:
         known = ", ".join(str(at_path(item, "properties.version")) for item in deleted)
         raise UsageError(
-            f"There is no soft-deleted container {container}"
+            f"There is no soft-deleted container {place}"
             + (f" of version {version}; there is {known}." if known else "."),
             "Soft delete must have been on when it was deleted. !azure-storage-blob-containers-list include_deleted=true shows what can be restored.",
         )
@@ -9132,19 +9368,19 @@ def container_restore(azure: Azure, container: ContainerTarget, version: Text | 
     headers = {"x-ms-deleted-container-name": name, "x-ms-deleted-container-version": found}
 
     def restore() -> object:
-        azure.blobs(account.name, account.subscription, account.group).ask(CONTAINER_UNDELETE, name, headers=headers)
+        account.service.ask(CONTAINER_UNDELETE, name, headers=headers)
         return None
 
     return Plan(
-        container.id,
+        place.id,
         {"deleted": True},
         {"deleted": False, "version": found},
         RESTORED_VIEW,
-        [Step("restore the container", restore, lambda error: container_if_there(azure, container) is not None)],
+        [Step("restore the container", restore, lambda error: account.read(name) is not None)],
         item=last,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        read_back=lambda outcomes: account.existing(name),
         state=lambda item: {"deleted": bool(at_path(item, "properties.deleted")), "version": found},
-        undo=lambda before, after: command_line("blob-container-delete", container.arguments),
+        undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
 
@@ -9453,6 +9689,11 @@ INCLUDES = (
 )
 
 
+def is_folder(row: Json) -> bool:
+    """Whether a listed blob is a directory of an account with a hierarchical namespace."""
+    return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
+
+
 class BlobFilter(NamedTuple):
     """Which blobs of a listing are wanted; what is None does not matter."""
 
@@ -9535,55 +9776,119 @@ def read_range(text: str) -> tuple[int, int | None]:
     return int(found[1]), int(found[2]) if found[2] else None
 
 
+class Collected(NamedTuple):
+    """Blobs to be collected: those that are named, or the first that a selection finds. more: it finds others, too."""
+
+    service: BlobService
+    blobs: list[BlobRef]
+    selection: str = ""
+    more: bool = False
+
+    def note(self, done: str) -> str:
+        return (
+            f"Only the first {len(self.blobs)} blobs were {done}; there are more. Raise `limit`." if self.more else ""
+        )
+
+    def nothing_found(self) -> UsageError:
+        step = "Check it with !azure-storage-blob-list or !azure-storage-blob-find."
+        return UsageError("No blob was found by this `prefix` or `tag`.", step)
+
+
+COLLECT_ARGUMENTS = {
+    **BLOBS_ARGUMENTS,
+    "prefix": optional(ExactText),
+    "tag": optional(BlobTag),
+    "limit": optional(Annotated[int, number(1, 200)], DEFAULT_LIMIT),
+}
+
+
+def build_collected(azure: Azure, given: Given) -> Collected:
+    """The blobs that are named, or at most `limit` that a prefix, or a tag in a container or the account, finds."""
+    prefix, tag = given["prefix"], given["tag"]
+    if not prefix and not tag:
+        named_blobs = build_blobs(azure, given)
+        return Collected(named_blobs[0].service, named_blobs)
+    for name in ("blob_name", "blob_names", "version_id", "snapshot", *(["tag"] if prefix else [])):
+        if given[name]:
+            raise exclusive("prefix" if prefix else "tag", name)
+    url: BlobAddress | None = given["blob_url"]
+    if prefix or given["container_name"] or (url and url.container):
+        place = build_container(azure, given)
+        service, container = place.service, place.name
+    else:
+        service, container = service_in(azure, given), ""
+    pages = (
+        service.rows(container, {"prefix": prefix, "include": "metadata"})
+        if prefix
+        else service.find(tag_test(*tag), container, min(5000, given["limit"] + 1))
+    )
+    listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row))
+    blobs = [BlobRef(service, row["container"], row["name"]) for row in listing.items]
+    return Collected(service, blobs, json.dumps([container, prefix, tag]), bool(listing.token))
+
+
+# The columns of the manifest, and where each comes from.
+# fmt: off
+MANIFEST = {
+    "account": "account", "container": "container", "name": "name", "version": "versionId", "snapshot": "snapshot", "size": "size",
+    "etag": "etag", "md5": "md5", "sha256": "sha256", "last modified": "lastModified", "time": "readAt", "file": "fileName",
+    "verified": "verified", "result": "result",
+}
+# fmt: on
+
+
 @command("azure-storage-blob-get", needs=(READ_BLOB,), role=READER)
 def blob_get(
     azure: Azure,
-    blob: BlobsArgs,
+    blob: Annotated[Collected, Group(COLLECT_ARGUMENTS, build_collected)],
     range: Annotated[tuple[int, int | None], Reader("bytes such as 0-1023 or 4096-", read_range)] | None = None,
     max_size: Size = 1 << 30,
 ) -> list[Any]:
-    """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others."""
-    if range and len(blob) > 1:
-        raise exclusive("range", "blob_names")
+    """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others.
+
+    Blobs that a prefix or tag finds come with a manifest.
+    """
+    blobs = blob.blobs
+    if not blobs:
+        raise blob.nothing_found()
+    if range and (blob.selection or len(blobs) > 1):
+        raise exclusive("range", "blob_names", "prefix", "tag")
     azure.use_threads()
     start, end = range or (0, None)
 
     def read(each: BlobRef) -> Download | AzureStorageError:
         try:
-            return Downloader(each, start, end, parallel=len(blob) == 1).run(f"download_{uuid.uuid4()}", max_size)
+            return Downloader(each, start, end, parallel=len(blobs) == 1).run(f"download_{uuid.uuid4()}", max_size)
         except AzureStorageError as error:
             return error
 
-    files, rows, failures = list[Any](), list[Json](), list[AzureStorageError]()
-    for each, found in zip(blob, in_order(read, blob), strict=True):
-        if isinstance(found, AzureStorageError):
-            failures.append(found)
-            rows.append({**each.identity(), "result": f"failed: {redact(found.message)}"})
-            continue
-        entry = file_result_existing_file(found.path, safe_file_name(each.name))
-        facts = {
-            "sha256": found.sha256,
-            "md5": found.md5,
-            "size": found.size,
-            "verified": found.verified,
-            "fileName": entry["File"],
-        }
-        rows.append({**each.identity(), **found.properties, **facts})
-        files.append(entry)
-    if len(failures) == len(blob):
+    found = list(in_order(read, blobs))
+    rows = [read_row(each, outcome) for each, outcome in zip(blobs, found, strict=True)]
+    failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
+    if failures and len(blobs) == 1:
         raise failures[0]
-    note = f"{len(files)} of {len(blob)} blobs read." + (f" {len(failures)} failed." if failures else "")
-    text = table(READ_VIEW, rows, note=note)
-    kind = EntryType.ERROR if failures else None
-    return [
-        CommandResults(
-            outputs={READ_VIEW.context: rows},
-            readable_output=text,
-            raw_response=text if kind else rows,
-            entry_type=kind,
-        ),
-        *files,
+    files = [
+        file_result_existing_file(outcome.path, row["fileName"])
+        for outcome, row in zip(found, rows, strict=True)
+        if isinstance(outcome, Download)
     ]
+    if blob.selection:
+        files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
+    failed = f" {len(failures)} failed." if failures else ""
+    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read.{failed}"
+    text = table(READ_VIEW, rows, note="\n\n".join(filter(None, (note, blob.note("read")))))
+    outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
+    raw = text if kind else rows
+    return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
+
+
+def read_row(blob: BlobRef, found: Download | AzureStorageError) -> Json:
+    """What context tells of a blob that was read, or could not be."""
+    told = {**blob.identity(), "readAt": iso_time(Clock.now())}
+    if isinstance(found, AzureStorageError):
+        return {**told, "result": f"failed: {redact(found.message)}"}
+    facts = {"sha256": found.sha256, "md5": found.md5, "size": found.size, "verified": found.verified}
+    return {**told, **found.properties, **facts, "fileName": safe_file_name(blob.name)}
 
 
 class Upload(NamedTuple):
@@ -9777,11 +10082,6 @@ def batches_of(selection: list[BlobRef] | Prefix, query: Json) -> Iterator[list[
 
 def depth(blob: BlobRef) -> int:
     return blob.name.rstrip("/").count("/")
-
-
-def is_folder(row: Json) -> bool:
-    """Whether a listed blob is a directory of an account with a hierarchical namespace."""
-    return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
 
 
 @command(
@@ -10451,117 +10751,383 @@ def abort_plan(target: BlobRef, copy_id: str) -> Plan:
     )
 
 
+# --- commands: restore versions ----------------------------------------------------------------------------------------
+
+RESTORE_BATCH = 32  # blobs between two looks at the clock
+TOLD_BLOBS = 100  # blobs that the result names, of those that were not simply restored
+EVERYTHING_KEPT = "versions,deleted,deletedwithversions,snapshots,metadata"
+# What becomes of a blob, in the order in which a result tells it, and whether the result names such blobs.
+RESTORE_RESULTS = {
+    "restored": False, "undeleted": False, "same": False, "newer": True, "deleted": True, "notKept": True, "unaddressable": True, "failed": True,
+}  # fmt: skip
+RESTORE_CHANGES = ("restored", "undeleted", "deleted")
+
+
+class Protection(NamedTuple):
+    """What keeps content of an account that is replaced or deleted; neither where the identity may not read it."""
+
+    versioning: bool = False
+    soft_delete: bool = False
+
+
+def protection_of(account: Containers, *, needed: bool) -> Protection:
+    """UsageError for an account with a hierarchical namespace, where Resource Manager tells; and where it is needed, for
+    one in which nothing keeps what is deleted."""
+
+    def by_arm(ref: AccountRef) -> Protection:
+        arm = account.azure.arm
+        if at_path(arm.ask(ACCOUNT_GET, ref), "properties.isHnsEnabled"):
+            raise no_versions(ref.name)
+        found = at_path(arm.ask(SERVICE_GET, ref), "properties")
+        kept = at_path(found, "deleteRetentionPolicy.enabled") is True
+        return Protection(at_path(found, "isVersioningEnabled") is True, kept)
+
+    def by_blobs(service: BlobService) -> Protection:
+        found, _ = service.document(SERVICE_PROPERTIES, "", "StorageServiceProperties")
+        return Protection(soft_delete=is_true_text(str(at_path(found, "DeleteRetentionPolicy.Enabled"))))
+
+    try:
+        found = account.either(by_arm, by_blobs)
+    except ServiceError as error:
+        if error.status != 403:
+            raise
+        found = Protection()
+    if needed and not any(found):
+        words = "neither versioning nor soft delete is on, as far as the identity can read, so that deleted blobs couldn't be brought back."
+        step = "Turn on soft delete with !azure-storage-blob-service-properties-set, or omit `delete_newer`."
+        raise invalid("delete_newer", words, step)
+    return found
+
+
+def no_versions(account: str) -> UsageError:
+    words = f"Account {account} has a hierarchical namespace, which has no blob versions to restore."
+    return UsageError(words, "Restore soft-deleted blobs with !azure-storage-blob-undelete.")
+
+
+class Kept(NamedTuple):
+    """All that Azure keeps of one blob, and the marker of the page of the listing where that begins."""
+
+    name: str
+    marker: str
+    rows: list[Json]
+
+    @property
+    def current(self) -> Json | None:
+        live = (row for row in self.rows if not row.get("deleted") and not row.get("snapshot"))
+        return next(
+            (
+                row
+                for row in live
+                if row.get("isCurrentVersion") or not (row.get("versionId") or row.get("hasVersionsOnly"))
+            ),
+            None,
+        )
+
+    def at(self, when: float) -> Json | None:
+        """What was current at a moment, as far as it is kept. When a version ceased to be current is not recorded."""
+        known = [row for row in self.rows if was_there(row, when)]
+        return max(
+            known,
+            key=lambda row: (row["lastModified"], row.get("versionId", ""), not row.get("snapshot")),
+            default=None,
+        )
+
+    def existed(self, when: float) -> bool:
+        """Whether there was a blob of this name at a moment, also where what it held is not kept."""
+        return any(
+            (moment(row.get("created")) or when + 1) <= when and (moment(row.get("deletedTime")) or when + 1) > when
+            for row in self.rows
+        )
+
+
+def was_there(row: Json, when: float) -> bool:
+    """Whether a blob, version or snapshot had been written by a moment and not been deleted. A version ID is more exact
+    than the time of the last change, which is in whole seconds."""
+    version, modified, deleted = row.get("versionId"), moment(row.get("lastModified")), moment(row.get("deletedTime"))
+    if modified is None or (deleted is not None and deleted <= when) or (row.get("hasVersionsOnly") and not version):
+        return False
+    return modified < when or (version <= f"{iso_time(when)[:-1]}.0000000Z" if version else modified <= when)
+
+
+def kept_blobs(place: ContainerPlace, prefix: str, marker: str = "", done: str = "") -> Iterator[Kept]:
+    """What is kept of each blob, by name, from a page of the listing on and behind the blob that was done last."""
+    pages = place.service.rows(place.name, {"prefix": prefix or None, "include": EVERYTHING_KEPT}, marker)
+    rows = ((row, here) for page, here, _ in pages for row in page)
+    for name, group in itertools.groupby(rows, lambda pair: str(pair[0]["name"])):
+        found = list(group)
+        if any(is_folder(row) for row, _ in found):
+            raise no_versions(place.service.account)
+        if name == done:
+            done = ""
+        elif not done or name > done:
+            done = ""
+            yield Kept(name, found[0][1], [row for row, _ in found])
+
+
+def read_progress(text: str) -> Json:
+    found = json_value(text)
+    counts = at_path(found, "counts")
+    if not isinstance(found, dict) or not isinstance(counts, dict) or not isinstance(found.get("blobs"), list):
+        raise ValueError
+    return {**found, "counts": {key: whole(counts.get(key)) for key in RESTORE_RESULTS}}
+
+
+NO_PROGRESS: Json = {"marker": "", "done": "", "counts": dict.fromkeys(RESTORE_RESULTS, 0), "blobs": []}
+
+
+class VersionsRestore:
+    """Brings blobs back to what they were at a moment, slice by slice; `progress` is what the next slice goes on with."""
+
+    def __init__(
+        self, place: ContainerPlace, prefix: str, when: float, protection: Protection, delete_newer: bool
+    ) -> None:
+        self.place, self.prefix, self.when = place, prefix, when
+        self.protection, self.delete_newer = protection, delete_newer
+        self.progress = deepcopy(NO_PROGRESS)
+        self.finished = False
+
+    def run(self, *, rehearse: bool = False) -> object:
+        """A slice of bounded time."""
+        start, counts = Clock.now(), self.progress["counts"]
+        blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
+        while batch := list(itertools.islice(blobs, RESTORE_BATCH)):
+            for kept, (result, words) in zip(
+                batch, in_order(lambda kept: self._result(kept, rehearse), batch), strict=True
+            ):
+                if result:
+                    counts[result] += 1
+                if RESTORE_RESULTS.get(result) and len(self.progress["blobs"]) < TOLD_BLOBS:
+                    self.progress["blobs"].append({"name": kept.name, "result": words or result})
+                self.progress |= {"marker": kept.marker, "done": kept.name}
+            if Clock.now() - start >= WORK_SLICE:
+                break
+        else:
+            self.finished = True
+        return {} if any(counts[key] for key in RESTORE_CHANGES) else ALREADY
+
+    def check(self) -> object:
+        """Raises at the end, when blobs failed."""
+        failed = [row["result"] for row in self.progress["blobs"] if row["result"].startswith("failed")]
+        if self.finished and self.progress["counts"]["failed"]:
+            words = f"{self.progress['counts']['failed']} blobs could not be restored; the first {failed[0] if failed else ''}"
+            step = "Fix the cause, then run the command again. Blobs that are restored are left as they are."
+            raise AzureStorageError(words, step)
+        return ALREADY
+
+    def later(self) -> Later | None:
+        if self.finished:
+            return None
+        text = f"{sum(self.progress['counts'].values())} blobs of {self.place} were handled so far; more are left. With polling, this command goes on by itself. Without, run it again."
+        told = {"time_to_restore": iso_time(self.when), "progress": json.dumps(self.progress)}
+        return Later("" if self.progress.get("rounds") else text, {**self.place.arguments, **told})
+
+    @property
+    def undo_words(self) -> str:
+        kinds = ((self.protection.versioning, "a version"), (self.protection.soft_delete, "a soft-deleted snapshot"))
+        kind = next((name for kept, name in kinds if kept), "a snapshot")
+        return f"The former content of each blob that was replaced is kept as {kind}. !azure-storage-blob-undelete brings deleted blobs back."
+
+    @property
+    def item(self) -> Json:
+        where = {"account": self.place.service.account, "container": self.place.name, "prefix": self.prefix}
+        told = {"timeToRestore": iso_time(self.when), **self.progress["counts"], "blobs": self.progress["blobs"]}
+        return {"id": self.place.id, **where, **told}
+
+    def _result(self, kept: Kept, rehearse: bool) -> tuple[str, str]:
+        """What became of a blob, or would, and words for people; empty where there is nothing to say."""
+        wanted, current = kept.at(self.when), kept.current
+        result = self._decide(kept, wanted, current)
+        acting = result in RESTORE_CHANGES and not rehearse
+        step = Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted))
+        outcome = take(step) if acting else None
+        if outcome and outcome.error and outcome.result != DONE:
+            words = outcome.error.brief if isinstance(outcome.error, ServiceError) else redact(outcome.error.message)
+            unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
+            return "failed", f"failed: {words}{unknown}"
+        return result, ""
+
+    def _decide(self, kept: Kept, wanted: Json | None, current: Json | None) -> str:
+        if not DOT_SEGMENTS.isdisjoint(kept.name.split("/")):
+            return "unaddressable"
+        if wanted is None:
+            if kept.existed(self.when):
+                return "notKept"
+            return ("deleted" if self.delete_newer else "newer") if current else ""
+        if current is not None and (wanted is current or same_content(wanted, current)):
+            return "same"
+        base = wanted.get("deleted") and not (wanted.get("versionId") or wanted.get("snapshot"))
+        return "undeleted" if base else "restored"
+
+    def _landed(self, kept: Kept, wanted: Json | None) -> bool | None:
+        """Whether a change of which the answer was lost is there; None where nothing tells."""
+        found = self.place.service.properties_if_there(self.place.blob(kept.name))
+        if wanted is None or found is None:
+            return found is None and wanted is None
+        return found.get("md5") == wanted["md5"] if wanted.get("md5") else None
+
+    def _act(self, kept: Kept, wanted: Json | None, current: Json | None) -> None:
+        blob = self.place.blob(kept.name)
+        unchanged = {"If-Match": f'"{current["etag"]}"'} if current else {"If-None-Match": "*"}
+        if wanted is None:
+            snapshots = (
+                "include" if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows) else None
+            )
+            blob.service.ask(BLOB_DELETE, blob, headers={**unchanged, "x-ms-delete-snapshots": snapshots})
+            return
+        source = blob._replace(version=wanted.get("versionId", ""), snapshot=wanted.get("snapshot", ""))
+        if wanted.get("deleted"):
+            blob.service.ask(BLOB_UNDELETE, blob)
+            if source == blob:
+                return
+            found = None if current else blob.service.properties_if_there(blob)
+            unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
+        if current and not any(self.protection):
+            blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
+        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source.id, **unchanged})
+
+
+def same_content(wanted: Json, current: Json) -> bool:
+    """Whether two rows hold the same, so that nothing has to be restored."""
+    parts = ("md5", "size", "contentType", "contentEncoding", "metadata")
+    return bool(wanted.get("md5")) and all(wanted.get(part) == current.get(part) for part in parts)
+
+
+class RestoreTarget(NamedTuple):
+    """A container, and how its account is reached."""
+
+    account: Containers
+    place: ContainerPlace
+
+
+def build_restore(azure: Azure, given: Given) -> RestoreTarget:
+    return RestoreTarget(Containers(azure, given), build_container(azure, given))
+
+
+RestoreArgs = Annotated[RestoreTarget, Group(CONTAINER_ARGUMENTS, build_restore)]
+Progress = Annotated[Json, Reader("the progress of an earlier round", read_progress)]
+
+
+@command(
+    "azure-storage-blob-versions-restore",
+    needs=(READ_ACCOUNT, READ_SERVICE, READ_BLOB, WRITE_BLOB, DELETE_BLOB, WRITE_CONTAINER),
+    role=f"{CONTRIBUTOR} with Reader",
+    changes=True,
+    execution=True,
+    confirm=True,
+    polling=Polling(10, 43_200),
+)
+def blob_versions_restore(
+    azure: Azure,
+    target: RestoreArgs,
+    time_to_restore: Moment,
+    prefix: ExactText | None = None,
+    delete_newer: Flag = False,
+    dry_run: Flag = False,
+    *,
+    progress: Progress | None = None,
+) -> Plan | Later:
+    """A container, or what in it has a prefix, as of a moment: from versions, soft-deleted blobs and snapshots."""
+    if time_to_restore > Clock.now():
+        raise invalid("time_to_restore", "it is in the future.")
+    place, protection = target.place, protection_of(target.account, needed=delete_newer)
+    azure.use_threads()
+    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer)
+    work.progress |= {**(progress or {}), "rounds": bool(progress)}
+    if dry_run:
+        work.run(rehearse=True)
+        later = work.later()
+        if later:
+            return later
+    counts = {key: work.progress["counts"][key] if dry_run else NEW for key in RESTORE_CHANGES}
+    return Plan(
+        place.id,
+        {key: 0 for key, count in counts.items() if count},
+        {key: count for key, count in counts.items() if count},
+        VERSIONS_VIEW,
+        [Step("restore the blobs", work.run), Step("restore every blob", work.check)],
+        item=work.item,
+        read_back=lambda outcomes: work.item,
+        state=lambda item: {key: item[key] for key in RESTORE_CHANGES},
+        later=lambda outcomes: work.later() if outcomes[-1].result in FINE else None,
+        tell_steps=True,
+        note="A blob that was deleted before that time comes back too where the account keeps versions: Azure doesn't record when a version ceased to be current.",
+        done=work.undo_words,
+        missed="No changes needed: the blobs are what they were at that time.",
+        confirm=None if prefix else (place.name, f"This restores every blob of container {place}."),
+    )
+
+
 # --- commands: quarantine ----------------------------------------------------------------------------------------------
 
 HASH_LIMIT = 1 << 30  # bytes; a larger evidence copy is not read back for its SHA-256
-LONGEST_NAME = 1024
+LONGEST_NAME, MOST_SEGMENTS = 1024, 254  # of a blob's name
+CUSTODY_LIMIT = 200  # blobs whose events are kept
 CaseId = Annotated[str, pattern("1 to 64 letters, digits and - . _", r"(?!\.+$)[\w.-]{1,64}")]
+
+
+def read_sources(text: str) -> list[tuple[str, str, str, str]]:
+    """What quarantine_arguments wrote: container, name, version and snapshot of each blob."""
+    found = json_value(text)
+    if not isinstance(found, list) or not found:
+        raise ValueError
+    for container, name, *moments in found:
+        if len(moments) != 2 or not all(isinstance(part, str) for part in (container, name, *moments)):
+            raise ValueError
+        for part in filter(None, moments):
+            matching(VERSION, part)
+    return [(container, name, version, snapshot) for container, name, version, snapshot in found]
+
+
 QUARANTINE_ARGUMENTS = {
-    **BLOBS_ARGUMENTS,
+    **COLLECT_ARGUMENTS,
     "evidence_container_name": required(Container),
     "evidence_account_name": optional(Account),
+    "sources": optional(Annotated[list[tuple[str, str, str, str]], Reader("blobs", read_sources)], hidden=True),
 }
 
 
 class QuarantineJob(NamedTuple):
     """The blobs to be secured, and the container that takes the copies."""
 
-    blobs: list[BlobRef]
+    collected: Collected
     evidence: BlobService
     container: str
 
 
 def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
+    """Evidence that a tag finds is left out: it is secured already."""
     container, account = given["evidence_container_name"], given["evidence_account_name"]
-    blobs = build_blobs(azure, given)
-    service = blobs[0].service
+    if given["sources"]:
+        source = service_in(azure, given)
+        found = Collected(source, [BlobRef(source, *parts) for parts in given["sources"]])
+    else:
+        found = build_collected(azure, given)
+    service = found.service
     if account and account.name != service.account:
         scope = {"subscription_id": account.subscription or None, "resource_group_name": account.group or None}
         service = service_in(azure, {**given, **scope, "account_name": account, "blob_url": None})
-    if service.account == blobs[0].service.account and container == blobs[0].container:
+    others = [blob for blob in found.blobs if (blob.service.account, blob.container) != (service.account, container)]
+    if len(others) < len(found.blobs) and not given["tag"]:
         raise invalid("evidence_container_name", "it is the container of the blob. Choose another one.")
-    return QuarantineJob(blobs, service, container)
+    if len(others) > CUSTODY_LIMIT:
+        raise invalid("blob_names", f"at most {CUSTODY_LIMIT} blobs can be secured at a time.")
+    return QuarantineJob(found._replace(blobs=others), service, container)
 
 
 QuarantineArgs = Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)]
 
 
-@command(
-    "azure-storage-blob-quarantine",
-    needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB, DELETE_BLOB, READ_TAGS, WRITE_TAGS, WRITE_CONTAINER),
-    role=OWNER,
-    changes=True,
-    execution=True,
-    polling=Polling(15, 7200),
-)
-def blob_quarantine(
-    azure: Azure,
-    job: QuarantineArgs,
-    case_id: CaseId,
-    delete_source: Flag = False,
-    legal_hold: Flag = True,
-    sha256: Flag = True,
-    *,
-    later_round: Flag = False,
-) -> Plan | Later:
-    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
-
-    What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
-    """
-    work = Quarantine(azure, job, case_id, delete_source, legal_hold, sha256)
-    target = job.evidence.container_id(job.container)
-    secured = {blob.id: "secured" for blob in job.blobs}
-    rows: list[Json] = []
-
-    def secure(blob: BlobRef) -> Callable[[], Json]:
-        def act() -> Json:
-            rows.append(work.secure(blob))
-            if rows[-1]["result"] == FAILED:
-                raise work.failures[-1]
-            return rows[-1]
-
-        return act
-
-    def later(outcomes: list[Outcome]) -> Later | None:
-        if not any(row["result"] == "copying" for row in rows):
-            return None
-        text = f"Azure is copying {len(rows)} blobs to {job.container}. This command ends when it is done."
-        return Later("" if later_round else text, quarantine_arguments(job))
-
-    return Plan(
-        target,
-        dict.fromkeys(secured),
-        secured,
-        QUARANTINE_VIEW,
-        [Step(f"secure {blob}", secure(blob), vital=False) for blob in job.blobs],
-        item=[work.row(blob, PLANNED) for blob in job.blobs],
-        read_back=lambda outcomes: rows,
-        state=lambda found: {
-            row["source"]["id"]: "secured" for row in found if row["result"] in ("secured", "already secured")
-        },
-        later=later,
-        planned=[f"secure {blob}" for blob in job.blobs],
-        tell_steps=len(job.blobs) > 1,
-        note="The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
-        if delete_source
-        else "",
-    )
-
-
-def quarantine_arguments(job: QuarantineJob) -> dict[str, str]:
-    first = job.blobs[0]
-    one = {"blob_name": first.name, "version_id": first.version, "snapshot": first.snapshot}
+def quarantine_arguments(job: QuarantineJob, blobs: Sequence[BlobRef], run: str) -> dict[str, str]:
+    """What the next round is given in place of what found the blobs: they may not be there any more."""
+    sources = [[blob.container, blob.name, blob.version, blob.snapshot] for blob in blobs]
+    replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
     return {
-        "account_name": first.service.account,
-        "container_name": first.container,
-        **(
-            {name: value for name, value in one.items() if value}
-            if len(job.blobs) == 1
-            else {"blob_names": json.dumps([blob.name for blob in job.blobs])}
-        ),
+        **dict.fromkeys(replaced, ""),
+        "account_name": job.collected.service.account,
         "evidence_account_name": job.evidence.account,
         "evidence_container_name": job.container,
-        "later_round": "true",
+        "sources": json.dumps(sources),
+        "run_id": run,
     }
 
 
@@ -10572,33 +11138,92 @@ PINNED = {
     "md5": "quarantine_source_md5",
     "lastModified": "quarantine_source_modified",
 }
+METADATA_ROOM = 8192  # bytes of names and values
 FALSE_MD5 = "the MD5 that the uploader stored does not match the content"
+COPYING, WAITING, SECURED, AS_BEFORE = "copying", "waiting", "secured", "already secured"
+# What a row of the custody record keeps from one round to the next.
+ROW_STATE = ("evidence", "result", "verified", "protection", "sourceDeleted", "changed")
+
+
+def proof(found: Json) -> Json:
+    """What an event tells of a blob's content."""
+    return {key: found.get(key) for key in ("etag", "size", "md5", "sha256")}
+
+
+def has_event(row: Json, *actions: str) -> bool:
+    return any(event["action"] in actions for event in row["events"])
+
+
+class Treatment(NamedTuple):
+    """What is done to a blob besides copying and verifying it."""
+
+    delete_source: bool = False
+    legal_hold: bool = True
+    sha256: bool = True
 
 
 class Quarantine:
     """Secures one blob after the other, and writes down what happened to each.
 
     The events of a blob are kept beside the sessions under the id of its evidence, so that later rounds and repeated runs
-    add to them.
+    add to them. Each is written down as soon as it happened, and what can't be taken back also before.
     """
 
-    def __init__(
-        self, azure: Azure, job: QuarantineJob, case_id: str, delete_source: bool, legal_hold: bool, sha256: bool
-    ) -> None:
-        self.azure, self.job, self.case_id = azure, job, case_id
-        self.delete_source, self.legal_hold, self.sha256 = delete_source, legal_hold, sha256
+    def __init__(self, azure: Azure, job: QuarantineJob, case_id: str, run: str, treatment: Treatment) -> None:
+        self.azure, self.job, self.case_id, self.treatment = azure, job, case_id, treatment
+        self.first_round, self.run = not run, run or uuid.uuid4().hex
+        self.rows: list[Json] = []
+        self.deadline = Clock.now() + WORK_SLICE
         self.failures: list[AzureStorageError] = []
+        self.custody = azure.store.section("custody")
+        self.blobs = self._blobs()
+
+    def _blobs(self) -> list[BlobRef]:
+        """The blobs of the job, and those that an earlier run of the same selection secured: they may be gone by now."""
+        found = self.job.collected
+        here = f"{self.job.evidence.container_id(self.job.container)}/{self.case_id}/{found.service.account}/"
+        kept = (dict(entry) for name, entry in self.custody.items() if name.startswith(here))
+        earlier = [entry["source"] for entry in kept if found.selection and entry.get("selection") == found.selection]
+        refs = [
+            BlobRef(found.service, row["container"], row["name"], row.get("versionId", ""), row.get("snapshot", ""))
+            for row in earlier
+        ]
+        blobs = list(dict.fromkeys([*refs, *found.blobs]))
+        if not blobs:
+            raise found.nothing_found()
+        return blobs[-CUSTODY_LIMIT:]
+
+    def step(self, blob: BlobRef) -> Step:
+        def act() -> object:
+            self.rows.append(self.secure(blob))
+            if self.rows[-1]["result"] == FAILED:
+                raise self.failures[-1]
+            return self.rows[-1] if self.rows[-1]["changed"] else ALREADY
+
+        return Step(f"secure {blob}", act, vital=False)
+
+    def later(self) -> Later | None:
+        left = sum(row["result"] in (COPYING, WAITING) for row in self.rows)
+        if not left:
+            return None
+        text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.container}. This command ends when it is done."
+        return Later(text if self.first_round else "", quarantine_arguments(self.job, self.blobs, self.run))
+
+    def record(self) -> list[Json]:
+        """The custody record of all blobs, as a file."""
+        document = {"case": self.case_id, "written": iso_time(Clock.now()), "records": self.rows}
+        return [dict(fileResult(f"quarantine_{self.case_id}.json", json.dumps(document, indent=2, ensure_ascii=False)))]
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet. Versions
-        and snapshots have a folder of their own; a name that would be too long ends in its hash."""
+        and snapshots have a folder of their own, and so have names that would become too long."""
         moment_of = blob.version or blob.snapshot
-        folder = "versions/" if blob.version else "snapshots/" if blob.snapshot else "blobs/"
-        start = f"{self.case_id}/{blob.service.account}/{blob.container}/{folder}{moment_of + '/' if moment_of else ''}"
-        name = start + blob.name
-        if len(name) > LONGEST_NAME:
-            digest = hashlib.sha256(blob.name.encode()).hexdigest()
-            name = f"{start}{blob.name[: LONGEST_NAME - len(start) - len(digest) - 1]}~{digest}"
+        kind = "versions/" if blob.version else "snapshots/" if blob.snapshot else "blobs/"
+        start = f"{self.case_id}/{blob.service.account}/{blob.container}/"
+        name = f"{start}{kind}{moment_of + '/' if moment_of else ''}{blob.name}"
+        if len(name) > LONGEST_NAME or name.count("/") >= MOST_SEGMENTS:
+            start += f"hashed/{hashlib.sha256(blob.id.encode()).hexdigest()}/"
+            name = start + blob.name.replace("/", "_")[: LONGEST_NAME - len(start)]
         return BlobRef(self.job.evidence, self.job.container, name)
 
     def actor(self, service: BlobService) -> str:
@@ -10609,138 +11234,177 @@ class Quarantine:
         return str(self.azure.auth.identity().get("identity") or self.azure.settings.app_id)
 
     def row(self, blob: BlobRef, result: str = "") -> Json:
+        """The row of a blob in the custody record, with what earlier rounds and runs wrote down."""
         evidence = self.evidence_of(blob)
-        return {
+        kept = dict(self.custody.get(evidence.id) or {})
+        row = {
             "id": evidence.id,
             "case": self.case_id,
-            "source": blob.identity(),
+            "source": {**dict(kept.get("source") or {}), **blob.identity()},
             "evidence": evidence.identity(),
             "result": result,
             "verified": "",
             "protection": "",
             "sourceDeleted": False,
             "changed": False,
-            "events": list(dict(self.azure.store.section("custody").get(evidence.id) or {}).get("events") or []),
+            "events": list(kept.get("events") or []),
         }
+        return {**row, **dict(kept.get("state") or {})} if kept.get("run") == self.run and not result else row
 
     def secure(self, blob: BlobRef) -> Json:
         """One row of the custody record. A failure is written down and does not stop the others."""
         row = self.row(blob)
+        if row["result"] == FAILED:  # in an earlier round
+            self.failures.append(AzureStorageError(row["events"][-1]["detail"], "Run the command again."))
+        if row["result"] in (FAILED, SECURED, AS_BEFORE):
+            return row
+        if Clock.now() >= self.deadline:
+            return {**row, "result": WAITING}
         try:
             self._secure(blob, row)
         except AzureStorageError as error:
             self.failures.append(error)
-            self._event(row, blob.service, "failed", redact(error.message))
             row["result"] = FAILED
+            self._event(row, blob.service, "failed", redact(error.message))
+        self._save(row)
         return row
 
-    def _event(self, row: Json, service: BlobService, action: str, detail: str, **facts: object) -> None:
-        """Write an event down, in the row and where the next round finds it. Failures of writing are told, not raised."""
-        event = {
+    def _event(self, row: Json, service: BlobService, action: str, detail: str, facts: Json | None = None) -> None:
+        """Write an event down, in the row and where the next round finds it."""
+        told = {
             "time": iso_time(Clock.now()),
-            "actor": self.actor(service),
+            "actor": "",
             "action": action,
             "detail": detail,
-            **given_only(facts),
+            **given_only(facts or {}),
         }
-        row["events"].append(event)
+        row["events"].append(told)
+        try:
+            told["actor"] = self.actor(service)
+        except Exception as error:  # the platform may raise anything; the event counts all the same
+            told["actor"] = f"unknown ({type(error).__name__})"
+        self._save(row)
 
-        def remember(document: Json) -> None:
+    def _save(self, row: Json) -> None:
+        """Keep the row for later rounds and runs. A failure is told in the row and loses nothing of it."""
+
+        def remember(document: Json) -> list[Json]:
             custody = dict(document.get("custody") or {})
-            custody[row["id"]] = {**(custody.get(row["id"]) or {}), "events": row["events"], "source": row["source"]}
-            document["custody"] = dict(list(custody.items())[-500:])
+            old = dict(custody.pop(row["id"], None) or {})
+            known = list(old.get("events") or [])
+            events = known + [event for event in row["events"] if event not in known]
+            state = {key: row[key] for key in ROW_STATE}
+            selection = self.job.collected.selection or old.get("selection", "")
+            kept = {"run": self.run, "selection": selection, "source": row["source"], "state": state, "events": events}
+            custody[row["id"]] = kept
+            document["custody"] = dict(list(custody.items())[-CUSTODY_LIMIT:])
+            return events
 
-        self.azure.store.edit(remember)
-
-    def _pinned(self, row: Json, copy: Json) -> Json:
-        """What was read of the source before it was copied: as remembered, or else what the evidence blob says."""
-        kept = dict(self.azure.store.section("custody").get(row["id"]) or {}).get("source") or {}
-        if kept.get("etag"):
-            return {key: kept[key] for key in PINNED if key in kept}
-        told = {key: copy["metadata"][name] for key, name in PINNED.items() if name in copy["metadata"]}
-        if "etag" not in told or copy["metadata"].get("quarantine_case") != self.case_id:
-            raise AzureStorageError(
-                f"Blob {row['evidence']['name']} exists and is not a copy of this quarantine.",
-                "Choose another case_id or container.",
-            )
-        return {**told, "size": whole(told.get("size"))}
+        try:
+            row["events"] = deepcopy(self.azure.store.edit(remember))
+            row.pop("unsaved", None)
+        except Exception as error:  # the platform may raise anything
+            demisto.error(f"the custody record could not be saved: {redact(str(error))}")
+            row["unsaved"] = True
 
     def _secure(self, blob: BlobRef, row: Json) -> None:
         evidence = self.evidence_of(blob)
-        copy = evidence.service.properties_if_there(evidence)
-        if copy is None:
-            copy = self._copy(blob, evidence, row)
-        pinned = self._pinned(row, copy)
-        row["source"] |= pinned
-        if copy.get("copyStatus", "success") == "pending":
-            row["result"] = "copying"
+        copy = evidence.service.properties_if_there(evidence) or self._copy(blob, evidence, row)
+        told = self._claims(copy, row)
+        status = copy.get("copyStatus", "success")
+        if status == "pending":
+            row["result"] = COPYING
             return
-        self._same_source(blob, pinned)
+        if status != "success":
+            words = f"The copy to {evidence} ended with {status}: {copy.get('copyStatusDescription', '')}"
+            raise AzureStorageError(words, "Delete the copy and secure the blob again.")
+        source = self._source(blob, row, told)
+        if not has_event(row, "copied"):
+            how = (
+                "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
+            )
+            detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
+            self._event(row, evidence.service, "copied", detail, {**proof(copy), "copyId": copy.get("copyId")})
         self._verify(evidence, copy, row)
         self._protect(evidence, copy, row)
-        self._delete(blob, str(pinned["etag"]), row)
-        row["result"] = "secured" if row["changed"] else "already secured"
+        if self.treatment.delete_source:
+            self._delete(blob, source, row)
+        row["result"] = SECURED if row["changed"] else AS_BEFORE
 
-    @staticmethod
-    def _same_source(blob: BlobRef, pinned: Json) -> None:
-        """The evidence must be of what the source is now, or the source must be gone."""
+    def _claims(self, copy: Json, row: Json) -> Json:
+        """What the evidence says of its source. Raises if it is no copy of this quarantine, whatever was written down."""
+        metadata = {name.lower(): value for name, value in copy["metadata"].items()}
+        told = {key: metadata[name] for key, name in PINNED.items() if name in metadata}
+        kept = row["source"].get("etag", told.get("etag"))
+        if metadata.get("quarantine_case") != self.case_id or not kept or told.get("etag") != kept:
+            words = f"Blob {row['evidence']['name']} exists and is not a copy of this quarantine."
+            raise AzureStorageError(words, "Choose another case_id or container.")
+        return {**told, "size": whole(told.get("size"))}
+
+    def _source(self, blob: BlobRef, row: Json, told: Json) -> Json | None:
+        """The source, if it is there. The evidence must be of what it is now; else what was written down counts, and at
+        last what the evidence says of it."""
         source = blob.service.properties_if_there(blob)
-        if source and source.get("etag") != pinned["etag"]:
+        if source and source.get("etag") != told["etag"]:
             words = f"Blob {blob} has changed since it was secured for this case; the new content is not secured."
             raise AzureStorageError(words, "Secure it under another case_id.")
+        if source:
+            kept = {key: value for key, value in row["source"].items() if key not in PINNED}
+            row["source"] = {**kept, **{key: source[key] for key in PINNED if key in source}}
+        elif "etag" not in row["source"]:
+            row["source"] |= told
+        return source
 
     def _copy(self, blob: BlobRef, evidence: BlobRef, row: Json) -> Json:
-        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as there is room, never
-        under names that the quarantine uses itself."""
+        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as a request can carry
+        it, never under names that the quarantine uses itself."""
         source = blob.service.properties(blob)
-        facts = {name: str(source[key]) for key, name in PINNED.items() if key in source} | {
-            "quarantine_case": self.case_id
-        }
+        pinned = {key: source[key] for key in PINNED if key in source}
+        facts = {PINNED[key]: str(value) for key, value in pinned.items()} | {"quarantine_case": self.case_id}
         own = {name: value for name, value in source["metadata"].items() if not name.lower().startswith("quarantine_")}
-        room = 8192 - sum(len(name) + len(value) for name, value in facts.items())
-        fits = sum(len(name) + len(value) for name, value in own.items()) <= room
-        row["source"] |= {key: source[key] for key in PINNED if key in source}
-        row["source"]["metadata"] = own
-        self._event(
-            row,
-            evidence.service,
-            "copy requested",
-            f"{blob.id} to {evidence.id}",
-            etag=source.get("etag"),
-            size=source.get("size"),
+        plain = all(part.isascii() and part.isprintable() for pair in own.items() for part in pair)
+        fits = sum(len(part) for pair in (*own.items(), *facts.items()) for part in pair) <= METADATA_ROOM
+        row["source"] |= {**pinned, "metadata": source["metadata"]}
+        left = "" if plain and fits else "; its metadata is only in this record, since it does not fit"
+        self._event(row, evidence.service, "copy requested", f"{blob.id} to {evidence.id}{left}", proof(source))
+        metadata = {**(own if plain and fits else {}), **facts}
+
+        def is_there(error: AzureStorageError) -> bool:
+            found = evidence.service.properties_if_there(evidence)
+            return bool(found) and self._claims(found or {}, row)["etag"] == source.get("etag")
+
+        outcome = take(
+            Step(
+                "copy",
+                lambda: start_copy(evidence, CopySource(blob, Secret("")), None, metadata, False, source),
+                is_there,
+            )
         )
-        start_copy(evidence, CopySource(blob, Secret("")), None, {**(own if fits else {}), **facts}, False, source)
+        if outcome.error and outcome.result != DONE:
+            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
         row["changed"] = True
-        self._event(
-            row,
-            evidence.service,
-            "copied",
-            f"{blob.id} of ETag {source.get('etag')} to {evidence.id}, by the service",
-            etag=source.get("etag"),
-            md5=source.get("md5"),
-        )
         return evidence.service.properties(evidence)
 
     def _verify(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Compare what arrived with what was read of the source before. Raises if it differs; then nothing is deleted."""
         source = row["source"]
-        if copy.get("copyStatus", "success") != "success":
-            raise AzureStorageError(
-                f"The copy to {evidence} ended with {copy['copyStatus']}: {copy.get('copyStatusDescription', '')}"
-            )
         row["evidence"] |= {key: copy[key] for key in ("etag", "size", "md5", "lastModified") if key in copy}
         if copy.get("size") != source.get("size") or (source.get("md5") and copy.get("md5") != source["md5"]):
-            raise AzureStorageError(
-                f"The copy {evidence} differs from its source in length or MD5.", "Delete it and secure the blob again."
-            )
+            words = f"The copy {evidence} differs from its source in length or MD5."
+            raise AzureStorageError(words, "Delete it and secure the blob again.")
         row["verified"] = (
             "length and stored MD5" if source.get("md5") else "length; the service holds no MD5 of the source"
         )
-        if self.sha256 and copy.get("size", 0) <= HASH_LIMIT:
+        if self.treatment.sha256 and copy.get("size", 0) <= HASH_LIMIT:
             self._hash(evidence, row)
-        told = {key: row["evidence"].get(key) for key in ("etag", "md5", "sha256")}
-        if not any(event["action"] == "verified" and event.get("sha256") == told["sha256"] for event in row["events"]):
-            self._event(row, evidence.service, "verified", row["verified"], **told)
+        found = row["evidence"].get("sha256")
+        earlier = [event["sha256"] for event in row["events"] if event["action"] == "verified" and event.get("sha256")]
+        if found and earlier and earlier[-1] != found:
+            raise AzureStorageError(
+                f"The evidence {evidence} has changed since it was verified.", "Look at its events."
+            )
+        if not has_event(row, "verified") or (found and not earlier):
+            self._event(row, evidence.service, "verified", row["verified"], proof(row["evidence"]))
 
     def _hash(self, evidence: BlobRef, row: Json) -> None:
         path = f"quarantine_{uuid.uuid4()}"
@@ -10757,38 +11421,44 @@ class Quarantine:
 
     def _protect(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Tags for the case, and a legal hold; where the container takes none, a snapshot. What fails is written down."""
-        service = evidence.service
+        service, content = evidence.service, proof(row["evidence"])
         tags = {"case": self.case_id, **({"sha256": row["evidence"]["sha256"]} if "sha256" in row["evidence"] else {})}
         try:
             old = service.tags(evidence)
             if not tags.items() <= old.items():
                 service.set_tags(evidence, {**old, **tags})
                 row["changed"] = True
-                self._event(row, service, "tagged", ", ".join(f"{key}={value}" for key, value in tags.items()))
+                words = ", ".join(f"{key}={value}" for key, value in tags.items())
+                self._event(row, service, "tagged", words, content)
         except AzureStorageError as error:
-            self._event(row, service, "not tagged", redact(error.message))
-        if self.legal_hold and copy.get("legalHold"):
+            if not has_event(row, "not tagged"):
+                self._event(row, service, "not tagged", redact(error.message))
+        if self.treatment.legal_hold and copy.get("legalHold"):
             row["protection"] = "legal hold"
-        elif self.legal_hold:
+            if not has_event(row, "held"):
+                self._event(row, service, "held", "legal hold, found in place", content)
+        elif self.treatment.legal_hold:
             self._hold(evidence, row)
 
     def _hold(self, evidence: BlobRef, row: Json) -> None:
+        content = proof(row["evidence"])
         try:
             evidence.service.ask(BLOB_HOLD, evidence, headers={"x-ms-legal-hold": "true"})
             row.update(protection="legal hold", changed=True)
-            self._event(row, evidence.service, "held", "legal hold")
+            self._event(row, evidence.service, "held", "legal hold", content)
             return
         except AzureStorageError as error:
             brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
-            if not any(event["action"] == "not held" for event in row["events"]):
+            if not has_event(row, "not held"):
                 self._event(row, evidence.service, "not held", f"{brief}: no legal hold is possible here")
         try:
-            self._snapshot(evidence, row)
+            self._snapshot(evidence, row, content)
         except AzureStorageError as error:
             row["protection"] = "none"
-            self._event(row, evidence.service, "not protected", redact(error.message))
+            if not has_event(row, "not protected"):
+                self._event(row, evidence.service, "not protected", redact(error.message))
 
-    def _snapshot(self, evidence: BlobRef, row: Json) -> None:
+    def _snapshot(self, evidence: BlobRef, row: Json, content: Json) -> None:
         """Once is enough: the listing tells whether the evidence has a snapshot."""
         pages = evidence.service.rows(evidence.container, {"prefix": evidence.name, "include": "snapshots"})
         taken = [
@@ -10800,31 +11470,104 @@ class Quarantine:
         if not taken:
             taken = [evidence.service.ask(SNAPSHOT_TAKE, evidence).headers.get("x-ms-snapshot", "")]
             row["changed"] = True
-            self._event(row, evidence.service, "snapshot taken", taken[0])
+            self._event(row, evidence.service, "snapshot taken", taken[0], content)
         row["protection"] = f"snapshot {taken[0]}"
 
-    def _delete(self, blob: BlobRef, etag: str, row: Json) -> None:
-        """Only after the copy was verified, only when asked, and only if the source is still what was copied."""
-        if not self.delete_source:
-            return
-        if FALSE_MD5 in row["verified"]:
-            self._event(row, blob.service, "source kept", FALSE_MD5)
-            return
-        if blob.service.properties_if_there(blob) is not None:
-            pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
-            operation = VERSION_DELETE if blob.version else BLOB_DELETE
-            outcome = take(
-                Step(
-                    "delete the source",
-                    lambda: blob.service.ask(operation, blob, headers=pinned),
-                    lambda error: is_deleted(blob, error),
+    def _delete(self, blob: BlobRef, source: Json | None, row: Json) -> None:
+        """Only after the copy was verified, and only if the source is still what was copied."""
+        reasons = (
+            (FALSE_MD5 in row["verified"], FALSE_MD5),
+            (
+                "md5" not in row["source"] and not has_event(row, "copy requested"),
+                "only the length of a copy that was found in place could be verified",
+            ),
+            ("unsaved" in row, "the custody record could not be saved"),
+        )
+        kept = next((words for broken, words in reasons if broken), "")
+        etag, asked = row["source"]["etag"], has_event(row, "source deletion requested")
+        content = proof(row["source"])
+        if source and kept:
+            self._event(row, blob.service, "source kept", kept, content)
+        elif source:
+            self._event(row, blob.service, "source deletion requested", f"{blob.id} of ETag {etag}", content)
+            self._delete_source(blob, etag)
+            row.update(changed=True, sourceDeleted=True)
+            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", content)
+        elif asked:
+            row["sourceDeleted"] = True
+            if not has_event(row, "source deleted"):
+                self._event(
+                    row, blob.service, "source deleted", "The source is gone, as was requested before.", content
                 )
+        elif not has_event(row, "source missing"):
+            self._event(row, blob.service, "source missing", "The source is gone; this quarantine did not delete it.")
+
+    @staticmethod
+    def _delete_source(blob: BlobRef, etag: str) -> None:
+        pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
+        operation = VERSION_DELETE if blob.version else BLOB_DELETE
+        outcome = take(
+            Step(
+                "delete the source",
+                lambda: blob.service.ask(operation, blob, headers=pinned),
+                lambda error: is_deleted(blob, error),
             )
-            if outcome.result != DONE and outcome.error:
-                raise outcome.error
-            row["changed"] = True
-            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", etag=etag)
-        row["sourceDeleted"] = True
+        )
+        if outcome.error and outcome.result != DONE:
+            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
+
+
+@command(
+    "azure-storage-blob-quarantine",
+    needs=(
+        READ_BLOB,
+        WRITE_BLOB,
+        ADD_BLOB,
+        DELETE_BLOB,
+        DELETE_VERSION,
+        READ_TAGS,
+        WRITE_TAGS,
+        FIND_BLOBS,
+        WRITE_CONTAINER,
+    ),
+    role=OWNER,
+    changes=True,
+    execution=True,
+    polling=Polling(15, 7200),
+)
+def blob_quarantine(
+    azure: Azure,
+    job: QuarantineArgs,
+    case_id: CaseId,
+    delete_source: Flag = False,
+    legal_hold: Flag = True,
+    sha256: Flag = True,
+    *,
+    run_id: Text | None = None,
+) -> Plan | Later:
+    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
+
+    What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
+    """
+    work = Quarantine(azure, job, case_id, run_id or "", Treatment(delete_source, legal_hold, sha256))
+    secured = {blob.id: SECURED for blob in work.blobs}
+    undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
+    return Plan(
+        job.evidence.container_id(job.container),
+        dict.fromkeys(secured),
+        secured,
+        QUARANTINE_VIEW,
+        [work.step(blob) for blob in work.blobs],
+        item=[work.row(blob, PLANNED) for blob in work.blobs],
+        read_back=lambda outcomes: work.rows,
+        state=lambda found: {row["source"]["id"]: SECURED for row in found if row["result"] in (SECURED, AS_BEFORE)},
+        later=lambda outcomes: work.later(),
+        planned=[f"secure {blob}" for blob in work.blobs],
+        tell_steps=True,
+        note="\n\n".join(filter(None, (undo if delete_source else "", job.collected.note("secured")))),
+        missed="No changes needed: the blobs are already secured.",
+        files=work.record,
+    )
 
 
 # --- commands: posture -------------------------------------------------------------------------------------------------
