@@ -56,7 +56,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
+from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
 from xml.parsers import expat
 
@@ -4177,6 +4177,23 @@ class Downloader:
         return b"".join(found)
 
 
+def put_blocks(blob: BlobRef, file: BinaryIO, digests: Digests) -> list[str]:
+    """Stages the blocks of a file, several at a time, and counts its digests; returns their ids in order."""
+    session, block_ids = uuid.uuid4().hex[:8], list[str]()
+    running: deque[Future[requests.Response]] = deque()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        while data := file.read(BLOCK_SIZE):
+            block_ids.append(base64.b64encode(f"{session}-{len(block_ids):05d}".encode()).decode())
+            if len(running) == PARALLEL:
+                running.popleft().result()
+            query = {"blockid": block_ids[-1]}
+            running.append(pool.submit(blob.service.ask, BLOCK_PUT, blob, query=query, data=data))
+            digests.update(data)
+        for future in running:
+            future.result()
+    return block_ids
+
+
 def upload(blob: BlobRef, path: str, headers: Json) -> Json:
     """Write a file as a blob: one request up to a block, blocks in parallel above. The old blob stays until the end.
 
@@ -4187,20 +4204,8 @@ def upload(blob: BlobRef, path: str, headers: Json) -> Json:
         if len(data) <= BLOCK_SIZE:
             return upload_at_once(blob, data, headers)
         file.seek(0)
-        session = uuid.uuid4().hex[:8]
-        block_ids: list[str] = []
-        with Digests() as digests, ThreadPoolExecutor(PARALLEL) as pool:
-            running: deque[Future[requests.Response]] = deque()
-            while data := file.read(BLOCK_SIZE):
-                block_ids.append(base64.b64encode(f"{session}-{len(block_ids):05d}".encode()).decode())
-                if len(running) == PARALLEL:
-                    running.popleft().result()
-                running.append(
-                    pool.submit(blob.service.ask, BLOCK_PUT, blob, query={"blockid": block_ids[-1]}, data=data)
-                )
-                digests.update(data)
-            for future in running:
-                future.result()
+        with Digests() as digests:
+            block_ids = put_blocks(blob, file, digests)
     content_md5 = base64.b64encode(digests.md5.digest()).decode()
     body = "".join(f"<Latest>{block_id}</Latest>" for block_id in block_ids)
     data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{body}</BlockList>'.encode()
@@ -9867,11 +9872,8 @@ def blob_get(
     failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
     if failures and len(blobs) == 1:
         raise failures[0]
-    files = [
-        file_result_existing_file(outcome.path, row["fileName"])
-        for outcome, row in zip(found, rows, strict=True)
-        if isinstance(outcome, Download)
-    ]
+    read_ones = ((outcome, row) for outcome, row in zip(found, rows, strict=True) if isinstance(outcome, Download))
+    files = [file_result_existing_file(outcome.path, row["fileName"]) for outcome, row in read_ones]
     if blob.selection:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
     failed = f" {len(failures)} failed." if failures else ""
@@ -9990,10 +9992,18 @@ def blob_put(
             lambda jobs: in_order(lambda job: upload_row(job, write), list(jobs)),
             lambda job: Row(job.blob.identity(), PLANNED, True),
         )
-    job = uploads[0]
-    before = job.blob.service.properties_if_there(job.blob)
-    if before and not overwrite:
-        raise UsageError(f"Blob {job.blob} already exists.", "Choose another name, or set `overwrite=true`.")
+    return write_plan(uploads[0], write, replaceable(uploads[0].blob, overwrite))
+
+
+def replaceable(blob: BlobRef, overwrite: bool) -> Json | None:
+    """The properties of the blob that is there, None where none is; UsageError if it is and must not be replaced."""
+    found = blob.service.properties_if_there(blob)
+    if found and not overwrite:
+        raise UsageError(f"Blob {blob} already exists.", "Choose another name, or set `overwrite=true`.")
+    return found
+
+
+def write_plan(job: Upload, write: Callable[[Upload], Json], before: Json | None) -> Plan:
     return Plan(
         job.blob.id,
         {"etag": before.get("etag") if before else None},
@@ -10645,12 +10655,7 @@ def blob_copy(
         return abort_plan(target, blobs.abort)
     if copy_id:
         return copied(target, target.service.properties(target), copy_id)
-    before = target.service.properties_if_there(target)
-    if before and not overwrite:
-        raise UsageError(f"Blob {target} already exists.", "Choose another name, or set `overwrite=true`.")
-    source = blobs.source
-
-    latest: Json = {}
+    before, source, latest = replaceable(target, overwrite), blobs.source, dict[str, Any]()
 
     def later(outcomes: list[Outcome]) -> Later | None:
         latest.update(target.service.properties(target))
