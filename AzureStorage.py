@@ -187,7 +187,7 @@ READ_ROLES, WRITE_ROLES, DELETE_ROLES = (
 READ_DEFINITIONS = "Microsoft.Authorization/roleDefinitions/read"
 READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
 READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
-READ_LOGS = "microsoft.insights/logs/StorageBlobLogs/read"
+READ_LOGS = "Microsoft.Insights/logs/StorageBlobLogs/read"
 READ_DEFENDER = "Microsoft.Security/defenderForStorageSettings/read"
 READ_SUBSCRIPTIONS = "Microsoft.Resources/subscriptions/read"
 READ_GROUPS = "Microsoft.Resources/subscriptions/resourceGroups/read"
@@ -6578,6 +6578,374 @@ def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) 
     )
 
 
+# --- commands: access --------------------------------------------------------------------------------------------------
+
+
+class Right(NamedTuple):
+    """What a role can allow on an account: any of the operations is enough. Below the account only `data` counts, and
+    granting access."""
+
+    name: str
+    words: str
+    operations: tuple[str, ...]
+    data: bool = False
+
+
+# Rotating a key returns it, and an account or service SAS is signed with one.
+KEY_OPERATIONS = (
+    LIST_KEYS,
+    REGENERATE_KEY,
+    *(f"{STORAGE_ACCOUNTS}/{name}/action" for name in ("listAccountSas", "listServiceSas")),
+)
+RIGHTS = (
+    Right("readBlobs", "read blobs", (READ_BLOB,), data=True),
+    Right("writeBlobs", "write blobs", (WRITE_BLOB, ADD_BLOB, DELETE_BLOB), data=True),
+    Right("listKeys", "list keys", KEY_OPERATIONS),
+    Right("changeAccount", "change the account", (WRITE_ACCOUNT, DELETE_ACCOUNT)),
+    Right("grantAccess", "grant access", (WRITE_ROLES,)),
+)
+DATA_RIGHTS = tuple(right.name for right in RIGHTS if right.data)
+ASSIGNMENT_ID = re.compile(rf"(?i)(?:/[^?#]*)?/providers/Microsoft\.Authorization/roleAssignments/{GUID.pattern}")
+MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
+AT_SCOPE = {"$filter": "atScope()"}
+NOT_LISTED = (
+    "Not included: members of groups, eligible assignments of Privileged Identity Management, deny assignments, classic administrators, "
+    "delegations of Azure Lighthouse, and SAS that were handed out."
+)
+BY_KEY = "Shared Key access is allowed: a role that lists keys counts as access to all data."
+NO_KEYS = "Shared Key access is disabled: keys give no data. A role that also changes the account can enable Shared Key access."
+ROLE_DELAY = "Azure caches role assignments: it can take up to 10 minutes until the change applies everywhere."
+
+
+def listed_in(patterns: object, operation: str) -> bool:
+    """Whether a list of operations with wildcards holds an operation; Azure compares without case."""
+    return isinstance(patterns, list) and any(
+        re.fullmatch(re.escape(str(pattern)).replace(r"\*", ".*"), operation, re.IGNORECASE) for pattern in patterns
+    )
+
+
+def permits(definition: Json, right: Right) -> bool:
+    """Whether a role has a right: one of its permissions allows an operation and does not take it out again."""
+    allowed, excluded = ("dataActions", "notDataActions") if right.data else ("actions", "notActions")
+    return any(
+        listed_in(permission.get(allowed), operation) and not listed_in(permission.get(excluded), operation)
+        for permission in dicts(at_path(definition, "properties.permissions"))
+        for operation in right.operations
+    )
+
+
+def scope_kind(account: AccountRef, scope: str) -> str:
+    """What a scope is, seen from an account that an assignment at it reaches."""
+    plain, here = plain_id(scope), plain_id(account.id)
+    if f"{plain}/".startswith(f"{here}/"):
+        below = plain.removeprefix(here)
+        return "account" if not below else "container" if "/containers/" in below else "other service"
+    if plain.startswith(MANAGEMENT_GROUP):
+        return "management group"
+    return "resource group" if "/resourcegroups/" in plain else "subscription" if plain else "tenant root"
+
+
+WIDER = frozenset({"resource group", "subscription", "management group", "tenant root"})
+
+
+def allowed_here(definition: Json, kind: str, shared_key: bool) -> Json:
+    """Each right of a role, by its name, at a scope of a kind; dataByKeys: data is reached only with a key."""
+    reaches = {
+        right.name: permits(definition, right)
+        and kind != "other service"
+        and (kind != "container" or right.data or right.name == "grantAccess")
+        for right in RIGHTS
+    }
+    own = all(reaches[name] for name in DATA_RIGHTS)
+    by_keys = reaches["listKeys"] and shared_key and not own
+    return {**reaches, **(dict.fromkeys(DATA_RIGHTS, True) if by_keys else {}), "dataByKeys": by_keys}
+
+
+def in_text(value: object) -> str:
+    """A value in a text for people, without a live link or image."""
+    return md(shown(value))
+
+
+def role_guid(definition: object) -> str:
+    return plain_id(definition).rpartition("/")[2]
+
+
+def assignment_row(
+    assignment: Json, account: AccountRef, definitions: Mapping[str, Json] | None, shared_key: bool
+) -> Json:
+    """A role assignment as context has it. A role whose definition could not be read has no rights in it: they are not
+    known."""
+    properties = at_path(assignment, "properties") or {}
+    kind = scope_kind(account, str(properties.get("scope") or ""))
+    role = (definitions or {}).get(role_guid(properties.get("roleDefinitionId")))
+    rights = allowed_here(role, kind, shared_key) if role else {}
+    words = [right.words for right in RIGHTS if rights.get(right.name)]
+    return {
+        "id": assignment.get("id"),
+        "name": assignment.get("name"),
+        "account": account.name,
+        **properties,
+        "role": at_path(role, "properties.roleName") or role_guid(properties.get("roleDefinitionId")),
+        "scopeType": kind,
+        "inherited": kind in WIDER,
+        **rights,
+        "allows": (words or ["nothing on blobs, keys or the account"]) if role else ["unknown"],
+    }
+
+
+def merged_assignments(*lists: Iterable[Json]) -> list[Json]:
+    """Assignments of several lists, each once."""
+    return list({plain_id(item.get("id")): item for item in itertools.chain(*lists)}.values())
+
+
+def role_assignments(azure: Azure, account: AccountRef) -> list[Json]:
+    """All that reach the account: at and above it, and (without the filter) below it, on its containers."""
+    lists = (azure.arm.listing(ASSIGNMENTS_LIST, account, params=params).items for params in (AT_SCOPE, None))
+    return merged_assignments(*lists)
+
+
+def assignment_rows(azure: Azure, account: AccountRef) -> tuple[list[Json], bool]:
+    """The rows of all assignments, and whether Shared Key access is allowed."""
+    shared_key = at_path(azure.arm.ask(ACCOUNT_GET, account), "properties.allowSharedKeyAccess") is not False
+    found = role_assignments(azure, account)
+    definitions = by_guid(azure.arm.listing(DEFINITIONS_LIST, account).items)
+    return [assignment_row(item, account, definitions, shared_key) for item in found], shared_key
+
+
+def by_guid(definitions: Iterable[Json]) -> dict[str, Json]:
+    return {role_guid(item.get("id")): item for item in definitions}
+
+
+def allows_words(row: Json) -> str:
+    return ", ".join(row.get("allows") or []) + (" (data by account key)" if row.get("dataByKeys") else "")
+
+
+# fmt: off
+ACCESS_VIEW = View("RoleAssignment", "Role assignments that reach a storage account", {"Principal": "principalId", "Type": "principalType", "Role": "role", "Allows": allows_words, "Scope": "scope", "Inherited": "inherited", "Condition": "condition", "Created by": "createdBy", "Created": short_time("createdOn"), "Assignment": "name"})
+# fmt: on
+REMOVED = ACCESS_VIEW._replace(name="RemovedRoleAssignment").context
+REMEMBERED = (
+    *("id", "name", "account", "scope", "role", "roleDefinitionId", "principalId", "principalType"),
+    *("condition", "conditionVersion", "description"),
+)
+Principal = Annotated[str, Reader("an object ID (GUID)", lambda text: matching(GUID, text).lower())]
+
+
+@command("azure-storage-access-list", needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS), role="Reader")
+def access_list(azure: Azure, account: TargetArgs, principal_id: Principal | None = None) -> CommandResults:
+    """Who has a role on the account, from wherever it is assigned, and what the role allows here."""
+    rows, shared_key = assignment_rows(azure, account)
+    kept = [row for row in rows if principal_id in (None, str(row.get("principalId")).lower())]
+    narrowed = "Conditions are shown and not evaluated: they can narrow what a role allows."
+    parts = (BY_KEY if shared_key else NO_KEYS, narrowed if any(row.get("condition") for row in kept) else "")
+    text = table(ACCESS_VIEW, kept, note=" ".join(filter(None, (*parts, NOT_LISTED))))
+    return CommandResults(outputs={ACCESS_VIEW.context: kept}, readable_output=text, raw_response=kept)
+
+
+AssignmentId = Annotated[
+    str, Reader("the ARM ID of a role assignment", lambda text: matching(ASSIGNMENT_ID, unquoted(text).rstrip("/")))
+]
+AssignmentName = Annotated[
+    str,
+    Reader(
+        "the ARM ID or the name (GUID) of a role assignment",
+        lambda text: matching(re.compile(f"{ASSIGNMENT_ID.pattern}|{GUID.pattern}"), unquoted(text).rstrip("/")),
+    ),
+]
+RoleId = Annotated[
+    str, Reader("the ARM ID of a role definition", lambda text: matching(re.compile(rf"/[^?#]*/{GUID.pattern}"), text))
+]
+PrincipalType = Annotated[str, choice("User", "Group", "ServicePrincipal", "ForeignGroup", "Device")]
+# What a restored assignment is made of.
+ASSIGNMENT_FIELDS = {
+    "role_definition_id": BodyField(required(RoleId), "roleDefinitionId"),
+    "principal_id": BodyField(required(Principal), "principalId"),
+    **body_fields(
+        ("principal_type", PrincipalType, "principalType"),
+        ("condition", Text, "condition"),
+        ("condition_version", Text, "conditionVersion"),
+        ("description", Text, "description"),
+        ("delegated_identity_id", ArmId, "delegatedManagedIdentityResourceId"),
+    ),
+}
+AssignmentBody = Annotated[Json, body_group(ASSIGNMENT_FIELDS)]
+
+
+def assignment_state(item: object) -> Json:
+    """What makes an assignment, of one as Azure or as context has it."""
+    found = at_path(item, "properties") if has_path(item, "properties") else item
+    return given_only({field.path: at_path(found, field.path) for field in ASSIGNMENT_FIELDS.values()})
+
+
+def wide_name(account: AccountRef, scope: str) -> str:
+    """The name of a scope above the account; empty for any other."""
+    name = urllib.parse.unquote(scope).rstrip("/").rpartition("/")[2] or "root"
+    return name if scope_kind(account, scope) in WIDER else ""
+
+
+def wide_confirm(account: AccountRef, scope: str, verb: str) -> tuple[str, str] | None:
+    """What has to be typed for an assignment that reaches more than the account."""
+    name = wide_name(account, scope)
+    words = f"The role assignment is {verb} for everything in the {scope_kind(account, scope)} {name}."
+    return (name, words) if name else None
+
+
+def restore_line(account: AccountRef, row: Json) -> str:
+    """The command that puts an assignment back as it was."""
+    what = {name: row.get(field.path) for name, field in ASSIGNMENT_FIELDS.items()}
+    wide = wide_name(account, str(row.get("scope") or "")) or None
+    return command_line(
+        "access-restore", account.arguments, given_only({"assignment_id": row.get("id"), **what, "confirm": wide})
+    )
+
+
+def assignment_there(azure: Azure, account: AccountRef, assignment: str) -> Json | None:
+    wanted = plain_id(assignment)
+    return next((item for item in role_assignments(azure, account) if plain_id(item.get("id")) == wanted), None)
+
+
+def chosen_assignment(rows: list[Json], wanted: str) -> Json | None:
+    """The row with an ARM ID, or with a name that only one has."""
+    found = [row for row in rows if plain_id(wanted) in (plain_id(row.get("id")), plain_id(row.get("name")))]
+    if len(found) > 1:
+        raise invalid("assignment_id", "several role assignments have this name. Give the ARM ID of one.")
+    return found[0] if found else None
+
+
+def other_roles(rows: list[Json], chosen: Json) -> str:
+    """What a principal keeps when one of its assignments is removed."""
+    others = (row for row in rows if row is not chosen and row.get("principalId") == chosen.get("principalId"))
+    names = ", ".join(str(row["role"]) for row in others)
+    return f"Still allowed: the other roles of this principal: {in_text(names)}." if names else ""
+
+
+def check_own_access(azure: Azure, rows: list[Json], chosen: Json, accepted: bool) -> None:
+    """The last assignment of the identity that this instance works with is not removed unasked."""
+    own = str(token_claims(azure.auth.token(azure.settings.cloud.audience)).get("oid") or "").lower()
+    ours = [row for row in rows if own and str(row.get("principalId")).lower() == own]
+    if ours == [chosen] and not accepted:
+        words = "true, since this is the last role assignment of the identity that this instance works with"
+        raise missing("accept_lockout", words)
+
+
+@command(
+    "azure-storage-access-remove",
+    needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS, DELETE_ROLES),
+    role=LOCKS_ROLE,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def access_remove(
+    azure: Azure, account: TargetArgs, assignment_id: AssignmentName, accept_lockout: Flag = False
+) -> Plan:
+    """Only one that reaches the account. One above it is gone for everything there, so `confirm` is asked for."""
+    rows, _ = assignment_rows(azure, account)
+    row = chosen_assignment(rows, assignment_id)
+    if row is None:
+        return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=f"No role assignment {assignment_id} reaches {account}.")
+    check_own_access(azure, rows, row, accept_lockout)
+    settings = assignment_state(row)
+    target = Scope(id_path(str(row["id"])), str(row["name"]))
+    confirm = wide_confirm(account, str(row.get("scope") or ""), "removed")
+    notes = (confirm and confirm[1], other_roles(rows, row))
+
+    def there() -> Json | None:
+        return assignment_there(azure, account, target.id)
+
+    def removed(outcomes: list[Outcome], change: Json) -> Json:
+        kept = {key: row.get(key) for key in REMEMBERED}
+        return {REMOVED: {**kept, "restore": restore_line(account, row)}} if change["changed"] else {}
+
+    remove = Step("remove the role", lambda: azure.arm.ask(ASSIGNMENT_DELETE, target), lambda error: there() is None)
+    return Plan(
+        str(row["id"]),
+        settings,
+        dict.fromkeys(settings),
+        ACCESS_VIEW,
+        [remove],
+        item=row,
+        read_back=lambda outcomes: row if there() else [],
+        state=lambda item: assignment_state(item) if item else {},
+        undo=lambda before, after: restore_line(account, row),
+        note=" ".join(filter(None, notes)),
+        done=ROLE_DELAY,
+        confirm=confirm,
+        more_context=removed,
+    )
+
+
+def same_part(left: object, right: object) -> bool:
+    """Whether two values of an assignment mean the same; the ID of a role comes with its subscription and without."""
+    is_role = "/roledefinitions/" in plain_id(right)
+    return role_guid(left) == role_guid(right) if is_role else same(left, right)
+
+
+def same_grant(item: Json, scope: str, wanted: Json) -> bool:
+    """Whether an assignment gives the same principal the same role at the same scope; Azure takes no second one."""
+    has = at_path(item, "properties") or {}
+    return (
+        plain_id(has.get("scope")) == plain_id(scope)
+        and str(has.get("principalId")).lower() == wanted["principalId"]
+        and role_guid(has.get("roleDefinitionId")) == role_guid(wanted["roleDefinitionId"])
+    )
+
+
+def reaching_scope(account: AccountRef, assignment: str) -> str:
+    """The scope of an assignment by its ID. UsageError for one that has nothing to do with the account; whether a
+    management group holds the account is not told."""
+    scope = re.split(r"(?i)/providers/Microsoft\.Authorization/roleAssignments/", assignment)[0]
+    plain, here = plain_id(scope), plain_id(account.id)
+    related = f"{here}/".startswith(f"{plain}/") or f"{plain}/".startswith(f"{here}/")
+    if plain and not related and not plain.startswith(MANAGEMENT_GROUP):
+        raise invalid("assignment_id", f"its scope doesn't reach {account}.")
+    return scope
+
+
+@command(
+    "azure-storage-access-restore",
+    needs=(READ_ROLES, WRITE_ROLES),
+    role=LOCKS_ROLE,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentId, wanted: AssignmentBody) -> Plan:
+    """Puts a removed role assignment back, with its own ID. Only one that reaches the account."""
+    scope = reaching_scope(account, assignment_id)
+    found = role_assignments(azure, account)
+    there = next((item for item in found if plain_id(item.get("id")) == plain_id(assignment_id)), None)
+    twin = any(same_grant(item, scope, wanted) for item in found)
+    before, after = ({}, {}) if twin and not there else differences(assignment_state(there or {}), wanted, same_part)
+    target = Scope(id_path(assignment_id), f"of {wanted['principalId']}")
+    confirm = wide_confirm(account, scope, "given")
+    where = given_only({"assignment_id": assignment_id, "confirm": wide_name(account, scope) or None})
+
+    def look(error: AzureStorageError) -> bool:
+        item = assignment_there(azure, account, assignment_id)
+        return not differences(assignment_state(item or {}), wanted, same_part)[1]
+
+    def now(outcomes: list[Outcome]) -> Json:
+        item = outcomes[-1].answer or assignment_there(azure, account, assignment_id) or {}
+        return without(assignment_row(item, account, None, False), ["allows"])  # the role was not asked for
+
+    return Plan(
+        assignment_id,
+        before,
+        after,
+        ACCESS_VIEW,
+        [Step("restore the role", lambda: azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted}), look)],
+        read_back=now,
+        state=assignment_state,
+        equal=same_part,
+        undo=lambda old, new: command_line("access-remove", account.arguments, where),
+        note=confirm[1] if confirm else "",
+        missed="No changes needed: the principal has this role at this scope already.",
+        done=ROLE_DELAY,
+        confirm=confirm,
+    )
+
+
 # --- commands: containment ---------------------------------------------------------------------------------------------
 
 # What an isolation can take back, and what counts as its value where it is not set.
@@ -7004,25 +7372,32 @@ def account_activity_list(
     return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
 
 
-def activity(
-    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
-) -> Listing:
+def is_about(event: Json, account: AccountRef) -> bool:
+    """Whether an event of the group is about the account or a part of it."""
+    return f"{plain_id(event_row(event, account).get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
+
+
+def activity_pages(azure: Azure, account: AccountRef, since: float, until: float, place: str = "") -> Iterator[Page]:
     """Events of the activity log, newest first. https://learn.microsoft.com/rest/api/monitor/activity-logs/list
 
     The log is asked for the whole resource group: asked for the account, it leaves out what happened to its parts.
     """
-    here = plain_id(account.id)
+    times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
+    params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
+    return azure.arm.pages(ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), place, params)
+
+
+def activity(
+    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
+) -> Listing:
+    """The events about an account whose fields hold what is wanted."""
 
     def keep(event: Json) -> bool:
         row = event_row(event, account)
-        inside = f"{plain_id(row.get('resourceId'))}/".startswith(f"{here}/")
-        return inside and all(part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        return is_about(event, account) and all(fits)
 
-    times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
-    params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
-    return azure.arm.listing(
-        ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), paging, keep, params
-    )
+    return collect(activity_pages(azure, account, since, until, paging.place), paging, keep)
 
 
 BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
@@ -7144,6 +7519,674 @@ def account_logging_set(
     )
 
 
+# --- commands: log search ----------------------------------------------------------------------------------------------
+
+LOG_TABLE = "StorageBlobLogs"
+LOG_ROWS = 50_000  # the most rows of one query: its answer is held in memory
+KEPT_GROUPS, KEPT_BLOBS = 5_000, 200_000  # callers that are told apart, and names of blobs that are counted
+LONGEST_LINE = 1 << 20  # bytes
+CLOCK_SKEW = 60  # seconds that Azure's clock may be ahead of ours
+LOG_CONTEXT = CONTEXT_SIZE // 2  # bytes: an entry holds a summary and rows
+
+# What is shown of a request: the column, and where a line of PT1H.json has it.
+# https://learn.microsoft.com/azure/azure-monitor/reference/tables/storagebloblogs
+# https://learn.microsoft.com/azure/storage/blobs/monitor-blob-storage-reference#resource-logs
+LOG_FIELDS = {
+    "TimeGenerated": "time",
+    "Category": "category",
+    "OperationName": "operationName",
+    "StatusCode": "statusCode",
+    "StatusText": "statusText",
+    "CallerIpAddress": "callerIpAddress",
+    "AuthenticationType": "identity.type",
+    "AuthenticationHash": "identity.tokenHash",
+    "RequesterObjectId": "identity.requester.objectId",
+    "RequesterUpn": "identity.requester.upn",
+    "RequesterAppId": "identity.requester.appId",
+    "RequesterTenantId": "identity.requester.tenantId",
+    "Uri": "uri",
+    "ObjectKey": "properties.objectKey",
+    "UserAgentHeader": "properties.userAgentHeader",
+    "ResponseBodySize": "properties.responseBodySize",
+    "CorrelationId": "correlationId",
+}
+
+
+def address_of(text: str) -> str:
+    """An address of the logs without its port."""
+    found = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+)(?::\d+)?", text.strip())
+    return (found[1] or found[2]) if found else text.strip()
+
+
+# How a request was authorized, by what the type of authentication has in it: tables and lines write it differently.
+LOG_WAYS = (
+    ("anonymous", "anonymous"),
+    ("sas", "SAS"),
+    ("accountkey", "account key"),
+    ("sharedkey", "account key"),
+    ("oauth", "identity"),
+    ("kerberos", "identity"),
+)
+
+
+class LogRow(NamedTuple):
+    """A request to the blob service, with the names that the columns of StorageBlobLogs have."""
+
+    TimeGenerated: str
+    Category: str
+    OperationName: str
+    StatusCode: str
+    StatusText: str
+    CallerIpAddress: str
+    AuthenticationType: str
+    AuthenticationHash: str
+    RequesterObjectId: str
+    RequesterUpn: str
+    RequesterAppId: str
+    RequesterTenantId: str
+    Uri: str
+    ObjectKey: str
+    UserAgentHeader: str
+    ResponseBodySize: str
+    CorrelationId: str
+
+    @classmethod
+    def read(cls, value_of: Callable[[str], object]) -> "LogRow":
+        """A row out of the values of its columns; some of them come in quotes."""
+        found = map(value_of, cls._fields)
+        return cls(*("" if value is None else str(value).strip('"') for value in found))
+
+    @property
+    def path(self) -> str:
+        """The container and the blob, decoded, as container/blob."""
+        try:
+            parts = urllib.parse.urlsplit(self.Uri)
+        except ValueError:
+            parts = urllib.parse.urlsplit("")
+        if not parts.netloc:
+            return self.ObjectKey.lstrip("/").partition("/")[2]
+        return urllib.parse.unquote(account_and_path(parts.netloc.lower(), parts.path.lstrip("/"))[1])
+
+    @property
+    def way(self) -> str:
+        kind = self.AuthenticationType.lower().replace(" ", "")
+        return next((way for part, way in LOG_WAYS if part in kind), self.AuthenticationType)
+
+    @property
+    def sas_hash(self) -> str:
+        found = re.search(r"(?i)SasSignature\(([0-9a-f]+)\)", self.AuthenticationHash)
+        return found[1].lower() if found else ""
+
+    @property
+    def key(self) -> str:
+        """The key that authorized the request or signed its SAS: key1, key2 or user-delegation."""
+        found = re.search(r"(?i)\b(key[12]|user-delegation)\(", self.AuthenticationHash)
+        return found[1].lower() if found else ""
+
+    @property
+    def caller(self) -> str:
+        if self.way == "SAS" and self.sas_hash:
+            return f"SAS {self.sas_hash}"
+        return self.RequesterUpn or self.RequesterObjectId or self.key or self.way
+
+    @property
+    def size(self) -> int:
+        return int(self.ResponseBodySize) if re.fullmatch(r"\d{1,18}", self.ResponseBodySize, re.ASCII) else 0
+
+    @property
+    def failed(self) -> bool:
+        return self.StatusCode[:1] in ("4", "5")
+
+    def item(self) -> Json:
+        """For context. A copy is logged as several requests of one correlation ID."""
+        key = f"{self.CorrelationId}/{self.OperationName}/{self.path}"
+        uri = redact(self.Uri)
+        return {"id": key, **self._asdict(), "Uri": uri, "ResponseBodySize": self.size}
+
+
+class LogTest(NamedTuple):
+    """A comparison of a column with a text, without case: in a query, and here."""
+
+    column: str
+    operator: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.column} {self.operator} {kql(self.value)}"
+
+    def fits(self, row: LogRow) -> bool:
+        text, value = str(getattr(row, self.column)).lower(), self.value.lower()
+        if self.operator == "=~":
+            return text == value
+        return text.startswith(value) if self.operator == "startswith" else value in text
+
+
+# One of the comparisons has to be true; no comparison means every request.
+HUNTS: Mapping[str, tuple[LogTest, ...]] = {
+    "timeline": (),
+    "sas": (LogTest("AuthenticationType", "contains", "sas"),),
+    "anonymous": (LogTest("AuthenticationType", "startswith", "anonymous"),),
+    "account_key": tuple(LogTest("AuthenticationType", "startswith", way) for way in ("account", "sharedkey")),
+    "identity": tuple(LogTest("AuthenticationType", "startswith", way) for way in ("oauth", "kerberos")),
+    "deletions": (LogTest("Category", "=~", "StorageDelete"),),
+    "downloads": tuple(
+        LogTest("OperationName", "=~", name)
+        for name in ("GetBlob", "ReadFile", "CopyBlobSource", "QueryBlobContents", "SftpRead")
+    ),
+    "address": (),
+}
+# A SAS is no request of those, so that its hash would find nothing there, whatever it was used for.
+WITHOUT_SAS = ("anonymous", "account_key", "identity")
+
+
+class LogSearch(NamedTuple):
+    """Which requests are wanted, and where they are looked for: in workspaces, or in the containers of `archive`."""
+
+    account: AccountRef
+    since: float
+    until: float
+    hunt: str
+    sas_hash: str
+    ip: str
+    container: str
+    blob: str
+    prefix: str
+    archive: BlobService | None
+    query: str
+
+    @property
+    def tests(self) -> list[tuple[LogTest, ...]]:
+        """All of them have to hold; they leave too much in rather than too little, see `matcher`."""
+        found = [HUNTS[self.hunt]]
+        if self.sas_hash:
+            found.append((LogTest("AuthenticationHash", "contains", f"SasSignature({self.sas_hash})"),))
+        if self.ip:
+            with_port = f"[{self.ip}]" if ":" in self.ip else f"{self.ip}:"
+            found.append(
+                (LogTest("CallerIpAddress", "=~", self.ip), LogTest("CallerIpAddress", "startswith", with_port))
+            )
+        # Clients encode names as they like; letters, digits and _ . - are the same in all of them.
+        plain = max(re.findall(r"[\w.-]+", self.blob or self.prefix, re.ASCII), key=len, default="")
+        for text in filter(None, (self.container and f"/{self.container}", plain)):
+            found.append((LogTest("Uri", "contains", text), LogTest("ObjectKey", "contains", text)))
+        return [tests for tests in found if tests]
+
+    def kusto(self) -> str:
+        """The query: the newest rows, one more than are read, so that it is known whether there are more."""
+        start, end = (f"datetime({iso_time(time)})" for time in (self.since, self.until))
+        wheres = [f"TimeGenerated >= {start} and TimeGenerated <= {end}"]
+        wheres += [" or ".join(map(str, tests)) for tests in self.tests]
+        steps = [LOG_TABLE, *(f"where {where}" for where in wheres), f"project {', '.join(LOG_FIELDS)}"]
+        return "\n| ".join([*steps, "order by TimeGenerated desc", f"take {LOG_ROWS + 1}"])
+
+    def matcher(self) -> Callable[[LogRow], bool]:
+        """Tells whether a row is wanted, letter for letter."""
+        all_tests = self.tests
+
+        def fits(row: LogRow) -> bool:
+            if not all(any(test.fits(row) for test in tests) for tests in all_tests):
+                return False
+            if self.archive and not self.since <= (moment(row.TimeGenerated) or 0) <= self.until:
+                return False
+            container, _, blob = row.path.partition("/")
+            return self.container in ("", container) and self.blob in ("", blob) and blob.startswith(self.prefix)
+
+        return fits
+
+
+def read_sas_hash(text: str) -> str:
+    """The SHA-256 of a signature, bare or as the logs have it."""
+    found = re.search(r"(?i)SasSignature\(([0-9a-f]{64})\)|^([0-9a-f]{64})$", text.strip())
+    if not found:
+        raise ValueError
+    return (found[1] or found[2]).lower()
+
+
+LOG_SEARCH_ARGUMENTS = {
+    **BLOB_ARGUMENTS,
+    "hunt": optional(Annotated[str, choice(*HUNTS)], "timeline"),
+    "sas": optional(Sas),
+    "sas_hash": optional(Annotated[str, Reader("a SHA-256 of 64 hexadecimal digits", read_sas_hash)]),
+    "ip": optional(Annotated[str, Reader("an IP address", read_client_address)]),
+    "prefix": optional(ExactText),
+    "since": optional(Moment),
+    "until": optional(Moment),
+    "source": optional(Annotated[str, choice("workspace", "container")], "workspace"),
+    "log_account_name": optional(Account),
+    "query": optional(Text),
+}
+
+
+def check_log_search(given: Given) -> None:
+    """UsageError for arguments that contradict each other; one that was ignored would make an empty answer look like proof."""
+    filters = [name for name in ("sas", "sas_hash", "ip", "prefix", "blob_name", "container_name") if given[name]]
+    if given["query"] and (filters or given["hunt"] != "timeline" or given["source"] != "workspace"):
+        raise exclusive("query", "hunt", "source", "sas", "sas_hash", "ip", "container_name", "blob_name", "prefix")
+    if given["sas"] and given["sas_hash"]:
+        raise exclusive("sas", "sas_hash")
+    if given["hunt"] in WITHOUT_SAS and (given["sas"] or given["sas_hash"]):
+        raise invalid("hunt", f"requests of the hunt {given['hunt']} use no SAS. Expected: sas, or another hunt.")
+    if given["hunt"] == "address" and not given["ip"]:
+        raise missing("ip", "the IP address that the hunt looks for")
+    if given["source"] == "container" and not given["log_account_name"]:
+        raise missing("log_account_name", "the storage account that receives the logs")
+    if given["source"] == "workspace" and given["log_account_name"]:
+        raise invalid("log_account_name", "it is used only with `source=container`.")
+
+
+def build_log_search(azure: Azure, given: Given) -> LogSearch:
+    """The search that the arguments describe. A SAS that came with an address tells the account, and no more."""
+    check_log_search(given)
+    unused(given, "version", "snapshot", *(("container", "blob") if given["query"] else ()))
+    sas: SasToken | None = given["sas"]
+    if sas and sas.address and not (given["account_name"] or given["blob_url"]):
+        given = {**given, "account_name": AccountClue(sas.address.account)}
+    clue, url = clue_of(given), given["blob_url"]
+    if sas and sas.address and sas.address.account != clue.name:
+        raise invalid("sas", f"it belongs to account {sas.address.account}, not to {clue.name}.")
+    container, blob = (
+        named(given, argument, part) if given[argument] or (url and getattr(url, part)) else ""
+        for argument, part in (("container_name", "container"), ("blob_name", "blob"))
+    )
+    if (blob or given["prefix"]) and not container:
+        raise missing("container_name", "the container of the blobs")
+    if blob and given["prefix"]:
+        raise exclusive("prefix", "blob_name")
+    until = given["until"] or Clock.now() + CLOCK_SKEW
+    since = given["since"] or (given["until"] or Clock.now()) - 86_400
+    if since >= until:
+        raise invalid("until", "it has to be later than `since`.")
+    digest = hashlib.sha256(sas.fields["sig"].encode()).hexdigest() if sas else given["sas_hash"] or ""
+    account, log_clue, archive = account_in(azure, given, clue), given["log_account_name"], None
+    if log_clue:
+        scope = {"subscription_id": account.subscription, "resource_group_name": account.group}
+        archive = service_in(azure, {**scope, "account_name": log_clue, "blob_url": None})
+    words = (given["hunt"], digest, given["ip"] or "", container, blob, given["prefix"] or "")
+    return LogSearch(account, since, until, *words, archive, given["query"] or "")
+
+
+class LogAnswer(NamedTuple):
+    """The table that a query found, and what has to be said about it."""
+
+    columns: list[str]
+    rows: list[list[object]]
+    notes: list[str]
+
+
+def ask_logs(azure: Azure, search: LogSearch) -> LogAnswer:
+    """Query the logs of an account in every workspace that has them.
+
+    https://learn.microsoft.com/azure/azure-monitor/logs/api/azure-resource-queries
+    """
+    body = {
+        "query": search.query or search.kusto(),
+        "timespan": f"{iso_time(search.since)}/{iso_time(search.until)}",
+    }
+    found = azure.arm.ask(LOGS_QUERY, search.account, body, headers={"Prefer": "include-permissions=true"})
+    first = next(iter(dicts(found["tables"])), {})
+    columns = [str(column.get("name")) for column in dicts(first.get("columns"))]
+    rows = [row for row in first.get("rows") or [] if isinstance(row, list) and len(row) == len(columns)]
+    if not columns or len(rows) != len(first.get("rows") or []):
+        words = f"Could not {LOGS_QUERY.action.format(search.account)}: the answer holds no table."
+        raise NetworkError(words, PROXY_ANSWER)
+    return LogAnswer(columns, rows, answer_notes(found, search.account))
+
+
+def answer_notes(found: Json, account: AccountRef) -> list[str]:
+    """What an answer of the logs leaves out: rows that failed, and workspaces that may not be read."""
+    notes = []
+    error = found.get("error")
+    if isinstance(error, dict):
+        words = " ".join(str(part.get("message") or part.get("code")) for part in dicts(error.get("details")))
+        notes.append(f"The answer is incomplete ({shown(error.get('code'))}): {md(redact(words)) or 'no reason given'}")
+    if not isinstance(found.get("permissions"), dict):
+        return [*notes, "Azure did not report which workspaces were read."]
+    own = [
+        row
+        for row in dicts(at_path(found, "permissions.resources"))
+        if plain_id(row.get("resourceId")) == plain_id(account.id)
+    ]
+
+    def denied(rows: list[Json]) -> list[Json]:
+        return [row for row in rows if LOG_TABLE.lower() in map(str.lower, map(str, row.get("denyTables") or []))]
+
+    places = [str(place) for row in own for place in row.get("dataSources") or []]
+    closed = [str(row.get("resourceId")) for row in denied(dicts(at_path(found, "permissions.dataSources")))]
+    closed += [str(place) for row in denied(own) for place in row.get("dataSources") or []]
+    if not places:
+        notes.append("No readable workspace has logs of this account.")
+    if closed:
+        notes.append(f"Not read, because the identity lacks permission: {', '.join(map(md, dict.fromkeys(closed)))}.")
+    return notes
+
+
+def workspace_rows(azure: Azure, search: LogSearch, notes: list[str]) -> Iterator[LogRow]:
+    """The rows of Log Analytics, newest first."""
+    try:
+        answer = ask_logs(azure, search)
+    except ServiceError as error:
+        if error.status != 400:
+            raise
+        demisto.debug(f"log query refused: {redact(str(error))}")
+        words = f"No Log Analytics workspace that this identity can read has logs of {search.account} ({error.brief})."
+        raise AzureStorageError(
+            words, "Check the diagnostic settings with !azure-storage-account-logging-get."
+        ) from None
+    notes += answer.notes
+    if len(answer.rows) > LOG_ROWS:
+        notes.append(f"Only the newest {LOG_ROWS} requests were read. Narrow the time range or the filters.")
+    for row in answer.rows[:LOG_ROWS]:
+        yield LogRow.read(dict(zip(answer.columns, row, strict=True)).get)
+
+
+# Logs in containers: https://learn.microsoft.com/azure/azure-monitor/platform/resource-logs#send-to-azure-storage
+
+
+def listed_blobs(service: BlobService, container: str, query: Json) -> Iterator[tuple[str, bool]]:
+    """The names in a container, and whether each is a folder."""
+    for rows, _, _ in service.rows(container, query):
+        yield from ((str(row["name"]), row.get("isPrefix") is True) for row in rows)
+
+
+def log_folders(service: BlobService, container: str, account: AccountRef) -> list[str]:
+    """The folders of an account's logs. They are looked for level by level, since the case of the id in them varies."""
+    found = [""]
+    for part in ["resourceid=", *plain_id(account.id).strip("/").split("/"), "blobservices", "default"]:
+        levels = (listed_blobs(service, container, {"prefix": name or None, "delimiter": "/"}) for name in found)
+        folders = [name for name, is_prefix in itertools.chain.from_iterable(levels) if is_prefix]
+        found = [name for name in folders if name.split("/")[-2].lower() == part]
+    return found
+
+
+LOG_HOUR = re.compile(r".*/y=(\d{4})/m=(\d\d)/d=(\d\d)/h=(\d\d)/m=\d\d/PT1H\.json", re.DOTALL)
+
+
+def log_hours(search: LogSearch, service: BlobService, container: str) -> Iterator[tuple[float, BlobRef]]:
+    """The blobs of the time range with their hours; what arrived late is in the hour after."""
+    folders = log_folders(service, container, search.account)
+    for name, _ in itertools.chain.from_iterable(
+        listed_blobs(service, container, {"prefix": folder}) for folder in folders
+    ):
+        found = LOG_HOUR.fullmatch(name)
+        hour = moment("{}-{}-{}T{}:00:00Z".format(*found.groups())) if found else None
+        if hour is not None and search.since - 3600 < hour <= search.until + 3600:
+            yield hour, BlobRef(service, container, name)
+
+
+def line_row(line: bytes) -> LogRow | None:
+    """The request that a line tells of; None if it tells of none."""
+    try:
+        event = json_value(line.decode("utf-8-sig"))
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or moment(event.get("time")) is None:
+        return None
+    return LogRow.read(lambda name: at_path(event, LOG_FIELDS[name]))
+
+
+def log_lines(blob: BlobRef, junk: Counter[str]) -> Iterator[LogRow]:
+    """The requests in a blob, however large it is and while it grows, by way of a file that is removed again.
+
+    junk counts the lines that tell of no request.
+    """
+    path = Path(f"log-{uuid.uuid4().hex}")
+    try:
+        Downloader(blob).run(str(path), 1 << 48)
+        with path.open("rb") as file:
+            for line in filter(bytes.strip, iter(lambda: file.readline(LONGEST_LINE), b"")):
+                row = line_row(line)
+                junk["lines"] += row is None
+                yield from [row] if row else []
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def archived_rows(search: LogSearch, service: BlobService, notes: list[str]) -> Iterator[LogRow]:
+    """The lines of the log containers, hour by hour. What could not be read is told at the end."""
+    hours: list[tuple[float, BlobRef]] = []
+    for name in BLOB_LOGS:
+        container = f"insights-logs-{name.lower()}"
+        try:
+            hours += log_hours(search, service, container)
+        except ServiceError as error:
+            if error.code != "ContainerNotFound":
+                raise
+            notes.append(f"{service.account} has no container {container}: {name} was never logged there.")
+    junk, failures = Counter[str](), list[AzureStorageError]()
+    for _, blob in sorted(hours, key=lambda entry: entry[0]):
+        try:
+            yield from log_lines(blob, junk)
+        except AzureStorageError as error:
+            failures.append(error)
+    if failures and len(failures) == len(hours):
+        raise failures[0]
+    notes.append(f"Log files of {service.account} that were read: {len(hours) - len(failures)}.")
+    notes += (
+        [f"Log files that could not be read: {len(failures)}. {md(redact(failures[0].message))}"] if failures else []
+    )
+    notes += [f"Lines that are no log records: {junk['lines']}."] if junk["lines"] else []
+
+
+# What was found
+
+
+class Worst:
+    """The worst of many rows, in memory that does not grow with them."""
+
+    def __init__(self, rank: Callable[[Json], tuple[int, ...]], limit: int) -> None:
+        self.count, self._rank, self._limit = 0, rank, limit
+        self._rows: list[Json] = []
+
+    def add(self, row: Json) -> None:
+        self.count += 1
+        self._rows.append(row)
+        if len(self._rows) == 2 * self._limit:
+            self._rows = sorted(self._rows, key=self._rank)[: self._limit]
+
+    def rows(self, size: int) -> list[Json]:
+        """The worst first, as many as fit into so many bytes of JSON."""
+        ordered = sorted(self._rows, key=self._rank)[: self._limit]
+        sizes = itertools.accumulate(len(json.dumps(row)) for row in ordered)
+        return [row for row, total in zip(ordered, sizes, strict=True) if total <= size]
+
+
+@dataclass
+class LogGroup:
+    """The requests that one caller made from one address in one way."""
+
+    caller: str
+    address: str
+    way: str
+    key: str
+    object_id: str
+    sas_hash: str
+    first: str
+    last: str
+    requests: int = 0
+    failed: int = 0
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.operations: dict[str, int] = {}
+        self.blobs: set[int] = set()
+
+    def add(self, row: LogRow, *, count_blob: bool) -> None:
+        self.requests, self.failed, self.size = self.requests + 1, self.failed + row.failed, self.size + row.size
+        self.operations[row.OperationName] = self.operations.get(row.OperationName, 0) + 1
+        self.first, self.last = min(self.first, row.TimeGenerated), max(self.last, row.TimeGenerated)
+        if count_blob and "/" in row.path:
+            self.blobs.add(hash(row.path))
+
+    def item(self, account: AccountRef) -> Json:
+        return {
+            "id": f"{account.id}#{self.caller}#{self.address}#{self.way}#{self.key}",
+            "account": account.name,
+            "caller": self.caller,
+            "callerObjectId": self.object_id,
+            "address": self.address,
+            "authorization": self.way,
+            "key": self.key,
+            "sasHash": self.sas_hash,
+            "requests": self.requests,
+            "failed": self.failed,
+            "operations": [{"name": name, "count": count} for name, count in sorted(self.operations.items())],
+            "blobs": len(self.blobs),
+            "bytesOut": self.size,
+            "first": self.first,
+            "last": self.last,
+        }
+
+
+# fmt: off
+LOG_SUMMARY_VIEW = View("LogSummary", "Azure Storage requests by caller", {"Caller": "caller", "Address": "address", "Authorization": "authorization", "Key": "key", "Requests": "requests", "Failed": "failed", "Operations": lambda item: ", ".join(f"{row['name']} {row['count']}" for row in item["operations"]), "Blobs": "blobs", "Bytes Out": "bytesOut", "First": short_time("first"), "Last": short_time("last")})
+LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short_time("TimeGenerated"), "Operation": "OperationName", "Status": "StatusCode", "Address": lambda item: address_of(item["CallerIpAddress"]), "Authorization": "AuthenticationType", "User": "RequesterUpn", "Object ID": "RequesterObjectId", "URL": "Uri", "Bytes Out": "ResponseBodySize", "User Agent": "UserAgentHeader"})
+# fmt: on
+
+
+class LogReport:
+    """Counts rows by who made them, keeps the newest, and writes all of them to a file while they are read.
+
+    The file is left only if nothing failed.
+    """
+
+    def __init__(self, account: AccountRef, limit: int) -> None:
+        self.account, self.groups = account, dict[tuple[str, ...], LogGroup]()
+        self.newest = Worst(lambda item: (-int(moment(item["TimeGenerated"]) or 0),), limit)
+        self.blobs = 0
+        self.path = Path(f"log-search-{uuid.uuid4().hex}")
+        self._file = self.path.open("w", encoding="utf-8", newline="")
+        self._csv = csv.writer(self._file)
+
+    def __enter__(self) -> "LogReport":
+        self._csv.writerow(LOG_FIELDS)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._file.close()
+        if kind or not self.newest.count:
+            self.path.unlink()
+
+    def add(self, row: LogRow) -> None:
+        item = row.item()
+        self.newest.add(item)
+        self._csv.writerow([guarded(item[name]) for name in LOG_FIELDS])
+        address = address_of(row.CallerIpAddress)
+        key = (row.caller, address, row.way, row.key)
+        if key not in self.groups and len(self.groups) >= KEPT_GROUPS:
+            key = ("others", "", row.way, "")
+        group = self.groups.get(key) or LogGroup(
+            *key, row.RequesterObjectId, row.sas_hash, row.TimeGenerated, row.TimeGenerated
+        )
+        before = len(group.blobs)
+        group.add(row, count_blob=self.blobs < KEPT_BLOBS)
+        self.blobs += len(group.blobs) - before
+        self.groups[key] = group
+
+    def summary(self) -> Worst:
+        """Who took most comes first."""
+        found = Worst(lambda item: (-item["bytesOut"], -item["requests"]), CONTEXT_LIMIT)
+        for group in self.groups.values():
+            found.add(group.item(self.account))
+        return found
+
+    def notes(self, kept: int, callers: int) -> list[str]:
+        count = self.newest.count
+        if not count:
+            return [
+                "No matching requests were found. This doesn't prove that there were none: only what was logged, kept and can be read is found, and logs arrive some minutes late."
+            ]
+        words = f"Matching requests: {count:,}. The newest {min(kept, DEFAULT_LIMIT)} are shown, the newest {kept:,} are in context, and all are in the CSV file."
+        capped = f"Only the first {KEPT_BLOBS:,} blob names were counted." if self.blobs >= KEPT_BLOBS else ""
+        cut = f"Context holds {callers:,} of {len(self.groups):,} callers." if callers < len(self.groups) else ""
+        return list(filter(None, (words, capped, cut)))
+
+
+def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
+    """What is not logged at present to where the search looks, and where else the logs go."""
+    try:
+        items = azure.arm.listing(LOGGING_LIST, search.account).items
+    except ServiceError as error:
+        if error.status != 403:
+            raise
+        return ["It is unknown whether logging is enabled: the identity can't read the diagnostic settings."]
+    sink, where = ("storageAccountId", "a storage account") if search.archive else ("workspaceId", "a workspace")
+    here = [item for item in items if at_path(item, f"properties.{sink}")]
+    lacking = not_logged(name for item in here for name in logged(item))
+    archives = {resource_id({"id": at_path(item, "properties.storageAccountId")}).account for item in items} - {""}
+    found = []
+    if lacking:
+        place = {"workspace_id" if sink == "workspaceId" else "storage_account_id": "<ARM ID>"}
+        line = command_line("account-logging-set", {"account_name": search.account.name}, place)
+        found.append(
+            f"Not logged to {where} at present: {', '.join(lacking)}. Requests made while logging was disabled can't be found. To enable it for the future, run: {code(line)}"
+        )
+    if archives and not search.archive:
+        names = ", ".join(sorted(archives))
+        found.append(
+            f"Logs also go to storage account {md(names)}. To search there, set source=container and log_account_name."
+        )
+    return found
+
+
+@command(
+    "azure-storage-log-search",
+    needs=(READ_LOGS, READ_LOGGING, READ_BLOB),
+    role=f"Reader with {READER}",
+)
+def log_search(
+    azure: Azure,
+    search: Annotated[LogSearch, Group(LOG_SEARCH_ARGUMENTS, build_log_search)],
+    limit: Annotated[int, number(1, CONTEXT_LIMIT)] = 200,
+) -> list[CommandResults | Json]:
+    """Who made which requests, by the storage logs: one query, or the log files of the time range. An answer without rows
+    never says that something was not used."""
+    notes = logging_notes(azure, search)
+    if search.query:
+        return query_result(ask_logs(azure, search), search, notes, limit)
+    azure.use_threads()
+    rows = archived_rows(search, search.archive, notes) if search.archive else workspace_rows(azure, search, notes)
+    with LogReport(search.account, limit) as report:
+        for row in filter(search.matcher(), rows):
+            report.add(row)
+    newest, summary = report.newest.rows(LOG_CONTEXT), report.summary().rows(LOG_CONTEXT)
+    words = "\n\n".join([*report.notes(len(newest), len(summary)), *notes])
+    title = f"Azure Storage log search: {search.hunt} of {search.account}, {iso_time(search.since)} to {iso_time(search.until)}"
+    parts = [table(LOG_SUMMARY_VIEW, summary), table(LOG_VIEW, newest[:DEFAULT_LIMIT])] if newest else []
+    result = CommandResults(
+        outputs={LOG_SUMMARY_VIEW.context: summary, LOG_VIEW.context: newest},
+        readable_output="\n".join([f"### {title}\n{words}\n", *parts]),
+        raw_response={"summary": summary, "rows": newest},
+    )
+    name = f"log-search-{search.account}.csv"
+    return [result, *([file_result_existing_file(str(report.path), name)] if report.newest.count else [])]
+
+
+def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
+    """The table of an expert's own query."""
+    kept = Worst(lambda item: (), limit)
+    path = Path(f"log-search-{uuid.uuid4().hex}")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(map(guarded, answer.columns))
+        for row in answer.rows:
+            values = [redact(value) if isinstance(value, str) else value for value in row]
+            writer.writerow([guarded(as_text(value)) for value in values])
+            kept.add(dict(zip(answer.columns, values, strict=True)))
+    rows = kept.rows(LOG_CONTEXT)
+    lines = [{name: cell(value) for name, value in row.items()} for row in rows[:DEFAULT_LIMIT]]
+    words = f"Rows: {kept.count:,}. The first {len(lines)} are shown, the first {len(rows)} are in context, and all are in the CSV file."
+    text = tableToMarkdown(f"Azure Storage log query of {search.account}", lines, headers=answer.columns)
+    found = {"id": search.account.id, "account": search.account.name, "query": search.query, "rows": rows}
+    return [
+        CommandResults(
+            outputs={"AzureStorage.LogQuery(val.id && val.id == obj.id)": found},
+            readable_output="\n\n".join([f"{text}\n{words}", *answer.notes, *notes]),
+            raw_response=found,
+        ),
+        file_result_existing_file(str(path), f"log-query-{search.account}.csv"),
+    ]
+
+
 # --- commands: blob service --------------------------------------------------------------------------------------------
 
 
@@ -7202,6 +8245,143 @@ def check_retention(properties: Json) -> None:
         settings = properties.get(policy) or {}
         if settings.get("enabled") and not settings.get("days"):
             raise missing(argument, "a number of days, without which the policy can't be turned on")
+
+
+# --- commands: lifecycle -----------------------------------------------------------------------------------------------
+
+EARLY_DAYS = 7  # a rule that deletes sooner may be how somebody destroys data without a single deletion: MITRE T1485
+
+
+def rule_actions(rule: Json) -> list[Json]:
+    """What a lifecycle rule does to blobs, snapshots and versions, and after how many days since what.
+
+    https://learn.microsoft.com/azure/storage/blobs/lifecycle-management-policy-structure
+    """
+    actions = at_path(rule, "definition.actions") or {}
+    return [
+        {"target": target, "action": name, "condition": condition, "days": days}
+        for target, steps in actions.items()
+        if isinstance(steps, dict)
+        for name, conditions in steps.items()
+        if isinstance(conditions, dict)
+        for condition, days in conditions.items()
+    ]
+
+
+def deletes_after(rule: Json) -> float | None:
+    """After how many days a rule deletes at the earliest; None if it deletes nothing."""
+    days = [row["days"] for row in rule_actions(rule) if row["action"] == "delete"]
+    return min((day for day in days if isinstance(day, int | float)), default=None)
+
+
+def lifecycle_row(account: AccountRef, policy: Json, rule: Json) -> Json:
+    days, enabled = deletes_after(rule), rule.get("enabled") is not False
+    filters = at_path(rule, "definition.filters") or {}
+    return {
+        "id": f"{account.id}{LIFECYCLE_GET.path}#{rule.get('name')}",
+        "account": account.name,
+        "name": rule.get("name"),
+        "enabled": enabled,
+        "actions": rule_actions(rule),
+        "blobTypes": filters.get("blobTypes") or [],
+        "prefixes": filters.get("prefixMatch") or [],
+        "tags": dicts(filters.get("blobIndexMatch")),
+        "deletesAfterDays": days,
+        "deletesEarly": enabled and days is not None and days < EARLY_DAYS,
+        "policyModified": at_path(policy, "properties.lastModifiedTime"),
+    }
+
+
+def actions_text(item: Json) -> str:
+    return "\n".join(f"{row['target']}: {row['action']}, {row['condition']} {row['days']}" for row in item["actions"])
+
+
+def tags_text(item: Json) -> str:
+    return ", ".join(f"{tag.get('name')} {tag.get('op')} {tag.get('value')}" for tag in item["tags"])
+
+
+LIFECYCLE_VIEW = View(
+    "LifecycleRule",
+    "Azure Storage lifecycle rules",
+    {
+        "Rule": "name",
+        "Enabled": "enabled",
+        "Actions": actions_text,
+        "Prefixes": "prefixes",
+        "Tags": tags_text,
+        "Blob Types": "blobTypes",
+        "Deletes Early": "deletesEarly",
+    },
+)
+
+
+def lifecycle_rules(policy: Json | None) -> list[Json]:
+    return dicts(at_path(policy, "properties.policy.rules"))
+
+
+def lifecycle_policy(azure: Azure, account: AccountRef) -> Json | None:
+    return azure.arm.ask_if_there(LIFECYCLE_GET, account, "ManagementPolicyNotFound")
+
+
+@command("azure-storage-account-lifecycle-get", needs=(READ_LIFECYCLE,), role="Reader")
+def account_lifecycle_get(azure: Azure, account: TargetArgs) -> CommandResults:
+    """The lifecycle rules of an account, and which of them delete early."""
+    policy = lifecycle_policy(azure, account) or {}
+    rows = [lifecycle_row(account, policy, rule) for rule in lifecycle_rules(policy)]
+    early = [md(str(row["name"])) for row in rows if row["deletesEarly"]]
+    words = (
+        f"Enabled rules that delete blobs within {EARLY_DAYS} days: {', '.join(early)}. To disable one, run !azure-storage-account-lifecycle-set."
+        if early
+        else ""
+    )
+    return show_list(LIFECYCLE_VIEW, Listing(rows), words or ("" if rows else "The account has no lifecycle rules."))
+
+
+@command(
+    "azure-storage-account-lifecycle-set",
+    needs=(READ_LIFECYCLE, WRITE_LIFECYCLE),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+    execution=True,
+)
+def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, enabled: Flag) -> Plan:
+    """Enables or disables one rule. Azure replaces the whole policy, so all other rules go along as they are."""
+    policy = lifecycle_policy(azure, account) or {}
+    rules = lifecycle_rules(policy)
+
+    def row_of(found: Json | None) -> Json:
+        """The rule in a policy. UsageError if it is not there."""
+        others = lifecycle_rules(found)
+        rule = next((rule for rule in others if rule.get("name") == rule_name), None)
+        if rule is None:
+            names = ", ".join(repr(rule.get("name")) for rule in others)
+            raise invalid("rule_name", f"{account} has no lifecycle rule {rule_name!r}. Its rules: {names or 'none'}.")
+        return lifecycle_row(account, found or {}, rule)
+
+    row = row_of(policy)
+    changed = [{**rule, "enabled": enabled} if rule.get("name") == rule_name else rule for rule in rules]
+    body = {"properties": {"policy": {**policy["properties"]["policy"], "rules": changed}}}
+    before, after = differences(row, {"enabled": enabled})
+    read = last_answer(azure, LIFECYCLE_GET, account)
+    return Plan(
+        row["id"],
+        before,
+        after,
+        LIFECYCLE_VIEW,
+        [
+            Step(
+                f"{'enable' if enabled else 'disable'} the lifecycle rule",
+                lambda: azure.arm.ask(LIFECYCLE_SET, account, body),
+                lambda error: row_of(lifecycle_policy(azure, account))["enabled"] is enabled,
+            )
+        ],
+        item=row,
+        read_back=lambda outcomes: row_of(read(outcomes)),
+        undo=lambda old, new: command_line(
+            "account-lifecycle-set", account.arguments, {"rule_name": rule_name, "enabled": not enabled}
+        ),
+        done="Azure applies the change within 24 hours. A run that is in progress continues.",
+    )
 
 
 # --- commands: point-in-time restore -----------------------------------------------------------------------------------
@@ -8695,9 +9875,8 @@ def blob_get(
     ]
     if blob.selection:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
-    failed = f" {len(failures)} failed." if failures else ""
-    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read.{failed}"
-    text = table(READ_VIEW, rows, note="\n\n".join(filter(None, (note, blob.note("read")))))
+    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read, {len(failures)} failed. {blob.note('read')}"
+    text = table(READ_VIEW, rows, note=note.rstrip())
     outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
     raw = text if kind else rows
     return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
@@ -11088,7 +12267,6 @@ def judge_geo(case: Case) -> Finding:
 
 AUDIT_GROUP, EVERY_LOG = "audit", {"categoryGroup": "allLogs", "enabled": True}
 LOG_SINKS = ("workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId")
-EARLY_DAYS = 7  # a rule that deletes sooner leaves no time to notice it
 
 
 def judge_lock(levels: tuple[str, ...], words: str) -> Judge:
@@ -11231,9 +12409,8 @@ def judge_lifecycle(case: Case) -> Finding:
 
 def first_deletion(rule: Json) -> float:
     """After how many days a lifecycle rule deletes at the earliest; infinity if it is off or deletes nothing."""
-    actions = [at_path(rule, f"definition.actions.{kind}.delete") for kind in ("baseBlob", "snapshot", "version")]
-    days = [value for action in dicts(actions) for value in action.values() if isinstance(value, int | float)]
-    return min(days, default=math.inf) if rule.get("enabled") is not False else math.inf
+    days = deletes_after(rule)
+    return math.inf if days is None or rule.get("enabled") is False else days
 
 
 def judge_task(case: Case, assignment: Json) -> Finding:
@@ -11551,26 +12728,6 @@ def account_rank(counts: Json) -> tuple[int, ...]:
     return tuple(-counts[name] for name in POSTURE_COUNTS)
 
 
-class Worst:
-    """The worst of many rows, in memory that does not grow with them."""
-
-    def __init__(self, rank: Callable[[Json], tuple[int, ...]], limit: int) -> None:
-        self.count, self._rank, self._limit = 0, rank, limit
-        self._rows: list[Json] = []
-
-    def add(self, row: Json) -> None:
-        self.count += 1
-        self._rows.append(row)
-        if len(self._rows) == 2 * self._limit:
-            self._rows = sorted(self._rows, key=self._rank)[: self._limit]
-
-    def rows(self, size: int) -> list[Json]:
-        """The worst first, as many as fit into so many bytes of JSON."""
-        ordered = sorted(self._rows, key=self._rank)[: self._limit]
-        sizes = itertools.accumulate(len(json.dumps(row)) for row in ordered)
-        return [row for row, total in zip(ordered, sizes, strict=True) if total <= size]
-
-
 class PostureFile:
     """Every row in a file that is written while accounts are checked: CSV, or a page with the worst account first."""
 
@@ -11784,6 +12941,1011 @@ def read_source(azure: Azure, budget: ReadBudget, account: Json, name: str) -> o
         return azure.arm.listing(replace(RESOURCE_LIST, api=source.api, needs=source.permission), target).items
     except AzureStorageError as error:
         return error
+
+
+# --- commands: posture fix ---------------------------------------------------------------------------------------------
+
+# Checks whose fix can cut somebody off, or can't be taken back, and what is said before it is carried out.
+FIX_RISKS: Mapping[str, str] = {
+    "https-only": "Clients that use HTTP lose access.",
+    "no-anonymous-blobs": "Everybody who reads blobs without signing in loses access.",
+    "no-shared-key": "Everybody who uses an account key, or a SAS signed with one, loses access.",
+    "no-shared-key-per-service": "Everybody who uses an account key, or a SAS signed with one, loses access.",
+    "no-public-network": "Everybody loses access who doesn't use a private endpoint, this engine included.",
+    "default-deny": "Every network that no rule allows loses access, that of this engine included.",
+    "narrow-ip-rules": "The addresses of the removed rules lose access.",
+    "own-resource-instances": "The removed resource instances lose access.",
+    "private-endpoints": "Clients behind the rejected private endpoints lose access.",
+    "no-cross-tenant-replication": "Replication to other tenants ends.",
+    "no-cross-tenant-delegation-sas": "User delegation SAS of other tenants stop working.",
+    "young-keys": "Everybody who uses the old keys, or a SAS signed with them, loses access. Nothing undoes it.",
+    "sas-lifetime": "SAS that live longer than the policy allows stop working.",
+    "user-bound-delegation-sas": "User delegation SAS that are not bound to a user stop working.",
+    "copy-scope": "Copies from storage accounts of other tenants are refused.",
+    "no-sftp": "SFTP clients lose access.",
+    "expected-encryption-keys": "The account is encrypted with Microsoft-managed keys from now on.",
+    "read-only-lock": "Nobody can change the account, or list or rotate its keys, until the lock is removed.",
+    "no-static-website": "Visitors of the static website lose access.",
+    "no-wildcard-cors": "Web pages of the removed origins lose access.",
+    "no-public-containers": "Everybody who reads blobs without signing in loses access.",
+    "known-replication": "Replication to the other account ends, and its policy is deleted.",
+    "known-encryption-scopes": "Blobs in the disabled encryption scopes can't be read until the scopes are enabled again.",
+    "file-shares": "SMB clients without SMB 3.1.1 and AES-256-GCM lose access.",
+    "no-data-sharing": "Connectors, access points and data shares are deleted. Nothing undoes it.",
+}
+
+
+def holds(now: object, wanted: object) -> bool:
+    """Whether a setting is at least what was wanted: Azure adds its own fields, and what is off, to lists of objects."""
+    if isinstance(wanted, dict):
+        return isinstance(now, dict) and all(holds(now.get(key), value) for key, value in wanted.items())
+    if not isinstance(wanted, list) or not dicts(wanted):
+        return same(now, wanted)
+    rows = dicts(now)
+    extra = [row for row in rows if row.get("enabled") is not False and not any(holds(row, item) for item in wanted)]
+    return not extra and all(any(holds(row, item) for row in rows) for item in wanted)
+
+
+def right_to(path: str, verb: str) -> str:
+    """The permission to write or delete what is at a path of Resource Manager."""
+    provider, *parts = path.rpartition("/providers/")[2].split("/")
+    return "/".join([provider, *parts[::2], verb])
+
+
+# The settings of the blob service with their paths in the whole object.
+SERVICE_PATHS = {name: entry._replace(path=f"properties.{entry.path}") for name, entry in BLOB_SERVICE_FIELDS.items()}
+
+
+def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
+    """One request of a check's action, on something below the account."""
+    deletes = send.method == "DELETE"
+    target = Scope(id_path(send.path), send.path.rpartition("/providers/")[2])
+    read = replace(RESOURCE_GET, api=send.api, needs=right_to(send.path, "read"))
+    row, verb = (RESOURCE_DELETE, "delete") if deletes else (RESOURCE_PUT, "write")
+    change = replace(row, method=send.method, api=send.api, needs=right_to(send.path, verb))
+
+    def state() -> Json:
+        try:
+            found = azure.arm.ask(read, target)
+        except ServiceError as error:
+            if error.status != 404 or error.code in GONE_CODES:
+                raise
+            found = {}
+        return {"exists": bool(found), "settings": found.get("properties")} if deletes else found
+
+    now, wanted = state(), {"exists": False, "settings": None} if deletes else send.body
+    before, after = differences(now, wanted, holds)
+    whole = merged(dict(now.get("properties") or {}), dict(send.body.get("properties") or {}))
+    body = None if deletes else {"properties": whole} if send.method == "PUT" and send.merge else send.body
+    step = Step(
+        row.action.format(target),
+        lambda: azure.arm.ask(change, target, body),
+        lambda error: not differences(state(), wanted, holds)[1],
+    )
+    of_blobs = plain_id(send.path) == plain_id(f"{account.id}{SERVICE_GET.path}")
+    return Plan(
+        target.id,
+        before,
+        after,
+        POSTURE_VIEW,
+        [step],
+        read_back=lambda outcomes: state(),
+        equal=holds,
+        undo=undo_with("blob-service-properties-set", account.arguments, SERVICE_PATHS if of_blobs else {}),
+    )
+
+
+def delegated_plan(azure: Azure, delegate: Delegate) -> Plan:
+    """What another command would do with these arguments."""
+    other = COMMANDS[f"azure-storage-{delegate.command}"]
+    read = other._read(other._given(delegate.arguments))
+    found = other.run(azure, **other._values(azure, read))
+    assert isinstance(found, Plan), delegate.command  # noqa: S101 - a slip of ours in the table of checks
+    return found
+
+
+def united(actions: Iterable[Send | Delegate]) -> list[Send | Delegate]:
+    """The same actions, with the settings of one object in one request."""
+    found: list[Send | Delegate] = []
+    for action in actions:
+        last = found[-1] if found else None
+        if isinstance(action, Send) and isinstance(last, Send) and action.merge and action[:2] == last[:2]:
+            found[-1] = last._replace(body=merged(last.body, action.body), api=max(last.api, action.api))
+        else:
+            found.append(action)
+    return found
+
+
+def account_plan(azure: Azure, account: AccountRef, current: Json, send: Send) -> Plan:
+    """Settings of the account itself, with the version that knows them."""
+    update, read = (replace(row, api=send.api) for row in (ACCOUNT_UPDATE, ACCOUNT_GET))
+    patched = account_patch(current, send.body)[0]
+    step = Step(
+        "update the account",
+        lambda: azure.arm.ask(update, account, patched),
+        lambda error: not account_patch(azure.arm.ask(read, account), patched)[0],
+    )
+    plan = update_plan(azure, account, current, send.body)
+    return replace(plan, steps=[step], read_back=last_answer(azure, read, account))
+
+
+def part_plans(azure: Azure, account: AccountRef, current: Json, actions: Iterable[Send | Delegate]) -> list[Plan]:
+    return [
+        delegated_plan(azure, action)
+        if isinstance(action, Delegate)
+        else account_plan(azure, account, current, action)
+        if action.method == "PATCH" and plain_id(action.path) == plain_id(account.id)
+        else setting_plan(azure, account, action)
+        for action in united(actions)
+    ]
+
+
+def combined(account: AccountRef, parts: list[Plan]) -> Plan:
+    """Several plans as one: the steps of all, in order, and each part's settings under its own name."""
+    parts = [part for part in parts if part.needed] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
+    names = [part.target[len(account.id) :].lstrip("/") or "account" for part in parts]
+    steps = [list(part.steps) for part in parts]
+
+    def read_back(outcomes: list[Outcome]) -> Json:
+        now, rest = dict[str, Json](), list(outcomes)
+        for name, part, own in zip(names, parts, steps, strict=True):
+            done, rest = rest[: len(own)], rest[len(own) :]
+            found = part.read_back(done) if done else None
+            now[name] = part.before if found is None else part.state(found)
+        return now
+
+    def undo(before: Json, after: Json) -> str:
+        changed = [(part, name) for part, name in zip(parts, names, strict=True) if after.get(name)]
+        return "\n".join(filter(None, (part.undo(before[name], after[name]) for part, name in changed)))
+
+    before = {name: part.before for name, part in zip(names, parts, strict=True)}
+    after = {name: part.after for name, part in zip(names, parts, strict=True)}
+    return Plan(
+        account.id,
+        before,
+        after,
+        POSTURE_VIEW,
+        list(itertools.chain.from_iterable(steps)),
+        read_back=read_back,
+        equal=holds,
+        undo=undo,
+        note="\n".join(dict.fromkeys(part.note for part in parts if part.note)),
+        done="\n".join(dict.fromkeys(part.done for part in parts if part.done)),
+        tell_steps=True,
+    )
+
+
+class PostureFix(NamedTuple):
+    """A check of an account, and what it is held against."""
+
+    azure: Azure
+    account: AccountRef
+    check: Check
+    options: PostureOptions
+
+    def judge(self) -> tuple[Json, Finding]:
+        """The account as it is now, and what the check finds in it."""
+        current = self.azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), self.account)
+        sources = [name for name in (self.check.source, *self.check.also) if name in DEEP_SOURCES]
+        budget = ReadBudget()
+        facts = {name: read_source(self.azure, budget, current, name) for name in sources}
+        finding = judged(self.check, current, {"account": current, **facts}, self.options)
+        assert finding is not None, self.check.name  # noqa: S101 - every source of the check was read
+        return current, finding
+
+    def plan(self, whole: Plan, row: Json, decisions: str) -> Plan:
+        """The plan of the actions, which ends with the check being judged again."""
+        found: list[Json] = []
+        risk = FIX_RISKS.get(self.check.name)
+
+        def read_back(outcomes: list[Outcome]) -> Json:
+            item = whole.read_back(outcomes)
+            found.append(whole.before if item is None else whole.state(item))
+            current, finding = self.judge()
+            return posture_row(self.check, finding, current)
+
+        left = f"Then a person has to decide: {decisions}" if decisions else ""
+        undone = bool(whole.undo(whole.before, whole.after))
+        lasting = "" if undone else "No command undoes this change. The context keeps the previous settings."
+        return replace(
+            whole,
+            view=POSTURE_VIEW,
+            item=row,
+            read_back=read_back,
+            state=lambda item: found[-1],
+            note="\n".join(filter(None, (whole.note, left))),
+            done="\n".join(filter(None, (whole.done, lasting))),
+            confirm=(self.account.name, risk) if risk else None,
+        )
+
+
+FIX_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "check": required(Annotated[str, Reader("the name or number of a check, such as https-only", read_check)]),
+    "key_vaults": optional(Texts),
+    "own_subscriptions": optional(Annotated[list[str], listed(Reader("subscription ids", parse_subscription))]),
+    "evidence_containers": optional(Texts),
+    "max_key_age_days": optional(Annotated[int, number(1, 3650)], 90),
+}
+
+
+def build_fix(azure: Azure, given: Given) -> PostureFix:
+    account = build_target(azure, given)
+    check = next(check for check in CHECKS if check.name == given["check"])
+    tenant = ""
+    if check.name == "own-resource-instances":
+        subscription = Scope(subscription_path(account.subscription), account.subscription)
+        tenant = str(azure.arm.ask(SUBSCRIPTION_GET, subscription).get("tenantId") or "")
+    options = PostureOptions(
+        Clock.now(),
+        tenant,
+        given["key_vaults"] or (),
+        given["own_subscriptions"] or (),
+        given["evidence_containers"] or (),
+        given["max_key_age_days"],
+    )
+    return PostureFix(azure, account, check, options)
+
+
+FIX_WRITES = (
+    *(WRITE_ACCOUNT, WRITE_SERVICE, WRITE_CONTAINER, WRITE_LOCKS, WRITE_LOGGING, WRITE_LIFECYCLE),
+    *(REGENERATE_KEY, SET_HOLD, "Microsoft.Security/defenderForStorageSettings/write"),
+    *(
+        f"{STORAGE_ACCOUNTS}/{kind}/write"
+        for kind in ("fileServices", "encryptionScopes", "storageTaskAssignments", "privateEndpointConnections")
+    ),
+    *(
+        f"{STORAGE_ACCOUNTS}/{kind}/delete"
+        for kind in ("objectReplicationPolicies", "connectors", "dataShares", "blobAccessPointConfigurations")
+    ),
+)
+
+
+@command(
+    "azure-storage-posture-fix",
+    needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values()), *FIX_WRITES),
+    role="Owner",
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def posture_fix(azure: Azure, fix: Annotated[PostureFix, Group(FIX_ARGUMENTS, build_fix)]) -> Plan:
+    """Carries out what one check asks for, or says what a person has to decide first."""
+    current, finding = fix.judge()
+    row = posture_row(fix.check, finding, current)
+    actions = posture_fix_steps(fix.check, current, finding)
+    decisions = " ".join(md(action.text) for action in actions if isinstance(action, Decide))
+    doable: list[Send | Delegate] = []
+    for action in actions:
+        if isinstance(action, Decide):
+            break
+        doable.append(action)
+    if doable:
+        whole = combined(fix.account, part_plans(azure, fix.account, current, doable))
+        return fix.plan(whole, row, decisions)
+    words = f"A person has to decide: {decisions}" if decisions else f"The check passes: {md(finding.evidence)}."
+    return Plan(fix.account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
+
+
+# --- commands: exposure ------------------------------------------------------------------------------------------------
+
+
+class Anonymous:
+    """Requests without any credential."""
+
+    def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
+        yield request
+
+
+class Question(NamedTuple):
+    """What a probe asks: its name, the request, and what an answer of the service holds: the root element of its body, or
+    a header where the body is not XML."""
+
+    name: str
+    request: Request
+    holds: str
+
+
+class Probe(NamedTuple):
+    """Where a probe asks: the blob service, what is named in it, and the website endpoint (empty: nothing tells it)."""
+
+    service: BlobService
+    container: str
+    blob: BlobRef | None
+    website: str
+
+
+def build_probe(azure: Azure, given: Given) -> Probe:
+    url: BlobAddress | None = given["blob_url"]
+    if url and url.service == "web" and url.suffix == azure.settings.cloud.storage_suffix:
+        given = {**given, "blob_url": url._replace(zone="")}  # the zone of a website is none of the blob endpoint
+    service = service_in(azure, given)
+    blob = named(given, "blob_name", "blob") if given["blob_name"] or (url and url.blob) else ""
+    container = (
+        named(given, "container_name", "container")
+        if blob or given["container_name"] or (url and url.container)
+        else ""
+    )
+    ref = BlobRef(service, container, blob, url.version if url else "", url.snapshot if url else "") if blob else None
+    website = f"https://{url.host}" if url and url.service == "web" else told_website(azure, given)
+    return Probe(service, container, ref, website)
+
+
+def told_website(azure: Azure, given: Given) -> str:
+    """The website endpoint that Resource Manager tells; empty where it can't: a probe needs no role."""
+    try:
+        account = azure.arm.ask(ACCOUNT_GET, build_target(azure, given))
+    except AzureStorageError as error:
+        if isinstance(error, ServiceError) and azure.look_elsewhere(error):
+            return told_website(azure, given)
+        return ""
+    found = str(at_path(account, "properties.primaryEndpoints.web") or "").rstrip("/")
+    suffixes = filter(None, (azure.settings.cloud.storage_suffix, azure.settings.cloud.zone_suffix))
+    return found if any(host_of(found).endswith(f".{suffix}") for suffix in suffixes) else ""
+
+
+ProbeArgs = Annotated[Probe, Group(BLOB_ARGUMENTS, build_probe)]
+IS_OPEN, IS_CLOSED = "open", "closed"
+# Codes of refusals, and what they say of the way in. https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes
+# fmt: off
+REFUSALS = {
+    "PublicAccessNotPermitted": "Anonymous access is disabled on the account.",
+    "ResourceNotFound": "Private, or it doesn't exist: Azure answers both alike without a credential.",
+    "NoAuthenticationInformation": "The service requires a credential.",
+    "AuthorizationFailure": "The network rules of the account, or the SAS, don't allow this request.",
+    "AuthenticationFailed": "The SAS is invalid, expired or revoked.",
+    "KeyBasedAuthenticationNotPermitted": "Shared Key access is disabled, so the SAS is refused.",
+    "AuthorizationSourceIPMismatch": "The SAS is for other IP addresses than that of this engine.",
+    "AuthorizationProtocolMismatch": "The SAS is for another protocol.",
+    "AuthorizationPermissionMismatch": "The SAS doesn't have this permission.",
+    "AuthorizationServiceMismatch": "The SAS is for another service.",
+    "AuthorizationResourceTypeMismatch": "The SAS is for other kinds of resources.",
+    "AccountIsDisabled": "The account is disabled.",
+}
+# fmt: on
+LET_IN = frozenset({"BlobNotFound", "ContainerNotFound"})
+NOT_AZURE = "The answer isn't from Azure Storage. A proxy may have answered in its place."
+
+
+def questions(probe: Probe, *, with_sas: bool) -> list[Question]:
+    """What is asked, each once. A website takes no SAS."""
+    http = probe.service.http
+    listing = {"comp": "list", "maxresults": 1}
+    wanted = [
+        ("account containers", "GET", "/", listing, "EnumerationResults"),
+        ("account properties", "GET", "/", SERVICE_PROPERTIES.query, "StorageServiceProperties"),
+    ]
+    if probe.container:
+        path = blob_path(probe.container)
+        wanted.insert(0, ("container listing", "GET", path, {**IN_CONTAINER, **listing}, "EnumerationResults"))
+    if probe.blob:
+        wanted.insert(0, ("blob", "HEAD", probe.blob.path, probe.blob.query, "x-ms-blob-type"))
+    found = [Question(row[0], http.request(*row[1:4], {}), row[4]) for row in wanted]
+    if probe.website and not with_sas:
+        page = probe.blob.name if probe.blob and probe.container == "$web" else ""
+        address = f"{probe.website}/{urllib.parse.quote(page, safe='/~')}"
+        found.append(Question("static website", Request("HEAD", address, ""), "x-ms-request-id"))
+    return [each._replace(request=each.request._replace(action=f"probe the {each.name}")) for each in found]
+
+
+def verdict(question: Question, answer: requests.Response) -> tuple[str, str]:
+    """Open, closed or unknown, and why. Only an answer of the service tells anything."""
+    status, name = answer.status_code, answer.headers.get("x-ms-error-code", "")
+    if "x-ms-request-id" not in answer.headers:
+        return UNKNOWN, NOT_AZURE
+    if status == 200:
+        there = question.holds in answer.headers or f"<{question.holds}" in text_of(answer)[:SNIPPET]
+        return (IS_OPEN, "The request was answered.") if there else (UNKNOWN, NOT_AZURE)
+    if name in LET_IN:
+        return IS_OPEN, "The request was let in, but there is nothing to read at this address."
+    if name in REFUSALS:
+        return IS_CLOSED, REFUSALS[name]
+    if status in (401, 403) and name:
+        return IS_CLOSED, "The service refused the request."
+    if question.name == "static website" and status == 404:
+        return UNKNOWN, "The endpoint has no page at this address: the static website is off, or empty."
+    return UNKNOWN, "The answer tells neither that access is open nor that it is closed."
+
+
+def probed(network: Network, question: Question, authorization: Authorization, account: str) -> Json:
+    """What became of one question. A failure to get an answer is unknown, never closed."""
+    url, way = question.request.url, "none" if isinstance(authorization, Anonymous) else "SAS"
+    row: Json = {"id": f"{url}#{way}", "account": account, "target": question.name, "url": url, "credential": way}
+    try:
+        answer = send(network, question.request, authorization)
+        state, reason = verdict(question, answer)
+    except AzureStorageError as error:
+        return {**row, "state": UNKNOWN, "reason": snippet(error.message), "time": iso_time(Clock.now())}
+    told = {"status": answer.status_code, "code": answer.headers.get("x-ms-error-code", "")}
+    return {**row, "state": state, "reason": reason, **told, "time": iso_time(Clock.now())}
+
+
+# fmt: off
+EXPOSURE_VIEW = View("Exposure", "Exposure of a storage account", {"Target": "target", "State": "state", "Reason": "reason", "Status": "status", "Code": "code", "Address": "url"})
+# fmt: on
+
+
+@command("azure-storage-exposure-probe", needs=(READ_ACCOUNT,), role="Reader")
+def exposure_probe(azure: Azure, probe: ProbeArgs, sas: Sas | None = None) -> CommandResults:
+    """Asks as a stranger does: without a credential, or with the given SAS only. No token goes to the storage service."""
+    service = probe.service
+    if sas and sas.address and sas.address.account != service.account:
+        raise invalid("sas", f"it is for account {sas.address.account}, not for {service.account}.")
+    network = Network(azure.settings.verify, tries=2)
+    authorization = SasAuthorization(sas.token) if sas else Anonymous()
+    azure.use_threads()
+    asked = questions(probe, with_sas=sas is not None)
+    rows = list(in_order(lambda each: probed(network, each, authorization, service.account), asked))
+    own = ", ".join(str(rule["value"]) for rule in azure.settings.own_addresses)
+    where = f"by its settings {own}" if own else "whose public address isn't set in the instance"
+    no_website = not sas and not probe.website
+    notes = (
+        f"Asked {'with the given SAS only' if sas else 'without a credential'} from this engine ({where}). Network rules may let other addresses in.",
+        "Not probed: the static website, whose address could not be read." if no_website else "",
+    )
+    text = table(EXPOSURE_VIEW, rows, note=" ".join(filter(None, notes)))
+    return CommandResults(outputs={EXPOSURE_VIEW.context: rows}, readable_output=text, raw_response=rows)
+
+
+# Triage: one look at all that matters in the first minutes
+
+TRIAGE_DAYS = 7
+TRIAGE_EVENTS = 50
+TRIAGE_PARALLEL = 8
+SHOWN_EVENTS = 10
+
+
+class Alert(NamedTuple):
+    """What an alert is about: the account, what its URL names in it, and the facts of the SAS in the URL."""
+
+    account: AccountRef
+    container: str = ""
+    blob: str = ""
+    sas: Json | None = None
+
+
+def read_alert_url(text: str) -> tuple[BlobAddress, SasToken | None]:
+    """An address, and the SAS in it, which is decoded and never used."""
+    address = parse_blob_url(text)
+    try:
+        return address, read_sas(text)
+    except ValueError:
+        return address, None
+
+
+ALERT_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "blob_url": optional(
+        Annotated[
+            tuple[BlobAddress, SasToken | None],
+            Reader("the URL of an account, a container or a blob, also with a SAS", read_alert_url, secret=True),
+        ]
+    ),
+}
+
+
+def build_alert(azure: Azure, given: Given) -> Alert:
+    address, sas = given["blob_url"] or (None, None)
+    account = build_target(azure, {**given, "blob_url": address})
+    facts = inspect_sas(sas) if sas else None
+    return Alert(account, address.container, address.blob, facts) if address else Alert(account)
+
+
+AlertArgs = Annotated[Alert, Group(ALERT_ARGUMENTS, build_alert)]
+
+
+class Reading(NamedTuple):
+    """One part of a triage: an object, or the items of a list (more: not all of them), or why neither is known."""
+
+    body: Json | None = None
+    items: list[Json] | None = None
+    more: bool = False
+    error: ServiceError | NetworkError | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why it is not known."""
+        if isinstance(self.error, ServiceError):
+            needs = self.error.needs if self.error.status == 403 else ""
+            return self.error.brief + (f", required permission: {needs}" if needs else "")
+        return snippet(self.error.message) if self.error else ""
+
+
+Readings = Mapping[str, Reading]
+
+
+def attempt(read: Callable[[], Reading]) -> Reading:
+    try:
+        return read()
+    except (ServiceError, NetworkError) as error:
+        return Reading(error=error)
+
+
+def first_pages(pages: Iterator[Page], most: int = 1, keep: Callable[[Json], bool] = bool) -> Reading:
+    """The items on the first pages of a list: a triage asks a bounded number of times."""
+    read = list(itertools.islice(pages, most))
+    found = [item for page, _, _ in read for item in page if keep(item)]
+    return Reading(items=found, more=bool(read and read[-1][2]))
+
+
+def read_account(azure: Azure, account: AccountRef) -> tuple[Reading, bool]:
+    """The account by the newest version, and whether the cloud has that version. ServiceError where it is not there."""
+    newest = attempt(lambda: Reading(azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), account)))
+    error = newest.error
+    if isinstance(error, ServiceError) and error.status == 404 and error.code in MISPLACED:
+        raise error
+    if isinstance(error, ServiceError) and error.code in UNKNOWN_VERSION:
+        return attempt(lambda: Reading(azure.arm.ask(ACCOUNT_GET, account))), False
+    return newest, True
+
+
+def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
+    """Everything else, some at a time; the slowest first."""
+    arm, account, now = azure.arm, alert.account, Clock.now()
+    service = replace(SERVICE_GET, api=NEWEST_STORAGE_API if newest else STORAGE_API)
+    reads: dict[str, Callable[[], Reading]] = {
+        "activity log": lambda: first_pages(
+            activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
+            2 if newest else 1,
+            lambda event: is_about(event, account),
+        ),
+        "role definitions": lambda: first_pages(arm.pages(DEFINITIONS_LIST, account)),
+        "role assignments": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account, params=AT_SCOPE)),
+        "role assignments below": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account)),
+        "containers": lambda: first_pages(arm.pages(CONTAINERS_LIST, account)),
+        "blob service": lambda: Reading(arm.ask(service, account)),
+        "locks": lambda: first_pages(arm.pages(LOCKS_LIST, account)),
+        "logging": lambda: first_pages(arm.pages(LOGGING_LIST, account)),
+        "Defender": lambda: Reading(arm.ask(DEFENDER_GET, account)),
+        "replication policies": lambda: first_pages(arm.pages(REPLICATION_LIST, account)),
+    }
+    azure.use_threads()
+    return dict(zip(reads, in_order(attempt, list(reads.values()), TRIAGE_PARALLEL), strict=True))
+
+
+class Section(NamedTuple):
+    """A part of the triage: what context holds of it, and its lines for people."""
+
+    title: str
+    facts: Json
+    lines: list[str]
+
+
+def words_of(pairs: Iterable[tuple[str, object]]) -> str:
+    """Settings in a line; what is not set is left out."""
+    return ", ".join(f"{name} {in_text(value)}" for name, value in pairs if value not in (None, "", [], {}))
+
+
+def named_container(alert: Alert, found: Readings) -> Json | None:
+    """The properties of the container in the URL. None where the URL names none, or it isn't known; {} where it is gone."""
+    listing = found["containers"]
+    if not alert.container or listing.items is None:
+        return None
+    rows = (at_path(row, "properties") or {} for row in listing.items if row.get("name") == alert.container)
+    return next(rows, None if listing.more else {})
+
+
+def summary(alert: Alert, found: Readings) -> Section:
+    """What the account is, and what the URL names in it."""
+    account, properties = found["account"].body or {}, at_path(found["account"].body, "properties") or {}
+    container = named_container(alert, found)
+    kinds = (("hierarchical namespace", "isHnsEnabled"), ("SFTP", "isSftpEnabled"), ("NFS 3.0", "isNfsV3Enabled"))
+    flags = ", ".join(name for name, key in kinds if properties.get(key) is True)
+    where = [("resource group", alert.account.group), ("subscription", alert.account.subscription)]
+    lines = [words_of([("Account", alert.account.name), *where])]
+    if account:
+        created = short_time("creationTime")(properties)
+        about = [("created", created), ("tags", account.get("tags")), ("with", flags)]
+        lines.append(words_of([("Kind", account.get("kind")), ("in", account.get("location")), *about]))
+    if alert.container:
+        level, changed = at_path(container, "publicAccess"), short_time("lastModifiedTime")(container or {})
+        state = [("blob", alert.blob), ("public access", level), ("last modified", changed)]
+        gone = ". The container doesn't exist or was deleted" if container == {} else ""
+        lines.append(words_of([("Container", alert.container), *state]) + gone)
+    facts = {
+        "account": alert.account.name,
+        "subscriptionId": alert.account.subscription,
+        "resourceGroup": alert.account.group,
+        "container": alert.container,
+        "blob": alert.blob,
+        **{key: account.get(key) for key in ("kind", "location", "tags")},
+        "created": properties.get("creationTime"),
+    }
+    return Section("What it is", given_only(facts), lines)
+
+
+PUBLIC, LISTED_NETWORKS, NO_NETWORK, PERIMETER = (
+    "all networks",
+    "listed networks",
+    "no public network",
+    "a network security perimeter",
+)
+
+
+def network_reach(properties: Json) -> str:
+    """From where the account is reached, by its public network access and default action."""
+    access = str(properties.get("publicNetworkAccess") or "Enabled").lower()
+    if access != "enabled":
+        return PERIMETER if access == "securedbyperimeter" else NO_NETWORK
+    action = str(at_path(properties, "networkAcls.defaultAction") or "Allow")
+    return PUBLIC if action.lower() == "allow" else LISTED_NETWORKS
+
+
+def website_on(found: Readings) -> bool | None:
+    """Whether the static website is on, which is public whatever the account says of anonymous access. None: not known."""
+    account, told = found["account"].body, at_path(found["blob service"].body, "properties.staticWebsite.enabled")
+    if isinstance(told, bool):
+        return told
+    if account and account.get("kind") not in ("StorageV2", "BlockBlobStorage"):
+        return False
+    listing = found["containers"]
+    listed = listing.items is not None and not listing.more
+    return False if listed and not any(row.get("name") == "$web" for row in listing.items or []) else None
+
+
+def anonymous_reach(found: Readings) -> Json:
+    """Whether anybody reads without a credential: open, open from listed networks, closed or unknown."""
+    properties, listing = at_path(found["account"].body, "properties"), found["containers"]
+    names = (
+        (row.get("name"), at_path(row, "properties.publicAccess")) for row in filter(is_public, listing.items or [])
+    )
+    public = [{"name": name, "publicAccess": level} for name, level in names]
+    website, allowed = website_on(found), at_path(properties, "allowBlobPublicAccess")
+    unread = properties is None or ((listing.error or listing.more) and not public)
+    blobs = False if allowed is False else None if unread else bool(public)
+    network = network_reach(properties) if properties is not None else ""
+    if network == NO_NETWORK:
+        state = IS_CLOSED
+    elif True in (blobs, website):
+        state = {PUBLIC: IS_OPEN, LISTED_NETWORKS: "open from listed networks"}.get(network, UNKNOWN)
+    else:
+        state = UNKNOWN if None in (blobs, website) else IS_CLOSED
+    return {"state": state, "publicContainers": public, "publicAccessAllowed": allowed, "staticWebsite": website}
+
+
+def anonymous_words(facts: Json) -> str:
+    names = ", ".join(f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"])
+    setting = {True: "allowed", False: "disabled"}.get(facts["publicAccessAllowed"], "not set or unknown")
+    website = {True: "on, and always public", False: "off"}.get(facts["staticWebsite"], "unknown")
+    containers = f"public containers: {in_text(names or 'none found')}"
+    return f"**Anonymous: {facts['state']}.** Anonymous access {setting}; {containers}; static website {website}."
+
+
+def network_words(properties: Json) -> tuple[Json, str]:
+    kinds = {**RULE_KEYS, "ipv6Rules": "value"}
+    rules = {
+        kind: [str(rule.get(key)) for rule in dicts(at_path(properties, f"networkAcls.{kind}"))]
+        for kind, key in kinds.items()
+    }
+    endpoints = len(dicts(properties.get("privateEndpointConnections")))
+    bypass = at_path(properties, "networkAcls.bypass") or "AzureServices"
+    facts = {"reach": network_reach(properties), "bypass": bypass, **rules, "privateEndpoints": endpoints}
+    told = [("bypass", bypass), *((kind, ", ".join(found)) for kind, found in rules.items())]
+    return facts, f"**Network: {facts['reach']}.** {words_of([*told, ('private endpoints', endpoints or None)])}."
+
+
+def key_words(alert: Alert, properties: Json) -> tuple[Json, str]:
+    rows = key_rows(alert.account, {"properties": properties})
+    allowed = properties.get("allowSharedKeyAccess") is not False
+    ages = {f"{row['keyName']}AgeInDays": row["ageInDays"] for row in rows}
+    period, action = (at_path(properties, f"sasPolicy.{name}") for name in ("sasExpirationPeriod", "expirationAction"))
+    facts = {"sharedKey": allowed, **ages, "sasExpirationPeriod": period, "sasExpirationAction": action}
+    old = words_of(
+        (f"{row['keyName']} made", f"{row['ageInDays']} days ago") for row in rows if row["ageInDays"] is not None
+    )
+    policy = f"SAS policy {in_text(period)} ({in_text(action)})" if period else "no SAS policy"
+    words = "accepted" if allowed else "refused (Shared Key access is disabled)"
+    ages_known = old or "The age of the keys is not known"
+    return facts, f"**Account keys and SAS signed with them: {words}.** {ages_known}; {policy}."
+
+
+def sas_words(sas: Json) -> str:
+    """The SAS in the URL."""
+    ended = " It has expired." if sas.get("expired") else ""
+    parts = [
+        ("of", sas.get("resource")),
+        ("with", sas.get("permissions")),
+        ("from", sas.get("start")),
+        ("to", sas.get("expiry")),
+        ("for", sas.get("ip")),
+    ]
+    return f"**SAS in the URL: {in_text(sas['kind'])}** {words_of(parts)}.{ended} To revoke it: {in_text(sas['revokedBy'])}"
+
+
+def identities(alert: Alert, found: Readings) -> Json | None:
+    """How many principals have which right. None where no assignment is known; rights are left out without definitions."""
+    lists = [found[name].items for name in ("role assignments", "role assignments below")]
+    if all(items is None for items in lists):
+        return None
+    definitions, properties = found["role definitions"].items, at_path(found["account"].body, "properties")
+    shared_key = at_path(properties, "allowSharedKeyAccess") is not False
+    known = by_guid(definitions) if definitions is not None else None
+    assignments = merged_assignments(*(items or [] for items in lists))
+    rows = [assignment_row(item, alert.account, known, shared_key) for item in assignments]
+
+    def count(name: str, value: object = True) -> int:
+        return len({row.get("principalId") for row in rows if row.get(name) == value})
+
+    facts: Json = {
+        "assignments": len(rows),
+        "principals": len({row.get("principalId") for row in rows}),
+        "groups": count("principalType", "Group"),
+        "unknownRoles": count("allows", ["unknown"]),
+    }
+    return facts | ({right.name: count(right.name) for right in RIGHTS} if known is not None else {})
+
+
+def identity_words(facts: Json, found: Readings) -> str:
+    rights = ", ".join(f"{facts[right.name]} can {right.words}" for right in RIGHTS if right.name in facts)
+    partly = any(found[part].error or found[part].more for part in ("role assignments", "role assignments below"))
+    total = f"**Identities: {'at least ' if partly else ''}{facts['principals']}.**"
+    groups = f" Groups among them, whose members aren't counted: {facts['groups']}." if facts["groups"] else ""
+    unknown = (
+        f" Principals whose roles could not be read: {facts['unknownRoles']}."
+        if facts["unknownRoles"] and rights
+        else ""
+    )
+    return f"{total} {rights or 'What they can do is unknown'}.{unknown}{groups}"
+
+
+def reach(alert: Alert, found: Readings) -> Section:
+    """Who can reach the account."""
+    properties, facts, lines = at_path(found["account"].body, "properties"), dict[str, Any](), list[str]()
+    facts["anonymous"] = anonymous_reach(found)
+    lines.append(anonymous_words(facts["anonymous"]))
+    if properties is not None:
+        facts["network"], network_line = network_words(properties)
+        facts["keys"], key_line = key_words(alert, properties)
+        lines += [network_line, key_line]
+    else:
+        lines += ["**Network: unknown.**", "**Account keys and SAS: unknown.**"]
+    if alert.sas:
+        facts["sas"] = alert.sas["sha256"]
+        lines.append(sas_words(alert.sas))
+    facts["identities"] = identities(alert, found)
+    lines.append(identity_words(facts["identities"], found) if facts["identities"] else "**Identities: unknown.**")
+    if at_path(properties, "isSftpEnabled") is True:
+        lines.append("**SFTP: on.** Local users sign in with their own passwords and keys.")
+    policies = found["replication policies"].items or []
+    facts["replication"] = [
+        given_only({"id": row.get("id"), "destination": at_path(row, "properties.destinationAccount")})
+        for row in policies
+    ]
+    if policies:
+        lines.append(
+            f"**Object replication:** to {', '.join(in_text(row.get('destination')) for row in facts['replication'])}."
+        )
+    return Section("Who can reach it", facts, lines)
+
+
+# What is told of an operation in the activity log, by the end of its name.
+TOLD_CHANGES = {
+    "/storageaccounts/write": "account changed",
+    "/storageaccounts/delete": "account deleted",
+    "/listkeys/action": "keys listed",
+    "/regeneratekey/action": "key rotated",
+    "/listaccountsas/action": "account SAS issued",
+    "/listservicesas/action": "service SAS issued",
+    "/containers/write": "container created or changed",
+    "/containers/delete": "container deleted",
+    "/blobservices/write": "blob service changed",
+    "/roleassignments/write": "role assigned",
+    "/roleassignments/delete": "role removed",
+    "/diagnosticsettings/write": "logging changed",
+    "/diagnosticsettings/delete": "logging removed",
+    "/locks/write": "lock set",
+    "/locks/delete": "lock removed",
+    "/objectreplicationpolicies/write": "replication changed",
+    "/managementpolicies/write": "lifecycle changed",
+    "/localusers/write": "local user changed",
+}
+EXPOSING = (
+    "networkAcls",
+    "publicNetworkAccess",
+    "allowBlobPublicAccess",
+    "publicAccess",
+    "allowSharedKeyAccess",
+    "isSftpEnabled",
+)
+
+
+def change_row(event: Json, account: AccountRef) -> Json | None:
+    """An event of the activity log as a change; None for one that tells nothing, or only that something began. settings:
+    those in the request that affect who can reach the account; left out where the log doesn't hold the request."""
+    row = event_row(event, account)
+    operation, status = str(row.get("operation") or "").lower(), str(row.get("status") or "")
+    what = next((words for end, words in TOLD_CHANGES.items() if operation.endswith(end)), "")
+    if not what or status.lower() in ("started", "accepted"):
+        return None
+    body = row.get("requestBody")
+    settings = None if body is None else [name for name in EXPOSING if f'"{name}"' in str(body)]
+    kept = {name: row.get(name) for name in ("time", "caller", "ip", "operation", "resource", "correlationId")}
+    return given_only({**kept, "what": what, "settings": settings, "status": status})
+
+
+def change_words(row: Json) -> str:
+    settings = f" ({', '.join(row['settings'])})" if row.get("settings") else ""
+    caller, address = row.get("caller") or "an unknown caller", row.get("ip") or "an unknown address"
+    status = "" if row["status"].lower() == "succeeded" else f" ({in_text(row['status'])})"
+    return f"{short_time('time')(row)}: {row['what']}{settings} by {in_text(caller)} from {in_text(address)}{status}"
+
+
+def history(alert: Alert, found: Readings) -> Section:
+    """Since when and by whom: the last changes, newest first."""
+    log = found["activity log"]
+    changes = [row for event in log.items or [] if (row := change_row(event, alert.account))]
+    changes = sorted(changes, key=lambda row: str(row.get("time")), reverse=True)[:TRIAGE_EVENTS]
+    lines = [change_words(row) for row in changes[:SHOWN_EVENTS]]
+    if len(changes) > SHOWN_EVENTS:
+        lines.append(f"{len(changes) - SHOWN_EVENTS} more changes are in context.")
+    if any("settings" not in row and row["what"].endswith("changed") for row in changes):
+        lines.append("The log doesn't tell for every change which settings it set.")
+    elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
+        none_found = "No change of public access, network rules, Shared Key or SFTP was found"
+        lines.append(f"{none_found} in the last {TRIAGE_DAYS} days. What is open now was open before.")
+    return Section("Since when and by whom", {"changes": changes}, lines or ["Unknown."])
+
+
+def logging_since(found: Readings, changes: list[Json]) -> str:
+    """Since when the logging is as it is; Azure keeps no time in the setting."""
+    last_change = next((row for row in changes if str(row["what"]).startswith("logging")), None)
+    if last_change:
+        return f"changed at {last_change.get('time')}"
+    log = found["activity log"]
+    return (
+        f"unchanged for at least {TRIAGE_DAYS} days"
+        if log.items is not None and not log.more
+        else "since when is unknown"
+    )
+
+
+ON_OFF = {True: "on", False: "off"}
+
+
+def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
+    """What evidence there is."""
+    facts, lines = dict[str, Any](), list[str]()
+    settings, locks, defender = found["logging"].items, found["locks"].items, found["Defender"].body
+    if settings is not None:
+        lacking = not_logged(name for row in settings for name in logged(row))
+        since = logging_since(found, changes)
+        facts["logging"] = {"notLogged": lacking, "since": since, "settings": [row.get("name") for row in settings]}
+        state = "on" if not lacking else "off" if len(lacking) == len(BLOB_LOGS) else "partly on"
+        untold = f" Not logged: {', '.join(lacking)}. Such requests can't be traced." if lacking else ""
+        lines.append(f"**Blob logging: {state}** ({since}).{untold}")
+    if defender is not None:
+        facts["defender"] = at_path(defender, "properties.isEnabled") is True
+        lines.append(f"**Defender for Storage: {ON_OFF[facts['defender']]}.**")
+    if locks is not None:
+        facts["locks"] = [
+            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")} for row in locks
+        ]
+        names = ", ".join(f"{in_text(row['name'])} ({in_text(row['level'])})" for row in facts["locks"])
+        lines.append(f"**Locks:** {names or 'none'}.")
+    if container := named_container(alert, found):
+        held, fixed = (container.get(key) is True for key in ("hasLegalHold", "hasImmutabilityPolicy"))
+        facts |= {"legalHold": held, "immutabilityPolicy": fixed}
+        lines.append(
+            f"**Container {alert.container}:** legal hold {ON_OFF[held]}, immutability policy {ON_OFF[fixed]}."
+        )
+    return Section("Evidence", facts, lines or ["Unknown."])
+
+
+# What keeps deleted things for days: its name, its key in context, and its policy in the blob service.
+RETENTIONS = (
+    ("Deleted blobs", "softDeleteDays", "deleteRetentionPolicy"),
+    ("Deleted containers", "containerSoftDeleteDays", "containerDeleteRetentionPolicy"),
+    ("Point-in-time restore", "restoreDays", "restorePolicy"),
+)
+
+
+def recovery(found: Readings) -> Section:
+    """What can still be recovered."""
+    facts, properties = dict[str, Any](), at_path(found["blob service"].body, "properties")
+    if properties is None:
+        return Section("What can be recovered", facts, ["Unknown."])
+    for _, key, policy in RETENTIONS:
+        on = at_path(properties, f"{policy}.enabled") is True
+        facts[key] = at_path(properties, f"{policy}.days") if on else 0
+    facts["versioning"] = properties.get("isVersioningEnabled") is True
+    facts["changeFeed"] = at_path(properties, "changeFeed.enabled") is True
+    lines = [f"{name}: {f'{facts[key]} days' if facts[key] else 'off'}" for name, key, _ in RETENTIONS]
+    lines += [f"Versioning: {ON_OFF[facts['versioning']]}", f"Change feed: {ON_OFF[facts['changeFeed']]}"]
+    return Section("What can be recovered", facts, lines)
+
+
+KEEP_DELETED = {
+    "delete_retention_policy_enabled": "true",
+    "delete_retention_policy_days": "30",
+    "container_delete_retention_policy_enabled": "true",
+    "container_delete_retention_policy_days": "30",
+}
+
+
+def containment(azure: Azure, alert: Alert, found: Readings, proof: Json) -> list[str]:
+    """The commands to contain it: evidence first, the lock last. proof: the facts of the evidence."""
+    properties = at_path(found["account"].body, "properties") or {}
+    gone, own = named_container(alert, found) == {}, {"container_name": alert.container}
+    holds = alert.container[:1] not in ("", "$") and not any(
+        properties.get(key) for key in ("isSftpEnabled", "isNfsV3Enabled")
+    )
+    frozen = [lock["name"] for lock in proof.get("locks", []) if lock["level"] == "ReadOnly"]
+    soft = at_path(found["blob service"].body, "properties.deleteRetentionPolicy.enabled")
+    policy = str((alert.sas or {}).get("policy") or "")
+    address = {} if azure.settings.own_addresses else {"own_ip": "PUBLIC_ADDRESS_OF_THIS_ENGINE"}
+    rows: list[tuple[object, str, Json]] = [
+        (True, "account-activity-list", {"since": "90d", "all_results": "true"}),
+        *((True, "account-lock-remove", {"lock_name": name}) for name in frozen),
+        (at_path(proof, "logging.notLogged"), "account-logging-set", {"workspace_id": "ARM_ID_OF_A_WORKSPACE"}),
+        (holds and not gone, "container-legal-hold-set", {**own, "tags": "incident"}),
+        (gone, "container-restore", own),
+        (found["blob service"].body and soft is not True, "blob-service-properties-set", KEEP_DELETED),
+        (policy.isprintable() and policy and alert.container, "container-policy-revoke", {**own, "policy": policy}),
+        (True, "account-isolate", address),
+        (True, "access-list", {}),
+        (True, "exposure-probe", {**own, "blob_name": alert.blob}),
+        (True, "account-lock-set", {"level": "CanNotDelete"}),
+    ]
+    where = alert.account.arguments
+    given = ((name, {key: value for key, value in args.items() if value}) for wanted, name, args in rows if wanted)
+    return [command_line(name, where, args) for name, args in given]
+
+
+TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
+
+
+@command(
+    "azure-storage-triage",
+    needs=(
+        READ_ACCOUNT,
+        READ_CONTAINER,
+        READ_SERVICE,
+        READ_LOCKS,
+        READ_LOGGING,
+        READ_DEFENDER,
+        READ_ROLES,
+        READ_DEFINITIONS,
+        READ_REPLICATION,
+        READ_ACTIVITY,
+    ),
+    role="Reader",
+)
+def triage(azure: Azure, alert: AlertArgs) -> CommandResults:
+    """The whole picture in one entry: what could not be read is named as unknown with the reason, never as safe."""
+    account, newest = read_account(azure, alert.account)
+    found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
+    if account.error and all(reading.error for reading in found.values()):
+        raise account.error
+    changed = history(alert, found)
+    proof = evidence(alert, found, changed.facts["changes"])
+    sections = [summary(alert, found), reach(alert, found), changed, proof, recovery(found)]
+    unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
+    unknown += [
+        {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more
+    ]
+    commands = containment(azure, alert, found, proof.facts)
+    facts: Json = {"id": alert.account.id, "time": iso_time(Clock.now())}
+    for section in sections:
+        facts |= section.facts
+    facts |= {"unknown": unknown, "commands": commands}
+    return CommandResults(
+        outputs={TRIAGE_VIEW.context: facts} | ({INSPECT_VIEW.context: alert.sas} if alert.sas else {}),
+        readable_output=triage_text(alert, sections, unknown, commands),
+        raw_response=facts,
+    )
+
+
+def triage_text(alert: Alert, sections: list[Section], unknown: list[Json], commands: list[str]) -> str:
+    """Short sections, each with a line for a fact."""
+    parts = [Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown])] if unknown else []
+    text = [f"### Triage of {alert.account}"]
+    for section in (*sections, *parts):
+        text += [f"#### {section.title}", "\n".join(f"* {line}" for line in section.lines)]
+    steps = "\n".join(f"{number}. {code(line)}" for number, line in enumerate(commands, 1))
+    note = f"Replace values in capital letters. {NOT_LISTED}"
+    return "\n".join([*text, "#### Containment, in this order", steps, "", note, ""])
 
 
 # --- main --------------------------------------------------------------------------------------------------------------

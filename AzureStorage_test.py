@@ -8,6 +8,7 @@ import email.utils
 import hashlib
 import json
 import re
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +44,7 @@ SECRET_PARAMS = {
     "tenant_id": TENANT,
     "credentials": {"identifier": "", "password": "marker-client-secret"},
 }
+ASSIGNMENT = "b0a1c2d3-1111-4222-8333-444455556666"
 IDENTITY_PARAMS = {**DEVICE_PARAMS, "auth_type": "Azure Managed Identities"}
 
 
@@ -2063,6 +2065,16 @@ DRY_RUNS = [
     ("azure-storage-blob-ranges-restore", {**LOGS, "time_to_restore": "1 hour"}),
     ("azure-storage-blob-quarantine", {**BLOB, "evidence_container_name": "secured", "case_id": "c"}),
     ("azure-storage-blob-versions-restore", {**LOGS, "time_to_restore": "1 hour", "prefix": "a"}),
+    ("azure-storage-access-remove", {"account_name": ACCOUNT, "assignment_id": ASSIGNMENT}),
+    (
+        "azure-storage-access-restore",
+        {
+            "account_name": ACCOUNT,
+            "assignment_id": f"{ACCOUNT_PATH}{az.ASSIGNMENTS_PATH}/{ASSIGNMENT}",
+            "role_definition_id": f"{az.DEFINITIONS_LIST.path}/{ASSIGNMENT}",
+            "principal_id": TENANT,
+        },
+    ),
 ]
 BINNED = "<Blob><Name>a</Name><Deleted>true</Deleted><Properties><Last-Modified>Mon, 23 Nov 2020 12:00:00 GMT</Last-Modified></Properties></Blob>"
 
@@ -2081,6 +2093,7 @@ def test_a_dry_run_tells_and_does_nothing(
     lock_there = lock(ACCOUNT_PATH, "keep", "CanNotDelete")
     requests_mock.get(ARM + LOCKS, json={"value": [lock_there] if there else []})
     requests_mock.get(ARM + SETTINGS, json={"value": []})
+    access_room(requests_mock, [assignment(ASSIGNMENT, "reader")] if there else [])
     requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs/immutabilityPolicies/default", json=policy_body(30 if there else 0))
     requests_mock.get(f"{ARM}{CONTAINERS_PATH}/gone", status_code=404, json=arm_failure("ContainerNotFound"))
     binned = {**container_body(deleted=True, version="V1", deletedTime="2027-01-01T00:00:00Z"), "name": "gone"}
@@ -3634,6 +3647,1305 @@ def test_an_account_elsewhere_is_not_called_deleted(signed_in: WarRoom, requests
     requests_mock.delete(ARM + other, status_code=200)
     assert "was deleted" in signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).text
     assert last(requests_mock).method == "DELETE"
+
+
+# --- log search --------------------------------------------------------------------------------------------------------
+
+LOGS = f"{ARM}{ACCOUNT_PATH}/providers/microsoft.insights/logs"
+LOG_SEARCH = "azure-storage-log-search"
+OTHER_WORKSPACE = WORKSPACE.replace("/soc", "/hidden")
+LEAKED = "sv=2022-11-02&sr=b&sp=r&se=2027-01-01T00:00:00Z&sig=marker%2Bsignature%3D"
+LEAKED_HASH = hashlib.sha256(b"marker+signature=").hexdigest()
+KEY_HASH = "AB" * 32
+ALL_LOGS = [{"category": name, "enabled": True} for name in az.BLOB_LOGS]
+LOG_ACCOUNT = "contosologs"
+LOG_HOST = f"https://{LOG_ACCOUNT}.blob.core.windows.net"
+
+
+def log_row(**columns: Any) -> dict[str, Any]:
+    """A row of StorageBlobLogs, as the workspace has it."""
+    return {
+        "TimeGenerated": "2027-01-15T07:30:00.1234567Z",
+        "Category": "StorageRead",
+        "OperationName": "GetBlob",
+        "StatusCode": "200",
+        "StatusText": "Success",
+        "CallerIpAddress": "198.51.100.9:51234",
+        "AuthenticationType": "SAS",
+        "AuthenticationHash": f"key1({KEY_HASH}),SasSignature({LEAKED_HASH.upper()})",
+        "Uri": f"{BLOB_HOST}:443/evidence/2026/a%20b.csv?sv=2022-11-02&sig=XXXXX",
+        "ObjectKey": f'"/{ACCOUNT}/evidence/2026/a b.csv"',
+        "UserAgentHeader": '"azcopy/10"',
+        "ResponseBodySize": 1000,
+        "CorrelationId": "c-1",
+        **columns,
+    }
+
+
+def log_answer(*rows: dict[str, Any], permissions: Any = None, **extra: Any) -> dict[str, Any]:
+    columns = list(az.LOG_FIELDS)
+    table = {
+        "name": "PrimaryResult",
+        "columns": [{"name": name, "type": "string"} for name in columns],
+        "rows": [[row.get(name) for name in columns] for row in rows],
+    }
+    told = {"resources": [{"resourceId": ACCOUNT_PATH.lower(), "dataSources": [WORKSPACE]}], "dataSources": []}
+    return {"tables": [table], "permissions": permissions or told, **extra}
+
+
+def log_room(mock: rm.Mocker, *rows: dict[str, Any], logs: Any = None, **answer: Any) -> None:
+    setting = {
+        "id": "s",
+        "name": "soc",
+        "properties": {"workspaceId": WORKSPACE, "logs": ALL_LOGS if logs is None else logs},
+    }
+    mock.get(ARM + SETTINGS, json={"value": [setting]})
+    mock.post(LOGS, json=log_answer(*rows, **answer))
+
+
+def sent_query(mock: rm.Mocker) -> str:
+    return str(requests_to(mock, "insights/logs")[-1].json()["query"])
+
+
+def result_of(war_room: WarRoom, **args: str) -> Any:
+    """The entry of a log search that is not its file."""
+    args = {**ONE, **args}
+    war_room.run(LOG_SEARCH, **args)
+    entry = war_room.entries[0]
+    return SimpleNamespace(text=entry["HumanReadable"], context=entry["EntryContext"], raw=entry["Contents"])
+
+
+@pytest.fixture
+def log_war_room(signed_in: WarRoom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WarRoom:
+    """Somebody is signed in, and files are written to a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    return signed_in
+
+
+def test_a_leaked_sas_is_followed_by_its_hash(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
+    log_room(
+        requests_mock,
+        log_row(),
+        log_row(CorrelationId="c-2", OperationName="ListBlobs", ResponseBodySize=500, CallerIpAddress="198.51.100.9:9"),
+        log_row(CorrelationId="c-3", CallerIpAddress="[2001:db8::1]:443", StatusCode="403", ResponseBodySize=0),
+    )
+    found = result_of(log_war_room, sas=f"{BLOB_HOST}/evidence/2026/a%20b.csv?{LEAKED}")
+    body = requests_to(requests_mock, "insights/logs")[0].json()
+    assert f"AuthenticationHash contains 'SasSignature({LEAKED_HASH})'" in body["query"]
+    assert body["timespan"] == "2027-01-14T08:00:00Z/2027-01-15T08:01:00Z"
+    assert requests_to(requests_mock, "insights/logs")[0].headers["Prefer"] == "include-permissions=true"
+    assert len(requests_mock.request_history) == 2, "one request for the settings, one query"
+    first, second = found.raw["summary"]
+    assert (first["caller"], first["key"], first["authorization"]) == (f"SAS {LEAKED_HASH}", "key1", "SAS")
+    assert (first["address"], first["requests"], first["bytesOut"], first["blobs"]) == ("198.51.100.9", 2, 1500, 1)
+    assert first["operations"] == [{"name": "GetBlob", "count": 1}, {"name": "ListBlobs", "count": 1}]
+    assert (second["address"], second["failed"]) == ("2001:db8::1", 1)
+    assert "marker" not in json.dumps(log_war_room.entries) + json.dumps(log_war_room.log) + body["query"]
+    assert log_war_room.entries[1]["File"] == f"log-search-{ACCOUNT}.csv"
+    (path,) = tmp_path.iterdir()
+    assert len(path.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("text", [LEAKED_HASH, LEAKED_HASH.upper(), f"key1(AA),SasSignature({LEAKED_HASH.upper()})"])
+def test_a_hash_is_compared_without_case(log_war_room: WarRoom, requests_mock: rm.Mocker, text: str) -> None:
+    log_room(requests_mock, log_row(), log_row(AuthenticationHash=f"SasSignature({'C' * 64})"))
+    assert len(result_of(log_war_room, sas_hash=text).raw["rows"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("hunt", "fitting"),
+    [
+        ("sas", [{"AuthenticationType": kind} for kind in ("SAS", "DelegationSas", "SAS Key")]),
+        ("anonymous", [{"AuthenticationType": "Anonymous"}]),
+        ("account_key", [{"AuthenticationType": kind} for kind in ("AccountKey", "Account Key")]),
+        ("identity", [{"AuthenticationType": kind} for kind in ("OAuth", "Kerberos")]),
+        ("deletions", [{"AuthenticationType": "OAuth", "Category": "StorageDelete", "OperationName": "DeleteBlob"}]),
+        ("downloads", [{"OperationName": "ReadFile"}, {"OperationName": "CopyBlobSource"}]),
+    ],
+)
+def test_every_hunt_finds_its_requests_only(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, hunt: str, fitting: list[dict[str, str]]
+) -> None:
+    other = log_row(
+        AuthenticationType="OAuth" if hunt != "identity" else "SAS", AuthenticationHash="", OperationName="ListBlobs"
+    )
+    log_room(requests_mock, *(log_row(**row, CorrelationId=str(row)) for row in fitting), other)
+    rows = result_of(log_war_room, hunt=hunt).raw["rows"]
+    assert {row["CorrelationId"] for row in rows} == {str(row) for row in fitting}
+
+
+def test_every_hunt_asks_for_its_requests_in_the_query(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock)
+    for hunt, tests in az.HUNTS.items():
+        result_of(log_war_room, hunt=hunt, ip="198.51.100.9")
+        query = sent_query(requests_mock)
+        assert all(f"{test.column} {test.operator} '{test.value}'" in query for test in tests)
+        assert "(" not in re.sub(r"datetime\([^)]*\)", "", query), "a plain query, which needs no brackets"
+
+
+HOSTILE = "x' or 1==1 | project Uri //\\"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"blob_name": HOSTILE, "container_name": "evidence"},
+        {"prefix": HOSTILE, "container_name": "evidence"},
+        {"prefix": "\\' | take 1 \"", "container_name": "evidence"},
+    ],
+)
+def test_no_filter_can_break_out_of_its_string(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, args: dict[str, str]
+) -> None:
+    log_room(requests_mock)
+    result_of(log_war_room, **args)
+    query = sent_query(requests_mock)
+    assert [line.split()[0] for line in query.split("\n| ")] == [
+        "StorageBlobLogs",
+        *(["where"] * 3),
+        "project",
+        "order",
+        "take",
+    ]
+    assert query.count("'") % 2 == 0
+    assert "|" not in re.sub(r"\n\|", "", query)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"container_name": "e' or 1==1"}, "container_name"),
+        ({"ip": "198.51.100.9' or 1==1"}, "Invalid value"),
+        ({"sas_hash": "AB' or 1==1"}, "SHA-256"),
+        ({"sas": "nothing"}, "a SAS token"),
+        ({"hunt": "sas' | take 1"}, "one of timeline, sas"),
+        ({"since": "1h' or", "until": ""}, "since"),
+        ({"blob_name": "a.txt"}, "container_name"),
+        ({"prefix": "a", "blob_name": "a.txt", "container_name": "evidence"}, "can't be combined"),
+        ({"hunt": "address"}, "`ip`"),
+        ({"hunt": "anonymous", "sas_hash": LEAKED_HASH}, "use no SAS"),
+        ({"sas": LEAKED, "sas_hash": LEAKED_HASH}, "can't be combined"),
+        ({"sas": f"https://contosoother.blob.core.windows.net/?{LEAKED}"}, "belongs to account contosoother"),
+        ({"query": "StorageBlobLogs", "ip": "198.51.100.9"}, "`query` can't be combined"),
+        ({"query": "StorageBlobLogs", "hunt": "sas"}, "`query` can't be combined"),
+        ({"query": "StorageBlobLogs", "blob_url": f"{BLOB_HOST}/evidence"}, "names a container"),
+        ({"blob_url": f"{BLOB_HOST}/evidence/a?snapshot=2026-01-01T00:00:00.0000000Z"}, "names a snapshot"),
+        ({"source": "container"}, "log_account_name"),
+        ({"log_account_name": LOG_ACCOUNT}, "source=container"),
+        ({"since": "1h", "until": "2h"}, "later than"),
+    ],
+)
+def test_a_search_that_would_prove_nothing_is_refused(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, args: dict[str, str], words: str
+) -> None:
+    error = log_war_room.run(LOG_SEARCH, **ONE, **args).error
+    assert words in error
+    assert "marker" not in error
+    assert not requests_mock.request_history
+
+
+@pytest.mark.parametrize(
+    ("args", "found"),
+    [
+        ({"container_name": "evidence"}, True),
+        ({"container_name": "evi"}, False),
+        ({"container_name": "evidence", "blob_name": "2026/a b.csv"}, True),
+        ({"container_name": "evidence", "blob_name": "2026/A b.csv"}, False),
+        ({"container_name": "evidence", "prefix": "2026/a "}, True),
+        ({"container_name": "evidence", "prefix": "a b"}, False),
+        ({"blob_url": f"{BLOB_HOST}/evidence/2026/a%20b.csv"}, True),
+        ({"ip": "198.51.100.9"}, True),
+        ({"ip": "198.51.100.9:80"}, True),
+        ({"ip": "198.51.100.90"}, False),
+        ({"ip": "8.51.100.9"}, False),
+    ],
+)
+def test_filters_compare_whole_names_and_addresses(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, args: dict[str, str], found: bool
+) -> None:
+    log_room(requests_mock, log_row())
+    assert bool(result_of(log_war_room, **args).raw["rows"]) is found
+
+
+def test_an_ipv6_address_of_the_logs_has_brackets(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock)
+    result_of(log_war_room, ip="2001:db8::1", hunt="address")
+    assert "CallerIpAddress =~ '2001:db8::1' or CallerIpAddress startswith '[2001:db8::1]'" in sent_query(requests_mock)
+
+
+def test_an_empty_answer_is_no_proof(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
+    log_room(requests_mock)
+    found = result_of(log_war_room)
+    assert "This doesn't prove that there were none" in found.text
+    assert len(log_war_room.entries) == 1, "no file"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            {
+                "error": {
+                    "code": "PartialError",
+                    "details": [{"code": "EngineError", "message": "Out of <b>memory</b>"}],
+                }
+            },
+            "incomplete (PartialError): Out of &lt;b&gt;memory&lt;/b&gt;",
+        ),
+        (
+            {
+                "permissions": {
+                    "resources": [{"resourceId": ACCOUNT_PATH, "dataSources": [WORKSPACE, OTHER_WORKSPACE]}],
+                    "dataSources": [{"resourceId": OTHER_WORKSPACE, "denyTables": ["storagebloblogs"]}],
+                }
+            },
+            f"lacks permission: {OTHER_WORKSPACE}",
+        ),
+        (
+            {
+                "permissions": {
+                    "resources": [
+                        {"resourceId": ACCOUNT_PATH, "dataSources": [WORKSPACE], "denyTables": ["StorageBlobLogs"]}
+                    ]
+                }
+            },
+            f"lacks permission: {WORKSPACE}",
+        ),
+        ({"permissions": {"resources": [], "dataSources": []}}, "No readable workspace has logs"),
+        ({"permissions": "gone"}, "did not report which workspaces"),
+    ],
+)
+def test_what_could_not_be_read_is_told(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], words: str
+) -> None:
+    log_room(requests_mock, **answer)
+    assert words in result_of(log_war_room).text
+
+
+def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock)
+    requests_mock.post(
+        LOGS, status_code=400, json=arm_failure("BadArgumentError", "The request had invalid properties")
+    )
+    error = log_war_room.run(LOG_SEARCH, **ONE).error
+    assert "No Log Analytics workspace that this identity can read" in error
+    assert "(400 BadArgumentError)" in error
+    assert "account-logging-get" in error
+
+
+def test_a_missing_right_to_the_logs_is_named(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock)
+    requests_mock.post(LOGS, status_code=403, json=arm_failure("InsufficientAccessError"))
+    assert "Microsoft.Insights/logs/StorageBlobLogs/read" in log_war_room.run(LOG_SEARCH, **ONE).error
+
+
+@pytest.mark.parametrize("broken", [{"tables": []}, {"tables": [{"columns": [{"name": "Uri"}], "rows": [["a", "b"]]}]}])
+def test_an_answer_without_a_table_is_no_empty_answer(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, broken: dict[str, Any]
+) -> None:
+    log_room(requests_mock)
+    requests_mock.post(LOGS, json=broken)
+    assert "holds no table" in log_war_room.run(LOG_SEARCH, **ONE).error
+
+
+def test_logging_that_is_off_is_told_with_what_turns_it_on(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock, logs=[ALL_LOGS[0]])
+    text = result_of(log_war_room).text
+    assert "Not logged to a workspace at present: StorageWrite, StorageDelete." in text
+    assert f"!azure-storage-account-logging-set account_name={ACCOUNT} workspace_id=" in text
+    archive = {"properties": {"storageAccountId": ACCOUNT_PATH.replace(ACCOUNT, LOG_ACCOUNT), "logs": ALL_LOGS}}
+    requests_mock.get(ARM + SETTINGS, json={"value": [archive]})
+    text = result_of(log_war_room).text
+    assert "Not logged to a workspace at present: StorageRead, StorageWrite, StorageDelete." in text
+    assert f"Logs also go to storage account {LOG_ACCOUNT}" in text
+    requests_mock.get(ARM + SETTINGS, status_code=403, json=arm_failure("AuthorizationFailed"))
+    assert "unknown whether logging is enabled" in result_of(log_war_room).text
+
+
+def test_more_rows_than_a_query_gives_are_told(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "LOG_ROWS", 3)
+    log_room(requests_mock, *(log_row(CorrelationId=f"c-{number}") for number in range(4)))
+    found = result_of(log_war_room, limit="2")
+    assert "take 4" in sent_query(requests_mock)
+    assert "Only the newest 3 requests were read" in found.text
+    assert "Matching requests: 3." in found.text
+    assert len(found.raw["rows"]) == 2
+
+
+def test_a_spreadsheet_runs_nothing_of_a_stranger(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path
+) -> None:
+    log_room(requests_mock, log_row(UserAgentHeader='"=cmd|calc"', RequesterUpn="![x](https://evil.example)"))
+    found = result_of(log_war_room)
+    (path,) = tmp_path.iterdir()
+    assert ",'=cmd|calc," in path.read_text()
+    assert "https://evil" not in found.text
+
+
+def test_signatures_in_logged_addresses_are_hidden(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path
+) -> None:
+    log_room(requests_mock, log_row(Uri=f"{BLOB_HOST}/evidence/a?sv=1&sig=marker-logged-signature"))
+    result_of(log_war_room)
+    (path,) = tmp_path.iterdir()
+    assert "marker-logged" not in json.dumps(log_war_room.entries) + path.read_text()
+
+
+def test_an_expert_has_a_query_of_their_own(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
+    log_room(requests_mock)
+    columns = [{"name": "Caller"}, {"name": "count_"}]
+    requests_mock.post(LOGS, json={"tables": [{"columns": columns, "rows": [["=a", 2], ["b", None]]}]})
+    query = "StorageBlobLogs | summarize count() by Caller = CallerIpAddress"
+    found = result_of(log_war_room, query=query, limit="1")
+    assert sent_query(requests_mock) == query
+    assert found.raw["rows"] == [{"Caller": "=a", "count_": 2}]
+    assert "Rows: 2." in found.text
+    (path,) = tmp_path.iterdir()
+    assert path.read_text().splitlines() == ["Caller,count_", "'=a,2", "b,"]
+
+
+def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(az, "KEPT_GROUPS", 2)
+    monkeypatch.setattr(az, "KEPT_BLOBS", 3)
+    with az.LogReport(az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT), 5) as report:
+        for number in range(9):
+            columns = log_row(CallerIpAddress=f"198.51.100.{number}:1", Uri=f"{BLOB_HOST}/evidence/{number}")
+            report.add(az.LogRow.read(columns.get))
+    assert sorted((row["caller"][:6], row["requests"]) for row in report.summary().rows(1 << 20)) == [
+        ("SAS " + LEAKED_HASH[:2], 1),
+        ("SAS " + LEAKED_HASH[:2], 1),
+        ("others", 7),
+    ]
+    assert sum(row["blobs"] for row in report.summary().rows(1 << 20)) == 3
+    assert len(report.newest.rows(1 << 20)) == 5
+    assert "Only the first 3 blob names" in report.notes(5, 3)[1]
+    assert report.notes(5, 2)[2] == "Context holds 2 of 3 callers."
+
+
+def log_line(**changes: Any) -> dict[str, Any]:
+    """A line of PT1H.json."""
+    return {
+        "time": "2027-01-15T07:30:00.1234567Z",
+        "category": "StorageRead",
+        "operationName": "GetBlob",
+        "statusCode": 200,
+        "callerIpAddress": "198.51.100.9:51234",
+        "uri": f"{BLOB_HOST}:443/evidence/a.txt",
+        "correlationId": "c-1",
+        "identity": {
+            "type": "DelegationSas",
+            "tokenHash": f"user-delegation({KEY_HASH}),SasSignature({LEAKED_HASH.upper()})",
+            "requester": {"objectId": "o-1", "upn": "ann@contoso.com"},
+        },
+        "properties": {"userAgentHeader": '"curl"', "responseBodySize": 77},
+        **changes,
+    }
+
+
+LOG_FOLDER = f"resourceId={ACCOUNT_PATH.upper()}/blobServices/default/"
+
+
+class LogContainers:
+    """The containers of a log account, which list with and without a delimiter, and hold append blobs that grow."""
+
+    def __init__(self, mock: rm.Mocker, **containers: dict[str, bytes]) -> None:
+        self.containers, self.read = containers, list[str]()
+        mock.get(re.compile(f"{LOG_HOST}/"), content=self.answer)
+        mock.get(f"{ARM}{ACCOUNT_PATH.replace(ACCOUNT, LOG_ACCOUNT)}", json={**account_body(), "name": LOG_ACCOUNT})
+        setting = {"properties": {"storageAccountId": ACCOUNT_PATH.replace(ACCOUNT, LOG_ACCOUNT), "logs": ALL_LOGS}}
+        mock.get(ARM + SETTINGS, json={"value": [setting]})
+
+    def answer(self, request: Any, context: Any) -> bytes:
+        container, _, name = unquote(urlsplit(request.url).path).lstrip("/").partition("/")
+        held = self.containers.get(container.removeprefix("insights-logs-storage"))
+        if held is None:
+            context.status_code, context.headers["x-ms-error-code"] = 404, "ContainerNotFound"
+            return b""
+        if name:
+            return self.blob(request, context, held, name)
+        asked = {key.lower(): values[0] for key, values in parse_qs(urlsplit(request.url).query).items()}
+        prefix, delimiter = asked.get("prefix", ""), asked.get("delimiter", "")
+        names = [name for name in held if name.startswith(prefix)]
+        if not delimiter:
+            return blob_xml(names).encode()
+        folders = sorted({prefix + name[len(prefix) :].partition("/")[0] + "/" for name in names})
+        rows = "".join(f"<BlobPrefix><Name>{name}</Name></BlobPrefix>" for name in folders)
+        return f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker/></EnumerationResults>".encode()
+
+    def blob(self, request: Any, context: Any, held: dict[str, bytes], name: str) -> bytes:
+        """What is there now; afterwards more is appended, as the hour goes on."""
+        self.read.append(name.rpartition("h=")[2][:2])
+        data = held[name]
+        held[name] += json.dumps(log_line(correlationId="later")).encode() + b"\n"
+        start, end = (int(place) for place in request.headers["x-ms-range"][6:].split("-"))
+        part = data[start : end + 1]
+        context.status_code = 206
+        context.headers.update(
+            {
+                "ETag": f'"{len(data)}"',
+                "x-ms-blob-type": "AppendBlob",
+                "x-ms-creation-time": "Fri, 15 Jan 2027 07:00:00 GMT",
+                "Content-Length": str(len(part)),
+                "Content-Range": f"bytes {start}-{start + len(part) - 1}/{len(data)}",
+            }
+        )
+        return part
+
+
+def hour(number: int) -> str:
+    return f"{LOG_FOLDER}y=2027/m=01/d=15/h={number:02}/m=00/PT1H.json"
+
+
+def lines(*events: Any) -> bytes:
+    return b"".join((event if isinstance(event, bytes) else json.dumps(event).encode()) + b"\n" for event in events)
+
+
+IN_CONTAINERS = {"source": "container", "log_account_name": LOG_ACCOUNT}
+
+
+def test_lines_of_containers_are_the_same_rows(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
+    other = hour(7).replace(ACCOUNT.upper(), "CONTOSOOTHER")
+    read = {
+        hour(3): lines(log_line(correlationId="too early")),
+        hour(7): lines(
+            log_line(),
+            b"no JSON",
+            b"\xff\xfe",
+            b"[1]",
+            b'{"time": "never"}',
+            b"",
+            log_line(time="2027-01-15T05:00:00Z"),
+        ),
+        other: lines(log_line(correlationId="of another account")),
+        f"{LOG_FOLDER}readme.txt": b"",
+    }
+    room = LogContainers(requests_mock, read=read, delete={})
+    found = result_of(log_war_room, sas=LEAKED, since="2 hours", **IN_CONTAINERS)
+    (row,) = found.raw["rows"]
+    assert (row["CorrelationId"], row["StatusCode"], row["ResponseBodySize"]) == ("c-1", "200", 77)
+    assert room.read == ["07"]
+    (summary,) = found.raw["summary"]
+    assert (summary["caller"], summary["key"]) == (f"SAS {LEAKED_HASH}", "user-delegation")
+    assert summary["callerObjectId"] == "o-1"
+    assert "Lines that are no log records: 4." in found.text
+    assert "no container insights-logs-storagewrite" in found.text
+    assert [path.suffix for path in tmp_path.iterdir()] != [], "the CSV file"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_log_file_that_grows_is_read_to_its_announced_length(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "BLOCK_SIZE", 512)
+    events = [log_line(correlationId=f"c-{number}") for number in range(40)]
+    LogContainers(requests_mock, read={hour(7): lines(*events)})
+    found = result_of(log_war_room, **IN_CONTAINERS)
+    assert {row["CorrelationId"] for row in found.raw["rows"]} == {f"c-{number}" for number in range(40)}
+    assert "no log records" not in found.text
+
+
+def test_the_hour_after_holds_what_arrived_late(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    late = log_line(time="2027-01-15T05:59:59Z")
+    room = LogContainers(requests_mock, read={hour(number): lines(late) for number in range(3, 8)})
+    found = result_of(
+        log_war_room, since="2027-01-15T05:10:00Z", until="2027-01-15T05:59:59Z", limit="1", **IN_CONTAINERS
+    )
+    assert room.read == ["05", "06"]
+    assert "Matching requests: 2." in found.text
+
+
+def test_one_log_file_that_fails_leaves_the_others(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path
+) -> None:
+    LogContainers(requests_mock, read={hour(6): lines(log_line()), hour(7): lines(log_line())})
+    gone = {"status_code": 404, "headers": {"x-ms-error-code": "BlobNotFound"}}
+    requests_mock.get(re.compile(f"{LOG_HOST}/.*h%3D06.*"), **gone)
+    requests_mock.get(re.compile(f"{LOG_HOST}/.*h=06.*"), **gone)
+    found = result_of(log_war_room, **IN_CONTAINERS)
+    assert len(found.raw["rows"]) == 1
+    assert "could not be read: 1. Could not read blob" in found.text
+    requests_mock.get(re.compile(f"{LOG_HOST}/.*PT1H.*"), **gone)
+    assert "BlobNotFound" in log_war_room.run(LOG_SEARCH, **ONE, **IN_CONTAINERS).error
+    assert len(list(tmp_path.iterdir())) == 1, "only the file of the search that ended well"
+
+
+# --- lifecycle ---------------------------------------------------------------------------------------------------------
+
+LIFECYCLE = f"{ARM}{ACCOUNT_PATH}/managementPolicies/default"
+
+
+def lifecycle_rule(name: str, days: int, *, action: str = "delete", **changes: Any) -> dict[str, Any]:
+    base = {action: {"daysAfterModificationGreaterThan": days}}
+    definition = {"actions": {"baseBlob": base}, "filters": {"blobTypes": ["blockBlob"], "prefixMatch": ["box/"]}}
+    return {"name": name, "type": "Lifecycle", "enabled": True, "definition": definition, **changes}
+
+
+class Lifecycle:
+    """The policy of an account, which a PUT replaces."""
+
+    def __init__(self, mock: rm.Mocker, *rules: dict[str, Any]) -> None:
+        self.mock = mock
+        mock.get(LIFECYCLE, json=lambda request, context: self.body)
+        mock.put(LIFECYCLE, json=self.put)
+        self.keep({"policy": {"rules": list(rules)}, "lastModifiedTime": "2027-01-14T00:00:00Z"})
+
+    def keep(self, properties: dict[str, Any]) -> None:
+        self.body = {"id": f"{ACCOUNT_PATH}/managementPolicies/default", "name": "Default", "properties": properties}
+
+    def put(self, request: Any, context: Any) -> dict[str, Any]:
+        self.keep(request.json()["properties"])
+        return self.body
+
+
+def test_rules_that_delete_early_are_flagged(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    Lifecycle(
+        requests_mock,
+        lifecycle_rule("wipe", 1),
+        lifecycle_rule("wipe off", 1, enabled=False),
+        lifecycle_rule("yearly", 365),
+        lifecycle_rule("cool", 1, action="tierToCool"),
+    )
+    result = signed_in.run("azure-storage-account-lifecycle-get", **ONE)
+    assert [row["deletesEarly"] for row in result.raw] == [True, False, False, False]
+    assert [row["deletesAfterDays"] for row in result.raw] == [1, 1, 365, None]
+    assert result.raw[0]["actions"] == [
+        {"target": "baseBlob", "action": "delete", "condition": "daysAfterModificationGreaterThan", "days": 1}
+    ]
+    assert "within 7 days: wipe." in result.text
+
+
+def test_no_lifecycle_policy_is_no_error(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(LIFECYCLE, status_code=404, json=arm_failure("ManagementPolicyNotFound"))
+    assert "no lifecycle rules" in signed_in.run("azure-storage-account-lifecycle-get", **ONE).text
+    error = signed_in.run("azure-storage-account-lifecycle-set", **ONE, rule_name="wipe", enabled="false").error
+    assert "has no lifecycle rule 'wipe'. Its rules: none" in error
+
+
+def test_one_rule_is_disabled_and_the_others_stay(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    rules = lifecycle_rule("wipe", 1), lifecycle_rule("yearly", 365, enabled=False)
+    room = Lifecycle(requests_mock, *rules)
+    args = {**ONE, "rule_name": "wipe", "enabled": "false"}
+    dry = signed_in.run("azure-storage-account-lifecycle-set", **args, dry_run="true")
+    assert change_of(dry)["after"] == {"enabled": False}
+    assert not bodies(requests_mock, "PUT")
+    result = signed_in.run("azure-storage-account-lifecycle-set", **args)
+    assert change_of(result)["before"] == {"enabled": True}
+    assert room.body["properties"]["policy"]["rules"] == [{**rules[0], "enabled": False}, rules[1]]
+    assert change_of(result)["undo"].endswith("rule_name=wipe enabled=true")
+    again = signed_in.run("azure-storage-account-lifecycle-set", **args)
+    assert change_of(again)["changed"] is False
+    assert len(bodies(requests_mock, "PUT")) == 1
+
+
+def test_a_rule_that_stays_on_is_not_called_disabled(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Lifecycle(requests_mock, lifecycle_rule("wipe", 1))
+    requests_mock.put(LIFECYCLE, json=room.body)
+    args = {**ONE, "rule_name": "wipe", "enabled": "false"}
+    assert "Azure accepted the change, but" in signed_in.run("azure-storage-account-lifecycle-set", **args).error
+
+
+def test_a_lost_answer_is_looked_up(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Lifecycle(requests_mock, lifecycle_rule("wipe", 1))
+
+    def lose(request: Any, context: Any) -> dict[str, Any]:
+        room.put(request, context)
+        raise requests.ReadTimeout
+
+    requests_mock.put(LIFECYCLE, json=lose)
+    result = signed_in.run("azure-storage-account-lifecycle-set", **ONE, rule_name="wipe", enabled="false")
+    assert change_of(result)["changed"] is True
+
+
+# --- access ------------------------------------------------------------------------------------------------------------
+
+ASSIGNMENTS = f"{ACCOUNT_PATH}{az.ASSIGNMENTS_PATH}"
+DEFINITIONS = f"{ACCOUNT_PATH}/providers/Microsoft.Authorization/roleDefinitions"
+ANN, BOB, TEAM = (f"{number}0000000-aaaa-4bbb-8ccc-dddddddddddd" for number in (1, 2, 3))
+MANAGEMENT = "/providers/Microsoft.Management/managementGroups/contoso"
+BLOBS_ACTION = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+# Roles by a short name: actions, notActions, dataActions, notDataActions.
+ROLES: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
+    "owner": (["*"], [], [], []),
+    "contributor": (["*"], ["Microsoft.Authorization/*/Delete", "microsoft.authorization/*/WRITE"], [], []),
+    "reader": (["*/read"], [], [], []),
+    "keys": (["microsoft.storage/storageaccounts/LISTKEYS/action"], [], [], []),
+    "data": (
+        [],
+        [],
+        [f"{BLOBS_ACTION}/*"],
+        [f"{BLOBS_ACTION}/WRITE", f"{BLOBS_ACTION}/add/action", f"{BLOBS_ACTION}/delete"],
+    ),
+    "queue": ([], [], ["Microsoft.Storage/storageAccounts/queueServices/*"], []),
+}
+
+
+def role_id(name: str) -> str:
+    number = list(ROLES).index(name)
+    return f"{SUB_PATH}/providers/Microsoft.Authorization/roleDefinitions/9000000{number}-0000-4000-8000-000000000000"
+
+
+SUB_PATH = f"/subscriptions/{SUBSCRIPTION}"
+
+
+def definition(name: str) -> dict[str, Any]:
+    keys = ("actions", "notActions", "dataActions", "notDataActions")
+    permissions = [dict(zip(keys, ROLES[name], strict=True))]
+    return {"id": role_id(name), "properties": {"roleName": f"The {name}", "permissions": permissions}}
+
+
+def assignment(
+    name: str, role: str, principal: str = ANN, scope: str = ACCOUNT_PATH, kind: str = "User", **more: str
+) -> dict[str, Any]:
+    properties = {"scope": scope, "roleDefinitionId": role_id(role), "principalId": principal, "principalType": kind}
+    created = {"createdOn": "2026-11-01T00:00:00.123Z", "createdBy": BOB}
+    return {
+        "id": f"{scope.rstrip('/')}{az.ASSIGNMENTS_PATH}/{name}",
+        "name": name,
+        "properties": {**properties, **created, **more},
+    }
+
+
+def guid(number: int) -> str:
+    return f"c000000{number}-0000-4000-8000-000000000000"
+
+
+def access_room(mock: rm.Mocker, assignments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Role assignments that are listed, removed and set: with the filter those at or above the account, else all."""
+    held = list(assignments)
+
+    def listing(request: Any, context: Any) -> dict[str, Any]:
+        above = query(request).get("$filter") == "atScope()"
+        below = f"{ACCOUNT_PATH}/"
+        return {"value": [item for item in held if not above or not item["properties"]["scope"].startswith(below)]}
+
+    def change(request: Any, context: Any) -> dict[str, Any]:
+        path = unquote(urlsplit(request.url).path)
+        found = [item for item in held if item["id"] == path]
+        held[:] = [item for item in held if item["id"] != path]
+        if request.method == "DELETE":
+            context.status_code = 200 if found else 204
+            return found[0] if found else {}
+        scope = path.split(az.ASSIGNMENTS_PATH)[0]
+        item = {
+            "id": path,
+            "name": path.rpartition("/")[2],
+            "properties": {"scope": scope, **request.json()["properties"]},
+        }
+        held.append(item)
+        context.status_code = 201
+        return item
+
+    mock.get(ARM + ASSIGNMENTS, json=listing)
+    mock.get(ARM + DEFINITIONS, json={"value": [definition(name) for name in ROLES]})
+    for method in ("PUT", "DELETE"):
+        mock.register_uri(method, re.compile(f"{re.escape(ARM)}/.*roleAssignments/"), json=change)
+    return held
+
+
+def access_rows(result: SimpleNamespace) -> dict[str, dict[str, Any]]:
+    rows = result.context["AzureStorage.RoleAssignment(val.id && val.id == obj.id)"]
+    return {row["name"]: row for row in rows}
+
+
+EVERYWHERE = [
+    assignment(guid(0), "owner", scope=MANAGEMENT),
+    assignment(guid(1), "contributor", TEAM, SUB_PATH, "Group"),
+    assignment(guid(2), "reader", scope=GROUP_PATH),
+    assignment(guid(3), "keys"),
+    assignment(guid(4), "data", BOB, f"{CONTAINERS_PATH}/logs", "ServicePrincipal", condition="@Resource = 'x'"),
+    assignment(guid(5), "owner", BOB, f"{CONTAINERS_PATH}/logs"),
+    assignment(guid(6), "queue", scope=f"{ACCOUNT_PATH}/queueServices/default/queues/q"),
+    assignment(guid(7), "reader", scope="/"),
+]
+
+
+def test_access_tells_what_every_assignment_allows_here(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    result = signed_in.run("azure-storage-access-list", **ONE)
+    rows = access_rows(result)
+    rights = {
+        name: "".join(right.name[0] if row[right.name] else "-" for right in az.RIGHTS) for name, row in rows.items()
+    }
+    assert rights == {
+        guid(0): "rwlcg",
+        guid(1): "rwlc-",
+        guid(2): "-----",
+        guid(3): "rwl--",
+        guid(4): "r----",
+        guid(5): "----g",
+        guid(6): "-----",
+        guid(7): "-----",
+    }
+    kinds = ["management group", "subscription", "resource group", "account", "container", "container", "other service"]
+    assert [rows[guid(number)]["scopeType"] for number in range(8)] == [*kinds, "tenant root"]
+    assert {name for name, row in rows.items() if row["inherited"]} == {guid(number) for number in (0, 1, 2, 7)}
+    assert {name for name, row in rows.items() if row["dataByKeys"]} == {guid(number) for number in (0, 1, 3)}
+    assert "groups" in result.text
+    assert "deny assignments" in result.text
+    assert "Conditions are shown and not evaluated" in result.text
+    own = signed_in.run("azure-storage-access-list", **ONE, principal_id=BOB.upper())
+    assert list(access_rows(own)) == [guid(4), guid(5)]
+
+
+def test_keys_give_no_data_where_shared_key_is_off(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, allowSharedKeyAccess=False)
+    access_room(requests_mock, EVERYWHERE)
+    result = signed_in.run("azure-storage-access-list", **ONE)
+    assert (access_rows(result)[guid(3)]["readBlobs"], access_rows(result)[guid(3)]["listKeys"]) == (False, True)
+    assert "can enable Shared Key access" in result.text
+
+
+def test_a_role_that_is_not_listed_is_unknown_and_not_harmless(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, [assignment(guid(1), "owner")])
+    requests_mock.get(ARM + DEFINITIONS, json={"value": []})
+    row = access_rows(signed_in.run("azure-storage-access-list", **ONE))[guid(1)]
+    assert row["allows"] == ["unknown"]
+    assert "readBlobs" not in row
+
+
+def test_an_assignment_is_removed_and_put_back_as_it_was(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    condition = "((@Resource[a:name] StringEquals 'logs'))"
+    kept = assignment(guid(1), "data", condition=condition, conditionVersion="2.0", description='for "the" team')
+    held = access_room(requests_mock, [kept, *EVERYWHERE])
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=kept["id"].upper())
+    assert kept not in held
+    assert len(held) == len(EVERYWHERE)
+    change = change_of(result)
+    assert (change["changed"], change["before"]["condition"], change["after"]["condition"]) == (True, condition, None)
+    assert "other roles of this principal" in result.text
+    removed = result.context["AzureStorage.RemovedRoleAssignment(val.id && val.id == obj.id)"]
+    assert (removed["id"], removed["restore"]) == (kept["id"], change["undo"])
+    back = signed_in.run(*typed(change["undo"])[0], **typed(change["undo"])[1])
+    assert not back.error
+    put_back = held[-1]
+    assert put_back["id"] == kept["id"]
+    same = ("roleDefinitionId", "principalId", "principalType", "condition", "conditionVersion", "description")
+    assert {key: put_back["properties"][key] for key in same} == {key: kept["properties"][key] for key in same}
+    assert change_of(back)["undo"].startswith("!azure-storage-access-remove")
+    again = signed_in.run(*typed(change["undo"])[0], **typed(change["undo"])[1])
+    assert change_of(again)["changed"] is False
+
+
+def test_a_role_without_its_subscription_is_the_same_role(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    access_room(requests_mock, [])
+    given = assignment(guid(1), "data")
+    answer = {**given, "properties": {**given["properties"], "roleDefinitionId": role_id("data").upper()}}
+    requests_mock.put(ARM + given["id"], status_code=201, json=answer)
+    bare = role_id("data").removeprefix(SUB_PATH)
+    args = {"assignment_id": given["id"], "role_definition_id": bare, "principal_id": ANN}
+    result = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert not result.error
+    assert change_of(result)["changed"] is True
+    access_room(requests_mock, [given])
+    again = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert change_of(again)["changed"] is False
+
+
+def typed(line: str) -> tuple[list[str], dict[str, str]]:
+    """A command line of an undo, as the war room reads it."""
+    pairs = re.findall(r'(\w+)=(?:`([^`]*)`|"((?:\\.|[^"\\])*)"|(\S+))', line)
+    values = {name: tick or re.sub(r"\\(.)", r"\1", quoted) or bare for name, tick, quoted, bare in pairs}
+    return [line.split()[0].lstrip("!")], values
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "kind"),
+    [
+        (GROUP_PATH, GROUP, "resource group"),
+        (SUB_PATH, SUBSCRIPTION, "subscription"),
+        (MANAGEMENT, "contoso", "management group"),
+        ("/", "root", "tenant root"),
+    ],
+)
+def test_an_assignment_above_the_account_needs_its_name(
+    signed_in: WarRoom, requests_mock: rm.Mocker, scope: str, name: str, kind: str
+) -> None:
+    live_account(requests_mock)
+    wide = assignment(guid(1), "owner", scope=scope)
+    held = access_room(requests_mock, [wide, assignment(guid(2), "reader")])
+    refused = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert f"everything in the {kind} {name}" in refused.error
+    assert f"confirm={name}" in refused.error
+    assert not writes(requests_mock)
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1), confirm=name)
+    assert held == [assignment(guid(2), "reader")]
+    undo, values = typed(change_of(result)["undo"])
+    assert values["confirm"] == name
+    assert not signed_in.run(*undo, **values).error
+    assert held[-1]["id"] == wide["id"]
+
+
+def test_a_removal_whose_answer_is_lost_is_looked_at(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "reader")])
+
+    def lost(request: Any, context: Any) -> dict[str, Any]:
+        held.clear()
+        raise requests.exceptions.ReadTimeout("lost")
+
+    requests_mock.delete(ARM + assignment(guid(1), "reader")["id"], json=lost)
+    assert change_of(signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1)))["changed"] is True
+
+
+def test_an_assignment_that_stays_is_a_failure(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, [assignment(guid(1), "reader")])
+    requests_mock.delete(ARM + assignment(guid(1), "reader")["id"], status_code=200, json={})
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert "Azure accepted the change, but" in result.error
+
+
+def test_our_own_last_assignment_is_not_removed_unasked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    signed_in.sign_in(jwt(oid=ANN.upper()))
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "reader"), assignment(guid(2), "owner", BOB)])
+    refused = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert "`accept_lockout`" in refused.error
+    assert len(held) == 2
+    assert not signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(2)).error
+    accepted = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1), accept_lockout="true")
+    assert change_of(accepted)["changed"] is True
+    assert held == []
+
+
+def test_an_assignment_elsewhere_is_neither_removed_nor_restored(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    other = f"{GROUP_PATH}x{az.ASSIGNMENTS_PATH}/{guid(9)}"
+    absent = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=other)
+    assert "No role assignment" in absent.text
+    args = {"assignment_id": other, "role_definition_id": role_id("owner"), "principal_id": BOB}
+    refused = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert f"its scope doesn't reach {ACCOUNT}" in refused.error
+    twin = {**args, "assignment_id": f"{CONTAINERS_PATH}/logs{az.ASSIGNMENTS_PATH}/{guid(9)}"}
+    assert "has this role at this scope already" in signed_in.run("azure-storage-access-restore", **ONE, **twin).text
+    assert not writes(requests_mock)
+
+
+def test_access_names_the_permission_that_is_missing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    requests_mock.get(ARM + ASSIGNMENTS, status_code=403, json=arm_failure("AuthorizationFailed"))
+    assert "Microsoft.Authorization/roleAssignments/read" in signed_in.run("azure-storage-access-list", **ONE).error
+    requests_mock.get(ARM + ASSIGNMENTS, text="<html>proxy</html>", headers={"Via": "a proxy"})
+    assert "proxy" in signed_in.run("azure-storage-access-list", **ONE).error
+
+
+# --- exposure ----------------------------------------------------------------------------------------------------------
+
+WEBSITE = f"https://{ACCOUNT}.z6.web.core.windows.net/"
+PROBED_URL = f"{BLOB_HOST}/logs/a.txt"
+LISTED = "<?xml version='1.0'?><EnumerationResults/>"
+PROXY_PAGE = {"text": "<html>Sign in to the proxy</html>", "headers": {"Via": "a proxy"}}
+
+
+def refused_with(status: int, name: str) -> dict[str, Any]:
+    return {"status_code": status, "headers": {"x-ms-error-code": name}}
+
+
+def exposure_room(mock: rm.Mocker, answer: dict[str, Any] | None = None) -> None:
+    """The endpoints of an account: all open, or all with one answer."""
+    endpoints = {"primaryEndpoints": {"blob": f"{BLOB_HOST}/", "web": WEBSITE}}
+    mock.get(ARM + ACCOUNT_PATH, json=account_body(**endpoints))
+    mock.head(PROBED_URL, **(answer or {"headers": BLOB_HEADERS}))
+    mock.get(f"{BLOB_HOST}/logs?restype=container&comp=list", **(answer or {"text": LISTED}))
+    mock.get(f"{BLOB_HOST}/?comp=list", **(answer or {"text": LISTED}))
+    service = {"text": "<?xml version='1.0'?><StorageServiceProperties/>"}
+    mock.get(f"{BLOB_HOST}/?restype=service&comp=properties", **(answer or service))
+    mock.head(WEBSITE, **(answer or {}))
+
+
+def exposure_rows(result: SimpleNamespace) -> dict[str, dict[str, Any]]:
+    assert not result.error
+    rows = result.context["AzureStorage.Exposure(val.id && val.id == obj.id)"]
+    return {row["target"]: row for row in rows}
+
+
+def test_a_probe_asks_as_a_stranger_does(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock)
+    rows = exposure_rows(result := signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    targets = {"blob", "container listing", "account containers", "account properties", "static website"}
+    assert rows.keys() == targets
+    assert {row["state"] for row in rows.values()} == {"open"}
+    asked = [request for request in requests_mock.request_history if ARM not in request.url]
+    assert len(asked) == len(targets)
+    assert not any("Authorization" in request.headers or "sig=" in request.url for request in asked)
+    assert "public address isn't set in the instance" in result.text
+    signed_in.params["own_ip_addresses"] = "203.0.113.7"
+    assert "203.0.113.7" in signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL).text
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "reason"),
+    [
+        (refused_with(409, "PublicAccessNotPermitted"), "closed", "disabled on the account"),
+        (refused_with(404, "ResourceNotFound"), "closed", "Private, or it doesn't exist"),
+        (refused_with(401, "NoAuthenticationInformation"), "closed", "requires a credential"),
+        (refused_with(403, "AuthorizationFailure"), "closed", "network rules"),
+        (refused_with(403, "SomethingNew"), "closed", "refused"),
+        (refused_with(404, "BlobNotFound"), "open", "nothing to read"),
+        (refused_with(400, "InvalidHeaderValue"), "unknown", "neither"),
+        (refused_with(302, ""), "unknown", "neither"),
+        ({"status_code": 403, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"status_code": 200, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"status_code": 404, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"exc": requests.exceptions.ConnectTimeout}, "unknown", "did not answer"),
+        ({"exc": requests.exceptions.ReadTimeout}, "unknown", "longer"),
+        ({"status_code": 503}, "unknown", "neither"),
+    ],
+)
+def test_only_an_answer_of_the_service_says_closed(
+    signed_in: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], state: str, reason: str
+) -> None:
+    exposure_room(requests_mock, answer)
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    for name in ("blob", "container listing", "account containers", "account properties"):
+        assert rows[name]["state"] == state, rows[name]
+        assert reason in rows[name]["reason"]
+
+
+def test_a_page_with_the_headers_of_the_service_is_no_listing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock, {"text": "<html>EnumerationResults</html>"})
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    assert rows["container listing"]["state"] == "unknown"
+    assert rows["blob"]["state"] == "unknown"
+
+
+def test_a_probe_never_follows_a_redirect(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock, {"status_code": 302, "headers": {"Location": "https://evil.example/"}})
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    assert {row["state"] for row in rows.values()} == {"unknown"}
+    assert not requests_to(requests_mock, "evil.example")
+
+
+def test_a_probe_with_a_sas_sends_only_that(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock)
+    sas = "sv=2022-11-02&sr=c&sp=r&sig=MARKERSIGNATURE%3D"
+    signed_in.params["storage_credentials"] = {"identifier": ACCOUNT, "password": "A" * 86 + "=="}
+    result = signed_in.run("azure-storage-exposure-probe", account_name=ACCOUNT, container_name="logs", sas=sas)
+    rows = exposure_rows(result)
+    assert "static website" not in rows
+    assert {row["credential"] for row in rows.values()} == {"SAS"}
+    asked = [request for request in requests_mock.request_history if ARM not in request.url]
+    assert len(asked) == 3
+    assert all(request.url.endswith(sas) and "Authorization" not in request.headers for request in asked)
+    assert "MARKERSIGNATURE" not in json.dumps(result.entry)
+    assert not any("MARKERSIGNATURE" in line for line in signed_in.log)
+    foreign = signed_in.run("azure-storage-exposure-probe", **ONE, sas=f"https://other.blob.core.windows.net/?{sas}")
+    assert "for account other" in foreign.error
+
+
+@pytest.mark.parametrize("host", ["evil.example", f"{ACCOUNT}.blob.core.windows.net.evil.example", "127.0.0.1"])
+def test_a_probe_asks_only_the_storage_of_the_cloud(signed_in: WarRoom, requests_mock: rm.Mocker, host: str) -> None:
+    exposure_room(requests_mock)
+    result = signed_in.run("azure-storage-exposure-probe", blob_url=f"https://{host}/{ACCOUNT}/logs/a.txt")
+    assert result.error
+    assert not requests_to(requests_mock, host)
+
+
+def test_a_website_is_probed_where_its_address_says(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=403, json=arm_failure("AuthorizationFailed"))
+    requests_mock.head(f"{WEBSITE}a%20b/index.html")
+    requests_mock.head(re.compile(re.escape(BLOB_HOST)), **refused_with(409, "PublicAccessNotPermitted"))
+    requests_mock.get(re.compile(re.escape(BLOB_HOST)), **refused_with(409, "PublicAccessNotPermitted"))
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=f"{WEBSITE}a%20b/index.html"))
+    assert rows["static website"]["state"] == "open"
+    assert {row["state"] for name, row in rows.items() if name != "static website"} == {"closed"}
+    requests_mock.head(f"{WEBSITE}a%20b/index.html", **refused_with(404, "WebContentNotFound"))
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=f"{WEBSITE}a%20b/index.html"))
+    assert rows["static website"]["state"] == "unknown"
+    nowhere = signed_in.run("azure-storage-exposure-probe", **ONE)
+    assert "static website, whose address could not be read" in nowhere.text
+
+
+# --- triage ------------------------------------------------------------------------------------------------------------
+
+ACTIVITY = f"{SUB_PATH}/providers/Microsoft.Insights/eventtypes/management/values"
+DEFENDER = f"{ACCOUNT_PATH}/providers/Microsoft.Security/defenderForStorageSettings/current"
+REPLICATION = f"{ACCOUNT_PATH}/objectReplicationPolicies"
+# The parts of a triage, and the path that tells each.
+TRIAGE_PARTS = {
+    "account": ACCOUNT_PATH,
+    "activity log": ACTIVITY,
+    "role definitions": DEFINITIONS,
+    "role assignments": ASSIGNMENTS,
+    "containers": CONTAINERS_PATH,
+    "blob service": SERVICE_PATH,
+    "locks": LOCKS,
+    "logging": SETTINGS,
+    "Defender": DEFENDER,
+    "replication policies": REPLICATION,
+}
+# What must not be said of a part that was not read.
+SAFE_WORDS = {
+    "account": ("Anonymous: closed", "Network: no public", "refused (Shared Key"),
+    "activity log": ("No change of public access",),
+    "role definitions": ("0 can read blobs",),
+    "role assignments": ("Identities: 0",),
+    "containers": ("Anonymous: closed",),
+    "blob service": ("Deleted blobs",),
+    "locks": ("Locks:** none",),
+    "logging": ("Blob logging",),
+    "Defender": ("Defender for Storage: on", "Defender for Storage: off"),
+    "replication policies": ("Object replication",),
+}
+ALERT_URL = f"{BLOB_HOST}/logs/a.txt?sv=2022-11-02&sr=c&sp=rl&si=partners&sig=MARKERSIGNATURE%3D"
+
+
+def account_events() -> list[dict[str, Any]]:
+    opened = event(4, "Microsoft.Storage/storageAccounts/write")
+    opened["properties"] = {"requestbody": json.dumps({"properties": {"networkAcls": {"defaultAction": "Allow"}}})}
+    opened["httpRequest"] = {"clientIpAddress": "198.51.100.9"}
+    begun = event(3, "Microsoft.Storage/storageAccounts/listKeys/action")
+    begun["status"] = {"value": "Started"}
+    keys = event(2, "Microsoft.Storage/storageAccounts/listKeys/action", caller="[mallory](https://evil.example)")
+    return [opened, begun, keys, event(1, "Microsoft.Storage/storageAccounts/write", f"{ACCOUNT_PATH}2")]
+
+
+def triage_room(mock: rm.Mocker, **properties: Any) -> None:
+    """Everything that a triage reads, of an account that is wide open."""
+    website = {"staticWebsite": {"enabled": False}}
+    mock.get(ARM + ACCOUNT_PATH, json=account_body(**{"allowBlobPublicAccess": True, **properties}))
+    mock.get(ARM + ACTIVITY, json={"value": account_events()})
+    access_room(mock, EVERYWHERE)
+    logs = {**container_body(publicAccess="Blob", hasLegalHold=False)}
+    mock.get(ARM + CONTAINERS_PATH, json={"value": [logs, {"name": "private", "properties": {"publicAccess": "None"}}]})
+    blob_service(mock, {"deleteRetentionPolicy": {"enabled": True, "days": 7}, **website})
+    mock.get(ARM + LOCKS, json={"value": [lock(ACCOUNT_PATH, "freeze", "ReadOnly")]})
+    mock.get(ARM + SETTINGS, json={"value": []})
+    mock.get(ARM + DEFENDER, json={"name": "current", "properties": {"isEnabled": True}})
+    policy = {"id": f"{REPLICATION}/1", "properties": {"destinationAccount": "elsewhere"}}
+    mock.get(ARM + REPLICATION, json={"value": [policy]})
+
+
+def triage_of(result: SimpleNamespace) -> dict[str, Any]:
+    assert not result.error
+    found: dict[str, Any] = result.context["AzureStorage.Triage(val.id && val.id == obj.id)"]
+    return found
+
+
+def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    result = signed_in.run("azure-storage-triage", blob_url=ALERT_URL)
+    facts = triage_of(result)
+    assert (facts["id"], facts["container"], facts["blob"]) == (ACCOUNT_PATH, "logs", "a.txt")
+    assert facts["anonymous"]["state"] == "open"
+    assert facts["anonymous"]["publicContainers"] == [{"name": "logs", "publicAccess": "Blob"}]
+    assert facts["network"]["reach"] == "all networks"
+    assert facts["identities"] == {
+        "assignments": 8,
+        "principals": 3,
+        "groups": 1,
+        "unknownRoles": 0,
+        "readBlobs": 3,
+        "writeBlobs": 2,
+        "listKeys": 2,
+        "changeAccount": 2,
+        "grantAccess": 2,
+    }
+    sas = result.context["AzureStorage.Sas(val.sha256 && val.sha256 == obj.sha256)"]
+    assert (sas["sha256"], sas["policy"]) == (facts["sas"], "partners")
+    assert "service SAS with a stored policy" in result.text
+    assert [(row["what"], row.get("settings")) for row in facts["changes"]] == [
+        ("account changed", ["networkAcls"]),
+        ("keys listed", None),
+    ]
+    assert facts["logging"]["notLogged"] == list(az.BLOB_LOGS)
+    assert (facts["softDeleteDays"], facts["versioning"]) == (7, False)
+    assert facts["replication"][0]["destination"] == "elsewhere"
+    assert facts["unknown"] == []
+    assert "Unknown" not in result.text
+    assert "MARKERSIGNATURE" not in json.dumps(result.entry)
+    assert "](https:" not in result.text, "a caller's name is no live link"
+    assert len(result.entry["HumanReadable"]) < 6000
+
+
+def test_a_triage_names_the_commands_in_their_order(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    lines = triage_of(signed_in.run("azure-storage-triage", blob_url=ALERT_URL))["commands"]
+    assert [line.split()[0].removeprefix("!azure-storage-") for line in lines] == [
+        "account-activity-list",
+        "account-lock-remove",
+        "account-logging-set",
+        "container-legal-hold-set",
+        "container-policy-revoke",
+        "account-isolate",
+        "access-list",
+        "exposure-probe",
+        "account-lock-set",
+    ]
+    assert "own_ip=" in lines[5]
+    for line in lines:
+        found = az.COMMANDS[line.split()[0].removeprefix("!")]
+        assert set(typed(line)[1]) <= found.arguments().keys()
+    signed_in.params["own_ip_addresses"] = "203.0.113.7"
+    lines = triage_of(signed_in.run("azure-storage-triage", blob_url=ALERT_URL))["commands"]
+    assert "own_ip" not in " ".join(lines)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock: rm.Mocker, elsewhere: bool) -> None:
+    triage_room(requests_mock)
+    if elsewhere:
+        signed_in.params |= {"resource_group_name": "rg-other"}
+        signed_in.sign_in()
+        wrong = f"{ARM}{ACCOUNT_PATH.replace(GROUP, 'rg-other')}"
+        requests_mock.get(wrong, status_code=404, json=arm_failure("ResourceNotFound"))
+        requests_mock.post(GRAPH, json={"data": [{"id": ACCOUNT_PATH}]})
+
+    def page(request: Any, context: Any) -> dict[str, Any]:
+        number = int(query(request).get("$skipToken", "0")) + 1
+        return {"value": account_events(), "nextLink": f"{request.url.partition('?')[0]}?%24skipToken={number}"}
+
+    requests_mock.get(ARM + ACTIVITY, json=page)
+    requests_mock.get(
+        ARM + LOCKS, json={"value": [], "nextLink": f"{ARM}{LOCKS}?api-version=2020-05-01&%24skipToken=1"}
+    )
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert len(requests_mock.request_history) == (14 if elsewhere else 12)
+    assert {row["part"] for row in triage_of(result)["unknown"]} == {"activity log", "locks"}
+    assert "only the first page" in result.text
+
+
+def test_a_triage_reads_at_most_eight_parts_at_once(
+    signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triage_room(requests_mock)
+    now, most, lock_of_count = 0, 0, threading.Lock()
+    real = az.ResourceManager.send
+
+    def counted(self: Any, *args: Any) -> Any:
+        nonlocal now, most
+        with lock_of_count:
+            now, most = now + 1, max(most, now + 1)
+        try:
+            return real(self, *args)
+        finally:
+            with lock_of_count:
+                now -= 1
+
+    monkeypatch.setattr(az.ResourceManager, "send", counted)
+    assert triage_of(signed_in.run("azure-storage-triage", **ONE))["unknown"] == []
+    assert 1 <= most <= 8
+
+
+def test_a_role_that_a_triage_does_not_know_is_counted(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + DEFINITIONS, json={"value": [definition("reader")]})
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert triage_of(result)["identities"]["unknownRoles"] == 3
+    assert "Principals whose roles could not be read: 3." in result.text
+
+
+REFUSED = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
+
+
+@pytest.mark.parametrize("part", TRIAGE_PARTS)
+@pytest.mark.parametrize(("answer", "reason"), [(REFUSED, "required permission: Microsoft."), (PROXY_PAGE, "JSON")])
+def test_what_a_triage_cannot_read_is_unknown_and_never_safe(
+    signed_in: WarRoom, requests_mock: rm.Mocker, part: str, answer: dict[str, Any], reason: str
+) -> None:
+    triage_room(requests_mock, allowBlobPublicAccess=False if part == "account" else None)
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
+    requests_mock.get(ARM + TRIAGE_PARTS[part], **answer)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    unknown = {row["part"].removesuffix(" below"): row["reason"] for row in triage_of(result)["unknown"]}
+    assert unknown.keys() == {part}
+    assert reason in unknown[part]
+    assert f"{part}" in result.text.partition("#### Unknown")[2]
+    for words in SAFE_WORDS[part]:
+        assert words not in result.text
+
+
+def test_a_triage_that_reads_nothing_fails(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(re.compile(re.escape(ARM)), **REFUSED)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert "Required permission: Microsoft.Storage/storageAccounts/read" in result.error
+
+
+@pytest.mark.parametrize(
+    ("properties", "containers", "website", "state"),
+    [
+        ({"allowBlobPublicAccess": False}, ["Blob"], False, "closed"),
+        ({"allowBlobPublicAccess": False}, [], True, "open"),
+        ({"allowBlobPublicAccess": False}, [], None, "closed"),
+        ({"allowBlobPublicAccess": False}, ["$web"], None, "unknown"),
+        ({"allowBlobPublicAccess": None}, [], False, "closed"),
+        ({"allowBlobPublicAccess": None}, ["Container"], False, "open"),
+        ({"networkAcls": {"defaultAction": "Deny"}}, ["Blob"], False, "open from listed networks"),
+        ({"publicNetworkAccess": "Disabled"}, ["Blob"], True, "closed"),
+        ({"publicNetworkAccess": "SecuredByPerimeter"}, ["Blob"], False, "unknown"),
+    ],
+)
+def test_anonymous_access_as_far_as_it_is_known(
+    signed_in: WarRoom,
+    requests_mock: rm.Mocker,
+    properties: dict[str, Any],
+    containers: list[str],
+    website: bool | None,
+    state: str,
+) -> None:
+    triage_room(requests_mock, **properties)
+    rows = [
+        {"name": name.lower(), "properties": {"publicAccess": "None" if name == "$web" else name}}
+        for name in containers
+    ]
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": rows})
+    blob_service(requests_mock, {"staticWebsite": {"enabled": website}} if website is not None else {})
+    assert triage_of(signed_in.run("azure-storage-triage", **ONE))["anonymous"]["state"] == state
+
+
+def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
+    result = signed_in.run("azure-storage-triage", blob_url=PROBED_URL)
+    facts = triage_of(result)
+    assert "doesn't exist or was deleted" in result.text
+    assert facts["unknown"] == []
+    assert any(line.startswith("!azure-storage-container-restore") for line in facts["commands"])
+    assert not any("legal-hold" in line for line in facts["commands"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([], "What is open now was open before."),
+        ([event(1, "Microsoft.Storage/storageAccounts/listKeys/action")], "What is open now was open before."),
+        ([event(1, "Microsoft.Storage/storageAccounts/write")], "doesn't tell for every change"),
+    ],
+)
+def test_a_triage_says_no_more_of_the_past_than_the_log_does(
+    signed_in: WarRoom, requests_mock: rm.Mocker, changes: list[dict[str, Any]], words: str
+) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + ACTIVITY, json={"value": changes})
+    assert words in (text := signed_in.run("azure-storage-triage", **ONE).text)
+    assert text.count("open before") == ("open before" in words)
+
+
+def test_a_cloud_without_the_newest_version_is_read_with_an_older_one(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    triage_room(requests_mock)
+
+    def account(request: Any, context: Any) -> dict[str, Any]:
+        if query(request)["api-version"] == az.NEWEST_STORAGE_API:
+            context.status_code = 400
+            return arm_failure("InvalidApiVersionParameter")
+        return account_body(allowBlobPublicAccess=False)
+
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account)
+    facts = triage_of(signed_in.run("azure-storage-triage", **ONE))
+    assert facts["anonymous"]["publicAccessAllowed"] is False
+    versions = {query(request)["api-version"] for request in requests_to(requests_mock, "blobServices/default?")}
+    assert versions == {az.STORAGE_API}
 
 
 # --- evidence and custody ----------------------------------------------------------------------------------------------
