@@ -2064,7 +2064,6 @@ DRY_RUNS = [
     ("azure-storage-container-restore", {**LOGS, "container_name": "gone"}),
     ("azure-storage-blob-ranges-restore", {**LOGS, "time_to_restore": "1 hour"}),
     ("azure-storage-blob-quarantine", {**BLOB, "evidence_container_name": "secured", "case_id": "c"}),
-    ("azure-storage-blob-versions-restore", {**LOGS, "time_to_restore": "1 hour", "prefix": "a"}),
     ("azure-storage-access-remove", {"account_name": ACCOUNT, "assignment_id": ASSIGNMENT}),
     (
         "azure-storage-access-restore",
@@ -2075,6 +2074,7 @@ DRY_RUNS = [
             "principal_id": TENANT,
         },
     ),
+    ("azure-storage-blob-versions-restore", {**LOGS, "time_to_restore": "1 hour", "prefix": "a"}),
 ]
 BINNED = "<Blob><Name>a</Name><Deleted>true</Deleted><Properties><Last-Modified>Mon, 23 Nov 2020 12:00:00 GMT</Last-Modified></Properties></Blob>"
 
@@ -3651,7 +3651,7 @@ def test_an_account_elsewhere_is_not_called_deleted(signed_in: WarRoom, requests
 
 # --- log search --------------------------------------------------------------------------------------------------------
 
-LOGS = f"{ARM}{ACCOUNT_PATH}/providers/microsoft.insights/logs"
+LOG_QUERIES = f"{ARM}{ACCOUNT_PATH}/providers/microsoft.insights/logs"
 LOG_SEARCH = "azure-storage-log-search"
 OTHER_WORKSPACE = WORKSPACE.replace("/soc", "/hidden")
 LEAKED = "sv=2022-11-02&sr=b&sp=r&se=2027-01-01T00:00:00Z&sig=marker%2Bsignature%3D"
@@ -3700,7 +3700,7 @@ def log_room(mock: rm.Mocker, *rows: dict[str, Any], logs: Any = None, **answer:
         "properties": {"workspaceId": WORKSPACE, "logs": ALL_LOGS if logs is None else logs},
     }
     mock.get(ARM + SETTINGS, json={"value": [setting]})
-    mock.post(LOGS, json=log_answer(*rows, **answer))
+    mock.post(LOG_QUERIES, json=log_answer(*rows, **answer))
 
 
 def sent_query(mock: rm.Mocker) -> str:
@@ -3926,7 +3926,7 @@ def test_what_could_not_be_read_is_told(
 def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     log_room(requests_mock)
     requests_mock.post(
-        LOGS, status_code=400, json=arm_failure("BadArgumentError", "The request had invalid properties")
+        LOG_QUERIES, status_code=400, json=arm_failure("BadArgumentError", "The request had invalid properties")
     )
     error = log_war_room.run(LOG_SEARCH, **ONE).error
     assert "No Log Analytics workspace that this identity can read" in error
@@ -3936,7 +3936,7 @@ def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: 
 
 def test_a_missing_right_to_the_logs_is_named(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     log_room(requests_mock)
-    requests_mock.post(LOGS, status_code=403, json=arm_failure("InsufficientAccessError"))
+    requests_mock.post(LOG_QUERIES, status_code=403, json=arm_failure("InsufficientAccessError"))
     assert "Microsoft.Insights/logs/StorageBlobLogs/read" in log_war_room.run(LOG_SEARCH, **ONE).error
 
 
@@ -3945,7 +3945,7 @@ def test_an_answer_without_a_table_is_no_empty_answer(
     log_war_room: WarRoom, requests_mock: rm.Mocker, broken: dict[str, Any]
 ) -> None:
     log_room(requests_mock)
-    requests_mock.post(LOGS, json=broken)
+    requests_mock.post(LOG_QUERIES, json=broken)
     assert "holds no table" in log_war_room.run(LOG_SEARCH, **ONE).error
 
 
@@ -3997,7 +3997,7 @@ def test_signatures_in_logged_addresses_are_hidden(
 def test_an_expert_has_a_query_of_their_own(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
     log_room(requests_mock)
     columns = [{"name": "Caller"}, {"name": "count_"}]
-    requests_mock.post(LOGS, json={"tables": [{"columns": columns, "rows": [["=a", 2], ["b", None]]}]})
+    requests_mock.post(LOG_QUERIES, json={"tables": [{"columns": columns, "rows": [["=a", 2], ["b", None]]}]})
     query = "StorageBlobLogs | summarize count() by Caller = CallerIpAddress"
     found = result_of(log_war_room, query=query, limit="1")
     assert sent_query(requests_mock) == query

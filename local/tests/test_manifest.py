@@ -739,9 +739,9 @@ def test_no_function_has_a_default_that_it_could_change() -> None:
 
 
 def test_every_listing_can_be_continued() -> None:
-    """A log search is whole: what its limit leaves out of context is in its file. What is collected has no next page."""
-    whole = {"azure-storage-log-search", "azure-storage-blob-get", "azure-storage-blob-quarantine"}
-    for name in az.COMMANDS.keys() - whole:
+    """What a log search leaves out of context is in its file; what evidence is collected of has no further page."""
+    bounded = {"azure-storage-log-search", "azure-storage-blob-get", "azure-storage-blob-quarantine"}
+    for name in az.COMMANDS.keys() - bounded:
         given = az.COMMANDS[name].arguments()
         assert ("limit" in given) is ("next_token" in given) is ("all_results" in given), name
 
