@@ -9827,7 +9827,8 @@ def build_collected(azure: Azure, given: Given) -> Collected:
         if prefix
         else service.find(tag_test(*tag), container, min(5000, given["limit"] + 1))
     )
-    listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row))
+    # Anybody can call a blob a folder; one that holds something is evidence all the same.
+    listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row) or row.get("size", 0) > 0)
     blobs = [BlobRef(service, row["container"], row["name"]) for row in listing.items]
     return Collected(service, blobs, json.dumps([container, prefix, tag]), bool(listing.token))
 
@@ -9876,9 +9877,8 @@ def blob_get(
     files = [file_result_existing_file(outcome.path, row["fileName"]) for outcome, row in read_ones]
     if blob.selection:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
-    failed = f" {len(failures)} failed." if failures else ""
-    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read.{failed}"
-    text = table(READ_VIEW, rows, note="\n\n".join(filter(None, (note, blob.note("read")))))
+    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read, {len(failures)} failed. {blob.note('read')}"
+    text = table(READ_VIEW, rows, note=note.rstrip())
     outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
     raw = text if kind else rows
     return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
@@ -10264,6 +10264,14 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
     return "restored", True, back
 
 
+def source_address(blob: BlobRef) -> str:
+    """The address of a source of a copy, with the instance's SAS where that authorises requests: it does so for the
+    target only. https://learn.microsoft.com/rest/api/storageservices/copy-blob"""
+    own = blob.service.http.authorization
+    sas = own.token.reveal() if isinstance(own, SasAuthorization) else ""
+    return f"{blob.id}{'&' if '?' in blob.id else '?'}{sas}" if sas else blob.id
+
+
 def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
     """Copy a version over the blob, which is how it becomes the current one."""
     if found and not overwrite:
@@ -10273,7 +10281,8 @@ def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool
         )
     if not dry_run:
         condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
-        version.service.ask(BLOB_COPY, version.current, headers={"x-ms-copy-source": version.id, **condition})
+        headers = {"x-ms-copy-source": source_address(version), **condition}
+        version.service.ask(BLOB_COPY, version.current, headers=headers)
     return (PLANNED if dry_run else f"restored from version {version.version}"), True, {}
 
 
@@ -10718,9 +10727,10 @@ def start_copy(
     if source.blob:
         found = found or source.blob.service.properties(source.blob)
         headers["x-ms-source-if-match"] = f'"{found.get("etag")}"' if found.get("etag") else None
-        address = source.blob.id
+        address = source_address(source.blob)
         if source.blob.service.account != target.service.account:
-            address += f"{'&' if '?' in address else '?'}{lent_sas(source.blob)}"
+            if address == source.blob.id:
+                address += f"{'&' if '?' in address else '?'}{lent_sas(source.blob)}"
             # Azure finishes block blobs up to this size before it answers; others are copied later.
             small = found.get("size", SYNC_COPY_SIZE + 1) <= SYNC_COPY_SIZE and found.get("type") == "BlockBlob"
             headers["x-ms-requires-sync"] = "true" if small else None
@@ -10860,7 +10870,7 @@ def kept_blobs(place: ContainerPlace, prefix: str, marker: str = "", done: str =
     rows = ((row, here) for page, here, _ in pages for row in page)
     for name, group in itertools.groupby(rows, lambda pair: str(pair[0]["name"])):
         found = list(group)
-        if any(is_folder(row) for row, _ in found):
+        if any(row.get("resourceType") == "directory" for row, _ in found):
             raise no_versions(place.service.account)
         if name == done:
             done = ""
@@ -10890,28 +10900,39 @@ class VersionsRestore:
         self.protection, self.delete_newer = protection, delete_newer
         self.progress = deepcopy(NO_PROGRESS)
         self.finished = False
+        self.broken: AzureStorageError | None = None
 
     def run(self, *, rehearse: bool = False) -> object:
         """A slice of bounded time."""
-        start, counts = Clock.now(), self.progress["counts"]
+        try:
+            self._slice(rehearse)
+        except AzureStorageError as error:
+            self.broken = error
+        return {} if any(self.progress["counts"][key] for key in RESTORE_CHANGES) else ALREADY
+
+    def _slice(self, rehearse: bool) -> None:
+        start = Clock.now()
         blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
         while batch := list(itertools.islice(blobs, RESTORE_BATCH)):
-            for kept, (result, words) in zip(
-                batch, in_order(lambda kept: self._result(kept, rehearse), batch), strict=True
-            ):
-                if result:
-                    counts[result] += 1
-                if RESTORE_RESULTS.get(result) and len(self.progress["blobs"]) < TOLD_BLOBS:
-                    self.progress["blobs"].append({"name": kept.name, "result": words or result})
-                self.progress |= {"marker": kept.marker, "done": kept.name}
+            results = in_order(lambda kept: self._result(kept, rehearse), batch)
+            for kept, (result, words) in zip(batch, results, strict=True):
+                self._note(kept, result, words)
             if Clock.now() - start >= WORK_SLICE:
-                break
-        else:
-            self.finished = True
-        return {} if any(counts[key] for key in RESTORE_CHANGES) else ALREADY
+                return
+        self.finished = True
+
+    def _note(self, kept: Kept, result: str, words: str) -> None:
+        told: list[Json] = self.progress["blobs"]
+        if result:
+            self.progress["counts"][result] += 1
+        if RESTORE_RESULTS.get(result) and len(told) < TOLD_BLOBS * (2 if result == "failed" else 1):
+            told.append({"name": kept.name, "result": words or result})
+        self.progress |= {"marker": kept.marker, "done": kept.name}
 
     def check(self) -> object:
-        """Raises at the end, when blobs failed."""
+        """Raises what broke the slice, or at the end what failed."""
+        if self.broken:
+            raise self.broken
         failed = [row["result"] for row in self.progress["blobs"] if row["result"].startswith("failed")]
         if self.finished and self.progress["counts"]["failed"]:
             words = f"{self.progress['counts']['failed']} blobs could not be restored; the first {failed[0] if failed else ''}"
@@ -10988,7 +11009,7 @@ class VersionsRestore:
             unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
         if current and not any(self.protection):
             blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
-        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source.id, **unchanged})
+        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source_address(source), **unchanged})
 
 
 def same_content(wanted: Json, current: Json) -> bool:
@@ -11040,6 +11061,7 @@ def blob_versions_restore(
     work.progress |= {**(progress or {}), "rounds": bool(progress)}
     if dry_run:
         work.run(rehearse=True)
+        work.check()
         later = work.later()
         if later:
             return later

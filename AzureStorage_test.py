@@ -5377,6 +5377,23 @@ def test_the_actor_is_whoever_was_authorised(blob_room: WarRoom, store: FakeStor
     assert {event["actor"] for event in row["events"]} == {f"account key of {ACCOUNT} in the instance"}
 
 
+def test_a_copy_with_the_sas_of_the_instance_reads_its_source_with_it(blob_room: WarRoom, store: FakeStore) -> None:
+    blob_room.params["storage_credentials"] = {"identifier": ACCOUNT, "password": ACCOUNT_SAS}
+    found = secure(blob_room)
+    assert not found.error
+    copy = next(request for request in store.mock.request_history if "x-ms-copy-source" in request.headers)
+    assert copy.headers["x-ms-copy-source"] == f"{BLOB_HOST}/uploads/a.txt?{ACCOUNT_SAS}"
+    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries[0]]), "the SAS is shown to nobody"
+
+
+def test_a_blob_that_is_called_a_folder_is_evidence(blob_room: WarRoom, store: FakeStore) -> None:
+    row = "<Blob><Name>in/hidden</Name><Properties><Content-Length>%d</Content-Length></Properties><Metadata><hdi_isfolder>true</hdi_isfolder></Metadata></Blob>"
+    page = f"<EnumerationResults><Blobs>{row % 7}{row.replace('hidden', 'folder') % 0}</Blobs></EnumerationResults>"
+    store.put("uploads/in/hidden", b"malware")
+    store.mock.get(f"{BLOB_HOST}/uploads?restype=container&comp=list", text=page)
+    assert [row["source"]["name"] for row in secure(blob_room, blob_name="", prefix="in/").rows] == ["in/hidden"]
+
+
 def test_several_blobs_are_read_with_a_manifest(blob_room: WarRoom, store: FakeStore) -> None:
     store.put("uploads/in/=cmd", b"formula", metadata={})
     store.put("uploads/in/b", b"other", md5="AAAAAAAAAAAAAAAAAAAAAA==")
@@ -5841,3 +5858,17 @@ def test_an_account_that_resource_graph_does_not_show_is_tried_by_its_usual_addr
     assert [item["name"] for item in result.raw] == ["logs-1", "logs-2"] * 2
     requests_mock.register_uri(rm.ANY, re.compile(re.escape(BLOB_HOST)), exc=requests.ConnectionError)
     assert "No subscription that the signed-in" in signed_in.run("azure-storage-blob-containers-list", **ONE).error
+
+
+def test_a_listing_that_breaks_keeps_what_was_restored(
+    blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "RESTORE_BATCH", 1)
+    room = Versions(requests_mock, [kept("a", "10", "v"), kept("b", "10", "v")], ["<broken"])
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="x")
+    assert "did not answer with a whole listing" in result.error
+    assert [row[2] for row in room.written] == ["a"], "the rows of b may go on"
+    assert restored(result)["restored"] == 1
+    assert change_of(result)["changed"] is True
+    dry = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="x", dry_run="true")
+    assert "did not answer with a whole listing" in dry.error
