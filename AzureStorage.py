@@ -7366,43 +7366,32 @@ def account_activity_list(
 ) -> CommandResults:
     """Who read keys, changed rules or deleted things, newest first; Azure keeps it for 90 days. Filters look for parts of words."""
     azure.arm.ask(ACCOUNT_GET, account)  # an account that is elsewhere is found there
-    listing = activity(
-        azure,
-        account,
-        since or Clock.now() - 86_400,
-        until or Clock.now(),
-        paging._replace(to_show=False),
-        given_only({"operation": operation, "caller": caller, "status": status}),
-    )
-    return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
+    wanted = given_only({"operation": operation, "caller": caller, "status": status})
+    pages = activity_pages(azure, account, since or Clock.now() - 86_400, until or Clock.now(), paging.place)
+
+    def keep(row: Json) -> bool:
+        fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        return is_about(row, account) and all(fits)
+
+    return show_list(ACTIVITY_VIEW, collect(pages, paging, keep))
 
 
-def is_about(event: Json, account: AccountRef) -> bool:
+def is_about(row: Json, account: AccountRef) -> bool:
     """Whether an event of the group is about the account or a part of it."""
-    return f"{plain_id(event_row(event, account).get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
+    return f"{plain_id(row.get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
 
 
 def activity_pages(azure: Azure, account: AccountRef, since: float, until: float, place: str = "") -> Iterator[Page]:
-    """Events of the activity log, newest first. https://learn.microsoft.com/rest/api/monitor/activity-logs/list
+    """Events of the activity log as context has them, newest first.
 
     The log is asked for the whole resource group: asked for the account, it leaves out what happened to its parts.
+    https://learn.microsoft.com/rest/api/monitor/activity-logs/list
     """
     times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
     params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
-    return azure.arm.pages(ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), place, params)
-
-
-def activity(
-    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
-) -> Listing:
-    """The events about an account whose fields hold what is wanted."""
-
-    def keep(event: Json) -> bool:
-        row = event_row(event, account)
-        fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
-        return is_about(event, account) and all(fits)
-
-    return collect(activity_pages(azure, account, since, until, paging.place), paging, keep)
+    scope = Scope(subscription_path(account.subscription), account.name)
+    for page, here, following in azure.arm.pages(ACTIVITY_LIST, scope, place, params):
+        yield [event_row(event, account) for event in page], here, following
 
 
 BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
@@ -13494,7 +13483,7 @@ def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
         "activity log": lambda: first_pages(
             activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
             2 if newest else 1,
-            lambda event: is_about(event, account),
+            lambda row: is_about(row, account),
         ),
         "role definitions": lambda: first_pages(arm.pages(DEFINITIONS_LIST, account)),
         "role assignments": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account, params=AT_SCOPE)),
@@ -13756,10 +13745,9 @@ EXPOSING = (
 )
 
 
-def change_row(event: Json, account: AccountRef) -> Json | None:
+def change_row(row: Json) -> Json | None:
     """An event of the activity log as a change; None for one that tells nothing, or only that something began. settings:
     those in the request that affect who can reach the account; left out where the log doesn't hold the request."""
-    row = event_row(event, account)
     operation, status = str(row.get("operation") or "").lower(), str(row.get("status") or "")
     what = next((words for end, words in TOLD_CHANGES.items() if operation.endswith(end)), "")
     if not what or status.lower() in ("started", "accepted"):
@@ -13780,7 +13768,7 @@ def change_words(row: Json) -> str:
 def history(alert: Alert, found: Readings) -> Section:
     """Since when and by whom: the last changes, newest first."""
     log = found["activity log"]
-    changes = [row for event in log.items or [] if (row := change_row(event, alert.account))]
+    changes = [change for row in log.items or [] if (change := change_row(row))]
     changes = sorted(changes, key=lambda row: str(row.get("time")), reverse=True)[:TRIAGE_EVENTS]
     lines = [change_words(row) for row in changes[:SHOWN_EVENTS]]
     if len(changes) > SHOWN_EVENTS:
