@@ -647,6 +647,12 @@ class NetworkError(AzureStorageError):
         self.sent = sent
 
 
+# Refusals that a role changes.
+ROLE_CODES = frozenset(
+    {"AuthorizationFailed", "AuthorizationPermissionMismatch", "LinkedAuthorizationFailed", "InsufficientAccessError"}
+)
+
+
 class ServiceError(AzureStorageError):
     """Azure answered with an error.
 
@@ -675,6 +681,15 @@ class ServiceError(AzureStorageError):
 
     def __str__(self) -> str:
         return super().__str__() + (f"\nRequest ID: {self.request_id}" if self.request_id else "")
+
+    @property
+    def permission(self) -> str:
+        """The permission that is lacking; empty where a role would change nothing."""
+        return (
+            f"Required permission: {self.needs}."
+            if self.status == 403 and self.code in ROLE_CODES and self.needs
+            else ""
+        )
 
     @property
     def brief(self) -> str:
@@ -2202,8 +2217,10 @@ class SessionStore:
             result = change(edited)
             if edited == document and not (redeemed and context.pop(redeemed, None)):
                 return result
-            context.pop(redeemed, None)
-            if self._save({**context, self.KEY: json.dumps({"version": self.VERSION, **edited})}, version):
+            for key in (redeemed, self.KEY):
+                context.pop(key, None)
+            kept = {self.KEY: json.dumps({"version": self.VERSION, **edited})} if any(edited.values()) else {}
+            if self._save({**context, **kept}, version):
                 return result
             Clock.wait(random.uniform(0.01, 0.02 * min(attempt + 1, 10)))  # noqa: S311 - spreads colliding commands
         raise SignInError(
@@ -2491,8 +2508,14 @@ class MicrosoftAuth:
                 if self.settings.certificate_key
                 else ""
             )
+            # msal's own RuntimeError says that an ID token is for another application or another login.
+            cause = (
+                "the answer belongs to another sign-in"
+                if isinstance(error, RuntimeError)
+                else "the answer or the credential can't be used"
+            )
             raise SignInError(
-                f"Could not {action}: the answer or the credential can't be used ({type(error).__name__}).",
+                f"Could not {action}: {cause} ({type(error).__name__}).",
                 f"{key}Check the Application ID and the Tenant ID, then sign in again with !azure-storage-auth-start.",
                 "invalid_answer",
             ) from None
@@ -3074,7 +3097,9 @@ def read_token(text: str) -> tuple[str, int]:
     """What place_token made."""
     found = json_value(base64.urlsafe_b64decode(text.encode() + b"==").decode())
     place, skip = at_path(found, "u"), at_path(found, "s")
-    if not isinstance(place, str) or not isinstance(skip, int) or not place or skip < 0:
+    if (
+        not isinstance(place, str) or not isinstance(skip, int) or skip < 0
+    ):  # the first page of blobs has an empty place
         raise ValueError
     return place, skip
 
@@ -4109,14 +4134,15 @@ class Azure:
 
     def keep(self, value: str) -> str:
         """A handle to a value that polling arguments, which the server keeps in clear text, must not hold."""
-        handle = uuid.uuid4().hex
         remember_secret(value)
-        self.store.edit(
-            lambda document: document.update(
-                handles=dict([*(document.get("handles") or {}).items(), (handle, value)][-20:])
-            )
-        )
-        return handle
+
+        def remember(document: Json) -> str:
+            known = {held: handle for handle, held in (document.get("handles") or {}).items()}
+            handle = known.pop(value, "") or uuid.uuid4().hex
+            document["handles"] = dict([*((other, held) for held, other in known.items()), (handle, value)][-20:])
+            return handle
+
+        return self.store.edit(remember)
 
     def kept(self, handle: str) -> str:
         """What a handle stands for. UsageError if it is not known any more."""
@@ -4904,6 +4930,11 @@ def same(left: object, right: object) -> bool:
     return canonical(left) == canonical(right)
 
 
+def uncompared(left: object, right: object) -> bool:
+    """For objects in which Azure fills in and reorders: whatever is read back is fine."""
+    return True
+
+
 def exactly(left: object, right: object) -> bool:
     """Whether two values of a blob are the same, letter for letter."""
     return left == right
@@ -4957,19 +4988,21 @@ class Step(NamedTuple):
 
     name: what it does, in the imperative. act: does it. look: given the error when it is not known whether the request
     was carried out, tells whether what it wanted is there (None: cannot be told). detail: what is true once it is done.
-    vital: its failure ends the change. hidden: it is not part of what people asked for.
+    vital: its failure ends the change. hidden: it is not part of what people asked for. tentative: where it fails, the
+    steps behind it do the same one by one, so that only their results count.
     """
 
     name: str
-    act: Callable[[], object]
+    act: Callable[[], object]  # returns ALREADY where there was nothing to do after all
     look: Callable[[AzureStorageError], bool | None] | None = None
     detail: str = ""
     vital: bool = True
     hidden: bool = False
+    tentative: bool = False
 
 
 class Outcome(NamedTuple):
-    """What became of a step: its result (done, failed, unknown), what it returned, and the error."""
+    """What became of a step: its result (done, already set, failed, unknown), what it returned, and the error."""
 
     step: Step
     result: str
@@ -4978,8 +5011,13 @@ class Outcome(NamedTuple):
 
     def row(self) -> Json:
         """For context and for people; never a secret."""
-        detail = redact(self.error.message) if self.error and self.result != DONE else self.step.detail
+        detail = redact(self.error.message) if self.error and self.missed else self.step.detail
         return {"step": self.step.name, "result": self.result, "detail": detail}
+
+    @property
+    def missed(self) -> bool:
+        """Whether it was not done, or nobody knows."""
+        return self.result in (FAILED, UNSURE)
 
 
 Steps = Iterable[Step] | Generator[Step, Outcome, None]
@@ -5035,7 +5073,7 @@ class Plan:
     planned: Sequence[str] = ()
     carried_out: bool = False
     tell_steps: bool = False
-    more_context: Callable[[list[Outcome], Json], Json] = lambda outcomes, record: {}
+    more_context: Callable[[list[Json], Json], Json] = lambda rows, record: {}
 
     @property
     def needed(self) -> bool:
@@ -5073,7 +5111,8 @@ class Bulk:
 def take(step: Step) -> Outcome:
     """Do one step. Where it is not known whether it was carried out, the target is looked at before anything is said."""
     try:
-        return Outcome(step, DONE, step.act())
+        answer = step.act()
+        return Outcome(step, ALREADY if answer is ALREADY else DONE, answer)
     except AzureStorageError as error:
         if not error.sent:
             return Outcome(step, FAILED, error=error)
@@ -5089,20 +5128,20 @@ def take(step: Step) -> Outcome:
 
 
 def take_all(steps: Steps) -> list[Outcome]:
-    """Do the steps in order, until a vital one was not done."""
+    """Do the steps in order, until a vital one was not done. A tentative one that failed is left out."""
     outcomes: list[Outcome] = []
     flow = iter(steps)
     step = next(flow, None)
     while step is not None:
         outcome = take(step)
         outcomes.append(outcome)
-        if outcome.result != DONE and step.vital:
+        if outcome.missed and step.vital:
             break
         try:
             step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
         except StopIteration:
             step = None
-    return outcomes
+    return [outcome for outcome in outcomes if not (outcome.step.tentative and outcome.result == FAILED)]
 
 
 def picked(after: Json, now: Json) -> Json:
@@ -5123,6 +5162,10 @@ def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
         if not fine:
             found.append(f"{path} is {shown(is_now)} and not {shown(wanted)}")
     return found
+
+
+def rows_of(item: Json | list[Json] | None) -> list[Json]:
+    return item if isinstance(item, list) else [item] if item else []
 
 
 class Report(NamedTuple):
@@ -5171,10 +5214,10 @@ class Report(NamedTuple):
                 if self.plan.planned and self.plan.needed
                 else []
             )
-        elif not self.plan.needed:
+        elif not self.plan.needed or not (self.changed or self.problems):
             parts = [self.plan.missed]
         else:
-            parts = ["\n".join(["Changed:", *lines])] if self.changed else []
+            parts = ["\n".join(["Changed:", *lines])] if self.changed and lines else []
         parts += [f"Failed: {problem}" for problem in self.problems]
         if self.changed and self.undo:
             parts.append(f"To undo this change, run: {code(self.undo)}")
@@ -5183,9 +5226,8 @@ class Report(NamedTuple):
     def result(self) -> CommandResults:
         plan, record = self.plan, self.record()
         outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if self.item else {})}
-        outputs |= plan.more_context(self.outcomes, record)
-        rows = self.item if isinstance(self.item, list) else [self.item] if self.item else []
-        words = self.words()
+        outputs |= plan.more_context(rows_of(self.item), record)
+        rows, words = rows_of(self.item), self.words()
         text = table(plan.view, rows, note=words) if rows else f"### {plan.view.title}\n{words}\n"
         raw: Any = self.item or record
         kind = EntryType.ERROR if self.problems else None
@@ -5203,8 +5245,8 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         raise invalid("confirm", f"{plan.confirm[1]} To go on, give `confirm={plan.confirm[0]}`.")
     outcomes = [] if plan.carried_out else take_all(plan.steps)
     told = [outcome for outcome in outcomes if not outcome.step.hidden]
-    problems = [problem_of(outcome) for outcome in outcomes if outcome.result != DONE]
-    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result != DONE]
+    problems = [problem_of(outcome) for outcome in outcomes if outcome.missed]
+    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.missed]
     if errors and not any(outcome.result == DONE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
     later = plan.later(outcomes) if not problems else None
@@ -5214,16 +5256,25 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     if now is not None and not problems:
         problems += [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
+    if told and all(outcome.result == ALREADY for outcome in told):
+        before, after = {}, {}
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
     return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
 
 
 def problem_of(outcome: Outcome) -> str:
     """A step that was not done, in words with the next step."""
-    error = outcome.error
-    step = f" Next step: {error.next_step}" if error and error.next_step else ""
     unknown = " It is unknown whether Azure carried it out." if outcome.result == UNSURE else ""
-    return f"{outcome.step.name}: {redact(error.message if error else '')}{unknown}{step}"
+    return f"{outcome.step.name}: {whole_words(outcome.error, unknown)}"
+
+
+def whole_words(error: AzureStorageError | None, more: str = "") -> str:
+    """A failure among several, on one line: what failed, the permission that it needs, the next step."""
+    if not error:
+        return ""
+    needs = f" {error.permission}" if isinstance(error, ServiceError) and error.permission else ""
+    step = f" Next step: {error.next_step}" if error.next_step else ""
+    return f"{redact(error.message)}{more}{needs}{step}"
 
 
 def not_known(error: AzureStorageError) -> AzureStorageError:
@@ -5245,7 +5296,7 @@ def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Any, Json | None, list[st
 def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     """Before and after of what really changed, by what was read back."""
     actual = picked(plan.after, now)
-    after = differences(plan.before, actual, plan.equal)[1]
+    after = differences(plan.before, actual, same if plan.equal is uncompared else plan.equal)[1]
     before = picked(after, plan.before)
     return before, after
 
@@ -5270,11 +5321,11 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
         raise failed[0].error if failed[0].ok is False else not_known(failed[0].error)
     counts = f"{0 if dry_run else len(done)} {bulk.verb}, {len(failed)} failed, {len(rows)} in all."
     problems = (
-        [f"{len(failed)} of {len(rows)} blobs: {redact(failed[0].error.message)}"] if failed and failed[0].error else []
+        [f"{len(failed)} of {len(rows)} blobs: {whole_words(failed[0].error)}"] if failed and failed[0].error else []
     )
-    problems += [f"The rest was not tried: {redact(stopped.message)}"] if stopped else []
+    problems += [f"The rest was not tried: {whole_words(stopped)}"] if stopped else []
     items = [{**row.item, "result": row.result} for row in rows]
-    before, after = ({"blobs": len(rows)}, {"blobs": len(rows) - len(done)}) if done else ({}, {})
+    before, after = ({bulk.verb: 0}, {bulk.verb: len(done)}) if done else ({}, {})
     plan = Plan(
         bulk.target,
         before,
@@ -5815,6 +5866,22 @@ def last_answer(azure: Azure, endpoint: Endpoint[Target], target: Target) -> Cal
     )
 
 
+def removal(azure: Azure, endpoint: Endpoint[Target], target: Target, missing_code: str) -> Callable[[], object]:
+    """Deletes something. ALREADY where Azure says, by a 204 or that code, that it was not there any more."""
+
+    def act() -> object:
+        try:
+            answer = azure.arm.call(endpoint, target)
+        except ServiceError as error:
+            if error.status == 404 and error.code == missing_code and not error.repeated:
+                return ALREADY
+            raise
+        azure.arm.body(answer, endpoint.action.format(target), endpoint.shape)
+        return ALREADY if answer.status_code == 204 and not answer.history else None
+
+    return act
+
+
 def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) -> Plan:
     """What turns an account into what is wanted, in one PATCH."""
     patch, before, after = account_patch(current, body)
@@ -5872,7 +5939,7 @@ def account_create_update(
         ACCOUNT_VIEW,
         [create],
         read_back=lambda outcomes: azure.arm.ask(ACCOUNT_GET, account),
-        equal=lambda now, wanted: True,  # Azure fills in and reorders; what was created is shown
+        equal=uncompared,
         undo=lambda before, after: command_line("account-delete", account.arguments),
         later=lambda outcomes: creating(azure, account, outcomes[0].answer, first=True),
     )
@@ -6026,7 +6093,7 @@ def account_delete(azure: Azure, account: TargetArgs) -> Plan:
         [
             Step(
                 "delete the account",
-                lambda: azure.arm.ask(ACCOUNT_DELETE, account),
+                removal(azure, ACCOUNT_DELETE, account, "ResourceNotFound"),
                 lambda error: is_gone(azure, account),
             )
         ],
@@ -6151,8 +6218,9 @@ def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
         DELEGATION_VIEW,
         [revocation(azure, account)],
         item=azure.arm.ask(ACCOUNT_GET, account),
-        note=f"{REVOKED} Nothing undoes it. In urgent cases, also deny the network.\n"
+        note="Nothing undoes it. In urgent cases, also deny the network.\n"
         "Still allowed: the identity that signed can request a new key as long as it has its role; account keys and SAS signed with them.",
+        done=REVOKED,
     )
 
 
@@ -6318,7 +6386,7 @@ def account_lock_set(
         return any(
             lock_state(lock) == lock_state(body)
             for lock in azure.arm.listing(LOCKS_LIST, account).items
-            if is_own_lock(account, lock)
+            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower()
         )
 
     return Plan(
@@ -6368,7 +6436,7 @@ def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) 
         settings,
         dict.fromkeys(settings),
         LOCKS_VIEW,
-        [Step("remove the lock", lambda: azure.arm.ask(LOCK_DELETE, lock), lambda error: there() is None)],
+        [Step("remove the lock", removal(azure, LOCK_DELETE, lock, "LockNotFound"), lambda error: there() is None)],
         item=found,
         read_back=lambda outcomes: there() or [],
         state=lambda item: lock_state(item) if item else {},
@@ -6481,25 +6549,30 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
         *(["delegation_keys"] if isolation.parts["delegation_keys"] else []),
         *(f"rotate {key}" for key in keys),
     ]
-    before = (
-        {"properties": {key: value for part in due for key, value in patches[part][1]["properties"].items()}}
+    before, after = (
+        {"properties": {key: value for part in due for key, value in patches[part][place]["properties"].items()}}
         if due
         else {}
-    )
-    after = (
-        {"properties": {key: value for part in due for key, value in patches[part][2]["properties"].items()}}
-        if due
-        else {}
+        for place in (1, 2)
     )
     others = names[len(due) :]
+    now: Json = {}  # the account afterwards
+
+    def read_back(outcomes: list[Outcome]) -> list[Json]:
+        now.update(azure.arm.ask(ACCOUNT_GET, account))
+        return isolation_rows(now, wanted, due, outcomes)
+
     return Plan(
         account.id,
         {**before, **dict.fromkeys(others)},
         {**after, **dict.fromkeys(others, DONE)},
         ISOLATION_VIEW,
         isolation_steps(azure, account, current, due, record, names),
-        read_back=lambda outcomes: isolation_result(azure, account, wanted, due, outcomes),
-        state=lambda rows: isolation_state(rows, after),
+        read_back=read_back,
+        state=lambda rows: {
+            **({"properties": now["properties"]} if due else {}),
+            **{row["step"]: DONE for row in rows if row["step"] in others and row["result"] == DONE},
+        },
         undo=lambda old_settings, new: (
             command_line("account-restore-settings", account.arguments) if at_path(new, "properties") else ""
         ),
@@ -6510,7 +6583,7 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
             {"step": part, "result": PLANNED if part in due else ALREADY, "detail": PART_WORDS[part]} for part in wanted
         ]
         + [{"step": name, "result": PLANNED, "detail": ""} for name in others],
-        more_context=lambda outcomes, change: isolation_context(account, record, change),
+        more_context=lambda rows, change: isolation_context(account, record, change, rows if now else []),
     )
 
 
@@ -6559,8 +6632,9 @@ def isolation_steps(
     yield Step("remember the settings", lambda: keep_record(azure, record, current), hidden=True)
     if due:
         whole = {"properties": {key: value for properties in due.values() for key, value in properties.items()}}
-        outcome = yield patch_step(azure, account, whole, ", ".join(due), vital=False)
-        if outcome.result == FAILED and len(due) > 1:
+        whole_step = patch_step(azure, account, whole, ", ".join(due), vital=False)._replace(tentative=len(due) > 1)
+        outcome = yield whole_step
+        if outcome.result == FAILED and whole_step.tentative:
             for part, properties in due.items():
                 yield patch_step(azure, account, {"properties": properties}, part, vital=False)
     if "delegation_keys" in names:
@@ -6571,15 +6645,10 @@ def isolation_steps(
             yield rotation(azure, account, key, at_path(current, f"properties.keyCreationTime.{key}"))
 
 
-def isolation_result(
-    azure: Azure,
-    account: AccountRef,
-    wanted: Mapping[str, tuple[str, object]],
-    due: Mapping[str, Json],
-    outcomes: list[Outcome],
+def isolation_rows(
+    current: Json, wanted: Mapping[str, tuple[str, object]], due: Mapping[str, Json], outcomes: list[Outcome]
 ) -> list[Json]:
     """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back."""
-    current = azure.arm.ask(ACCOUNT_GET, account)
     rows = []
     for part, (key, value) in wanted.items():
         there = not account_patch(current, {"properties": {key: value}})[0]
@@ -6590,24 +6659,15 @@ def isolation_result(
     return rows + [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
 
 
-def isolation_state(rows: list[Json], after: Json) -> Json:
-    """What is isolated, as the plan has it: the settings whose rows are done, and the other steps that are done."""
-    done = {row["step"] for row in rows if row["result"] in (DONE, ALREADY)}
-    kept = {SETTINGS_OF[part] for part in done if part in SETTINGS_OF}
-    settings = {key: value for key, value in (after.get("properties") or {}).items() if key in kept}
-    return {
-        **({"properties": settings} if settings else {}),
-        **{step: DONE for step in done if step not in SETTINGS_OF},
-    }
-
-
-def isolation_context(account: AccountRef, record: Json, change: Json) -> Json:
+def isolation_context(account: AccountRef, record: Json, change: Json, rows: list[Json]) -> Json:
+    """rows: what became of each part; empty where nothing was done, or where it could not be read back."""
+    steps = rows or change.get("steps", [])
     item = {
         "id": account.id,
         "account": account.name,
         "time": record["time"],
-        "complete": change["changed"] and not any(step["result"] != DONE for step in change.get("steps", [])),
-        "steps": change.get("steps", []),
+        "complete": change["changed"] and all(row["result"] in (DONE, ALREADY) for row in steps),
+        "steps": steps,
         "restore": record,
     }
     return {ISOLATION_VIEW.context: item}
@@ -6898,7 +6958,11 @@ def account_logging_set(
         return {**properties, "logs": {name: log_state(properties).get(name, False) for name in chosen}}
 
     def look(error: AzureStorageError) -> bool:
-        return any(seen_state(item) == seen_state(body) for item in azure.arm.listing(LOGGING_LIST, account).items)
+        return any(
+            not differences(seen_state(item), wanted)[1]
+            for item in azure.arm.listing(LOGGING_LIST, account).items
+            if str(item.get("name")).lower() == setting_name.lower()
+        )
 
     def undo(old: Json, new: Json) -> str:
         flipped = (
@@ -7104,7 +7168,7 @@ def blob_ranges_restore(
             azure, account, body, outcomes[0].answer or "", str(last.get("restoreId") or "")
         ),
         read_back=lambda outcomes: restore_item(account, body, restore_status(azure, account)),
-        equal=lambda now, wanted: True,
+        equal=uncompared,
         confirm=(account.name, "This restores the whole account.") if target.everything else None,
         note="Nothing undoes a restore.",
     )
@@ -7237,7 +7301,7 @@ def blob_containers_create(
         CONTAINER_VIEW,
         [create],
         read_back=last_answer(azure, CONTAINER_GET, container),
-        equal=lambda now, wanted: True,  # the answer holds what was set, and what Azure filled in
+        equal=uncompared,
         undo=lambda before, after: command_line("blob-container-delete", container.arguments),
     )
 
@@ -7334,7 +7398,7 @@ def blob_container_delete(azure: Azure, account: AccountArgs, container_name: Co
         name,
         dict.fromkeys(name),
         DELETED_CONTAINER_VIEW,
-        [Step("delete the container", lambda: azure.arm.ask(CONTAINER_DELETE, container), gone)],
+        [Step("delete the container", removal(azure, CONTAINER_DELETE, container, "ContainerNotFound"), gone)],
         undo=lambda before, after: command_line("container-restore", container.arguments),
         missed=f"There is no container {container}.",
         done=f"Container {container} was deleted. The undo works while container soft delete keeps it.",
@@ -8612,13 +8676,14 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
         return "already there", False
     if dry_run:
         return PLANNED, True
-    if gone or not any(row.get("versionId") for row in rows):
+    asked = bool(gone) or not any(row.get("versionId") for row in rows)
+    if asked:
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
         return "deleted snapshots restored", True
-    if service.properties_if_there(live) is None:
+    if not asked or service.properties_if_there(live) is None:
         # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
         versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
         if not versions:
@@ -9194,12 +9259,12 @@ def blob_quarantine(
     secured = {blob.id: "secured" for blob in job.blobs}
     rows: list[Json] = []
 
-    def secure(blob: BlobRef) -> Callable[[], Json]:
-        def act() -> Json:
+    def secure(blob: BlobRef) -> Callable[[], object]:
+        def act() -> object:
             rows.append(work.secure(blob))
             if rows[-1]["result"] == FAILED:
                 raise work.failures[-1]
-            return rows[-1]
+            return ALREADY if rows[-1]["result"] == "already secured" else rows[-1]
 
         return act
 
@@ -9222,7 +9287,8 @@ def blob_quarantine(
         },
         later=later,
         planned=[f"secure {blob}" for blob in job.blobs],
-        tell_steps=len(job.blobs) > 1,
+        tell_steps=True,  # what was found out about a blob stays in context, whatever became of it
+        missed="No changes needed: the blobs are secured already.",
         note="The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
         if delete_source
         else "",
@@ -9521,12 +9587,6 @@ def run(name: str, params: Mapping[str, Any], args: Mapping[str, Any]) -> Any:
     return found.call(azure, args)
 
 
-# Refusals that a role changes.
-ROLE_CODES = frozenset(
-    {"AuthorizationFailed", "AuthorizationPermissionMismatch", "LinkedAuthorizationFailed", "InsufficientAccessError"}
-)
-
-
 def explain(error: Exception, name: str) -> str:
     """What the war room shows of a failure: never a secret, and for a missing permission which one the call needs."""
     if isinstance(error, NotImplementedError):
@@ -9535,9 +9595,9 @@ def explain(error: Exception, name: str) -> str:
         demisto.debug(redact(traceback.format_exc()))
         return redact(f"Unexpected error in {name}: {type(error).__name__}: {error}")
     text = str(error)
-    if isinstance(error, ServiceError) and error.status == 403 and error.code in ROLE_CODES and error.needs:
+    if isinstance(error, ServiceError) and error.permission:
         role = COMMANDS[name].role if name in COMMANDS else ""
-        text += f"\nRequired permission: {error.needs}." + (f" The built-in role {role} includes it." if role else "")
+        text += f"\n{error.permission}" + (f" The built-in role {role} includes it." if role else "")
     return redact(text)
 
 
