@@ -5141,6 +5141,9 @@ def take_all(steps: Steps) -> list[Outcome]:
             step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
         except StopIteration:
             step = None
+        except AzureStorageError as error:  # of what is read between two steps
+            outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=error))
+            step = None
     return [outcome for outcome in outcomes if not (outcome.step.tentative and outcome.result == FAILED)]
 
 
@@ -6788,14 +6791,25 @@ def account_restore_settings(
         f"Left as they are, since somebody changed them after the isolation: {', '.join(foreign)}." if foreign else "",
     )
     plan = update_plan(azure, account, current, {"properties": wanted})
-    forget = Step(
-        "forget the record",
-        lambda: azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None)),
-        hidden=True,
-    )
-    steps = [*plan.steps, *([] if record else [forget])]
+
+    def forget() -> None:
+        azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None))
+
+    def steps() -> Generator[Step, Outcome, None]:
+        """The record goes once the account says that everything is back."""
+        for step in plan.steps:
+            outcome = yield step
+            back = outcome.answer is None or not account_patch(outcome.answer, {"properties": wanted})[0]
+            if back and not record:
+                yield Step("forget the record", forget, hidden=True)
+
     return replace(
-        plan, view=NETWORK_VIEW, steps=steps, note=" ".join(filter(None, notes)), done="", undo=lambda before, after: ""
+        plan,
+        view=NETWORK_VIEW,
+        steps=steps(),
+        note=" ".join(filter(None, notes)),
+        done="",
+        undo=lambda before, after: "",
     )
 
 

@@ -1177,7 +1177,7 @@ def test_commands_of_the_other_flow_say_so(war_room: WarRoom, requests_mock: rm.
     assert "Authorization Code" in war_room.run("azure-storage-auth-complete", code="x").error
     war_room.params = dict(SECRET_PARAMS)
     assert "needs no interactive sign-in" in war_room.run("azure-storage-auth-start").text
-    assert "by themselves" in war_room.run("azure-storage-auth-complete").error
+    assert "needs no interactive sign-in" in war_room.run("azure-storage-auth-complete").error
     assert requests_mock.call_count == 0
 
 
@@ -1576,10 +1576,12 @@ def test_a_token_of_another_listing_is_refused(signed_in: WarRoom, requests_mock
     assert requests_mock.call_count == 0
 
 
-def test_a_next_link_that_leads_back_ends_the_listing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+def test_a_next_link_that_leads_back_is_no_whole_listing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     again = f"{ARM}/subscriptions?api-version={az.SUBSCRIPTIONS_API}"
     requests_mock.get(again, json={"value": [{"id": "/s/1", "name": "n"}], "nextLink": again})
-    assert names(signed_in.run("azure-storage-subscriptions-list", all_results="true")) == ["n"]
+    error = signed_in.run("azure-storage-subscriptions-list", all_results="true").error
+    assert "the pages of the listing repeat themselves" in error
+    assert requests_mock.call_count == 1
 
 
 def test_accounts_of_a_group_of_the_instance_or_of_a_subscription(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -2776,16 +2778,50 @@ def test_what_undo_says_can_be_typed(signed_in: WarRoom, requests_mock: rm.Mocke
     assert bodies(requests_mock, "PATCH")[-1] == {"tags": {"owner": "finance"}, "properties": {"isSftpEnabled": True}}
 
 
+def vanishing_account(mock: rm.Mocker, path: str = ACCOUNT_PATH, status: int = 200) -> None:
+    """An account that is gone once it was deleted."""
+    gone: list[bool] = []
+
+    def read(request: Any, context: Any) -> dict[str, Any]:
+        context.status_code = 404 if gone else 200
+        return arm_failure("ResourceNotFound") if gone else {**account_body(), "id": path}
+
+    def delete(request: Any, context: Any) -> str:
+        gone.append(True)
+        return ""
+
+    mock.get(ARM + path, json=read)
+    mock.delete(ARM + path, text=delete, status_code=status)
+
+
 def test_deleting_an_account_needs_its_name(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    live_account(requests_mock)
-    requests_mock.delete(ARM + ACCOUNT_PATH, status_code=200)
+    vanishing_account(requests_mock)
     assert f"confirm={ACCOUNT}" in signed_in.run("azure-storage-account-delete", **ONE, confirm="yes").error
     assert not writes(requests_mock)
     result = signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT)
-    assert "was deleted" in result.text
+    assert "Deleted." in result.text
     assert writes(requests_mock) == ["DELETE"]
-    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
-    assert change_of(signed_in.run("azure-storage-account-delete", **ONE))["changed"] is False
+    assert change_of(result)["after"] == {"name": None, "location": None, "kind": None, "sku": None}
+    again = signed_in.run("azure-storage-account-delete", **ONE)
+    assert change_of(again)["changed"] is False
+    assert f"There is no storage account {ACCOUNT}" in again.text
+
+
+def test_an_account_that_goes_meanwhile_is_not_called_deleted_by_us(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    vanishing_account(requests_mock, status=204)
+    result = signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT)
+    assert f"There is no storage account {ACCOUNT}" in result.text
+    assert change_of(result)["changed"] is False
+
+
+def test_an_account_that_stays_after_its_deletion_is_a_failure(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    requests_mock.delete(ARM + ACCOUNT_PATH, status_code=200)
+    result = signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT)
+    assert result.entry["Type"] == 4
+    assert f"Azure accepted the change, but name is {ACCOUNT} and not not set" in result.error
 
 
 KEYS = {"keys": [{"keyName": name, "value": f"MARKER{name}".ljust(86, "x") + "=="} for name in ("key1", "key2")]}
@@ -2880,27 +2916,89 @@ def lock(scope: str, name: str, level: str) -> dict[str, Any]:
     }
 
 
-def test_locks_are_set_listed_and_removed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    inherited = lock(GROUP_PATH, "all", "CanNotDelete")
-    requests_mock.get(ARM + LOCKS, json={"value": [inherited]})
-    requests_mock.put(f"{ARM}{LOCKS}/cortex-xsoar", json=lock(ACCOUNT_PATH, "cortex-xsoar", "ReadOnly"))
+class Locks:
+    """The locks of an account, own and inherited, as ARM keeps them."""
+
+    def __init__(self, mock: rm.Mocker, *found: dict[str, Any], account: str = ACCOUNT_PATH) -> None:
+        self.found = {str(item["id"]).lower(): item for item in found}
+        sent = account.replace("(", "%28").replace(")", "%29")
+        own = f"{ARM}{sent}/providers/Microsoft.Authorization/locks"
+        self.account = account
+        mock.get(own, json=lambda request, context: {"value": list(self.found.values())})
+        mock.put(re.compile(re.escape(own) + "/"), json=self._set)
+        mock.delete(re.compile("/providers/Microsoft.Authorization/locks/"), text=self._remove)
+
+    def _set(self, request: Any, context: Any) -> dict[str, Any]:
+        name = unquote(urlsplit(request.url).path.rpartition("/")[2])
+        item = {**lock(self.account, name, ""), **request.json()}
+        self.found[str(item["id"]).lower()] = item
+        return item
+
+    def _remove(self, request: Any, context: Any) -> str:
+        context.status_code = 200 if self.found.pop(unquote(urlsplit(request.url).path).lower(), None) else 204
+        return ""
+
+
+INHERITED = lock(GROUP_PATH, "all", "CanNotDelete")
+OWN_LOCK = lock(ACCOUNT_PATH, "cortex-xsoar", "ReadOnly")
+
+
+def test_a_lock_is_set_and_stays_as_it_is(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    Locks(requests_mock, INHERITED)
     result = signed_in.run("azure-storage-account-lock-set", **ONE, level="readonly", notes="case 1")
     assert bodies(requests_mock, "PUT") == [{"properties": {"level": "ReadOnly", "notes": "case 1"}}]
     assert query(last(requests_mock)) == {"api-version": "2020-05-01"}
     assert "does not protect blobs" in result.text
-    own = lock(ACCOUNT_PATH, "cortex-xsoar", "ReadOnly")
-    requests_mock.get(ARM + LOCKS, json={"value": [inherited, own]})
+    assert change_of(result)["after"] == {"level": "ReadOnly", "notes": "case 1"}
+    assert "account-lock-remove" in change_of(result)["undo"]
     assert change_of(signed_in.run("azure-storage-account-lock-set", **ONE, level="ReadOnly"))["changed"] is False
     softer = signed_in.run("azure-storage-account-lock-set", **ONE, level="CanNotDelete")
-    assert change_of(softer)["undo"].endswith("lock_name=cortex-xsoar level=ReadOnly")
-    requests_mock.delete(ARM + own["id"], status_code=200)
-    requests_mock.delete(ARM + inherited["id"], status_code=200)
+    assert 'lock_name=cortex-xsoar level=ReadOnly notes="case 1"' in change_of(softer)["undo"]
+    assert bodies(requests_mock, "PUT")[-1] == {"properties": {"level": "CanNotDelete", "notes": "case 1"}}
+
+
+def test_an_own_lock_is_removed_by_its_name_in_any_case(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    locks = Locks(requests_mock, INHERITED, OWN_LOCK)
     removed = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="Cortex-XSOAR")
-    assert urlsplit(last(requests_mock).url).path == own["id"]
+    (sent,) = [request for request in requests_mock.request_history if request.method == "DELETE"]
+    assert urlsplit(sent.url).path == OWN_LOCK["id"]
+    assert list(locks.found) == [INHERITED["id"].lower()]
     assert "level=ReadOnly" in change_of(removed)["undo"]
-    wide = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="all")
-    assert f"protected everything in {GROUP_PATH}" in wide.text
     assert "There is no lock" in signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="x").text
+
+
+def test_an_inherited_lock_is_removed_only_with_confirm(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    locks = Locks(requests_mock, INHERITED, OWN_LOCK)
+    refused = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="all").error
+    assert f"it protects everything in {GROUP_PATH}" in refused
+    assert f"confirm={GROUP}" in refused
+    assert not writes(requests_mock)
+    wide = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="all", confirm=GROUP)
+    assert f"it protects everything in {GROUP_PATH}" in wide.text
+    assert change_of(wide)["undo"] == ""
+    assert list(locks.found) == [OWN_LOCK["id"].lower()]
+
+
+def test_a_lock_that_goes_meanwhile_is_not_called_removed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    locks = Locks(requests_mock, OWN_LOCK)
+
+    def gone(request: Any, context: Any) -> dict[str, Any]:
+        locks.found.clear()
+        return arm_failure("LockNotFound")
+
+    requests_mock.delete(ARM + OWN_LOCK["id"], status_code=404, json=gone)
+    result = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="cortex-xsoar")
+    assert "There is no lock" in result.text
+    assert change_of(result)["changed"] is False
+
+
+def test_another_lock_of_the_same_level_is_not_taken_for_the_one_that_was_asked_for(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.get(ARM + LOCKS, json={"value": [lock(ACCOUNT_PATH, "other", "ReadOnly")]})
+    requests_mock.put(f"{ARM}{LOCKS}/cortex-xsoar", exc=requests.exceptions.ReadTimeout)
+    error = signed_in.run("azure-storage-account-lock-set", **ONE, level="ReadOnly").error
+    assert "It is unknown whether Azure carried it out." in error
 
 
 # Isolation
@@ -2922,11 +3020,11 @@ def isolation_room(mock: rm.Mocker, broken: str = "") -> tuple[dict[str, Any], l
 
     def change(request: Any, context: Any) -> dict[str, Any]:
         sent = request.json() if request.body else {}
-        what = next(iter(sent.get("properties", {})), "") or sent.get("keyName") or "revokeUserDelegationKeys"
-        if what == broken:
+        what = list(sent.get("properties", {})) or [sent.get("keyName") or "revokeUserDelegationKeys"]
+        if broken in what:
             context.status_code = 409
             return arm_failure("ScopeLocked", "The scope is locked by keep.")
-        done.append(what)
+        done.extend(what)
         account["properties"] |= sent.get("properties", {})
         return account if request.method == "PATCH" else KEYS
 
@@ -2942,23 +3040,38 @@ def isolation_of(result: SimpleNamespace) -> dict[str, Any]:
     return found
 
 
-def test_isolation_from_open_to_closed_and_back(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+def test_an_isolation_closes_everything_in_one_patch(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     account, done = isolation_room(requests_mock)
-    before = json.loads(json.dumps(account["properties"]))
     result = signed_in.run("azure-storage-account-isolate", **ONE, **OWN, keep_ip_rules="198.51.100.200")
     assert done == [step for _, _, step in STEPS]
+    assert writes(requests_mock) == ["PATCH", "POST", "POST", "POST"]
     rules = account["properties"]["networkAcls"]
     assert [rule["value"] for rule in rules["ipRules"]] == ["203.0.113.7", "198.51.100.200"]
     assert (rules["defaultAction"], rules["bypass"], rules["resourceAccessRules"]) == ("Deny", "AzureServices", [])
     assert isolation_of(result)["complete"] is True
+    assert [row["step"] for row in isolation_of(result)["steps"]] == [step for step, _, _ in STEPS]
     assert {row["result"] for row in isolation_of(result)["steps"]} == {"done"}
+    assert change_of(result)["after"]["properties"]["allowBlobPublicAccess"] is False
+    assert "account-restore-settings" in change_of(result)["undo"]
     assert "MARKER" not in json.dumps(result.entry)
-    again = signed_in.run(
-        "azure-storage-account-isolate", **ONE, **OWN, keep_ip_rules="198.51.100.200", rotate_keys="no"
-    )
+
+
+def test_an_isolation_that_is_repeated_keeps_the_older_record(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account, _ = isolation_room(requests_mock)
+    before = json.loads(json.dumps(account["properties"]))
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    again = signed_in.run("azure-storage-account-isolate", **ONE, **OWN, rotate_keys="no")
     assert [row["result"] for row in isolation_of(again)["steps"]] == ["already set"] * 4 + ["done"]
+    assert isolation_of(again)["complete"] is True
+    assert len(bodies(requests_mock, "PATCH")) == 1
     record = isolation_of(again)["restore"]
     assert record["settings"] == {key: before[key] for key in az.RESTORABLE}, "the older record wins"
+
+
+def test_an_isolation_is_taken_back_from_what_is_remembered(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account, _ = isolation_room(requests_mock)
+    before = json.loads(json.dumps(account["properties"]))
+    record = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
     restored = signed_in.run("azure-storage-account-restore-settings", **ONE)
     assert account["properties"]["networkAcls"] == before["networkAcls"]
     assert account["properties"] == {**before, "allowSharedKeyAccess": True}
@@ -2971,6 +3084,19 @@ def test_isolation_from_open_to_closed_and_back(signed_in: WarRoom, requests_moc
     assert f"the record is for {ACCOUNT}, not for other" in wrong.error
     by_record = signed_in.run("azure-storage-account-restore-settings", record=json.dumps(record))
     assert change_of(by_record)["changed"] is False
+
+
+def test_what_somebody_changed_after_an_isolation_is_not_opened_again(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    account, _ = isolation_room(requests_mock)
+    result = signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    assert isolation_of(result)["restore"]["wrote"]["isSftpEnabled"] is False
+    theirs = {"defaultAction": "Deny", "ipRules": [{"value": "192.0.2.1", "action": "Allow"}]}
+    account["properties"]["networkAcls"] = theirs
+    restored = signed_in.run("azure-storage-account-restore-settings", **ONE)
+    assert account["properties"]["networkAcls"] == theirs
+    assert "networkAcls" in restored.text and "somebody changed them after the isolation" in restored.text
 
 
 def test_an_isolation_that_azure_does_not_keep_is_not_called_complete(
@@ -2988,12 +3114,9 @@ def test_an_isolation_in_another_group_is_taken_back_by_name(signed_in: WarRoom,
     other = ACCOUNT_PATH.replace(GROUP, "rg-other")
     requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
     requests_mock.post(GRAPH, json={"data": [{"id": other}]})
-    body = {**account_body(**OPEN), "id": other}
-    requests_mock.get(ARM + other, json=body)
-    requests_mock.patch(ARM + other, json=body)
+    live_account(requests_mock, other, **OPEN)
     only = {**dict.fromkeys(az.PARTS, "false"), "public_access": "true"}
     assert not signed_in.run("azure-storage-account-isolate", **ONE, **only).error
-    requests_mock.get(ARM + other, json={**body, "properties": {**body["properties"], "allowBlobPublicAccess": False}})
     assert not signed_in.run("azure-storage-account-restore-settings", **ONE).error
     assert bodies(requests_mock, "PATCH")[-1] == {"properties": {"allowBlobPublicAccess": True}}
 
@@ -3009,7 +3132,8 @@ def test_an_isolation_that_fails_at_a_step_does_all_others(
     assert found["complete"] is False
     assert [row["step"] for row in found["steps"] if row["result"] == "failed"] == [step]
     assert "locked by keep" in json.dumps(found["steps"])
-    assert result.entry["Type"] == 11, "a warning"
+    assert result.entry["Type"] == 4
+    assert "Failed: " in result.error and "locked by keep" in result.error
     assert broken not in json.dumps(change_of(result)["after"])
     assert account["properties"]["networkAcls"]["ipRules"][0]["value"] == (
         "198.51.100.9" if step == "network" else "203.0.113.7"
@@ -3024,9 +3148,12 @@ def test_an_isolation_of_which_nothing_works_is_an_error(signed_in: WarRoom, req
     requests_mock.register_uri("PATCH", ARM + ACCOUNT_PATH, status_code=403, json=arm_failure("AuthorizationFailed"))
     for action in ("regenerateKey", "revokeUserDelegationKeys"):
         requests_mock.post(f"{ARM}{ACCOUNT_PATH}/{action}", status_code=403, json=arm_failure("AuthorizationFailed"))
-    error = signed_in.run("azure-storage-account-isolate", **ONE, **OWN).error
-    assert "AuthorizationFailed" in error
-    assert "revokeUserDelegationKeys/action" in error
+    result = signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    assert "AuthorizationFailed" in result.error
+    assert "Required permission: Microsoft.Storage/storageAccounts/revokeUserDelegationKeys/action." in result.error
+    assert "Required permission: Microsoft.Storage/storageAccounts/write." in result.error
+    assert isolation_of(result)["complete"] is False
+    assert change_of(result)["changed"] is False
 
 
 def test_an_isolation_never_locks_us_out_unasked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -3048,11 +3175,27 @@ def test_an_isolation_never_locks_us_out_unasked(signed_in: WarRoom, requests_mo
 # Freezing, policies, restoring
 
 
+def held_container(mock: rm.Mocker, *tags: str) -> list[str]:
+    """A container that keeps the tags of its legal hold."""
+    held = list(tags)
+
+    def hold() -> dict[str, Any]:
+        return {"hasLegalHold": bool(held), "tags": [{"tag": tag} for tag in held]}
+
+    def change(request: Any, context: Any) -> dict[str, Any]:
+        sent = request.json()["tags"]
+        held[:] = [tag for tag in held if tag not in sent] + (sent if "setLegalHold" in request.url else [])
+        return {"hasLegalHold": bool(held), "tags": list(held)}
+
+    body = {"id": EVIDENCE_PATH, "name": "evidence"}
+    mock.get(ARM + EVIDENCE_PATH, json=lambda request, context: {**body, "properties": {"legalHold": hold()}})
+    for action in ("setLegalHold", "clearLegalHold"):
+        mock.post(f"{ARM}{EVIDENCE_PATH}/{action}", json=change)
+    return held
+
+
 def test_a_legal_hold_is_set_and_cleared_tag_by_tag(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    body = container_body(legalHold={"hasLegalHold": True, "tags": [{"tag": "old"}]})
-    requests_mock.get(ARM + EVIDENCE_PATH, json=body)
-    requests_mock.post(f"{ARM}{EVIDENCE_PATH}/setLegalHold", json={})
-    requests_mock.post(f"{ARM}{EVIDENCE_PATH}/clearLegalHold", json={})
+    held = held_container(requests_mock, "old")
     result = signed_in.run("azure-storage-container-legal-hold-set", **EVIDENCE, tags="Case1234,old")
     assert bodies(requests_mock, "POST", "setLegalHold") == [{"tags": ["case1234"]}]
     assert change_of(result)["after"] == {"tags": ["case1234", "old"]}
@@ -3061,54 +3204,102 @@ def test_a_legal_hold_is_set_and_cleared_tag_by_tag(signed_in: WarRoom, requests
     assert change_of(none)["changed"] is False
     signed_in.run("azure-storage-container-legal-hold-clear", **EVIDENCE, tags="old")
     assert bodies(requests_mock, "POST", "clearLegalHold") == [{"tags": ["old"]}]
+    assert held == ["case1234"]
     assert "3 to 23" in signed_in.run("azure-storage-container-legal-hold-set", **EVIDENCE, tags="a-b").error
 
 
-def policy_body(days: int, state: str = "Unlocked") -> dict[str, Any]:
-    return {"etag": '"e1"', "properties": {"immutabilityPeriodSinceCreationInDays": days, "state": state}}
+POLICY = f"{EVIDENCE_PATH}/immutabilityPolicies/default"
 
 
-def test_an_immutability_policy_from_nothing_to_locked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    policy = f"{ARM}{EVIDENCE_PATH}/immutabilityPolicies/default"
-    requests_mock.get(policy, [{"json": policy_body(0)}, {"json": policy_body(30)}])
-    requests_mock.put(policy, json=policy_body(30))
+def policy_body(days: int, state: str = "Unlocked", **more: Any) -> dict[str, Any]:
+    properties = {"immutabilityPeriodSinceCreationInDays": days, "state": state, **more}
+    return {"id": POLICY, "name": "default", "etag": '"e1"', "properties": properties}
+
+
+class Immutability:
+    """The immutability policy of a container, which keeps what is sent to it."""
+
+    def __init__(self, mock: rm.Mocker, days: int = 0, state: str = "Unlocked", **more: Any) -> None:
+        self.body = policy_body(days, state, **more)
+        mock.get(ARM + POLICY, json=lambda request, context: self.body)
+        mock.put(ARM + POLICY, json=self._set)
+        mock.delete(ARM + POLICY, json=self._delete)
+        mock.post(f"{ARM}{POLICY}/lock", json=self._lock)
+        mock.post(f"{ARM}{POLICY}/extend", json=self._set)
+
+    def _set(self, request: Any, context: Any) -> dict[str, Any]:
+        self.body["properties"] |= request.json()["properties"]
+        return self.body
+
+    def _lock(self, request: Any, context: Any) -> dict[str, Any]:
+        self.body["properties"]["state"] = "Locked"
+        return self.body
+
+    def _delete(self, request: Any, context: Any) -> dict[str, Any]:
+        self.body = policy_body(0)
+        return self.body
+
+
+def sent_to(mock: rm.Mocker, method: str, part: str) -> list[Any]:
+    return [request for request in mock.request_history if request.method == method and part in request.url]
+
+
+def test_an_immutability_policy_is_made(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    Immutability(requests_mock)
     result = signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="30")
     assert bodies(requests_mock, "PUT") == [{"properties": {"immutabilityPeriodSinceCreationInDays": 30}}]
-    assert "If-Match" not in requests_to(requests_mock, "immutabilityPolicies")[1].headers
+    assert "If-Match" not in sent_to(requests_mock, "PUT", "immutabilityPolicies")[0].headers
     assert "immutability-delete" in change_of(result)["undo"]
-    assert "confirm=evidence" in signed_in.run("azure-storage-container-immutability-lock", **EVIDENCE).error
-    requests_mock.post(f"{policy}/lock", json=policy_body(30, "Locked"))
-    signed_in.run("azure-storage-container-immutability-lock", **EVIDENCE, confirm="evidence")
-    locked = requests_to(requests_mock, "/lock")
+    assert change_of(result)["after"] == {"days": 30}
+
+
+def test_an_immutability_policy_is_locked_for_good_with_confirm(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    Immutability(requests_mock, 30)
+    lock_policy = "azure-storage-container-immutability-lock"
+    assert "confirm=evidence" in signed_in.run(lock_policy, **EVIDENCE).error
+    assert not writes(requests_mock)
+    result = signed_in.run(lock_policy, **EVIDENCE, confirm="evidence")
+    locked = sent_to(requests_mock, "POST", "/lock")
     assert [request.headers["If-Match"] for request in locked] == ['"e1"']
-    requests_mock.get(policy, json=policy_body(30, "Locked"))
-    assert "only be extended" in signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="7").error
+    assert change_of(result)["after"] == {"state": "Locked"}
+    assert change_of(result)["undo"] == ""
+    again = signed_in.run(lock_policy, **EVIDENCE, confirm="evidence")
+    assert change_of(again)["changed"] is False
+    assert len(sent_to(requests_mock, "POST", "/lock")) == 1
+
+
+def test_a_locked_policy_can_only_be_extended(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    Immutability(requests_mock, 30, "Locked")
+    set_policy = "azure-storage-container-immutability-set"
+    assert "only be extended" in signed_in.run(set_policy, **EVIDENCE, days="7").error
     assert "can't be removed" in signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE).error
     flag = {"allow_protected_append_writes": "true"}
-    assert (
-        "only be extended"
-        in signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="60", **flag).error
-    )
-    appends = {
-        **policy_body(30),
-        "properties": {**policy_body(30)["properties"], "allowProtectedAppendWritesAll": True},
-    }
-    requests_mock.get(policy, json=appends)
-    signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="40")
+    assert "only be extended" in signed_in.run(set_policy, **EVIDENCE, days="60", **flag).error
+    assert not writes(requests_mock)
+    signed_in.run(set_policy, **EVIDENCE, days="60")
+    assert requests_to(requests_mock, "/extend")[0].headers["If-Match"] == '"e1"'
+    assert bodies(requests_mock, "POST", "/extend") == [{"properties": {"immutabilityPeriodSinceCreationInDays": 60}}]
+
+
+def test_a_policy_that_is_changed_keeps_what_it_allows(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    Immutability(requests_mock, 30, allowProtectedAppendWritesAll=True)
+    result = signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="40")
     assert bodies(requests_mock, "PUT")[-1] == {
         "properties": {"immutabilityPeriodSinceCreationInDays": 40, "allowProtectedAppendWritesAll": True}
     }
-    requests_mock.get(policy, json=policy_body(30, "Locked"))
-    requests_mock.post(f"{policy}/extend", json=policy_body(60, "Locked"))
-    signed_in.run("azure-storage-container-immutability-set", **EVIDENCE, days="60")
-    assert requests_to(requests_mock, "/extend")[0].headers["If-Match"] == '"e1"'
-    requests_mock.get(policy, json=policy_body(30))
-    requests_mock.delete(policy, json=policy_body(0))
+    assert change_of(result)["undo"].endswith("days=30")
+
+
+def test_an_immutability_policy_is_deleted_or_was_never_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    Immutability(requests_mock, 30)
     deleted = signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE)
     assert change_of(deleted)["undo"].endswith("days=30")
-    requests_mock.get(policy, status_code=404, json=arm_failure("ContainerImmutabilityPolicyNotFound"))
+    assert change_of(deleted)["after"] == {"days": 0}
+    requests_mock.get(ARM + POLICY, status_code=404, json=arm_failure("ContainerImmutabilityPolicyNotFound"))
     assert signed_in.run("azure-storage-container-immutability-get", **EVIDENCE).raw["state"] is None
     assert "no immutability policy" in signed_in.run("azure-storage-container-immutability-lock", **EVIDENCE).error
+    none = signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE)
+    assert "has no immutability policy" in none.text
 
 
 ACL = (
@@ -3120,11 +3311,27 @@ ACL = (
 )
 
 
+def live_acl(mock: rm.Mocker, headers: dict[str, str], refused: str = "") -> None:
+    """The policies of a container as the service keeps them; one kind of request may be refused."""
+    kept = [ACL]
+
+    def write(request: Any, context: Any) -> str:
+        if refused and refused in request.headers:
+            context.status_code = 409
+            context.headers["x-ms-error-code"] = "PublicAccessNotPermitted"
+        else:
+            kept.append(request.body.decode())
+        return ""
+
+    acl = f"{BLOB_HOST}/evidence?restype=container&comp=acl"
+    mock.get(acl, text=lambda request, context: kept[-1], headers=headers)
+    mock.put(acl, text=write)
+
+
 def test_contract_one_policy_goes_and_the_rest_stays(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
     acl = f"{BLOB_HOST}/evidence?restype=container&comp=acl"
     headers = {"x-ms-blob-public-access": "container", "Last-Modified": "Fri, 20 Nov 2026 08:15:30 GMT"}
-    requests_mock.get(acl, text=ACL, headers=headers)
-    requests_mock.put(acl, status_code=200)
+    live_acl(requests_mock, headers)
     rows = blob_room.run("azure-storage-container-policy-list", **EVIDENCE).raw
     assert next((row["policy"], row["permissions"]) for row in rows) == ("partners", "read, list")
     result = blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE, policy="leaked & old,none")
@@ -3177,15 +3384,20 @@ def restore_room(mock: rm.Mocker, *statuses: str, policy: dict[str, Any] | None 
     blob_service(mock, {"restorePolicy": pitr})
     account = {**account_body(**properties), "kind": "StorageV2"}
     rounds = [
-        {**account, "properties": {**account["properties"], "blobRestoreStatus": {"status": s}}} for s in statuses
+        {
+            **account,
+            "properties": {**account["properties"], "blobRestoreStatus": {"status": status, "restoreId": ident}},
+        }
+        for status, _, ident in (text.partition(" ") for text in statuses)
     ]
     mock.get(ARM + ACCOUNT_PATH, json=account)
     mock.get(f"{ARM}{ACCOUNT_PATH}?$expand=blobRestoreStatus", [{"json": body} for body in rounds or [account]])
-    mock.post(f"{ARM}{ACCOUNT_PATH}/restoreBlobRanges", status_code=202, headers={"Location": f"{ARM}/x"})
+    answer = {"status": "InProgress", "restoreId": "new"}
+    mock.post(f"{ARM}{ACCOUNT_PATH}/restoreBlobRanges", status_code=202, json=answer)
 
 
 def test_a_restore_is_started_followed_and_ends(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    restore_room(requests_mock, "Complete", "InProgress", "InProgress", "Complete")
+    restore_room(requests_mock, "Complete old", "Complete old", "InProgress new", "Complete new")
     first = signed_in.run("azure-storage-blob-ranges-restore", **RANGES, prefix="2026/")
     assert bodies(requests_mock, "POST", "restoreBlobRanges") == [
         {
@@ -3201,8 +3413,7 @@ def test_a_restore_is_started_followed_and_ends(signed_in: WarRoom, requests_moc
 
 
 def test_an_earlier_restore_is_not_taken_for_this_one(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    restore_room(requests_mock, "Complete", "Complete")
-    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/restoreBlobRanges", status_code=202, json={"restoreId": "new"})
+    restore_room(requests_mock, "Complete old", "Complete old")
     first = signed_in.run("azure-storage-blob-ranges-restore", **RANGES)
     assert first.entry["PollingArgs"]["restore_id"] == "new"
 
@@ -3297,7 +3508,7 @@ def test_logging_is_turned_on_and_keeps_what_is_there(signed_in: WarRoom, reques
 # Quarantine
 
 QUARANTINE = {**BLOB, "evidence_container_name": "secured", "case_id": "case-1"}
-COPY = f"{BLOB_HOST}/secured/case-1/{ACCOUNT}/evidence/a.txt"
+COPY = f"{BLOB_HOST}/secured/case-1/{ACCOUNT}/evidence/blobs/a.txt"
 CONTENT = b"malware"
 MD5 = base64.b64encode(hashlib.md5(CONTENT, usedforsecurity=False).digest()).decode()
 
@@ -3346,8 +3557,8 @@ class Evidence:
 
     def _put(self, request: Any, context: Any) -> str:
         self.sent.append(request)
-        context.status_code = 201
         comp = query(request).get("comp")
+        context.status_code = {None: 202, "tags": 204}.get(comp, 201)
         if comp is None:
             self.metadata = {key: value for key, value in request.headers.items() if key.startswith("x-ms-meta")}
             context.headers.update({"x-ms-copy-id": "1", "x-ms-copy-status": self.status})
@@ -3375,7 +3586,14 @@ def test_quarantine_copies_verifies_holds_and_then_deletes(blob_room: WarRoom, r
     assert copy.headers["x-ms-copy-source"] == f"{BLOB_HOST}/evidence/a.txt"
     assert (row["result"], row["verified"], row["protection"]) == ("secured", "length and MD5", "legal hold")
     assert row["evidence"]["sha256"] == hashlib.sha256(CONTENT).hexdigest()
-    assert [event["action"] for event in row["events"]] == ["copied", "verified", "tagged", "held", "source deleted"]
+    assert [event["action"] for event in row["events"]] == [
+        "copy requested",
+        "copied",
+        "verified",
+        "tagged",
+        "held",
+        "source deleted",
+    ]
     assert {event["actor"] for event in row["events"]} == {"ann@contoso.com"}
     assert [request.headers["If-Match"] for request in room.deleted()] == ['"0xS"']
     order = [request.method + (query(request).get("comp") or "") for request in requests_mock.request_history]
@@ -3388,7 +3606,7 @@ def test_quarantine_can_be_repeated(blob_room: WarRoom, requests_mock: rm.Mocker
     writes_before = len(room.sent)
     room.metadata["x-ms-legal-hold"] = "true"
     again = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE)
-    assert again.raw[0]["result"] == "was secured already"
+    assert again.raw[0]["result"] == "already secured"
     assert change_of(again)["changed"] is False
     assert len(room.sent) == writes_before
     assert not room.deleted()
@@ -3417,6 +3635,7 @@ def test_quarantine_takes_a_snapshot_where_no_hold_is_possible(blob_room: WarRoo
     (row,) = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, sha256="false").raw
     assert row["protection"] == "snapshot 2027-01-15T00:00:00Z"
     assert [event["action"] for event in row["events"]] == [
+        "copy requested",
         "copied",
         "verified",
         "tagged",
@@ -3444,9 +3663,12 @@ def test_quarantine_of_a_large_blob_waits_without_a_worker(blob_room: WarRoom, r
 def test_quarantine_never_writes_over_another_blob(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
     room = Evidence(requests_mock)
     room.metadata = {"x-ms-meta-owner": "somebody"}
-    assert "is there already" in blob_room.run("azure-storage-blob-quarantine", **QUARANTINE).error
+    assert (
+        "exists and is not a copy of this quarantine"
+        in blob_room.run("azure-storage-blob-quarantine", **QUARANTINE).error
+    )
     same = {**QUARANTINE, "evidence_container_name": "evidence"}
-    assert "choose another" in blob_room.run("azure-storage-blob-quarantine", **same).error
+    assert "Choose another" in blob_room.run("azure-storage-blob-quarantine", **same).error
     assert not room.sent
 
 
@@ -3611,10 +3833,7 @@ def test_a_false_md5_of_the_uploader_is_told_and_the_source_kept(blob_room: WarR
 def test_contract_a_policy_goes_even_where_public_access_is_forbidden(
     blob_room: WarRoom, requests_mock: rm.Mocker
 ) -> None:
-    acl = f"{BLOB_HOST}/evidence?restype=container&comp=acl"
-    requests_mock.get(acl, text=ACL, headers={"x-ms-blob-public-access": "blob"})
-    refused = {"status_code": 409, "headers": {"x-ms-error-code": "PublicAccessNotPermitted"}}
-    requests_mock.put(acl, [refused, {"status_code": 200}])
+    live_acl(requests_mock, {"x-ms-blob-public-access": "blob"}, refused="x-ms-blob-public-access")
     assert not blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE, policy="partners").error
     sent = [request.headers for request in requests_mock.request_history if request.method == "PUT"]
     assert ["x-ms-blob-public-access" in headers for headers in sent] == [True, False]
@@ -3632,25 +3851,34 @@ def test_a_prefix_without_a_container_never_means_everything(signed_in: WarRoom,
 
 
 def test_a_rotation_that_stops_half_way_says_which_key_is_new(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    live_account(requests_mock, **OPEN)
-    busy = {"status_code": 409, "json": arm_failure("StorageAccountOperationInProgress")}
-    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/regenerateKey", [{"json": KEYS}, busy])
+    account = live_account(requests_mock, **OPEN)
+
+    def rotate(request: Any, context: Any) -> dict[str, Any]:
+        if request.json() == {"keyName": "key2"}:
+            context.status_code = 409
+            return arm_failure("StorageAccountOperationInProgress")
+        account["properties"]["keyCreationTime"]["key1"] = "2027-01-15T08:00:00.5Z"
+        return KEYS
+
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/regenerateKey", json=rotate)
     result = signed_in.run("azure-storage-account-key-rotate", **ONE, key="both")
-    assert "NOT rotated: key2" in result.text
-    assert list(change_of(result)["after"]) == ["key1"]
-    assert result.entry["Type"] == 11
+    assert "Failed: rotate key2: " in result.error
+    assert change_of(result)["after"] == {"key1": "2027-01-15T08:00:00.5Z"}
+    assert [(row["step"], row["result"]) for row in change_of(result)["steps"]] == [
+        ("rotate key1", "done"),
+        ("rotate key2", "failed"),
+    ]
+    assert result.entry["Type"] == 4
 
 
 def test_a_group_with_parentheses_and_an_odd_lock_name(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     raw = ACCOUNT_PATH.replace(GROUP, "rg(1)")
     sent = raw.replace("(", "%28").replace(")", "%29")
     own = lock(raw, "case#1", "CanNotDelete")
-    requests_mock.get(
-        re.compile(re.escape(f"{ARM}{sent}/providers/Microsoft.Authorization/locks")), json={"value": [own]}
-    )
-    requests_mock.delete(re.compile("case"), status_code=200)
+    Locks(requests_mock, own, account=raw)
     result = signed_in.run("azure-storage-account-lock-remove", **ONE, resource_group_name="rg(1)", lock_name="case#1")
-    assert last(requests_mock).url.partition("?")[0].endswith("/locks/case%231")
+    (removal,) = [request for request in requests_mock.request_history if request.method == "DELETE"]
+    assert urlsplit(removal.url).path == f"{sent}/providers/Microsoft.Authorization/locks/case%231"
     assert "account-lock-set" in change_of(result)["undo"]
 
 
@@ -3666,7 +3894,6 @@ def test_an_account_elsewhere_is_not_called_deleted(signed_in: WarRoom, requests
     other = ACCOUNT_PATH.replace(GROUP, "rg-other")
     requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
     requests_mock.post(GRAPH, json={"data": [{"id": other}]})
-    requests_mock.get(ARM + other, json={**account_body(), "id": other})
-    requests_mock.delete(ARM + other, status_code=200)
-    assert "was deleted" in signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).text
-    assert last(requests_mock).method == "DELETE"
+    vanishing_account(requests_mock, other)
+    assert "Deleted." in signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).text
+    assert writes(requests_mock) == ["DELETE"]
