@@ -4728,9 +4728,11 @@ Column = str | Callable[[Json], Any]
 
 
 def shown(value: object) -> str:
-    """A value in a sentence or a cell, without a live link or image."""
+    """A value in a sentence or a cell, without a live link or image; a tuple holds several acceptable ones."""
     if value is None:
         return "not set"
+    if isinstance(value, tuple):
+        return " or ".join(map(shown, value))
     if isinstance(value, str):
         return md(value)
     return md(json.dumps(value, ensure_ascii=False))
@@ -5163,7 +5165,7 @@ def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
     for path, is_now, wanted in leaves(now, after):
         fine = is_now in wanted if isinstance(wanted, tuple) else wanted == NEW or equal(is_now, wanted)
         if not fine:
-            found.append(f"{path} is {shown(is_now)} and not {shown(wanted)}")
+            found.append(f"{path} is {shown(is_now)}, not {shown(wanted)}")
     return found
 
 
@@ -7707,7 +7709,12 @@ def lease_plan(
     A lease that is renewed or changed is leased before and after; what is asked for is done all the same.
     """
     current = read()
-    state, wanted = at_path(current, path), LEASE_STATES[lease.action]
+
+    def state_of(item: Json) -> str:
+        """Resource Manager writes Leased where the blob service writes leased."""
+        return str(at_path(item, path) or "").lower()
+
+    state, wanted = state_of(current), LEASE_STATES[lease.action]
     before = {"leaseState": state, "lease": lease.lease_id if lease.action != "acquire" else None}
     after = {"leaseState": wanted, "lease": {"release": None, "break": None}.get(lease.action, NEW)}
 
@@ -7730,7 +7737,7 @@ def lease_plan(
         )
 
     def look(error: AzureStorageError) -> bool | None:
-        found = at_path(read(), path)
+        found = state_of(read())
         return None if lease.action in ("renew", "change") else found in wanted and found != state
 
     return Plan(
@@ -7741,7 +7748,7 @@ def lease_plan(
         [Step(f"{lease.action} the lease", act, look)],
         item=current,
         read_back=read_back,
-        state=lambda item: {"leaseState": at_path(item, path), "lease": at_path(item, "leaseId")},
+        state=lambda item: {"leaseState": state_of(item), "lease": at_path(item, "leaseId")},
         equal=lambda now, asked: now in asked if isinstance(asked, tuple) else asked in (None, NEW) or now == asked,
         undo=undo,
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",

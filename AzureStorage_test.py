@@ -905,7 +905,7 @@ def start_device(war_room: WarRoom, requests_mock: rm.Mocker, **args: str) -> Si
     return war_room.run("azure-storage-auth-start", **args)
 
 
-def test_device_code_from_start_to_test(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+def test_a_device_code_sign_in_starts_with_what_to_do(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     text = start_device(war_room, requests_mock).text
     for part in (
         "https://microsoft.com/devicelogin",
@@ -923,6 +923,9 @@ def test_device_code_from_start_to_test(war_room: WarRoom, requests_mock: rm.Moc
         "profile",
     }
 
+
+def test_a_device_code_is_redeemed_once_the_person_has_signed_in(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    start_device(war_room, requests_mock)
     requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("authorization_pending", 70016))
     early = war_room.run("azure-storage-auth-complete")
     assert "is not finished" in early.error
@@ -933,6 +936,11 @@ def test_device_code_from_start_to_test(war_room: WarRoom, requests_mock: rm.Moc
     assert "ann@contoso.com" in done.text
     assert "device_flow" not in war_room.session(), "a redeemed code must never be sent again"
 
+
+def test_one_sign_in_serves_both_resources(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    start_device(war_room, requests_mock)
+    requests_mock.post(f"{ENTRA}/token", json=token_answer("arm"))
+    war_room.run("azure-storage-auth-complete")
     requests_mock.post(f"{ENTRA}/token", json=token_answer("storage"))
     requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
     test = war_room.run("azure-storage-auth-test")
@@ -1689,63 +1697,98 @@ def writes(mock: rm.Mocker) -> list[str]:
 NEW_ACCOUNT = {"account_name": ACCOUNT, "sku": "Standard_LRS", "kind": "StorageV2", "location": "West Europe"}
 
 
-def test_an_account_is_created_and_followed_to_its_end(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    operation = f"{ARM}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Storage/locations/westeurope/asyncoperations/1?monitor=true"
-    missing = {"status_code": 404, "json": arm_failure("ResourceNotFound")}
-    requests_mock.get(ARM + ACCOUNT_PATH, [missing, {"json": account_body()}])
-    requests_mock.put(ARM + ACCOUNT_PATH, status_code=202, headers={"Location": operation})
-    first = signed_in.run(
-        "azure-storage-account-create-update",
-        **NEW_ACCOUNT,
-        tags="case=1234",
-        custom_domain_name="files.contoso.com",
-        enc_key_source="Microsoft.Keyvault",
-        enc_keyvault_key_name="k",
-        enc_keyvault_key_version="1",
-        enc_keyvault_uri="https://v.vault.azure.net",
-        enc_requireInfrastructureEncryption="true",
-        allow_blob_public_access="false",
-        network_ruleset_bypass="Logging,Metrics",
-        network_ruleset_default_action="deny",
-        network_ruleset_ipRules="8.8.8.8",
-        virtual_network_rules=f'[{{"id":"{GROUP_PATH}/providers/Microsoft.Network/virtualNetworks/v/subnets/s"}}]',
-    )
-    sent = last(requests_mock).json()
-    assert sent == {
-        "sku": {"name": "Standard_LRS"},
-        "kind": "StorageV2",
-        "location": "westeurope",
-        "tags": {"case": "1234"},
-        "properties": {
-            "customDomain": {"name": "files.contoso.com"},
-            "encryption": {
-                "keySource": "Microsoft.Keyvault",
-                "requireInfrastructureEncryption": True,
-                "keyvaultproperties": {"keyname": "k", "keyversion": "1", "keyvaulturi": "https://v.vault.azure.net"},
-            },
-            "allowBlobPublicAccess": False,
-            "networkAcls": {
-                "bypass": "Logging, Metrics",
-                "defaultAction": "Deny",
-                "ipRules": [{"value": "8.8.8.8", "action": "Allow"}],
-                "virtualNetworkRules": [
-                    {"id": f"{GROUP_PATH}/providers/Microsoft.Network/virtualNetworks/v/subnets/s", "action": "Allow"}
-                ],
-            },
+CREATE = "azure-storage-account-create-update"
+SUBNET = f"{GROUP_PATH}/providers/Microsoft.Network/virtualNetworks/v/subnets/s"
+ALL_SETTINGS = {
+    "tags": "case=1234",
+    "custom_domain_name": "files.contoso.com",
+    "enc_key_source": "Microsoft.Keyvault",
+    "enc_keyvault_key_name": "k",
+    "enc_keyvault_key_version": "1",
+    "enc_keyvault_uri": "https://v.vault.azure.net",
+    "enc_requireInfrastructureEncryption": "true",
+    "allow_blob_public_access": "false",
+    "network_ruleset_bypass": "Logging,Metrics",
+    "network_ruleset_default_action": "deny",
+    "network_ruleset_ipRules": "8.8.8.8",
+    "virtual_network_rules": f'[{{"id":"{SUBNET}"}}]',
+}
+ALL_SETTINGS_SENT = {
+    "sku": {"name": "Standard_LRS"},
+    "kind": "StorageV2",
+    "location": "westeurope",
+    "tags": {"case": "1234"},
+    "properties": {
+        "customDomain": {"name": "files.contoso.com"},
+        "encryption": {
+            "keySource": "Microsoft.Keyvault",
+            "requireInfrastructureEncryption": True,
+            "keyvaultproperties": {"keyname": "k", "keyversion": "1", "keyvaulturi": "https://v.vault.azure.net"},
         },
-    }
+        "allowBlobPublicAccess": False,
+        "networkAcls": {
+            "bypass": "Logging, Metrics",
+            "defaultAction": "Deny",
+            "ipRules": [{"value": "8.8.8.8", "action": "Allow"}],
+            "virtualNetworkRules": [{"id": SUBNET, "action": "Allow"}],
+        },
+    },
+}
+
+
+def creation_room(mock: rm.Mocker) -> str:
+    """An account that is being created. Returns the address of the operation, which a person never sees."""
+    operation = f"{ARM}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Storage/locations/westeurope/asyncoperations/1?t=MARKER"
+    missing = {"status_code": 404, "json": arm_failure("ResourceNotFound")}
+    mock.get(ARM + ACCOUNT_PATH, [missing, {"json": account_body()}])
+    mock.put(ARM + ACCOUNT_PATH, status_code=202, headers={"Location": operation})
+    return operation
+
+
+def test_an_account_is_created_with_every_setting(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    creation_room(requests_mock)
+    signed_in.run(CREATE, **NEW_ACCOUNT, **ALL_SETTINGS)
+    assert last(requests_mock).json() == ALL_SETTINGS_SENT
     assert query(last(requests_mock)) == {"api-version": "2025-08-01"}
-    assert first.entry["PollingCommand"] == "azure-storage-account-create-update"
+
+
+def test_a_creation_is_followed_to_its_end(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    operation = creation_room(requests_mock)
+    first = signed_in.run(CREATE, **NEW_ACCOUNT)
+    assert first.entry["PollingCommand"] == CREATE
     again = first.entry["PollingArgs"]
+    assert "MARKER" not in json.dumps(first.entry), "the address of the operation stays in the store"
     requests_mock.get(operation, [{"status_code": 202}, {"json": account_body()}])
-    waiting = signed_in.run("azure-storage-account-create-update", **again)
-    assert waiting.entry["PollingArgs"] == again
+    waiting = signed_in.run(CREATE, **again)
+    assert waiting.entry["PollingArgs"] == again, "one handle for one operation"
     assert not waiting.text
-    done = signed_in.run("azure-storage-account-create-update", **again)
+    done = signed_in.run(CREATE, **again)
     assert "PollingCommand" not in done.entry
     assert done.context["AzureStorage.StorageAccount(val.id && val.id == obj.id)"] == account_body()
     assert change_of(done)["changed"] is True
+    assert change_of(done)["undo"].startswith("!azure-storage-account-delete ")
     assert writes(requests_mock) == ["PUT"]
+
+
+def test_a_creation_that_fails_says_why(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    operation = creation_room(requests_mock)
+    again = signed_in.run(CREATE, **NEW_ACCOUNT).entry["PollingArgs"]
+    requests_mock.get(operation, json={"status": "Failed", **arm_failure("X", "No room in this region.")})
+    assert "No room in this region." in signed_in.run(CREATE, **again).error
+
+
+def test_what_was_created_at_once_is_what_azure_says(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    missing = {"status_code": 404, "json": arm_failure("ResourceNotFound")}
+    requests_mock.get(ARM + ACCOUNT_PATH, [missing, {"json": account_body(minimumTlsVersion="TLS1_2")}])
+    requests_mock.put(ARM + ACCOUNT_PATH, json=account_body())
+    result = signed_in.run(CREATE, **NEW_ACCOUNT, minimum_tls_version="TLS1_2")
+    assert change_of(result)["before"]["kind"] is None
+    assert change_of(result)["after"] == {
+        "sku": {"name": "Standard_LRS"},
+        "kind": "StorageV2",
+        "location": "westeurope",
+        "properties": {"minimumTlsVersion": "TLS1_2"},
+    }
 
 
 def test_a_creation_that_ends_at_once_or_is_not_followed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -1784,41 +1827,41 @@ def test_a_creation_says_what_it_needs(signed_in: WarRoom, requests_mock: rm.Moc
     assert not writes(requests_mock)
 
 
-def test_an_update_sends_the_difference_and_keeps_the_rest(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    rules = {
-        "bypass": "AzureServices",
-        "defaultAction": "Allow",
-        "ipRules": [{"value": "9.9.9.9", "action": "Allow"}],
-        "virtualNetworkRules": [{"id": "/v", "action": "Allow"}],
-        "resourceAccessRules": [{"tenantId": TENANT, "resourceId": "/r"}],
-    }
-    encryption = {
+OPEN_RULES = {
+    "bypass": "AzureServices",
+    "defaultAction": "Allow",
+    "ipRules": [{"value": "9.9.9.9", "action": "Allow"}],
+    "virtualNetworkRules": [{"id": "/v", "action": "Allow"}],
+    "resourceAccessRules": [{"tenantId": TENANT, "resourceId": "/r"}],
+}
+BEFORE_UPDATE = {
+    "networkAcls": OPEN_RULES,
+    "encryption": {
         "keySource": "Microsoft.Storage",
         "services": {"blob": {"enabled": True, "keyType": "Account", "lastEnabledTime": "2026-01-01T00:00:00Z"}},
-    }
-    before = {
-        "networkAcls": rules,
-        "encryption": encryption,
-        "minimumTlsVersion": "TLS1_0",
-        "supportsHttpsTrafficOnly": True,
-    }
-    live_account(requests_mock, **before)
-    result = signed_in.run(
-        "azure-storage-account-create-update",
-        **NEW_ACCOUNT,
-        tags='{"owner":"finance"}',
-        minimum_tls_version="TLS1_2",
-        supports_https_traffic_only="true",
-        network_ruleset_default_action="Deny",
-        network_ruleset_bypass="AzureServices",
-        is_hns_enabled="false",
-    )
+    },
+    "minimumTlsVersion": "TLS1_0",
+    "supportsHttpsTrafficOnly": True,
+}
+UPDATE = {
+    "tags": '{"owner":"finance"}',
+    "minimum_tls_version": "TLS1_2",
+    "supports_https_traffic_only": "true",
+    "network_ruleset_default_action": "Deny",
+    "network_ruleset_bypass": "AzureServices",
+    "is_hns_enabled": "false",
+}
+
+
+def test_an_update_sends_the_difference_and_keeps_the_rest(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **BEFORE_UPDATE)
+    result = signed_in.run(CREATE, **NEW_ACCOUNT, **UPDATE)
     assert last(requests_mock).json() == {
-        "properties": {"minimumTlsVersion": "TLS1_2", "networkAcls": {**rules, "defaultAction": "Deny"}}
+        "properties": {"minimumTlsVersion": "TLS1_2", "networkAcls": {**OPEN_RULES, "defaultAction": "Deny"}}
     }
     assert change_of(result) == {
         "id": ACCOUNT_PATH,
-        "command": "azure-storage-account-create-update",
+        "command": CREATE,
         "changed": True,
         "dryRun": False,
         "before": {"properties": {"minimumTlsVersion": "TLS1_0", "networkAcls": {"defaultAction": "Allow"}}},
@@ -1827,6 +1870,15 @@ def test_an_update_sends_the_difference_and_keeps_the_rest(signed_in: WarRoom, r
         "network_ruleset_default_action=Allow",
     }
     assert "* networkAcls.defaultAction: Allow -> Deny" in result.text
+
+
+def test_an_update_that_azure_does_not_keep_is_a_failure(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_0"))
+    requests_mock.patch(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_0"))
+    result = signed_in.run("azure-storage-account-update", account_name=ACCOUNT, minimum_tls_version="TLS1_2")
+    assert result.entry["Type"] == 4
+    assert "Azure accepted the change, but minimumTlsVersion is TLS1_0, not TLS1_2" in result.error
+    assert change_of(result)["after"] == {}
 
 
 def test_an_encryption_update_keeps_its_services_and_sends_nothing_computed(
@@ -1914,8 +1966,14 @@ def test_setting_one_blob_service_property_loses_none(signed_in: WarRoom, reques
         "lastAccessTimeTrackingPolicy": {**FULL_SERVICE["lastAccessTimeTrackingPolicy"], "enable": True},  # type: ignore[dict-item]
     }
     assert isinstance(sent["deleteRetentionPolicy"]["days"], int)
-    assert "* deleteRetentionPolicy.days: 14 -> 30" in result.text
     assert "min_restore_time was not sent" in result.text
+
+
+def test_a_blob_service_property_that_changes_is_shown(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    blob_service(requests_mock, FULL_SERVICE)
+    settings = {"delete_rentention_policy_days": "30", "last_access_time_tracking_policy_enabled": "true"}
+    result = signed_in.run("azure-storage-blob-service-properties-set", account_name=ACCOUNT, **settings)
+    assert "* deleteRetentionPolicy.days: 14 -> 30" in result.text
     assert (
         "|Name|Account Name|Subscription ID|Resource Group|Change Feed|Delete Retention Policy|Versioning|"
         in result.text
@@ -1924,6 +1982,13 @@ def test_setting_one_blob_service_property_loses_none(signed_in: WarRoom, reques
         "deleteRetentionPolicy": {"days": 14},
         "lastAccessTimeTrackingPolicy": {"enable": False},
     }
+    assert change_of(result)["after"] == {
+        "deleteRetentionPolicy": {"days": 30},
+        "lastAccessTimeTrackingPolicy": {"enable": True},
+    }
+    assert change_of(result)["undo"].endswith(
+        "delete_retention_policy_days=14 last_access_time_tracking_policy_enabled=false"
+    )
 
 
 def test_nothing_is_written_when_it_is_so_already(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -2090,30 +2155,35 @@ DRY_RUNS = [
 ]
 
 
+def dry_room(mock: rm.Mocker, there: bool) -> None:
+    """Everything that a changing command may read, which is there or not."""
+    blob_service(mock, FULL_SERVICE)
+    mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS} if there else BLOB_GONE])
+    mock.get(f"{BLOB_HOST}/evidence/a.txt?comp=tags", text="<Tags><TagSet/></Tags>")
+    mock.get(f"{BLOB_HOST}/logs?restype=container&comp=acl", text=ACL)
+    lock_there = lock(ACCOUNT_PATH, "keep", "CanNotDelete")
+    mock.get(ARM + LOCKS, json={"value": [lock_there] if there else []})
+    mock.get(ARM + SETTINGS, json={"value": []})
+    mock.get(f"{ARM}{CONTAINERS_PATH}/logs/immutabilityPolicies/default", json=policy_body(30 if there else 0))
+    mock.get(f"{ARM}{CONTAINERS_PATH}/gone", status_code=404, json=arm_failure("ContainerNotFound"))
+    binned = {**container_body(deleted=True, version="V1", deletedTime="2027-01-01T00:00:00Z"), "name": "gone"}
+    mock.get(f"{ARM}{CONTAINERS_PATH}", json={"value": [binned] if there else []})
+    if there:
+        rules = {"defaultAction": "Allow", "ipRules": [{"value": "9.9.9.9", "action": "Allow"}]}
+        mock.get(ARM + ACCOUNT_PATH, json=account_body(networkAcls=rules))
+        hold = {"hasLegalHold": True, "tags": [{"tag": "old"}]}
+        mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob", legalHold=hold))
+    else:
+        mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
+        mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
+
+
 @pytest.mark.parametrize(("name", "args"), DRY_RUNS)
 @pytest.mark.parametrize("there", [True, False])
 def test_a_dry_run_tells_and_does_nothing(
     signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str], there: bool
 ) -> None:
-    blob_service(requests_mock, FULL_SERVICE)
-    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS} if there else BLOB_GONE])
-    requests_mock.get(f"{BLOB_HOST}/evidence/a.txt?comp=tags", text="<Tags><TagSet/></Tags>")
-    requests_mock.get(f"{BLOB_HOST}/logs?restype=container&comp=acl", text=ACL)
-    lock_there = lock(ACCOUNT_PATH, "keep", "CanNotDelete")
-    requests_mock.get(ARM + LOCKS, json={"value": [lock_there] if there else []})
-    requests_mock.get(ARM + SETTINGS, json={"value": []})
-    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs/immutabilityPolicies/default", json=policy_body(30 if there else 0))
-    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/gone", status_code=404, json=arm_failure("ContainerNotFound"))
-    binned = {**container_body(deleted=True, version="V1", deletedTime="2027-01-01T00:00:00Z"), "name": "gone"}
-    requests_mock.get(f"{ARM}{CONTAINERS_PATH}", json={"value": [binned] if there else []})
-    if there:
-        rules = {"defaultAction": "Allow", "ipRules": [{"value": "9.9.9.9", "action": "Allow"}]}
-        requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(networkAcls=rules))
-        hold = {"hasLegalHold": True, "tags": [{"tag": "old"}]}
-        requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob", legalHold=hold))
-    else:
-        requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
-        requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
+    dry_room(requests_mock, there)
     result = signed_in.run(name, **args, dry_run="true")
     assert not writes(requests_mock)
     quiet = ("There is no", "No changes needed", "has no immutability policy")
@@ -2403,33 +2473,39 @@ def test_contract_a_legal_hold_of_a_blob(blob_room: WarRoom, requests_mock: rm.M
     assert change_of(blob_room.run("azure-storage-blob-legal-hold-set", **hold))["changed"] is False
 
 
-def test_contract_a_copy_between_accounts_uses_a_hidden_sas_and_polls(
-    blob_room: WarRoom, requests_mock: rm.Mocker
-) -> None:
+FROM_OTHER = {"source_account_name": "otheracct", "source_container_name": "src-1", "source_blob_name": "s.bin"}
+
+
+def copy_room(mock: rm.Mocker) -> None:
+    """A large blob of another account, whose copy is pending twice and then done."""
     other = "https://otheracct.blob.core.windows.net"
     key = (Path(__file__).parent / "test_data/blob/delegation_key.xml").read_text()
-    requests_mock.post(f"{other}/?comp=userdelegationkey", text=key)
-    requests_mock.head(f"{other}/src-1/s.bin", headers={**BLOB_HEADERS, "Content-Length": str(300 << 20)})
+    mock.post(f"{other}/?comp=userdelegationkey", text=key)
+    mock.head(f"{other}/src-1/s.bin", headers={**BLOB_HEADERS, "Content-Length": str(300 << 20)})
     pending = {**BLOB_HEADERS, "x-ms-copy-id": "c-1", "x-ms-copy-status": "pending", "x-ms-copy-progress": "5/300"}
     done = {**pending, "x-ms-copy-status": "success"}
     states = [BLOB_GONE, {"headers": pending}, {"headers": pending}, {"headers": done}]
-    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", states)
+    mock.head(f"{BLOB_HOST}/evidence/a.txt", states)
     started = {"x-ms-copy-id": "c-1", "x-ms-copy-status": "pending"}
-    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers=started)
-    source = {"source_account_name": "otheracct", "source_container_name": "src-1", "source_blob_name": "s.bin"}
-    first = blob_room.run("azure-storage-blob-copy", **BLOB, **source)
-    put = next(request for request in requests_mock.request_history if request.method == "PUT")
+    mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers=started)
+
+
+def test_contract_a_copy_between_accounts_uses_a_hidden_sas(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    copy_room(requests_mock)
+    blob_room.run("azure-storage-blob-copy", **BLOB, **FROM_OTHER)
+    (put,) = sent_to(requests_mock, "PUT", "/evidence/a.txt")
     assert put.headers["x-ms-source-if-match"] == '"0x8D1"'
     assert put.headers["If-None-Match"] == "*"
     assert "x-ms-requires-sync" not in put.headers
     sas = {name: values[0] for name, values in parse_qs(urlsplit(put.headers["x-ms-copy-source"]).query).items()}
-    assert (sas["sp"], sas["sr"], sas["spr"], sas["skoid"]) == (
-        "r",
-        "b",
-        "https",
-        "0d9c8b7a-6f5e-4d3c-8b2a-190817263544",
-    )
+    assert (sas["sp"], sas["sr"], sas["spr"]) == ("r", "b", "https")
+    assert sas["skoid"] == "0d9c8b7a-6f5e-4d3c-8b2a-190817263544"
     assert sas["sig"] not in json.dumps(blob_room.entries)
+
+
+def test_contract_a_copy_is_followed_to_its_end(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    copy_room(requests_mock)
+    first = blob_room.run("azure-storage-blob-copy", **BLOB, **FROM_OTHER)
     again = first.entry["PollingArgs"]
     assert "5/300" in first.text
     assert blob_room.run("azure-storage-blob-copy", **again).entry["PollingArgs"] == again
@@ -2568,55 +2644,52 @@ ALL_PARAMS = {
 }
 
 
+SECRET_ARGUMENTS = {
+    "account_name": ACCOUNT,
+    "container_name": "logs",
+    "code": "marker-pasted-code",
+    "sku": "Standard_LRS",
+    "blob_name": "b",
+    "sas": "sv=1&sig=marker-sas-signature",
+    "source_url": "https://x.blob.core.windows.net/c-1/b?sv=1&sig=marker-sas-signature",
+}
+
+
+def echo_room(mock: rm.Mocker, outcome: str, echo: str) -> None:
+    """Resource Manager and Entra ID, whose answers hold what must not be shown."""
+    arm, entra = re.compile("management.azure.com"), re.compile("login|169")
+    if outcome == "answers":
+        tokens = {**token_answer("marker-arm-token"), **device_answer(), "expires_in": "3600"}
+        mock.register_uri(rm.ANY, arm, json={**account_body(), "value": [account_body()]})
+        mock.register_uri(rm.ANY, entra, json=tokens)
+    elif outcome == "refusals":
+        refusal = {"error": "invalid_grant", "error_description": echo}
+        mock.register_uri(rm.ANY, arm, status_code=400, json=arm_failure("Echo", echo))
+        mock.register_uri(rm.ANY, entra, status_code=400, json=refusal)
+    else:
+        mock.register_uri(rm.ANY, rm.ANY, exc=requests.exceptions.ConnectionError(echo))
+
+
 @pytest.mark.parametrize("way", sorted(ALL_PARAMS))
 @pytest.mark.parametrize("outcome", ["answers", "refusals", "faults"])
-def test_no_command_shows_a_secret(war_room: WarRoom, requests_mock: rm.Mocker, way: str, outcome: str) -> None:
+@pytest.mark.parametrize("signed", [False, True])
+def test_no_command_shows_a_secret(
+    war_room: WarRoom, requests_mock: rm.Mocker, way: str, outcome: str, signed: bool
+) -> None:
     """Every command with every way to sign in, with answers and errors that echo what must not be shown."""
     war_room.params = ALL_PARAMS[way]
     echo = "Bearer marker-arm-token-0123456789 https://x/?sig=MARKER code=marker-instance-code"
     echo += " marker-client-secret" if war_room.params.get("credentials") else ""
-    if outcome == "answers":
-        requests_mock.register_uri(
-            rm.ANY, re.compile("management.azure.com"), json={**account_body(), "value": [account_body()]}
-        )
-        requests_mock.register_uri(
-            rm.ANY,
-            re.compile("login|169"),
-            json={**token_answer("marker-arm-token"), **device_answer(), "expires_in": "3600"},
-        )
-    elif outcome == "refusals":
-        requests_mock.register_uri(
-            rm.ANY, re.compile("management.azure.com"), status_code=400, json=arm_failure("Echo", echo)
-        )
-        requests_mock.register_uri(
-            rm.ANY, re.compile("login|169"), status_code=400, json={"error": "invalid_grant", "error_description": echo}
-        )
-    else:
-        requests_mock.register_uri(rm.ANY, rm.ANY, exc=requests.exceptions.ConnectionError(echo))
-    for signed in (False, True):
-        demisto.setIntegrationContext({})
-        if signed:
-            war_room.sign_in("marker-arm-token-0123456789")
-        for name, found in az.COMMANDS.items():
-            args = {
-                "account_name": ACCOUNT,
-                "container_name": "logs",
-                "code": "marker-pasted-code",
-                "sku": "Standard_LRS",
-                "blob_name": "b",
-                "sas": "sv=1&sig=marker-sas-signature",
-                "source_url": "https://x.blob.core.windows.net/c-1/b?sv=1&sig=marker-sas-signature",
-            }
-            given = {
-                key: value
-                for key, value in args.items()
-                if key in found.arguments() and not (key == "code" and way == "device")
-            }
-            result = war_room.run(name, **given)
-            shown = json.dumps(war_room.entries) + "\n".join(war_room.log)
-            shown = shown.replace("marker-device-code", "") if "PollingArgs" not in shown else shown
-            assert not [marker for marker in MARKERS if marker in unquote(shown)], (name, signed, shown[:2000])
-            assert result is not None
+    echo_room(requests_mock, outcome, echo)
+    if signed:
+        war_room.sign_in("marker-arm-token-0123456789")
+    for name, found in az.COMMANDS.items():
+        known = set(found.arguments()) - ({"code"} if way == "device" else set())
+        result = war_room.run(name, **{key: value for key, value in SECRET_ARGUMENTS.items() if key in known})
+        shown = json.dumps(war_room.entries) + "\n".join(war_room.log)
+        shown = shown.replace("marker-device-code", "") if "PollingArgs" not in shown else shown
+        assert not [marker for marker in MARKERS if marker in unquote(shown)], (name, shown[:2000])
+        assert result is not None
 
 
 # --- incident response -------------------------------------------------------------------------------------------------
@@ -2724,17 +2797,18 @@ def test_an_account_that_is_not_where_the_instance_says_is_looked_for(
     assert code in signed_in.run("azure-storage-account-list", account_name=ACCOUNT, **told).error
 
 
+CLOSE = {
+    "allow_blob_public_access": "false",
+    "allow_shared_key_access": "false",
+    "minimum_tls_version": "TLS1_2",
+    "network_ruleset_default_action": "Deny",
+    "tags": "case=1234",
+}
+
+
 def test_update_sends_false_and_only_what_differs(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     live_account(requests_mock, **OPEN, minimumTlsVersion="TLS1_2")
-    result = signed_in.run(
-        "azure-storage-account-update",
-        **ONE,
-        allow_blob_public_access="false",
-        allow_shared_key_access="false",
-        minimum_tls_version="TLS1_2",
-        network_ruleset_default_action="Deny",
-        tags="case=1234",
-    )
+    result = signed_in.run("azure-storage-account-update", **ONE, **CLOSE)
     (sent,) = bodies(requests_mock, "PATCH")
     assert sent == {
         "tags": {"owner": "finance", "case": "1234"},
@@ -2821,7 +2895,7 @@ def test_an_account_that_stays_after_its_deletion_is_a_failure(signed_in: WarRoo
     requests_mock.delete(ARM + ACCOUNT_PATH, status_code=200)
     result = signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT)
     assert result.entry["Type"] == 4
-    assert f"Azure accepted the change, but name is {ACCOUNT} and not not set" in result.error
+    assert f"Azure accepted the change, but name is {ACCOUNT}, not not set" in result.error
 
 
 KEYS = {"keys": [{"keyName": name, "value": f"MARKER{name}".ljust(86, "x") + "=="} for name in ("key1", "key2")]}
@@ -2865,42 +2939,44 @@ def test_a_rotation_is_never_sent_twice(signed_in: WarRoom, requests_mock: rm.Mo
     assert len(bodies(requests_mock, "POST")) == 1
 
 
-def test_network_rules_are_added_and_removed_among_others(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
-    live_account(requests_mock, **OPEN)
-    requests_mock.get(
-        f"{ARM}/subscriptions/{SUBSCRIPTION}", json={"id": f"/subscriptions/{SUBSCRIPTION}", "tenantId": TENANT}
-    )
-    resource = f"{GROUP_PATH}/providers/Microsoft.Synapse/workspaces/w"
-    add = {**ONE, "ip_rules": "198.51.100.0/28,198.51.100.9/32", "resource_ids": resource}
-    result = signed_in.run("azure-storage-account-network-rule-add", **add)
-    assert bodies(requests_mock, "PATCH") == [
-        {
-            "properties": {
-                "networkAcls": {
-                    **OPEN["networkAcls"],
-                    "ipRules": [
-                        {"value": "198.51.100.9", "action": "Allow"},
-                        {"value": "198.51.100.0/28", "action": "Allow"},
-                    ],
-                    "resourceAccessRules": [
-                        *OPEN["networkAcls"]["resourceAccessRules"],
-                        {"resourceId": resource, "tenantId": TENANT},
-                    ],
-                }
-            }
-        }
-    ]
+SYNAPSE = f"{GROUP_PATH}/providers/Microsoft.Synapse/workspaces/w"
+ADD_RULES = {**ONE, "ip_rules": "198.51.100.0/28,198.51.100.9/32", "resource_ids": SYNAPSE}
+RULES_ADDED = {
+    **OPEN["networkAcls"],
+    "ipRules": [{"value": "198.51.100.9", "action": "Allow"}, {"value": "198.51.100.0/28", "action": "Allow"}],
+    "resourceAccessRules": [
+        *OPEN["networkAcls"]["resourceAccessRules"],
+        {"resourceId": SYNAPSE, "tenantId": TENANT},
+    ],
+}
+
+
+def rules_room(mock: rm.Mocker) -> None:
+    live_account(mock, **OPEN)
+    subscription = {"id": f"/subscriptions/{SUBSCRIPTION}", "tenantId": TENANT}
+    mock.get(f"{ARM}/subscriptions/{SUBSCRIPTION}", json=subscription)
+
+
+def test_network_rules_are_added_to_those_that_are_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    rules_room(requests_mock)
+    result = signed_in.run("azure-storage-account-network-rule-add", **ADD_RULES)
+    assert bodies(requests_mock, "PATCH") == [{"properties": {"networkAcls": RULES_ADDED}}]
     assert "no effect until the default network action is Deny" in result.text
-    assert change_of(signed_in.run("azure-storage-account-network-rule-add", **add))["changed"] is False
+    assert change_of(signed_in.run("azure-storage-account-network-rule-add", **ADD_RULES))["changed"] is False
+    assert (
+        "Missing required argument `ip_rules`" in signed_in.run("azure-storage-account-network-rule-add", **ONE).error
+    )
+
+
+def test_network_rules_are_removed_among_others(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    rules_room(requests_mock)
+    signed_in.run("azure-storage-account-network-rule-add", **ADD_RULES)
     removed = signed_in.run("azure-storage-account-network-rule-remove", **ONE, ip_rules="198.51.100.9,192.0.2.1")
     assert bodies(requests_mock, "PATCH")[-1]["properties"]["networkAcls"]["ipRules"] == [
         {"value": "198.51.100.0/28", "action": "Allow"}
     ]
     assert change_of(removed)["undo"].startswith("!azure-storage-account-network-rule-add")
     assert change_of(removed)["undo"].endswith("ip_rules=198.51.100.9")
-    assert (
-        "Missing required argument `ip_rules`" in signed_in.run("azure-storage-account-network-rule-add", **ONE).error
-    )
     two = signed_in.run("azure-storage-account-network-rule-add", **ONE, ip_rules="192.0.2.7,198.51.100.0/28")
     assert change_of(two)["undo"].endswith("ip_rules=192.0.2.7"), "what was there before stays when it is undone"
 
@@ -3897,3 +3973,132 @@ def test_an_account_elsewhere_is_not_called_deleted(signed_in: WarRoom, requests
     vanishing_account(requests_mock, other)
     assert "Deleted." in signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).text
     assert writes(requests_mock) == ["DELETE"]
+
+
+# Leases, and what else is asked for although before equals after
+
+LEASE, NEXT_LEASE = "11111111-2222-4333-8444-000000000001", "11111111-2222-4333-8444-000000000002"
+
+
+class LeasedBlob:
+    """The lease of a blob, as the service keeps it."""
+
+    def __init__(self, mock: rm.Mocker, state: str = "available", lease: str = "") -> None:
+        self.state, self.lease, self.sent = state, lease, list[dict[str, str]]()
+        mock.register_uri("HEAD", f"{BLOB_HOST}/evidence/a.txt", text=self._head)
+        mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=lease", text=self._put)
+
+    def _head(self, request: Any, context: Any) -> str:
+        context.headers.update({**BLOB_HEADERS, "x-ms-lease-state": self.state})
+        return ""
+
+    def _put(self, request: Any, context: Any) -> str:
+        self.sent.append({k: v for k, v in request.headers.items() if k.startswith(("x-ms-lease", "x-ms-proposed"))})
+        action = request.headers["x-ms-lease-action"]
+        context.status_code = {"acquire": 201, "break": 202}.get(action, 200)
+        self.state = {"release": "available", "break": "breaking"}.get(action, "leased")
+        self.lease = request.headers.get("x-ms-proposed-lease-id") or self.lease or LEASE
+        if action != "release":
+            context.headers["x-ms-lease-id"] = self.lease
+        if action == "break":
+            context.headers["x-ms-lease-time"] = "17"
+        return ""
+
+
+BLOB_LEASES = [
+    (
+        "acquire",
+        {"duration": "15"},
+        {"x-ms-lease-action": "acquire", "x-ms-lease-duration": "15"},
+        f"action=release lease_id={LEASE}",
+    ),
+    ("renew", {"lease_id": LEASE}, {"x-ms-lease-action": "renew", "x-ms-lease-id": LEASE}, ""),
+    (
+        "change",
+        {"lease_id": LEASE, "proposed_lease_id": NEXT_LEASE},
+        {"x-ms-lease-action": "change", "x-ms-lease-id": LEASE, "x-ms-proposed-lease-id": NEXT_LEASE},
+        f"action=change lease_id={NEXT_LEASE} proposed_lease_id={LEASE}",
+    ),
+    (
+        "release",
+        {"lease_id": LEASE},
+        {"x-ms-lease-action": "release", "x-ms-lease-id": LEASE},
+        f"action=acquire proposed_lease_id={LEASE}",
+    ),
+    ("break", {"break_period": "20"}, {"x-ms-lease-action": "break", "x-ms-lease-break-period": "20"}, ""),
+]
+
+
+@pytest.mark.parametrize(("action", "args", "sent", "undo"), BLOB_LEASES)
+def test_every_lease_action_of_a_blob_is_sent(
+    blob_room: WarRoom, requests_mock: rm.Mocker, action: str, args: dict[str, str], sent: dict[str, str], undo: str
+) -> None:
+    room = LeasedBlob(requests_mock, "available" if action == "acquire" else "leased", LEASE)
+    result = blob_room.run("azure-storage-blob-lease", **BLOB, action=action, **args)
+    assert room.sent == [sent]
+    assert not result.error
+    assert change_of(result)["changed"] is True
+    assert change_of(result)["undo"].endswith(undo) if undo else change_of(result)["undo"] == ""
+    if action == "break":
+        assert result.raw["leaseSecondsLeft"] == 17
+
+
+def test_a_lease_that_is_renewed_twice_is_sent_twice(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = LeasedBlob(requests_mock, "leased", LEASE)
+    for _ in range(2):
+        assert not blob_room.run("azure-storage-blob-lease", **BLOB, action="renew", lease_id=LEASE).error
+    assert [headers["x-ms-lease-action"] for headers in room.sent] == ["renew", "renew"]
+
+
+CONTAINER_LEASES = [
+    ("acquire", {"duration": "-1"}, {"action": "Acquire", "leaseDuration": -1}),
+    ("renew", {"lease_id": LEASE}, {"action": "Renew", "leaseId": LEASE}),
+    (
+        "change",
+        {"lease_id": LEASE, "proposed_lease_id": NEXT_LEASE},
+        {"action": "Change", "leaseId": LEASE, "proposedLeaseId": NEXT_LEASE},
+    ),
+    ("release", {"lease_id": LEASE}, {"action": "Release", "leaseId": LEASE}),
+    ("break", {"break_period": "0"}, {"action": "Break", "breakPeriod": 0}),
+]
+
+
+@pytest.mark.parametrize(("action", "args", "sent"), CONTAINER_LEASES)
+def test_every_lease_action_of_a_container_is_sent(
+    signed_in: WarRoom, requests_mock: rm.Mocker, action: str, args: dict[str, str], sent: dict[str, Any]
+) -> None:
+    before, after = {"acquire": ("Available", "Leased"), "release": ("Leased", "Available")}.get(
+        action, ("Leased", "Broken" if action == "break" else "Leased")
+    )
+    states = [{"json": container_body(leaseState=state)} for state in (before, after)]
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", states)
+    requests_mock.post(f"{ARM}{CONTAINERS_PATH}/logs/lease", json={"leaseId": LEASE, "leaseTimeSeconds": "0"})
+    result = signed_in.run("azure-storage-container-lease", **LOGS, action=action, **args)
+    assert bodies(requests_mock, "POST", "/lease") == [sent]
+    assert not result.error
+    assert change_of(result)["changed"] is True
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_delegation_keys_are_revoked_each_time(signed_in: WarRoom, requests_mock: rm.Mocker, status: int) -> None:
+    live_account(requests_mock)
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/revokeUserDelegationKeys", status_code=status)
+    shown = signed_in.run("azure-storage-account-delegation-keys-revoke", **ONE, dry_run="true")
+    assert "User delegation SAS are void" not in shown.text
+    assert not writes(requests_mock)
+    for _ in range(2):
+        result = signed_in.run("azure-storage-account-delegation-keys-revoke", **ONE)
+        assert "User delegation SAS are void" in result.text
+        assert change_of(result)["changed"] is True
+        assert change_of(result)["undo"] == ""
+    assert writes(requests_mock) == ["POST", "POST"]
+
+
+def test_a_key_that_was_never_rotated_is_rotated(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Azure may not tell when a key was made, so that before and after look the same."""
+    live_account(requests_mock)
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/regenerateKey", json=KEYS)
+    result = signed_in.run("azure-storage-account-key-rotate", **ONE, key="key1")
+    assert bodies(requests_mock, "POST") == [{"keyName": "key1"}]
+    assert change_of(result)["changed"] is True
+    assert "stopped working" in result.text
