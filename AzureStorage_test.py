@@ -4102,3 +4102,880 @@ def test_a_key_that_was_never_rotated_is_rotated(signed_in: WarRoom, requests_mo
     assert bodies(requests_mock, "POST") == [{"keyName": "key1"}]
     assert change_of(result)["changed"] is True
     assert "stopped working" in result.text
+
+
+# --- change: steps -----------------------------------------------------------------------------------------------------
+
+REFUSED = {"action": "do it", "status": 409, "code": "Conflict", "detail": "No."}
+
+
+def refused(**other: Any) -> az.ServiceError:
+    return az.ServiceError(**{**REFUSED, **other})
+
+
+def lost() -> az.NetworkError:
+    """The request left, and no answer came."""
+    return az.NetworkError("Could not do it: no answer.", "Check the network.", sent=True)
+
+
+def failing(error: Exception) -> Any:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def never(*_: Any) -> Any:
+    raise AssertionError("this must not be asked")
+
+
+def done(name: str = "do it", **more: Any) -> az.Step:
+    return az.Step(name, lambda: "answer", **more)
+
+
+def failed(name: str = "fail", error: Exception | None = None, **more: Any) -> az.Step:
+    return az.Step(name, failing(error or refused()), **more)
+
+
+def results(steps: Any) -> list[tuple[str, str]]:
+    return [(outcome.step.name, outcome.result) for outcome in az.take_all(steps)]
+
+
+def test_a_step_that_is_done_is_not_looked_at() -> None:
+    outcome = az.take(done(look=never))
+    assert (outcome.result, outcome.answer, outcome.error) == (az.DONE, "answer", None)
+
+
+def test_a_step_that_was_refused_has_failed_and_is_not_looked_at() -> None:
+    outcome = az.take(failed(look=never))
+    assert outcome.result == az.FAILED
+    assert outcome.row() == {"step": "fail", "result": "failed", "detail": "Could not do it: 409 Conflict. No."}
+
+
+def test_a_step_that_landed_although_its_answer_was_lost_is_done() -> None:
+    outcome = az.take(failed(error=lost(), look=lambda error: True, detail="It is there."))
+    assert outcome.row() == {"step": "fail", "result": "done", "detail": "It is there."}
+    assert not outcome.missed
+
+
+@pytest.mark.parametrize("found", [False, None])
+@pytest.mark.parametrize("error", [lost(), refused(status=503), refused(status=500, repeated=True)])
+def test_not_there_after_a_lost_answer_is_unknown_and_never_failed(error: Exception, found: bool | None) -> None:
+    assert az.take(failed(error=error, look=lambda _: found)).result == az.UNSURE
+
+
+@pytest.mark.parametrize("status", [404, 409, 412])
+def test_the_answer_to_a_repeated_request_is_not_believed(status: int) -> None:
+    error = refused(status=status, repeated=True)
+    assert az.take(failed(error=error, look=lambda _: True)).result == az.DONE
+    assert az.take(failed(error=error, look=lambda _: False)).result == az.FAILED
+    assert az.take(failed(error=error, look=lambda _: None)).result == az.UNSURE
+
+
+@pytest.mark.parametrize("look", [None, failing(refused()), lambda error: failing(lost())()])
+def test_where_nobody_can_look_it_stays_unknown(look: Any) -> None:
+    wrapped = look and (lambda error: look(error) if look.__code__.co_argcount else look())
+    assert az.take(failed(error=lost(), look=wrapped)).result == az.UNSURE
+
+
+def test_a_step_with_nothing_to_do_says_so() -> None:
+    outcome = az.take(az.Step("remove it", lambda: az.ALREADY))
+    assert outcome.row() == {"step": "remove it", "result": "already set", "detail": ""}
+
+
+def test_a_vital_step_that_is_missed_ends_the_rest() -> None:
+    assert results([done("a"), failed("b"), done("c")]) == [("a", "done"), ("b", "failed")]
+    assert results([failed("a", lost()), done("b")]) == [("a", "unknown")]
+
+
+def test_another_step_that_is_missed_leaves_the_rest() -> None:
+    found = results([failed("a", vital=False), failed("b", lost(), vital=False), done("c")])
+    assert found == [("a", "failed"), ("b", "unknown"), ("c", "done")]
+
+
+def test_a_generator_is_told_what_became_of_each_step() -> None:
+    told: list[tuple[str, Any]] = []
+
+    def steps() -> Any:
+        outcome = yield failed("a", vital=False)
+        told.append((outcome.result, outcome.answer))
+        outcome = yield done("b" if outcome.missed else "never")
+        told.append((outcome.result, outcome.answer))
+
+    assert results(steps()) == [("a", "failed"), ("b", "done")]
+    assert told == [("failed", None), ("done", "answer")]
+
+
+def test_what_a_generator_reads_between_steps_may_fail_like_a_step() -> None:
+    def steps() -> Any:
+        yield done("a")
+        raise lost()
+
+    first, second = az.take_all(steps())
+    assert (first.result, second.result) == ("done", "failed")
+    assert "no answer" in second.row()["detail"]
+
+
+def test_a_tentative_step_that_fails_leaves_its_place_to_those_behind_it() -> None:
+    assert results([failed("all", vital=False, tentative=True), done("one by one")]) == [("one by one", "done")]
+    assert results([done("all", tentative=True)]) == [("all", "done")]
+    assert results([failed("all", lost(), vital=False, tentative=True)]) == [("all", "unknown")]
+
+
+# --- change: plans -----------------------------------------------------------------------------------------------------
+
+THING = az.View("Thing", "Thing", {"Name": "name"})
+
+
+def plan(*steps: az.Step, after: Any = None, **more: Any) -> az.Plan:
+    """A change of a from 1 to 2, of which nothing is read back unless a test says so."""
+    wanted = {"a": 2} if after is None else after
+    return az.Plan("/thing", {"a": 1}, wanted, THING, steps, **{"undo": lambda old, new: f"!undo {old} {new}", **more})
+
+
+def carry_out(found: az.Plan, typed: str | None = None, dry_run: bool = False) -> Any:
+    return az.carry_out(found, "azure-storage-thing", dry_run, typed)
+
+
+def told(result: Any) -> dict[str, Any]:
+    found: dict[str, Any] = result.outputs["AzureStorage.Change"]
+    return found
+
+
+def reads(**now: Any) -> Any:
+    return lambda outcomes: {"name": "it", **now}
+
+
+def test_a_dry_run_sends_nothing_and_says_what_would_change() -> None:
+    result = carry_out(plan(az.Step("x", never), read_back=never, confirm=("it", "Really.")), dry_run=True)
+    assert "Dry run: no changes made." in result.readable_output
+    assert "* a: 1 -> 2" in result.readable_output
+    assert (told(result)["changed"], told(result)["dryRun"], told(result)["undo"]) == (False, True, "")
+    assert (told(result)["before"], told(result)["after"]) == ({"a": 1}, {"a": 2})
+
+
+def test_a_dry_run_does_not_drive_a_generator() -> None:
+    def steps() -> Any:
+        never()
+        yield done()
+
+    found = az.Plan("/thing", {"a": 1}, {"a": 2}, THING, steps(), planned=["first", "second"])
+    assert "Steps:\n* first\n* second" in carry_out(found, dry_run=True).readable_output
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_where_nothing_is_to_be_changed_nothing_is_sent(dry_run: bool) -> None:
+    result = carry_out(plan(az.Step("x", never), after={"a": 1}), dry_run=dry_run)
+    assert "No changes needed" in result.readable_output
+    assert told(result)["changed"] is False
+
+
+@pytest.mark.parametrize("typed", [None, "", "IT", "yes"])
+def test_what_has_to_be_typed_has_to_be_typed_exactly(typed: str | None) -> None:
+    with pytest.raises(az.UsageError, match=r"Nothing undoes it\. To go on, give `confirm=it`"):
+        carry_out(plan(az.Step("x", never), confirm=("it", "Nothing undoes it.")), typed)
+    assert told(carry_out(plan(done(), confirm=("it", "Nothing undoes it.")), "it"))["changed"] is True
+
+
+def test_the_error_of_a_single_step_is_raised_as_it_is() -> None:
+    error = refused()
+    with pytest.raises(az.ServiceError) as caught:
+        carry_out(plan(failed(error=error)))
+    assert caught.value is error
+
+
+def test_a_single_step_of_which_nothing_is_known_says_so() -> None:
+    with pytest.raises(az.NetworkError, match="unknown whether Azure carried it out") as caught:
+        carry_out(plan(failed(error=lost())))
+    assert caught.value.next_step == "Look at the target before you run the command again. Check the network."
+
+
+def test_what_was_done_stays_in_the_result_when_a_later_step_fails() -> None:
+    result = carry_out(plan(done("a"), failed("b"), done("c")))
+    assert result.entry_type == 4
+    assert told(result)["changed"] is True
+    assert told(result)["steps"] == [
+        {"step": "a", "result": "done", "detail": ""},
+        {"step": "b", "result": "failed", "detail": "Could not do it: 409 Conflict. No."},
+    ]
+    assert (
+        isinstance(result.raw_response, str) and "Failed: b: Could not do it: 409 Conflict. No." in result.raw_response
+    )
+
+
+def test_a_broken_connection_in_a_later_step_loses_nothing_either() -> None:
+    result = carry_out(plan(done("a"), failed("b", lost())))
+    assert [row["result"] for row in told(result)["steps"]] == ["done", "unknown"]
+    assert "It is unknown whether Azure carried it out. Next step: Check the network." in result.raw_response
+
+
+def test_when_all_of_several_steps_fail_the_result_still_tells_each() -> None:
+    steps = [failed(name, vital=False) for name in ("a", "b")]
+    result = carry_out(plan(*steps, tell_steps=True))
+    assert [row["result"] for row in told(result)["steps"]] == ["failed", "failed"]
+    assert (told(result)["changed"], told(result)["undo"]) == (False, "")
+
+
+def test_a_lacking_permission_is_named_among_several_failures() -> None:
+    lacking = refused(status=403, code="AuthorizationFailed", needs="Microsoft.Storage/x/action")
+    result = carry_out(plan(done("a"), failed("b", lacking)))
+    assert "Required permission: Microsoft.Storage/x/action." in result.raw_response
+
+
+def test_what_is_reported_as_after_is_what_azure_says() -> None:
+    result = carry_out(plan(done(), read_back=reads(a=2, other=9)))
+    assert (told(result)["before"], told(result)["after"]) == ({"a": 1}, {"a": 2})
+    assert told(result)["undo"] == "!undo {'a': 1} {'a': 2}"
+    assert result.entry_type is None or result.entry_type == 1
+
+
+def test_a_difference_after_reading_back_is_a_failure_that_names_it() -> None:
+    result = carry_out(plan(done(), read_back=reads(a=3)))
+    assert result.entry_type == 4
+    assert "Failed: Azure accepted the change, but a is 3, not 2." in result.raw_response
+    assert told(result)["after"] == {"a": 3}
+
+
+def test_a_setting_that_was_put_back_is_no_change_to_undo() -> None:
+    result = carry_out(plan(done(), read_back=reads(a=1)))
+    assert result.entry_type == 4
+    assert told(result)["after"] == {}
+
+
+def test_a_result_that_cannot_be_read_back_is_said_and_kept() -> None:
+    result = carry_out(plan(done(), read_back=lambda outcomes: failing(refused())()))
+    assert "Failed: The result could not be read back: Could not do it: 409" in result.raw_response
+    assert (told(result)["changed"], told(result)["after"]) == (True, {"a": 2})
+
+
+@pytest.mark.parametrize("wanted", [az.NEW, ("breaking", "broken")])
+def test_a_value_that_the_service_chooses_or_one_of_several_is_fine(wanted: Any) -> None:
+    result = carry_out(plan(done(), after={"a": wanted}, read_back=reads(a="broken")))
+    assert result.entry_type != 4
+    assert told(result)["after"] == {"a": "broken"}
+
+
+def test_a_hidden_step_is_no_change_and_is_not_told() -> None:
+    result = carry_out(plan(done("remember", hidden=True), failed("b", vital=False), tell_steps=True))
+    assert told(result)["changed"] is False
+    assert [row["step"] for row in told(result)["steps"]] == ["b"]
+
+
+def test_a_step_with_nothing_to_do_is_no_change() -> None:
+    result = carry_out(plan(az.Step("remove it", lambda: az.ALREADY), missed="It was not there.", done="Gone."))
+    assert (told(result)["changed"], told(result)["before"], told(result)["after"]) == (False, {}, {})
+    assert "It was not there." in result.readable_output
+    assert "Gone." not in result.readable_output
+
+
+def test_a_change_that_goes_on_is_neither_read_back_nor_reported() -> None:
+    later = az.Later("Wait.", {})
+    assert carry_out(plan(done(), read_back=never, later=lambda outcomes: later)) is later
+
+
+def test_an_earlier_round_did_the_steps() -> None:
+    found = plan(az.Step("x", never), carried_out=True, confirm=("it", "Really."))
+    assert told(carry_out(found))["changed"] is True
+
+
+# What is undone
+
+
+def test_the_undo_sets_back_also_what_was_not_set() -> None:
+    before = {"properties": {"allowSharedKeyAccess": None, "minimumTlsVersion": "TLS1_2", "networkAcls": {}}}
+    after = {"properties": {"allowSharedKeyAccess": False, "minimumTlsVersion": "TLS1_0"}}
+    undo = az.undo_with("account-update", {"account_name": ACCOUNT}, az.UPDATE_FIELDS)
+    assert undo(before, after) == (
+        f"!azure-storage-account-update account_name={ACCOUNT} allow_shared_key_access=true minimum_tls_version=TLS1_2"
+    )
+    assert az.cannot_undo(before, az.UPDATE_FIELDS, after) == ""
+
+
+def test_what_cannot_be_unset_is_named() -> None:
+    before, after = {"properties": {}}, {"properties": {"allowBlobPublicAccess": False, "isSftpEnabled": True}}
+    undo = az.undo_with("account-update", {}, az.UPDATE_FIELDS)
+    assert undo(before, after) == "!azure-storage-account-update is_sftp_enabled=false"
+    assert "allow_blob_public_access, which were not set before" in az.cannot_undo(before, az.UPDATE_FIELDS, after)
+    assert undo({"properties": {}}, {"properties": {"allowBlobPublicAccess": False}}) == "", "nothing could be set back"
+
+
+# --- change: many blobs ------------------------------------------------------------------------------------------------
+
+
+def row(name: str, result: str = "deleted", ok: bool | None = True, **more: Any) -> az.Row:
+    return az.Row({"id": name, "name": name}, result, ok, **more)
+
+
+def bulk(batches: Any, act: Any, **more: Any) -> az.Bulk:
+    return az.Bulk("/many", THING, "deleted", batches, act, lambda name: row(name, az.PLANNED), "!undo", **more)
+
+
+def carry_out_bulk(found: az.Bulk, typed: str | None = None, dry_run: bool = False) -> Any:
+    return az.carry_out_bulk(found, "azure-storage-thing", dry_run, typed)
+
+
+def test_batches_are_read_as_they_are_needed() -> None:
+    log: list[str] = []
+
+    def batches() -> Any:
+        for batch in (["a", "b"], ["c"]):
+            log.append(f"read {batch[0]}")
+            yield batch
+
+    def act(batch: Any) -> Any:
+        log.append(f"do {batch[0]}")
+        return [row(name) for name in batch]
+
+    result = carry_out_bulk(bulk(batches(), act))
+    assert log == ["read a", "do a", "read c", "do c"]
+    assert "3 deleted, 0 failed, 3 in all." in result.readable_output
+    assert (told(result)["before"], told(result)["after"]) == ({"deleted": 0}, {"deleted": 3})
+    assert told(result)["undo"] == "!undo"
+
+
+def test_some_of_many_that_fail_are_an_error_with_all_rows_in_context() -> None:
+    rows = {
+        "a": row("a"),
+        "b": row("b", "409 Conflict", False, error=refused()),
+        "c": row("c", "?", None, error=lost()),
+    }
+    result = carry_out_bulk(bulk([list("abc")], lambda batch: [rows[name] for name in batch]))
+    assert result.entry_type == 4
+    assert "1 deleted, 2 failed, 3 in all." in result.raw_response
+    assert "2 of 3 blobs: Could not do it: 409 Conflict. No." in result.raw_response
+    assert [item["result"] for item in result.outputs[THING.context]] == ["deleted", "409 Conflict", "?"]
+    assert told(result)["changed"] is True
+
+
+def test_what_was_done_stays_when_the_listing_breaks() -> None:
+    def batches() -> Any:
+        yield ["a"]
+        raise lost()
+
+    result = carry_out_bulk(bulk(batches(), lambda batch: [row(name) for name in batch]))
+    assert result.entry_type == 4
+    assert "The rest was not tried: Could not do it: no answer. Next step: Check the network." in result.raw_response
+    assert told(result)["after"] == {"deleted": 1}
+    with pytest.raises(az.NetworkError):
+        carry_out_bulk(bulk(failing_batches(), never))
+
+
+def failing_batches() -> Any:
+    raise lost()
+    yield []
+
+
+def test_one_blob_that_fails_keeps_its_own_words() -> None:
+    with pytest.raises(az.ServiceError, match="409 Conflict"):
+        carry_out_bulk(bulk([["a"]], lambda batch: [row("a", "409", False, error=refused())]))
+    with pytest.raises(az.NetworkError, match="unknown whether"):
+        carry_out_bulk(bulk([["a"]], lambda batch: [row("a", "?", None, error=lost())]))
+
+
+def test_a_blob_that_was_not_there_is_neither_a_failure_nor_a_change() -> None:
+    result = carry_out_bulk(bulk([["a"]], lambda batch: [row("a", "not found", changed=False)]))
+    assert "0 deleted, 0 failed, 1 in all." in result.readable_output
+    assert (told(result)["changed"], told(result)["undo"]) == (False, "")
+
+
+def test_a_dry_run_of_many_rehearses_each() -> None:
+    result = carry_out_bulk(bulk([["a", "b"]], never, confirm=("box-1", "All of it.")), dry_run=True)
+    assert "0 deleted, 0 failed, 2 in all." in result.readable_output
+    assert [item["result"] for item in result.outputs[THING.context]] == ["planned", "planned"]
+    assert (told(result)["changed"], told(result)["dryRun"]) == (False, True)
+
+
+def test_many_need_what_has_to_be_typed() -> None:
+    with pytest.raises(az.UsageError, match="give `confirm=box-1`"):
+        carry_out_bulk(bulk(failing_batches(), never, confirm=("box-1", "All of it.")))
+
+
+# --- the registry ------------------------------------------------------------------------------------------------------
+
+
+def toy(
+    azure: az.Azure,
+    name: az.Text,
+    count: az.Count,
+    secret: az.SecretText | None = None,
+    flag: az.Flag = False,
+    *,
+    handle: az.Text | None = None,
+) -> Any:
+    return {"name": name, "count": count, "secret": secret, "flag": flag, "handle": handle}
+
+
+def toy_command(run: Any = toy, **more: Any) -> az.Command:
+    return az.Command("azure-storage-toy", run, aliases={"nmae": "name"}, **more)
+
+
+def call(found: az.Command, **args: Any) -> Any:
+    return found.call(SimpleNamespace(look_elsewhere=lambda error: False), args)  # type: ignore[arg-type]
+
+
+def test_all_missing_arguments_are_named_at_once() -> None:
+    with pytest.raises(az.UsageError) as caught:
+        call(toy_command(), name="  ", flag="true")
+    assert str(caught.value) == (
+        "Missing required arguments: `name` (text); `count` (a whole number from 1 to 1000000)."
+    )
+    with pytest.raises(az.UsageError, match=r"Missing required argument `count`\. Expected: a whole number"):
+        call(toy_command(), name="x")
+
+
+def test_an_unknown_argument_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(az.UsageError) as caught:
+        call(toy_command(), nam="x")
+    message = str(caught.value)
+    assert message == "Unknown argument `nam`. azure-storage-toy accepts: count, flag, name, nmae, secret."
+    assert "handle" not in message, "only a later round has it"
+
+
+def test_another_spelling_is_the_same_argument() -> None:
+    assert call(toy_command(), nmae="x", count="1")["name"] == "x"
+    assert call(toy_command(), nmae="x", name="x", count=1)["name"] == "x"
+    assert call(toy_command(), nmae="x", name="", count=1)["name"] == "x"
+    with pytest.raises(az.UsageError, match="`name` and its other spelling contradict"):
+        call(toy_command(), nmae="x", name="y", count="1")
+
+
+@pytest.mark.parametrize(("given", "flag"), [(True, True), ("yes", True), ("NO", False), (False, False), (None, False)])
+def test_values_of_playbooks_are_read_as_those_of_people(given: Any, flag: bool) -> None:
+    assert call(toy_command(), name="x", count=7, flag=given)["flag"] is flag
+
+
+def test_a_secret_never_appears_in_a_refusal() -> None:
+    def strict(azure: az.Azure, sas: az.Sas) -> None: ...
+
+    with pytest.raises(az.UsageError) as caught:
+        call(az.Command("azure-storage-toy", strict), sas="https://x/?sig=MARKER&broken")
+    assert "MARKER" not in str(caught.value)
+
+
+def later_toy(later: az.Later) -> Any:
+    def run(
+        azure: az.Azure, name: az.Text, secret: az.SecretText | None = None, *, handle: az.Text | None = None
+    ) -> Any:
+        return later
+
+    return toy_command(run, polling=az.Polling(10, 600))
+
+
+def test_a_later_round_carries_no_secret_and_what_it_needs() -> None:
+    found = later_toy(az.Later("Wait.", {"handle": "h1"}))
+    schedule = call(found, nmae="x", secret="marker-secret").scheduled_command.to_results()
+    assert schedule["PollingCommand"] == "azure-storage-toy"
+    assert (schedule["NextRun"], schedule["Timeout"]) == ("10", "600")
+    assert schedule["PollingArgs"] == {
+        "name": "x",
+        "handle": "h1",
+        "polling": "true",
+        "interval_in_seconds": "10",
+        "timeout_in_seconds": "600",
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "next_run"), [(0, "", "10"), (30, "", "30"), (30, "60", "60"), (5, "", "10")]
+)
+def test_the_interval_is_lengthened_and_never_shortened(asked: int, given: str, next_run: str) -> None:
+    result = call(later_toy(az.Later("Wait.", {}, asked)), name="x", interval_in_seconds=given)
+    schedule = result.scheduled_command.to_results()
+    assert schedule["NextRun"] == next_run
+    assert schedule["PollingArgs"]["interval_in_seconds"] == next_run
+
+
+def test_without_polling_the_command_ends_with_its_words_or_its_failure() -> None:
+    result = call(later_toy(az.Later("Wait.", {})), name="x", polling="false")
+    assert (result.readable_output, result.scheduled_command) == ("Wait.", None)
+    pending = az.SignInPending("Not yet.")
+    with pytest.raises(az.SignInPending, match="Not yet"):
+        call(later_toy(az.Later("Wait.", {}, failure=pending)), name="x", polling="false")
+
+
+def test_planning_is_repeated_where_the_account_is_found_and_carrying_out_never() -> None:
+    planned: list[str] = []
+    misplaced = refused(status=404, code="ResourceNotFound")
+
+    def run(azure: az.Azure, name: az.Text) -> az.Plan:
+        planned.append(name)
+        if len(planned) == 1:
+            raise misplaced
+        return plan(failed(error=misplaced))
+
+    elsewhere = SimpleNamespace(look_elsewhere=lambda error: True)
+    with pytest.raises(az.ServiceError, match="ResourceNotFound"):
+        toy_command(run, changes=True).call(elsewhere, {"name": "x"})  # type: ignore[arg-type]
+    assert planned == ["x", "x"]
+
+
+def test_an_unknown_command_is_not_implemented(war_room: WarRoom) -> None:
+    with pytest.raises(NotImplementedError, match="no command azure-storage-unheard-of"):
+        az.run("azure-storage-unheard-of", DEVICE_PARAMS, {})
+    assert "There is no command azure-storage-unheard-of" in war_room.run("azure-storage-unheard-of").error
+
+
+def test_what_the_registry_gives_every_command() -> None:
+    for name, found in az.COMMANDS.items():
+        arguments = found.own_arguments()
+        assert ("dry_run" in arguments) is found.changes, name
+        assert ("confirm" in arguments) is found.confirm, name
+        assert ("interval_in_seconds" in arguments) is (found.polling is not None), name
+        assert set(found.aliases.values()) <= set(arguments), name
+        assert not set(found.aliases) & set(arguments), name
+
+
+# --- transport and answers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("following", ["a", "", "b"])
+def test_a_listing_that_goes_in_circles_ends(following: str) -> None:
+    chain = {"a": "b", "b": "c", "c": following}
+    if not following:
+        assert [here for _, here, _ in az.paged(lambda here: ([], chain[here]), "a", "list")] == ["a", "b", "c"]
+        return
+    with pytest.raises(az.NetworkError, match="Could not list: the pages of the listing repeat themselves"):
+        list(az.paged(lambda here: ([], chain[here]), "a", "list"))
+
+
+def test_a_page_that_follows_itself_ends() -> None:
+    with pytest.raises(az.NetworkError):
+        list(az.paged(lambda here: ([{}], "same"), "same", "list"))
+
+
+@pytest.mark.parametrize("limit", range(1, 9))
+def test_slices_of_any_size_are_the_whole_collection(limit: int) -> None:
+    pages = {"": ([0, 1, 2], "p1"), "p1": ([], "p2"), "p2": ([3], "p3"), "p3": ([4, 5, 6], "")}
+
+    def fetch(here: str) -> tuple[list[Any], str]:
+        return [{"n": number} for number in pages[here][0]], pages[here][1]  # type: ignore[union-attr, misc, return-value]
+
+    found: list[int] = []
+    place, skip = "", 0
+    for _ in range(20):
+        paging = az.Paging(limit=limit, place=place, skip=skip)
+        part = az.collect(az.paged(fetch, place, "list"), paging, lambda item: item["n"] != 2)
+        found += [item["n"] for item in part.items]
+        if not part.token:
+            break
+        place, skip = az.read_token(part.token)
+    assert found == [0, 1, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("token", ["", "e30", "!!!", "bnVsbA", "eyJ1IjoxLCJzIjowfQ", "eyJ1IjoiYSIsInMiOi0xfQ"])
+def test_a_token_of_ours_is_told_from_anything_else(token: str) -> None:
+    with pytest.raises(ValueError):
+        az.read_token(token)
+
+
+class Slow:
+    """A body that arrives in pieces, each of which takes its time."""
+
+    def __init__(self, clock: FakeClock, seconds: float, pieces: int, size: int = 10) -> None:
+        self.clock, self.seconds, self.left, self.size = clock, seconds, pieces, size
+        self.raw, self.url = self, "https://x.example/y?sig=MARKER"
+
+    def read1(self, amount: int, decode_content: bool) -> bytes:
+        self.clock.time += self.seconds
+        self.left -= 1
+        return b"x" * self.size if self.left >= 0 else b""
+
+
+def test_an_answer_has_a_deadline_as_a_whole(clock: FakeClock) -> None:
+    assert len(b"".join(az.pieces(Slow(clock, 1, 170), 1 << 20))) == 1700  # type: ignore[arg-type]
+    body = Slow(clock, 30, 1000)
+    with pytest.raises(az.NetworkError, match=r"x\.example took longer than 180 seconds") as caught:
+        list(az.pieces(body, 1 << 20))  # type: ignore[arg-type]
+    assert caught.value.sent
+    assert body.left > 990, "given up in time"
+    assert "MARKER" not in str(caught.value)
+
+
+def test_an_answer_has_a_largest_size(clock: FakeClock) -> None:
+    assert len(b"".join(az.pieces(Slow(clock, 0, 4, 1 << 20), 4 << 20))) == 4 << 20  # type: ignore[arg-type]
+    with pytest.raises(az.NetworkError, match="larger than 4 MiB"):
+        list(az.pieces(Slow(clock, 0, 10_000, 1 << 20), 4 << 20))  # type: ignore[arg-type]
+
+
+NOT_ARM = ["", " ", "null", "{}", "[]", "true", '"text"', "<html>Sign in</html>", '{"value": null}', '{"value": {}}']
+
+
+@pytest.mark.parametrize("body", [*NOT_ARM, '{"value": ["text"]}', '{"value": [null]}'])
+def test_a_body_that_is_no_list_is_never_an_empty_one(signed_in: WarRoom, requests_mock: rm.Mocker, body: str) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", text=body)
+    result = signed_in.run("azure-storage-subscriptions-list")
+    assert "management.azure.com answered 200 with something that is not" in result.error
+    assert "may have answered in Azure's place" in result.error
+    assert not result.context
+
+
+@pytest.mark.parametrize(
+    "body", [*NOT_ARM, '{"id": ""}', '{"id": "x", "properties": []}', '{"id": "x", "properties": null}']
+)
+def test_a_body_that_is_no_account_is_never_one(signed_in: WarRoom, requests_mock: rm.Mocker, body: str) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, text=body)
+    result = signed_in.run("azure-storage-account-list", account_name=ACCOUNT)
+    assert "with something that is not" in result.error
+    assert not result.context
+
+
+@pytest.mark.parametrize("body", NOT_ARM[2:])
+def test_a_change_that_a_proxy_answers_is_not_called_done(
+    signed_in: WarRoom, requests_mock: rm.Mocker, body: str
+) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_0"))
+    requests_mock.patch(ARM + ACCOUNT_PATH, text=body)
+    error = signed_in.run("azure-storage-account-update", **ONE, minimum_tls_version="TLS1_2").error
+    assert "It is unknown whether Azure carried it out." in error
+
+
+@pytest.mark.parametrize(("text", "headers"), [("<html>Blocked</html>", {}), ("", {"Via": "a proxy"})])
+def test_a_deletion_that_a_proxy_answers_is_not_called_done(
+    signed_in: WarRoom, requests_mock: rm.Mocker, text: str, headers: dict[str, str]
+) -> None:
+    live_account(requests_mock)
+    requests_mock.delete(ARM + ACCOUNT_PATH, text=text, headers=headers)
+    error = signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).error
+    assert "with something that is not" in error
+    assert "It is unknown whether Azure carried it out." in error
+
+
+@pytest.mark.parametrize("status", [201, 202, 203, 204, 206, 301, 304])
+def test_an_undocumented_code_of_resource_manager_is_refused(
+    signed_in: WarRoom, requests_mock: rm.Mocker, status: int
+) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=status, json=account_body())
+    error = signed_in.run("azure-storage-account-list", account_name=ACCOUNT).error
+    assert f"answered {status} with something that is not a documented answer" in error
+
+
+@pytest.mark.parametrize("status", [201, 203, 204, 206])
+def test_an_undocumented_code_of_the_blob_service_is_refused(
+    blob_room: WarRoom, requests_mock: rm.Mocker, status: int
+) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", status_code=status, headers=BLOB_HEADERS)
+    error = blob_room.run("azure-storage-blob-properties-get", **BLOB).error
+    assert f"answered {status} with something that is not an answer of the blob service" in error
+
+
+PROXY = {"Via": "a proxy"}  # the fixture then adds none of the headers that Azure's answers have
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-ms-request-id": "1"}, {"x-ms-version": az.BLOB_API}])
+def test_a_blob_answer_without_the_headers_of_the_service_is_refused(
+    blob_room: WarRoom, requests_mock: rm.Mocker, headers: dict[str, str]
+) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers={**BLOB_HEADERS, **PROXY, **headers})
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]), headers={**PROXY, **headers})
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=201, headers={**PROXY, **headers})
+    for name, args in (
+        ("properties-get", BLOB),
+        ("list", EVIDENCE),
+        ("put", {**BLOB, "text": "x", "overwrite": "true"}),
+    ):
+        error = blob_room.run(f"azure-storage-blob-{name}", **args).error
+        assert "not an answer of the blob service" in error, name
+
+
+@pytest.mark.parametrize("text", ["", "{}", "<html/>", "<Blobs/>", "<EnumerationResults>", "<Error/>", blob_xml([""])])
+def test_a_listing_of_blobs_has_its_own_root(blob_room: WarRoom, requests_mock: rm.Mocker, text: str) -> None:
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=text)
+    result = blob_room.run("azure-storage-blob-list", **EVIDENCE)
+    assert "did not answer with a whole listing" in result.error
+    assert not result.context
+
+
+@pytest.mark.parametrize("text", ["", "<html/>", "<Tag/>", "null"])
+def test_tags_of_a_blob_have_their_own_root(blob_room: WarRoom, requests_mock: rm.Mocker, text: str) -> None:
+    requests_mock.get(f"{BLOB_HOST}/evidence/a.txt?comp=tags", text=text)
+    assert "not <Tags>" in blob_room.run("azure-storage-blob-tags-get", **BLOB).error
+
+
+def test_a_refusal_of_a_repeated_request_knows_that_it_is_one(clock: FakeClock, requests_mock: rm.Mocker) -> None:
+    requests_mock.delete("https://x.example/y", [{"status_code": 503}, {"status_code": 404}])
+    answer = az.Network(True).exchange("DELETE", "https://x.example/y", action="try")
+    assert (answer.status_code, len(answer.history)) == (404, 1)
+    requests_mock.delete("https://x.example/y", [{"status_code": 429}, {"status_code": 404}])
+    assert az.Network(True).exchange("DELETE", "https://x.example/y", action="try").history == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "sent"),
+    [
+        (requests.exceptions.ConnectTimeout(), False),
+        (requests.exceptions.ConnectionError("NewConnectionError: refused"), False),
+        (requests.exceptions.ReadTimeout(), True),
+        (requests.exceptions.ConnectionError("ConnectionResetError"), True),
+    ],
+)
+def test_a_network_error_tells_whether_the_request_may_have_arrived(
+    clock: FakeClock, requests_mock: rm.Mocker, fault: Exception, sent: bool
+) -> None:
+    requests_mock.put("https://x.example/y", exc=fault)
+    with pytest.raises(az.NetworkError) as caught:
+        az.Network(True).exchange("PUT", "https://x.example/y", action="try", replayable=False)
+    assert caught.value.sent is sent
+
+
+def test_one_value_has_one_handle_and_old_ones_go(signed_in: WarRoom) -> None:
+    azure = az.Azure(az.read_settings(signed_in.params))
+    first = azure.keep("https://x/operation?t=marker-operation")
+    assert azure.keep("https://x/operation?t=marker-operation") == first
+    assert azure.kept(first) == "https://x/operation?t=marker-operation"
+    assert az.redact("see https://x/operation?t=marker-operation") == f"see {az.HIDDEN}"
+    for number in range(19):
+        azure.keep(f"https://x/other/{number}")
+        azure.keep("https://x/operation?t=marker-operation")
+    assert azure.kept(first)
+    for number in range(20):
+        azure.keep(f"https://x/newer/{number}")
+    with pytest.raises(az.UsageError, match="not known any more"):
+        azure.kept(first)
+
+
+# --- values: addresses and quoting -------------------------------------------------------------------------------------
+
+ADDRESSES = [
+    ("https://acct1.blob.core.windows.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.blob.core.windows.net:443/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1-secondary.blob.core.windows.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1-internetrouting.blob.core.windows.net/box-1", "acct1", "box-1", "", "blob"),
+    ("https://acct1-microsoftrouting.blob.core.windows.net/box-1", "acct1", "box-1", "", "blob"),
+    ("https://acct1.privatelink.blob.core.windows.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.z01.blob.storage.azure.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.dfs.core.windows.net/box-1/dir/a.txt", "acct1", "box-1", "dir/a.txt", "dfs"),
+    ("https://acct1.z13.web.core.windows.net/index.html", "acct1", "$web", "index.html", "web"),
+    ("https://acct1.z13.web.core.windows.net", "acct1", "$web", "", "web"),
+    ("https://acct1.blob.core.usgovcloudapi.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.blob.core.chinacloudapi.cn/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("abfss://box-1@acct1.dfs.core.windows.net/dir/a.txt", "acct1", "box-1", "dir/a.txt", "dfs"),
+    ("abfs://box-1@acct1.dfs.core.windows.net/", "acct1", "box-1", "", "dfs"),
+    ("wasbs://box-1@acct1.blob.core.windows.net/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://10.0.0.4:10000/acct1/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://localhost:10000/acct1/box-1", "acct1", "box-1", "", "blob"),
+    (' "https://acct1.blob.core.windows.net/box-1/a%2Bb%25.txt" ', "acct1", "box-1", "a+b%.txt", "blob"),
+]
+
+
+@pytest.mark.parametrize(("url", "account", "container", "blob", "service"), ADDRESSES)
+def test_an_address_of_every_form_is_taken_apart(
+    url: str, account: str, container: str, blob: str, service: str
+) -> None:
+    found = az.parse_blob_url(url)
+    assert (found.account, found.container, found.blob, found.service) == (account, container, blob, service)
+    assert az.parse_account(url).name == account
+
+
+def test_an_address_names_a_version_or_a_snapshot_only_by_a_time() -> None:
+    base, when = "https://acct1.blob.core.windows.net/box-1/a.txt", "2026-11-23T12:00:00.1234567Z"
+    assert az.parse_blob_url(f"{base}?versionId={when}&sv=1&sig=MARKER").version == when
+    assert az.parse_blob_url(f"{base}?snapshot={when}").snapshot == when
+    for wrong in ("versionid=v1", "snapshot=now", "versionid=2026-11-23"):
+        with pytest.raises(ValueError):
+            az.parse_blob_url(f"{base}?{wrong}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://acct1.blob.core.windows.net/box-1",
+        "https://user@acct1.blob.core.windows.net/box-1",
+        "https://acct1.blob.core.windows.net/a--b/c",
+        "https://acct1.blob.core.windows.net/box-1/%2e%2e/x",
+        "https://acct1.blob.core.windows.net/box-1/a%00b",
+        "https://AC_CT.blob.core.windows.net/box-1",
+        "https://acct1.blob.core.windows.net:99999/box-1",
+        "ftp://acct1.blob.core.windows.net/box-1",
+        "abfss://acct1.dfs.core.windows.net/box-1",
+        "",
+    ],
+)
+def test_an_address_that_could_lead_elsewhere_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):
+        az.parse_blob_url(url)
+
+
+def test_what_a_command_does_not_use_of_an_address_is_refused(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    blob = f"{BLOB_HOST}/evidence/a.txt"
+    version = f"{blob}?versionid=2026-11-23T12:00:00.1234567Z"
+    for name, args, part in (
+        ("blob-list", {"blob_url": blob}, "blob"),
+        ("container-policy-revoke", {"blob_url": blob, "all_policies": "true"}, "blob"),
+        ("container-immutability-delete", {"blob_url": blob}, "blob"),
+        ("blob-delete", {"blob_url": blob, "confirm_all": "true"}, "blob"),
+        ("blob-put", {"blob_url": version, "text": "x"}, "version"),
+        ("blob-metadata-set", {"blob_url": version, "metadata": "a=1"}, "version"),
+    ):
+        assert f"it names a {part}" in blob_room.run(f"azure-storage-{name}", **args).error, name
+    assert not requests_to(requests_mock, "blob.core.windows.net")
+
+
+NASTY = [
+    "plain",
+    "two words",
+    "it's",
+    'say "hi"',
+    "back`tick",
+    "``",
+    'all ` of " them \\ here',
+    "\\",
+    "ends in \\",
+    "a=b",
+    "{}",
+    '{"a": [1]}',
+    "[x](https://evil.example)",
+    "![x](https://evil.example/p.png)",
+    "<img src=https://evil.example>",
+    "https://evil.example/?a=1&b=2",
+    "HTTP://EVIL.example ftp://x mailto:a@b www.evil.example",
+    "&lt;script&gt; & &#60; &amp;",
+    "| cell | cell |",
+    "%2e%2e/?#;",
+    "\u00fcml\u00e4ut \u202e \U0001f600",
+    "'; drop",
+    "a' or '1'='1",
+    "line\nbreak",
+    "tab\there",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_markdown_shows_a_text_letter_for_letter_and_nothing_in_it_lives(text: str) -> None:
+    shown = az.md(text)
+    letters = {"&amp;": "&", "&lt;": "<", "&gt;": ">"}
+    back = re.sub(r"&(?:amp|lt|gt);|\\(.)", lambda found: found[1] or letters[found[0]], shown)
+    assert back == text
+    assert not re.search(r"<|(?<!\\)\]\(|(?<!\\)!\[|(?i:\b(?:https?|ftp|mailto):|\bwww\.)", shown)
+
+
+@pytest.mark.parametrize("text", [text for text in NASTY if "\n" not in text])
+def test_a_code_span_holds_a_text_letter_for_letter(text: str) -> None:
+    """As CommonMark reads it: a run of backticks, and one blank at each end that belongs to the fence."""
+    shown = az.code(f"!undo {text}")
+    found = re.fullmatch(r"(`+)(?!`)(.*?)(?<!`)\1", shown)
+    assert found, shown
+    inner = found[2]
+    assert (inner[1:-1] if len(found[1]) > 1 else inner) == f"!undo {text}"
+    assert found[1] not in re.findall("`+", inner)
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_segment_cannot_leave_its_place(text: str) -> None:
+    quoted = az.segment(text)
+    assert unquote(quoted) == text
+    assert not set(quoted) & set("/?#\\ \n<>\"'")
+    assert urlsplit(f"https://x/{quoted}/y?z=1").path == f"/{quoted}/y"
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_text_cannot_end_its_string_in_a_query(text: str) -> None:
+    assert re.fullmatch(r"'(?:[^'\\\n]|\\(?:['\\]|u[0-9a-f]{4}))*'", az.kql(text)), az.kql(text)
+    assert az.odata(text)[1:-1].replace("''", "") == text.replace("'", "")
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\x00b", "\u00e9", "a\x7f"])
+def test_no_header_takes_more_than_printable_ascii(text: str) -> None:
+    with pytest.raises(ValueError):
+        az.header_text(text)
+    with pytest.raises(ValueError):
+        az.read_metadata(json.dumps({"a": text}))
