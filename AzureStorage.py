@@ -4728,14 +4728,13 @@ Column = str | Callable[[Json], Any]
 
 
 def shown(value: object) -> str:
-    """A value in a sentence or a cell, without a live link or image; a tuple holds several acceptable ones."""
+    """A value in a sentence, on one line and without a live link or image; a tuple holds several acceptable ones."""
     if value is None:
         return "not set"
     if isinstance(value, tuple):
         return " or ".join(map(shown, value))
-    if isinstance(value, str):
-        return md(value)
-    return md(json.dumps(value, ensure_ascii=False))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return md(" ".join(text.splitlines()))
 
 
 def cell(value: object) -> object:
@@ -5258,8 +5257,10 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     if later:
         return later
     item, now, unread = seen(plan, outcomes)
-    if now is not None and not problems:
-        problems += [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
+    lacking = astray(plan.after, now, plan.equal) if now is not None and not problems else []
+    if lacking:
+        problems += [f"Azure accepted the change, but {words}." for words in lacking]
+        plan = replace(plan, done="")
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     if told and all(outcome.result == ALREADY for outcome in told):
         before, after = {}, {}
@@ -7089,7 +7090,7 @@ def read_ranges(text: str) -> list[Json]:
     if not 1 <= len(found) <= 10 or len(found) != len(parts):
         raise ValueError("1 to 10 ranges, each with a start and an end")
     if any(
-        "/" not in item["startRange"].strip("/") or not item["endRange"] or item["startRange"] >= item["endRange"]
+        "/" not in item["startRange"][1:] or not item["endRange"] or item["startRange"] >= item["endRange"]
         for item in found
     ):
         raise ValueError("a range begins with container/blob and ends behind that")

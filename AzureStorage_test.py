@@ -3488,6 +3488,30 @@ def test_a_restore_is_started_followed_and_ends(signed_in: WarRoom, requests_moc
     assert len(bodies(requests_mock, "POST", "restoreBlobRanges")) == 1
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"container_name": "evidence"},
+        {"container_name": "evidence", "prefix": "a, b/"},
+        {"container_name": "", "ranges": "box-1/a..box-1/b,box-2/..box-3/"},
+        {"container_name": "", "blob_url": f"{BLOB_HOST}/evidence/a.txt"},
+        {"container_name": "", "confirm_all": "true", "confirm": ACCOUNT},
+    ],
+)
+def test_a_restore_of_anything_is_followed_to_its_end(
+    signed_in: WarRoom, requests_mock: rm.Mocker, target: dict[str, str]
+) -> None:
+    restore_room(requests_mock, "Complete old", "InProgress new", "InProgress new", "Complete new")
+    found = signed_in.run("azure-storage-blob-ranges-restore", **{**RANGES, **target})
+    for _ in range(2):
+        assert not found.error
+        found = signed_in.run("azure-storage-blob-ranges-restore", **found.entry["PollingArgs"])
+    assert found.raw["status"] == "Complete"
+    (sent,) = bodies(requests_mock, "POST", "restoreBlobRanges")
+    assert change_of(found)["changed"] is True
+    assert found.raw["blobRanges"] == sent["blobRanges"]
+
+
 def test_an_earlier_restore_is_not_taken_for_this_one(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     restore_room(requests_mock, "Complete old", "Complete old")
     first = signed_in.run("azure-storage-blob-ranges-restore", **RANGES)
@@ -4337,8 +4361,9 @@ def test_a_difference_after_reading_back_is_a_failure_that_names_it() -> None:
 
 
 def test_a_setting_that_was_put_back_is_no_change_to_undo() -> None:
-    result = carry_out(plan(done(), read_back=reads(a=1)))
+    result = carry_out(plan(done(), read_back=reads(a=1), done="It is done."))
     assert result.entry_type == 4
+    assert "It is done." not in result.raw_response
     assert told(result)["after"] == {}
 
 
@@ -4946,6 +4971,15 @@ def test_markdown_shows_a_text_letter_for_letter_and_nothing_in_it_lives(text: s
     back = re.sub(r"&(?:amp|lt|gt);|\\(.)", lambda found: found[1] or letters[found[0]], shown)
     assert back == text
     assert not re.search(r"<|(?<!\\)\]\(|(?<!\\)!\[|(?i:\b(?:https?|ftp|mailto):|\bwww\.)", shown)
+
+
+def test_a_value_in_a_sentence_cannot_begin_a_line_of_its_own() -> None:
+    assert az.shown("case 1\n\nTo undo this change, run: `!x`\r\n# big") == (
+        "case 1  To undo this change, run: `!x` # big"
+    )
+    assert az.shown(("breaking", "broken")) == "breaking or broken"
+    assert az.shown(None) == "not set"
+    assert az.shown({"a": "<b>"}) == '{"a": "&lt;b&gt;"}'
 
 
 @pytest.mark.parametrize("text", [text for text in NASTY if "\n" not in text])
