@@ -8669,15 +8669,15 @@ def deleted_names(selection: Prefix) -> Iterator[list[BlobRef]]:
 def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
     """What became of one blob, or with dry_run would."""
     try:
-        words, changed = restore_blob(blob, overwrite, dry_run)
+        words, changed, found = restore_blob(blob, overwrite, dry_run)
     except AzureStorageError as error:
         brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
         return Row(blob.identity(), brief, None if error.sent else False, error=error)
-    return Row(blob.current.identity(), words, True, changed=changed)
+    return Row(found or blob.current.identity(), words, True, changed=changed)
 
 
-def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool]:
-    """Brings back one blob. Returns what was done, and whether anything was.
+def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json | None]:
+    """Brings back one blob. Returns what was done, whether anything was, and the blob as it is then.
 
     https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
     """
@@ -8695,26 +8695,27 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
     ]
     gone = [row for row in rows if row.get("deleted")]
     if found and not gone:
-        return "already there", False
+        return "already there", False, found
     if dry_run:
-        return PLANNED, True
+        return PLANNED, True, found
     asked = bool(gone) or not any(row.get("versionId") for row in rows)
     if asked:
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
-        return "deleted snapshots restored", True
-    if not asked or service.properties_if_there(live) is None:
+        return "deleted snapshots restored", True, found
+    restored = service.properties_if_there(live) if asked else None
+    if restored is None:
         # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
         versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
         if not versions:
             raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
         return promote(live._replace(version=max(versions)), None, False, False)
-    return "restored", True
+    return "restored", True, restored
 
 
-def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool]:
+def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json | None]:
     """Copy a version over the blob, which is how it becomes the current one."""
     if found and not overwrite:
         raise UsageError(
@@ -8724,7 +8725,8 @@ def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool
     if not dry_run:
         condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
         version.service.ask(BLOB_COPY, version.current, headers={"x-ms-copy-source": version.id, **condition})
-    return (PLANNED if dry_run else f"restored from version {version.version}"), True
+        found = version.service.properties_if_there(version.current)
+    return (PLANNED if dry_run else f"restored from version {version.version}"), True, found
 
 
 # Properties, metadata and tags

@@ -2427,7 +2427,9 @@ def test_contract_a_deleted_blob_is_restored(blob_room: WarRoom, requests_mock: 
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
     requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]))
     requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=undelete")
-    assert change_of(blob_room.run("azure-storage-blob-undelete", **BLOB))["changed"] is True
+    result = blob_room.run("azure-storage-blob-undelete", **BLOB)
+    assert change_of(result)["changed"] is True
+    assert (result.raw[0]["size"], result.raw[0]["result"]) == (7, "restored")
     assert query(requests_to(requests_mock, "comp=undelete")[0]) == {"comp": "undelete"}
 
 
@@ -2459,7 +2461,7 @@ def test_contract_the_newest_version_is_promoted_by_a_copy(blob_room: WarRoom, r
     result = blob_room.run("azure-storage-blob-undelete", **BLOB)
     put = next(request for request in requests_mock.request_history if request.method == "PUT")
     assert put.headers["x-ms-copy-source"] == f"{BLOB_HOST}/evidence/a.txt?versionid=2026-03"
-    assert result.raw[0]["result"] == "restored from version 2026-03"
+    assert (result.raw[0]["size"], result.raw[0]["result"]) == (7, "restored from version 2026-03")
     assert change_of(result)["after"] == {"restored": 1}
 
 
