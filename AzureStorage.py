@@ -26,32 +26,36 @@ import demistomock as demisto
 from CommonServerPython import *
 
 import base64
+import csv
 import email.utils
 import hashlib
 import hmac
+import html
 import inspect
 import ipaddress
 import itertools
 import json
 import logging
+import math
 import mimetypes
 import random
 import re
+import string
 import threading
 import time
 import traceback
 import urllib.parse
 import uuid
 import warnings
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
 from xml.parsers import expat
 
@@ -105,6 +109,7 @@ TOKEN_MARGIN = 120  # seconds: a token that ends sooner is not used
 TURN_PATIENCE = 8.0  # seconds without a sign of life after which another command's turn is taken over
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
+CONTEXT_SIZE = 900_000  # bytes of JSON of them: an entry, which holds them as context and as contents, stays below 2 MB
 SNIPPET = 200  # characters shown of an unexpected answer
 
 
@@ -2032,8 +2037,10 @@ def text_of(response: requests.Response) -> str:
 def not_the_service(response: requests.Response, action: str, wanted: str) -> NetworkError:
     """An answer that is not the service's: its status, headers or body are not what Azure documents."""
     host, status = host_of(response.url) or "the service", response.status_code
-    words = f"Could not {action}: {host} answered {status} with something that is not {wanted}: {snippet(text_of(response))}"
-    return NetworkError(words.rstrip(": "), PROXY_ANSWER, sent=True)
+    told = f"with something that is not {wanted}: {snippet(text_of(response))}".rstrip(": ")
+    if 300 <= status < 400:
+        told = "with a redirect, which is not followed"
+    return NetworkError(f"Could not {action}: {host} answered {status} {told}.", PROXY_ANSWER, sent=True)
 
 
 class Authorization(Protocol):
@@ -2720,7 +2727,8 @@ class MicrosoftAuth:
             self._save_sign_in(result, cache, "login")
             return
         error = self._refusal(result, "redeem the authorization code")
-        if error.code == "invalid_grant" and (grant_is_dead(result) or not aadsts_numbers(result)):
+        told = [number for number in aadsts_numbers(result) if number not in DEAD_GRANTS]
+        if error.code == "invalid_grant" and not any(aadsts_hint(number, self.settings.auth_type) for number in told):
             error.next_step = (
                 f"The code was used before, is older than ten minutes or belongs to another login URL. {NEW_CODE}"
             )
@@ -3038,19 +3046,62 @@ class BearerToken:
 
 
 class Paging(NamedTuple):
-    """How much of a listing is wanted, and from where on: a place, and how many of its items were shown."""
+    """How much of a listing is wanted, and from where on: a place, and how many of its items were shown.
+
+    to_show: the items are only shown, so that those beyond what an entry holds need not be kept in memory.
+    """
 
     limit: int = DEFAULT_LIMIT
     all_results: bool = False
     place: str = ""
     skip: int = 0
+    to_show: bool = False
 
 
 class Listing(NamedTuple):
-    """Part of a collection; `token` is empty at its end, else where to go on."""
+    """Part of a collection; `token` is empty at its end, else where to go on.
+
+    file: all of them as JSON lines, where `items` holds only the first of `total`.
+    """
 
     items: list[Json]
     token: str = ""
+    file: str = ""
+    total: int = 0
+
+
+class Gathered:
+    """The items of a listing while it is read: all in memory, or those that an entry holds and all of them in a file."""
+
+    def __init__(self, to_show: bool) -> None:
+        self.items: list[Json] = []
+        self.count = 0
+        self._size, self._to_show = 0, to_show
+        self._file: TextIO | None = None
+
+    def add(self, item: Json) -> None:
+        self.count += 1
+        if not self._to_show:
+            self.items.append(item)
+            return
+        line = json.dumps(item)
+        self._size += len(line)
+        if self._file is None:
+            if self._size <= CONTEXT_SIZE and self.count <= CONTEXT_LIMIT:
+                self.items.append(item)
+                return
+            self._file = Path(f"rows-{uuid.uuid4().hex}").open("w", encoding="utf-8")  # noqa: SIM115 - lives until close()
+            self._file.writelines(f"{json.dumps(held)}\n" for held in self.items)
+        self._file.write(f"{line}\n")
+
+    def listing(self, token: str = "") -> Listing:
+        return Listing(self.items, token, self._file.name if self._file else "", self.count)
+
+    def close(self, *, keep: bool) -> None:
+        if self._file:
+            self._file.close()
+            if not keep:
+                Path(self._file.name).unlink(missing_ok=True)
 
 
 Page = tuple[list[Json], str, str]  # items, the place they were read from, the place of the next page
@@ -3074,18 +3125,27 @@ def paged(fetch: Callable[[str], tuple[list[Json], str]], place: str, action: st
 
 def collect(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
     """As much of a collection as `paging` asks for, of the items only those that `keep` wants, filtered page by page."""
-    items: list[Json] = []
+    found, token = Gathered(paging.to_show), None
+    try:
+        token = gather(pages, paging, keep, found)
+        return found.listing(token)
+    finally:
+        found.close(keep=token is not None)
+
+
+def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None, found: Gathered) -> str:
+    """Fills `found`; returns the token of the place where the next call goes on, or nothing at the end."""
     skip = paging.skip
     for page, here, following in pages:
         for position, item in enumerate(page[skip:], skip):
-            if not paging.all_results and len(items) == paging.limit:
-                return Listing(items, place_token(here, position))
+            if not paging.all_results and found.count == paging.limit:
+                return place_token(here, position)
             if keep is None or keep(item):
-                items.append(item)
-        if following and not paging.all_results and len(items) == paging.limit:
-            return Listing(items, place_token(following, 0))
+                found.add(item)
+        if following and not paging.all_results and found.count == paging.limit:
+            return place_token(following, 0)
         skip = 0
-    return Listing(items)
+    return ""
 
 
 def place_token(place: str, skip: int) -> str:
@@ -3267,9 +3327,9 @@ class ResourceManager:
 
         return paged(fetch, place, GRAPH_SEARCH.action)
 
-    def search(self, query: str, paging: Paging) -> Listing:
+    def search(self, query: str, paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
         size = GRAPH_PAGE if paging.all_results else min(GRAPH_PAGE, paging.limit)
-        return collect(self.search_pages(query, size, paging.place), paging)
+        return collect(self.search_pages(query, size, paging.place), paging, keep)
 
     def keys(self, account: AccountRef, rotate: str = "") -> list[Json]:
         """Both keys with their values, which the redactor knows from here on; `rotate` names one to make anew first."""
@@ -4451,7 +4511,8 @@ SCOPE_ARGUMENTS = {"resource_group_name": optional(GroupName), "subscription_id"
 
 
 def build_paging(azure: Azure, given: Given) -> Paging:
-    return Paging(given["limit"], given["all_results"], *(given["next_token"] or ()))
+    place, skip = given["next_token"] or ("", 0)
+    return Paging(given["limit"], given["all_results"], place, skip, to_show=True)
 
 
 def account_in(azure: Azure, given: Given, clue: AccountClue) -> AccountRef:
@@ -4728,13 +4789,13 @@ Column = str | Callable[[Json], Any]
 
 
 def shown(value: object) -> str:
-    """A value in a sentence, on one line and without a live link or image; a tuple holds several acceptable ones."""
+    """A value in a sentence, on one line; a tuple holds several acceptable ones."""
     if value is None:
         return "not set"
     if isinstance(value, tuple):
         return " or ".join(map(shown, value))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return md(" ".join(text.splitlines()))
+    return " ".join(text.splitlines())
 
 
 def cell(value: object) -> object:
@@ -4763,17 +4824,19 @@ class View(NamedTuple):
         return f"AzureStorage.{self.name}(val.{self.key} && val.{self.key} == obj.{self.key})"
 
     def row(self, item: Json) -> Json:
+        """The values of an object under the headers of their columns, as they are."""
         return {
-            header: cell(at_path(item, source) if isinstance(source, str) else source(item))
+            header: at_path(item, source) if isinstance(source, str) else source(item)
             for header, source in self.columns.items()
         }
 
 
-def table(view: View, items: Sequence[Json], title: str = "", note: str = "") -> str:
+def table(view: View, items: Sequence[Json], title: str = "", note: str = "", count: int = 0) -> str:
     """The first rows as a table, and how many there are where that is not all."""
-    rows = [view.row(item) for item in items[:DEFAULT_LIMIT]]
+    rows = [{header: cell(value) for header, value in view.row(item).items()} for item in items[:DEFAULT_LIMIT]]
     text = str(tableToMarkdown(title or view.title, rows, headers=list(view.columns), removeNull=view.compact))
-    more = f"The first {DEFAULT_LIMIT} of {len(items)} rows are shown." if len(items) > DEFAULT_LIMIT else ""
+    count = count or len(items)
+    more = f"The first {DEFAULT_LIMIT} of {count:,} rows are shown." if count > DEFAULT_LIMIT else ""
     words = "\n\n".join(filter(None, (more, note)))
     return f"{text}\n{words}\n" if words else text
 
@@ -4785,18 +4848,29 @@ def show(view: View, item: Json, *, title: str = "", note: str = "") -> CommandR
     )
 
 
+def show_rest(listing: Listing, view: View) -> str:
+    """Puts the file with all rows into the war room, and says that it is there."""
+    name = f"{view.name}-list.jsonl"
+    return_results(file_result_existing_file(listing.file, name))
+    return (
+        f"Context holds the first {len(listing.items):,} of {listing.total:,} rows; the file {name} holds all of them."
+    )
+
+
 def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
-    """A listing, and in context the token that the next call takes; an empty token overwrites that of an earlier page."""
-    items = listing.items[:CONTEXT_LIMIT]
+    """A listing, and in context the token that the next call takes; an empty token overwrites that of an earlier page.
+
+    Rows beyond what an entry may hold are in a file of their own, which holds all of them.
+    """
     more = (
         f"More results are available. For the next page, add `next_token={listing.token}`, or set `all_results=true`."
     )
-    cut = f"Context holds the first {CONTEXT_LIMIT} of {len(listing.items)} results; narrow the command down for the rest."
-    words = (note, more if listing.token else "", cut if len(listing.items) > CONTEXT_LIMIT else "")
+    rest = show_rest(listing, view) if listing.file else ""
+    note = "\n\n".join(filter(None, (note, more if listing.token else "", rest)))
     return CommandResults(
-        outputs={view.context: items, "AzureStorage(true)": {f"{view.name}NextToken": listing.token}},
-        readable_output=table(view, listing.items, note="\n\n".join(filter(None, words))),
-        raw_response=items,
+        outputs={view.context: listing.items, "AzureStorage(true)": {f"{view.name}NextToken": listing.token}},
+        readable_output=table(view, listing.items, note=note, count=listing.total),
+        raw_response=listing.items,
     )
 
 
@@ -4911,6 +4985,7 @@ READ_ONLY = frozenset(
 )
 NEW = "(new)"  # a wanted value that the service chooses
 DONE, FAILED, UNSURE, ALREADY, PLANNED = "done", "failed", "unknown", "already set", "planned"
+FINE = (DONE, ALREADY)
 
 
 def canonical(value: object) -> str:
@@ -4944,6 +5019,11 @@ def exactly(left: object, right: object) -> bool:
 Sameness = Callable[[object, object], bool]
 
 
+def acceptable(now: object, wanted: object, equal: Sameness) -> bool:
+    """Whether a setting is as wanted. A tuple holds several values that would do."""
+    return any(equal(now, one) for one in wanted) if isinstance(wanted, tuple) else equal(now, wanted)
+
+
 def differences(current: Json, wanted: Json, equal: Sameness = same) -> tuple[Json, Json]:
     """The settings of `wanted` that differ from `current`: as they are (None where not set), and as wanted."""
     before: Json = {}
@@ -4954,7 +5034,7 @@ def differences(current: Json, wanted: Json, equal: Sameness = same) -> tuple[Js
             old, new = differences(now if isinstance(now, dict) else {}, value, equal)
             if new:
                 before[key], after[key] = old, new
-        elif not equal(now, value):
+        elif not acceptable(now, value, equal):
             before[key], after[key] = now, value
     return before, after
 
@@ -4987,14 +5067,14 @@ def leaves(before: object, after: Json, path: str = "") -> Iterator[tuple[str, o
 class Step(NamedTuple):
     """One request of a change.
 
-    name: what it does, in the imperative. act: does it. look: given the error when it is not known whether the request
-    was carried out, tells whether what it wanted is there (None: cannot be told). detail: what is true once it is done.
-    vital: its failure ends the change. hidden: it is not part of what people asked for. tentative: where it fails, the
-    steps behind it do the same one by one, so that only their results count.
+    name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the
+    error when it is not known whether the request was carried out, tells whether what it wanted is there (None: cannot be
+    told). detail: what is true once it is done. vital: its failure ends the change. hidden: it is not part of what people
+    asked for. tentative: where it fails, the steps behind it do the same one by one, so that only their results count.
     """
 
     name: str
-    act: Callable[[], object]  # returns ALREADY where there was nothing to do after all
+    act: Callable[[], object]
     look: Callable[[AzureStorageError], bool | None] | None = None
     detail: str = ""
     vital: bool = True
@@ -5012,13 +5092,8 @@ class Outcome(NamedTuple):
 
     def row(self) -> Json:
         """For context and for people; never a secret."""
-        detail = redact(self.error.message) if self.error and self.missed else self.step.detail
+        detail = redact(self.error.message) if self.error and self.result not in FINE else self.step.detail
         return {"step": self.step.name, "result": self.result, "detail": detail}
-
-    @property
-    def missed(self) -> bool:
-        """Whether it was not done, or nobody knows."""
-        return self.result in (FAILED, UNSURE)
 
 
 Steps = Iterable[Step] | Generator[Step, Outcome, None]
@@ -5113,7 +5188,7 @@ def take(step: Step) -> Outcome:
     """Do one step. Where it is not known whether it was carried out, the target is looked at before anything is said."""
     try:
         answer = step.act()
-        return Outcome(step, ALREADY if answer is ALREADY else DONE, answer)
+        return Outcome(step, ALREADY if answer == ALREADY else DONE, answer)
     except AzureStorageError as error:
         if not error.sent:
             return Outcome(step, FAILED, error=error)
@@ -5136,7 +5211,7 @@ def take_all(steps: Steps) -> list[Outcome]:
     while step is not None:
         outcome = take(step)
         outcomes.append(outcome)
-        if outcome.missed and step.vital:
+        if outcome.result not in FINE and step.vital:
             break
         try:
             step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
@@ -5159,13 +5234,12 @@ def picked(after: Json, now: Json) -> Json:
 
 
 def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
-    """The settings that are not what was wanted, in words. A tuple holds several acceptable values."""
-    found = []
-    for path, is_now, wanted in leaves(now, after):
-        fine = is_now in wanted if isinstance(wanted, tuple) else wanted == NEW or equal(is_now, wanted)
-        if not fine:
-            found.append(f"{path} is {shown(is_now)}, not {shown(wanted)}")
-    return found
+    """The settings that are not what was wanted, in words."""
+    return [
+        f"{path} is {shown(is_now)}, not {shown(wanted)}"
+        for path, is_now, wanted in leaves(now, after)
+        if wanted != NEW and not acceptable(is_now, wanted, equal)
+    ]
 
 
 def rows_of(item: Json | list[Json] | None) -> list[Json]:
@@ -5206,7 +5280,8 @@ class Report(NamedTuple):
         }
 
     def words(self) -> str:
-        lines = [f"* {path}: {shown(old)} -> {shown(new)}" for path, old, new in leaves(self.before, self.after)]
+        changes = leaves(self.before, self.after)
+        lines = [f"* {md(f'{path}: {shown(old)}')} -> {md(shown(new))}" for path, old, new in changes]
         if self.dry_run:
             parts = (
                 ["\n".join(["Dry run: no changes made. This command would change:", *lines])]
@@ -5222,7 +5297,7 @@ class Report(NamedTuple):
             parts = [self.plan.missed]
         else:
             parts = ["\n".join(["Changed:", *lines])] if self.changed and lines else []
-        parts += [f"Failed: {problem}" for problem in self.problems]
+        parts += [f"Failed: {md(problem)}" for problem in self.problems]
         if self.changed and self.undo:
             parts.append(f"To undo this change, run: {code(self.undo)}")
         return "\n\n".join([*parts, *filter(None, (self.plan.note, self.plan.done if self.changed else ""))])
@@ -5249,9 +5324,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         raise invalid("confirm", f"{plan.confirm[1]} To go on, give `confirm={plan.confirm[0]}`.")
     outcomes = [] if plan.carried_out else take_all(plan.steps)
     told = [outcome for outcome in outcomes if not outcome.step.hidden]
-    problems = [problem_of(outcome) for outcome in outcomes if outcome.missed]
-    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.missed]
-    if errors and not any(outcome.result == DONE for outcome in told) and not plan.tell_steps:
+    problems = [problem_of(outcome) for outcome in outcomes if outcome.result not in FINE]
+    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
+    if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
     later = plan.later(outcomes) if not problems else None
     if later:
@@ -5261,9 +5336,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     if lacking:
         problems += [f"Azure accepted the change, but {words}." for words in lacking]
         plan = replace(plan, done="")
-    before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     if told and all(outcome.result == ALREADY for outcome in told):
-        before, after = {}, {}
+        plan, now = replace(plan, before={}, after={}), None
+    before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
     return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
 
@@ -5307,42 +5382,60 @@ def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     return before, after
 
 
+class Failure(NamedTuple):
+    """The first of the rows that failed: what is known of it, and the error."""
+
+    ok: bool | None
+    error: AzureStorageError
+
+
+class Tally:
+    """What became of many objects: counts, the rows that an entry holds, and all of them in a file where they are more."""
+
+    def __init__(self) -> None:
+        self.rows, self.done, self.failed = Gathered(to_show=True), 0, 0
+        self.failure: Failure | None = None
+
+    def add(self, row: Row) -> None:
+        self.rows.add({**row.item, "result": row.result})
+        self.done += bool(row.ok and row.changed)
+        self.failed += not row.ok
+        if not row.ok and row.error and self.failure is None:
+            self.failure = Failure(row.ok, row.error)
+
+    def file(self, view: View) -> str:
+        """Puts the file into the war room, and says so; nothing where the entry holds all rows."""
+        listing = self.rows.listing()
+        return show_rest(listing, view) if listing.file else ""
+
+
 def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -> CommandResults:
     """Do batch after batch; what was done stays in the result whatever stops the rest."""
     if bulk.confirm and not dry_run and typed != bulk.confirm[0]:
         raise invalid("confirm", f"{bulk.confirm[1]} To go on, give `confirm={bulk.confirm[0]}`.")
-    rows: list[Row] = []
+    tally = Tally()
     stopped: AzureStorageError | None = None
     try:
         for batch in bulk.batches:
             for row in map(bulk.rehearse, batch) if dry_run else bulk.act(batch):
-                rows.append(row)
+                tally.add(row)
     except AzureStorageError as error:
-        if not rows:
+        if not tally.rows.count:
             raise
         stopped = error
-    done = [row for row in rows if row.ok and row.changed]
-    failed = [row for row in rows if not row.ok]
-    if len(rows) == 1 and failed and failed[0].error:
-        raise failed[0].error if failed[0].ok is False else not_known(failed[0].error)
-    counts = f"{0 if dry_run else len(done)} {bulk.verb}, {len(failed)} failed, {len(rows)} in all."
-    problems = (
-        [f"{len(failed)} of {len(rows)} blobs: {whole_words(failed[0].error)}"] if failed and failed[0].error else []
-    )
+    finally:
+        tally.rows.close(keep=True)
+    if tally.rows.count == 1 and tally.failure:
+        raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
+    done, every = 0 if dry_run else tally.done, tally.rows.count
+    notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
+    problems = [f"{tally.failed} of {every} blobs: {whole_words(tally.failure.error)}"] if tally.failure else []
     problems += [f"The rest was not tried: {whole_words(stopped)}"] if stopped else []
-    items = [{**row.item, "result": row.result} for row in rows]
-    before, after = ({bulk.verb: 0}, {bulk.verb: len(done)}) if done else ({}, {})
-    plan = Plan(
-        bulk.target,
-        before,
-        after,
-        bulk.view,
-        note="\n\n".join(filter(None, (counts, bulk.note))),
-        missed="",
-        carried_out=bool(done),
-    )
-    undo = bulk.undo if done and not dry_run else ""
-    return Report(plan, command, [], items[:CONTEXT_LIMIT], before, after, dry_run, problems, undo).result()
+    before, after = ({bulk.verb: 0}, {bulk.verb: tally.done}) if tally.done else ({}, {})
+    note = "\n\n".join(filter(None, notes))
+    plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
+    undo = bulk.undo if done else ""
+    return Report(plan, command, [], tally.rows.items, before, after, dry_run, problems, undo).result()
 
 
 # The registry
@@ -5790,14 +5883,20 @@ SearchArgs = Annotated[AccountSearch, Group(SEARCH_ARGUMENTS, build_search)]
 @command("azure-storage-account-find", needs=(READ_ACCOUNT,), role="Reader")
 def account_find(azure: Azure, paging: PagingArgs, search: SearchArgs) -> CommandResults:
     """Every subscription in one query. A name that is not found is named, since an alert may be about a deleted account."""
-    listing = azure.arm.search(search.query, paging)
-    rows = [found_account(row) for row in listing.items]
-    lost = [] if listing.token else search.lost(rows)
+    seen: list[Json] = []
+
+    def keep(row: Json) -> bool:
+        row.update(found_account(row))
+        seen.extend([{"name": row.get("name")}] if search.names else [])
+        return True
+
+    listing = azure.arm.search(search.query, paging, keep)
+    lost = [] if listing.token else search.lost(seen)
     words = (
         f"Not found: {', '.join(lost)}. The account may be deleted, in another tenant or cloud, or too new for Resource Graph, "
         "or the signed-in identity lacks the role Reader there."
     )
-    return show_list(FOUND_ACCOUNTS_VIEW, Listing(rows, listing.token), words if lost else "")
+    return show_list(FOUND_ACCOUNTS_VIEW, listing, words if lost else "")
 
 
 def found_account(row: Json) -> Json:
@@ -5867,7 +5966,7 @@ def patch_step(
 def last_answer(azure: Azure, endpoint: Endpoint[Target], target: Target) -> Callable[[list[Outcome]], Json]:
     """Reads an object back: from the answer of the last step where it holds the object, else by asking for it."""
     return lambda outcomes: (
-        next((o.answer for o in reversed(outcomes) if isinstance(o.answer, dict) and o.answer), None)
+        next((o.answer for o in reversed(outcomes) if isinstance(o.answer, dict) and not o.step.hidden), None)
         or azure.arm.ask(endpoint, target)
     )
 
@@ -6867,7 +6966,7 @@ def account_activity_list(
         account,
         since or Clock.now() - 86_400,
         until or Clock.now(),
-        paging,
+        paging._replace(to_show=False),
         given_only({"operation": operation, "caller": caller, "status": status}),
     )
     return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
@@ -7750,7 +7849,7 @@ def lease_plan(
         item=current,
         read_back=read_back,
         state=lambda item: {"leaseState": state_of(item), "lease": at_path(item, "leaseId")},
-        equal=lambda now, asked: now in asked if isinstance(asked, tuple) else asked in (None, NEW) or now == asked,
+        equal=lambda now, asked: asked in (None, NEW) or now == asked,
         undo=undo,
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
@@ -8274,6 +8373,15 @@ def blob_list(
     """Filters while it pages, so that only what is wanted is ever held."""
     everything = not any(value is not None for value in wanted)
     size = min(paging.limit, 5000) if everything and not paging.all_results and not paging.place else 5000
+    totals = Counter[str]()
+
+    def keep(row: Json) -> bool:
+        kind = "folders" if row.get("isPrefix") else "blobs"
+        if kind == "blobs" and not wanted.fits(row):
+            return False
+        totals.update({kind: 1, "bytes": row.get("size", 0)})
+        return True
+
     query = {
         "prefix": prefix,
         "delimiter": delimiter,
@@ -8281,10 +8389,9 @@ def blob_list(
         "maxresults": size,
     }
     pages = container.service.rows(container.name, query, paging.place)
-    listing = collect(pages, paging, None if everything else lambda row: row.get("isPrefix") or wanted.fits(row))
-    blobs = [item for item in listing.items if not item.get("isPrefix")]
-    folders = len(listing.items) - len(blobs)
-    total = f"{len(blobs)} blobs{f' and {folders} folders' if folders else ''}, {sum(item.get('size', 0) for item in blobs)} bytes."
+    listing = collect(pages, paging, keep)
+    folders = f" and {totals['folders']:,} folders" if totals["folders"] else ""
+    total = f"{totals['blobs']:,} blobs{folders}, {totals['bytes']:,} bytes."
     return show_list(BLOBS_VIEW, listing, total)
 
 
@@ -8669,15 +8776,15 @@ def deleted_names(selection: Prefix) -> Iterator[list[BlobRef]]:
 def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
     """What became of one blob, or with dry_run would."""
     try:
-        words, changed, found = restore_blob(blob, overwrite, dry_run)
+        words, changed, back = restore_blob(blob, overwrite, dry_run)
     except AzureStorageError as error:
         brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
         return Row(blob.identity(), brief, None if error.sent else False, error=error)
-    return Row(found or blob.current.identity(), words, True, changed=changed)
+    return Row({**back, **blob.current.identity()}, words, True, changed=changed)
 
 
-def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json | None]:
-    """Brings back one blob. Returns what was done, whether anything was, and the blob as it is then.
+def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
+    """Brings back one blob. Returns what was done, whether anything was, and the properties of what is there now.
 
     https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
     """
@@ -8697,7 +8804,7 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
     if found and not gone:
         return "already there", False, found
     if dry_run:
-        return PLANNED, True, found
+        return PLANNED, True, {}
     asked = bool(gone) or not any(row.get("versionId") for row in rows)
     if asked:
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
@@ -8705,17 +8812,17 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
         return "deleted snapshots restored", True, found
-    restored = service.properties_if_there(live) if asked else None
-    if restored is None:
+    back = service.properties_if_there(live) if asked else None
+    if back is None:
         # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
         versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
         if not versions:
             raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
         return promote(live._replace(version=max(versions)), None, False, False)
-    return "restored", True, restored
+    return "restored", True, back
 
 
-def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json | None]:
+def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
     """Copy a version over the blob, which is how it becomes the current one."""
     if found and not overwrite:
         raise UsageError(
@@ -8726,7 +8833,7 @@ def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool
         condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
         version.service.ask(BLOB_COPY, version.current, headers={"x-ms-copy-source": version.id, **condition})
         found = version.service.properties_if_there(version.current)
-    return (PLANNED if dry_run else f"restored from version {version.version}"), True, found
+    return (PLANNED if dry_run else f"restored from version {version.version}"), True, found or {}
 
 
 # Properties, metadata and tags
@@ -8960,15 +9067,7 @@ def blob_tier_set(
         else "",
     )
     pending = (tier, "Archive") if rehydrating else tier
-    return replace_after(plan, {**plan.after, "tier": pending}) if plan.after.get("tier") else plan
-
-
-def replace_after(plan: Plan, after: Json) -> Plan:
-    """The same plan with several acceptable values of a setting."""
-    equal = plan.equal
-    return replace(
-        plan, after=after, equal=lambda now, wanted: now in wanted if isinstance(wanted, tuple) else equal(now, wanted)
-    )
+    return replace(plan, after={**plan.after, "tier": pending}) if plan.after.get("tier") else plan
 
 
 @command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True, execution=True)
@@ -9596,6 +9695,1385 @@ class Quarantine:
             row["changed"] = True
             self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", etag=etag)
         row["sourceDeleted"] = True
+
+
+# --- commands: posture -------------------------------------------------------------------------------------------------
+
+# What a check can come to. unset: the service returns no value, and the default may be unsafe; unknown: it could not be read.
+PASS, FAIL, UNSET, UNKNOWN, NOT_APPLICABLE = "pass", "fail", "unset", "unknown", "not_applicable"
+WORST_FIRST = (FAIL, UNKNOWN, UNSET, PASS, NOT_APPLICABLE)
+TO_FIX, TO_SEE = (FAIL, UNSET), (FAIL, UNSET, UNKNOWN)
+SEVERITIES = ("High", "Medium", "Low")
+POSTURE_COUNTS = tuple(result + severity for severity in SEVERITIES for result in TO_SEE)
+
+Facts = Mapping[str, object]
+
+
+class DeepSource(NamedTuple):
+    """One GET per account: the path under the account's id, the api-version, and the permission it needs."""
+
+    path: str
+    api: str
+    permission: str
+
+
+DEFENDER_PATH = "/providers/Microsoft.Security/defenderForStorageSettings/current"
+SETTINGS_PATH = "Services/default/providers/Microsoft.Insights/diagnosticSettings"
+ACCOUNT_SOURCE = DeepSource("", NEWEST_STORAGE_API, READ_ACCOUNT)
+# fmt: off
+DEEP_SOURCES = {
+    "locks": DeepSource("/providers/Microsoft.Authorization/locks", LOCKS_API, READ_LOCKS),
+    "service": DeepSource("/blobServices/default", STORAGE_API, READ_SERVICE),
+    "website": DeepSource("/blobServices/default", NEWEST_STORAGE_API, READ_SERVICE),
+    "containers": DeepSource("/blobServices/default/containers", STORAGE_API, READ_CONTAINER),
+    "files": DeepSource("/fileServices/default", STORAGE_API, STORAGE_ACCOUNTS + "/fileServices/read"),
+    "replication": DeepSource("/objectReplicationPolicies", STORAGE_API, STORAGE_ACCOUNTS + "/objectReplicationPolicies/read"),
+    "scopes": DeepSource("/encryptionScopes", STORAGE_API, STORAGE_ACCOUNTS + "/encryptionScopes/read"),
+    "local_users": DeepSource("/localUsers", STORAGE_API, STORAGE_ACCOUNTS + "/localUsers/read"),
+    "defender": DeepSource(DEFENDER_PATH, DEFENDER_API, "Microsoft.Security/defenderForStorageSettings/read"),
+    "logs": DeepSource("/blob" + SETTINGS_PATH, DIAGNOSTICS_API, READ_LOGGING),
+    "queue_logs": DeepSource("/queue" + SETTINGS_PATH, DIAGNOSTICS_API, READ_LOGGING),
+    "table_logs": DeepSource("/table" + SETTINGS_PATH, DIAGNOSTICS_API, READ_LOGGING),
+    "file_logs": DeepSource("/file" + SETTINGS_PATH, DIAGNOSTICS_API, READ_LOGGING),
+    "lifecycle": DeepSource("/managementPolicies/default", STORAGE_API, STORAGE_ACCOUNTS + "/managementPolicies/read"),
+    "storage_tasks": DeepSource("/storageTaskAssignments", STORAGE_API, STORAGE_ACCOUNTS + "/storageTaskAssignments/read"),
+    "connectors": DeepSource("/connectors", NEWEST_STORAGE_API, STORAGE_ACCOUNTS + "/connectors/read"),
+    "data_shares": DeepSource("/dataShares", NEWEST_STORAGE_API, STORAGE_ACCOUNTS + "/dataShares/read"),
+    "access_points": DeepSource("/blobAccessPointConfigurations", NEWEST_STORAGE_API, STORAGE_ACCOUNTS + "/blobAccessPointConfigurations/read"),
+}
+# fmt: on
+SHARING_SOURCES = ("connectors", "data_shares", "access_points")
+LOG_SOURCES = ("logs", "queue_logs", "table_logs", "file_logs")
+# Elsewhere "not found" says that the account does not have the feature; here, that there is none of it.
+EMPTY_WHEN_MISSING = frozenset({"local_users", "defender", "lifecycle", "storage_tasks", *SHARING_SOURCES})
+UNSUPPORTED_CODES = frozenset(
+    {
+        "FeatureNotSupportedForAccount",
+        "InvalidResourceType",
+        "NoRegisteredProviderFound",
+        "OperationNotSupportedOnAccount",
+        "ResourceTypeNotSupported",
+    }
+)
+# A 404 that is about something else than the feature.
+GONE_CODES = frozenset({"ResourceGroupNotFound", "SubscriptionNotFound", "InvalidSubscriptionId"})
+
+
+class PostureOptions(NamedTuple):
+    """What is yours, against which the checks hold what they find; an empty one is not known.
+
+    now is in seconds since 1970; key_vaults holds names or addresses; subscriptions holds ids.
+    """
+
+    now: float
+    tenant_id: str = ""
+    key_vaults: Collection[str] = ()
+    subscriptions: Collection[str] = ()
+    evidence_containers: Collection[str] = ()
+    max_key_age_days: int = 90
+
+
+class Send(NamedTuple):
+    """A request to Resource Manager, with its path below the account. merge: the body holds only the settings to change."""
+
+    method: str
+    path: str
+    api: str
+    body: Json
+    merge: bool = False
+
+
+class Delegate(NamedTuple):
+    """A command of this integration, without the arguments that name the account."""
+
+    command: str
+    arguments: Mapping[str, str]
+
+
+class Decide(NamedTuple):
+    """What only a person can decide or do."""
+
+    text: str
+
+
+Action = Send | Delegate | Decide
+
+
+class Finding(NamedTuple):
+    """The result of a check. actions replace the action of its row where the account decides what is to be done."""
+
+    result: str
+    evidence: str
+    actions: tuple[Action, ...] = ()
+
+    def fixed_by(self, *actions: Action) -> "Finding":
+        """The same finding with what is to be done about it, if anything is."""
+        return self._replace(actions=actions) if self.result in TO_FIX else self
+
+
+class Case(NamedTuple):
+    """What a judge gets: the account, what the check's source holds, all sources, what is yours, and the check's path."""
+
+    account: Json
+    data: object
+    facts: Facts
+    options: PostureOptions
+    path: str
+    source: str
+
+    def value(self, path: str = "") -> object:
+        """A property of the source, by default the one that the check is about."""
+        found: object = at_path(self.data, "properties." + (path or self.path))
+        return found
+
+    def rows(self) -> list[Json]:
+        return listed_items(self.data)
+
+    def listed(self, source: str) -> list[Json] | None:
+        """The items of another source; None where it was not read."""
+        data = source_data(self.facts, source)
+        return None if data is None or isinstance(data, Exception) else listed_items(data)
+
+
+Judge = Callable[[Case], Finding]
+
+
+class Exempt(NamedTuple):
+    """Accounts to which a check does not apply: those with one of these values."""
+
+    path: str
+    values: tuple[object, ...]
+    words: str
+
+
+class Check(NamedTuple):
+    """One row of the table.
+
+    action is what fixes it where that is always the same; else the judge's findings tell. property is its path in
+    Resource Manager; source is "account" or a deep source, and `also` names those it looks at
+    besides; `exempt` says why it does not apply to an account; `newest` is a property that only NEWEST_STORAGE_API returns.
+    """
+
+    number: int
+    name: str
+    title: str
+    severity: str
+    cis: str
+    property: str
+    source: str
+    judge: Judge
+    action: Action | None = None
+    exempt: tuple[Exempt, ...] = ()
+    also: tuple[str, ...] = ()
+    newest: str = ""
+
+
+def listed_items(data: object) -> list[Json]:
+    """The objects of a collection, with or without the envelope in which Resource Manager returns it."""
+    return dicts(data.get("value") if isinstance(data, dict) else data)
+
+
+def source_data(facts: Facts, source: str) -> object:
+    """What was read from a deep source: JSON, an error, or None where nobody asked; missing is empty where it means that."""
+    data = facts.get(source)
+    return {} if source in EMPTY_WHEN_MISSING and is_missing(data) else data
+
+
+def is_missing(data: object) -> bool:
+    """Whether an error says that the account does not have the feature."""
+    if not isinstance(data, ServiceError) or data.code in GONE_CODES:
+        return False
+    return data.status == 404 or data.code in UNSUPPORTED_CODES
+
+
+def few_of(items: Iterable[str], limit: int = 5, between: str = ", ") -> str:
+    """The first few of many names."""
+    names = list(items)
+    return between.join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+# Posture actions
+
+
+def settings_of(values: Mapping[str, object]) -> Json:
+    """A body from values by dotted path below properties."""
+    body: Json = {}
+    for path, value in values.items():
+        put_path(body, "properties." + path, value)
+    return body
+
+
+def patch(values: Mapping[str, object], api: str = STORAGE_API) -> Send:
+    return Send("PATCH", "", api, settings_of(values), merge=True)
+
+
+def service(kind: str, values: Mapping[str, object], api: str = STORAGE_API) -> Send:
+    """The settings of the blob or file service, which a PUT replaces as a whole."""
+    return Send("PUT", f"/{kind}Services/default", api, settings_of(values), merge=True)
+
+
+def below(path: str, name: object) -> str:
+    """The path of one item of a collection; a name cannot lead out of it."""
+    return f"{path}/{urllib.parse.quote(str(name), safe='')}"
+
+
+ENABLE_DEFENDER: dict[str, object] = {
+    "isEnabled": True,
+    "overrideSubscriptionLevelSettings": True,
+    "malwareScanning.onUpload.isEnabled": True,
+    "malwareScanning.onUpload.capGBPerMonth": 10000,
+    "sensitiveDataDiscovery.isEnabled": True,
+}
+SMB = {"protocolSettings.smb.versions": "SMB3.1.1;", "protocolSettings.smb.channelEncryption": "AES-256-GCM;"}
+SHARING = "dataCollaborationPolicyProperties"
+SHARING_SWITCHES = (
+    SHARING + ".allowStorageConnectors",
+    SHARING + ".allowBlobAccessPoints",
+    SHARING + ".allowStorageDataShares",
+    SHARING + ".allowCrossTenantDataSharing",
+)
+SHUT_SHARING = patch(dict.fromkeys(SHARING_SWITCHES, False), NEWEST_STORAGE_API)
+WEBSITE_OFF = service("blob", {"staticWebsite.enabled": False}, NEWEST_STORAGE_API)
+NO_ANONYMOUS = patch({"allowBlobPublicAccess": False})
+NO_CROSS_TENANT = patch({"allowCrossTenantReplication": False})
+CREATE_ANEW = Decide("This can only be set at creation: create an account with the setting and copy the data over.")
+CREATE_ENDPOINT = Decide(
+    "Create a private endpoint for the blob service in the virtual network of the clients, and its private DNS zone."
+)
+MOVE_EVIDENCE = Decide("Accounts with SFTP or NFS 3.0 support no legal holds: copy the evidence to another account.")
+CHOOSE_LOG_SINK = Decide(
+    "Choose a destination for the logs: a Log Analytics workspace, a storage account or an event hub; "
+    "then add a diagnostic setting (blob service: !azure-storage-account-logging-set)."
+)
+
+
+# Which accounts a check does not apply to
+
+NOT_OF_KIND, NOT_OF_SKU = "not supported by accounts of this kind", "not supported by premium accounts"
+NO_BLOBS = Exempt("kind", ("FileStorage",), NOT_OF_KIND)
+NO_FILES = Exempt("kind", ("BlobStorage", "BlockBlobStorage"), NOT_OF_KIND)
+NO_QUEUES = Exempt("kind", ("FileStorage", "BlobStorage", "BlockBlobStorage"), NOT_OF_KIND)
+OLD_KINDS = Exempt("kind", ("Storage", "BlobStorage"), NOT_OF_KIND)
+ONLY_V2 = Exempt("kind", ("Storage", "BlobStorage", "BlockBlobStorage", "FileStorage"), NOT_OF_KIND)
+GENERAL_V1 = Exempt("kind", ("Storage",), NOT_OF_KIND)
+PREMIUM = Exempt("sku.name", ("Premium_LRS", "Premium_ZRS", "PremiumV2_LRS", "PremiumV2_ZRS"), NOT_OF_SKU)
+HIERARCHICAL = Exempt("properties.isHnsEnabled", (True,), "not supported with a hierarchical namespace")
+KEYS_REFUSED = Exempt("properties.allowSharedKeyAccess", (False,), "Shared Key access is disabled")
+
+
+# Judges that many checks share
+
+
+def value_is(
+    good: object, unset: str, *, safe: bool = False, note: str = "", path: str = "", action: Action | None = None
+) -> Judge:
+    """Passes for the good value, or one of a tuple, text in any case. safe: so does a value that is not set."""
+    wanted = {comparable(item) for item in (good if isinstance(good, tuple) else (good,))}
+
+    def judge(case: Case) -> Finding:
+        name, value = path or case.path, case.value(path)
+        result, words = (PASS, "") if comparable(value) in wanted else (FAIL, note)
+        found = Finding(result, f"{name} is {shown(value)}{words}")
+        if value is None:
+            found = Finding(PASS if safe else UNSET, f"{name} is not set ({unset})")
+        return found.fixed_by(action) if action else found
+
+    return judge
+
+
+def comparable(value: object) -> str:
+    """A key in which true, 1 and "true" differ, and the semicolon at the end of a list of Azure Files does not matter."""
+    text = value.strip().rstrip(";").lower() if isinstance(value, str) else value
+    return json.dumps(text, sort_keys=True, default=str)
+
+
+def days_within(low: int, high: int | None, unset: str, path: str = "") -> Judge:
+    """Passes for a whole number from low to high; without high, to the oldest age of a key that is accepted."""
+
+    def judge(case: Case) -> Finding:
+        name, value, limit = path or case.path, case.value(path), high or case.options.max_key_age_days
+        if value is None:
+            return Finding(UNSET, f"{name} is not set ({unset})")
+        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= limit
+        words = f"{name} is {shown(value)}"
+        return Finding(PASS, words) if good else Finding(FAIL, f"{words}; expected {low} to {limit}")
+
+    return judge
+
+
+IS_ON = value_is(True, "default: off")
+IS_OFF = value_is(False, "default: off", safe=True)
+
+
+def all_of(*judges: Judge) -> Judge:
+    return lambda case: worst([judge(case) for judge in judges])
+
+
+def each(judge: Callable[[Case, Json], Finding], none: str) -> Judge:
+    """The worst finding about the items of a collection."""
+    return lambda case: worst([judge(case, row) for row in case.rows()] or [Finding(PASS, none)])
+
+
+def worst(findings: list[Finding]) -> Finding:
+    """Several findings as one: the worst result, the evidence of all that are not good, and what helps against them."""
+    result = min((found.result for found in findings), key=WORST_FIRST.index)
+    telling = [found for found in findings if result == PASS or found.result != PASS]
+    actions: list[Action] = []
+    for found in telling:
+        if found.result in (*TO_FIX, result):
+            actions += [action for action in found.actions if action not in actions]
+    return Finding(result, few_of(dict.fromkeys(found.evidence for found in telling), between="; "), tuple(actions))
+
+
+def keeps_deleted(kind: str, policy: str, low: int, *others: Judge) -> Judge:
+    """Soft delete of a service is on for at least `low` days; its action never shortens what is kept."""
+    judge = all_of(
+        value_is(True, "default: off", path=policy + ".enabled"),
+        days_within(low, 365, "no retention period", policy + ".days"),
+    )
+
+    def soft_delete(case: Case) -> Finding:
+        on = {policy + ".enabled": True, policy + ".days": days_kept(case, policy)}
+        return judge(case).fixed_by(service(kind, on))
+
+    return all_of(soft_delete, *others)
+
+
+def days_kept(case: Case, policy: str) -> int:
+    """The retention to set: the current one if it is a week or more, else 14 days."""
+    days = case.value(policy + ".days")
+    return days if isinstance(days, int) and not isinstance(days, bool) and 7 <= days <= 365 else 14
+
+
+def judge_owner(case: Case, target: str, words: str, *actions: Action) -> Finding:
+    """Whether a resource, by its id, is in a subscription of yours: the account's or one of own_subscriptions."""
+    subscription = resource_id({"id": target}).subscription.lower()
+    own = {subscription_of(case.account).lower(), *(item.lower() for item in case.options.subscriptions)}
+    if subscription and subscription in own:
+        return Finding(PASS, f"{words} own subscription {subscription}")
+    if subscription and case.options.subscriptions:
+        return Finding(FAIL, f"{words} subscription {subscription}, not one of own_subscriptions", actions)
+    place = f"subscription {subscription}" if subscription else target or "an unnamed resource"
+    return Finding(UNKNOWN, f"{words} {place}; list your subscriptions in own_subscriptions")
+
+
+# Judges: network and anonymous access
+
+DEFENDER_SCANNER = re.compile(r"(?i)/subscriptions/[^/]+/providers/Microsoft\.Security/datascanners/storageDataScanner")
+CLOSED = ("disabled", "securedbyperimeter")
+# Networks as wide as these hold strangers: prefix lengths by IP version.
+TOO_WIDE = {4: 8, 6: 32}
+
+
+def is_closed(account: object) -> bool:
+    """Whether public network access is disabled, whatever the default network action says."""
+    return str(at_path(account, "properties.publicNetworkAccess")).lower() in CLOSED
+
+
+def judge_public_network(case: Case) -> Finding:
+    """Disabled leaves two ways in: https://learn.microsoft.com/azure/storage/common/storage-network-security-limitations"""
+    found = value_is(CLOSED, "default: Enabled")(case)
+    rules = len(dicts(case.value("networkAcls.resourceAccessRules")))
+    trusted = "azureservices" in str(case.value("networkAcls.bypass") or "").lower()
+    still = ["trusted Azure services"] * trusted + [f"{rules} resource instances"] * bool(rules)
+    if found.result != PASS or not still:
+        return found
+    return found._replace(evidence=f"{found.evidence}; still allowed: {', '.join(still)}")
+
+
+def judge_default_action(case: Case) -> Finding:
+    found = value_is("Deny", "default: Allow")(case)
+    if found.result == PASS or not is_closed(case.data):
+        return found
+    words = "no effect while public network access is disabled, but applies as soon as it is enabled"
+    return found._replace(evidence=f"{found.evidence}; {words}")
+
+
+def judge_bypass(case: Case) -> Finding:
+    value = case.value()
+    parts = [part.strip() for part in str(value or "").split(",") if part.strip().lower() not in ("", "none")]
+    words = "not set (default: AzureServices)" if value is None else f"networkAcls.bypass is {shown(value)}"
+    if "azureservices" in (part.lower() for part in parts):
+        return Finding(PASS, words)
+    add = patch({"networkAcls.bypass": ", ".join([*parts, "AzureServices"])})
+    return Finding(UNSET if value is None else FAIL, words, (add,))
+
+
+def judge_ip_kind(case: Case, kind: str, version: int) -> Finding:
+    rules = dicts(case.value("networkAcls." + kind))
+    widths = [(str(rule.get("value")), prefix_length(str(rule.get("value")))) for rule in rules]
+    wide = [value for value, width in widths if width is not None and width <= TOO_WIDE[version]]
+    if wide:
+        rest = {"networkAcls.ipv6Rules": [rule for rule in rules if str(rule.get("value")) not in wide]}
+        remove = Delegate("account-network-rule-remove", {"ip_rules": ",".join(wide)}) if version == 4 else patch(rest)
+        return Finding(FAIL, f"too wide: {few_of(wide)}", (remove,))
+    unread = [value for value, width in widths if width is None]
+    if unread:
+        return Finding(UNKNOWN, f"not an address or a network: {few_of(unread)}")
+    return Finding(PASS, f"{len(rules)} {kind}, none too wide" if rules else f"no {kind}")
+
+
+def prefix_length(text: str) -> int | None:
+    """How many leading bits a rule fixes; None if it is no address or network."""
+    try:
+        return ipaddress.ip_network(text.strip(), strict=False).prefixlen
+    except ValueError:
+        return None
+
+
+def judge_instances(case: Case) -> Finding:
+    rules = dicts(case.value("networkAcls.resourceAccessRules"))
+    found = [(judge_instance(case, rule), str(rule.get("resourceId"))) for rule in rules]
+    total = worst([finding for finding, _ in found] or [Finding(PASS, "no resource instance rules")])
+    bad = [target for finding, target in found if finding.result == total.result]
+    return total.fixed_by(Delegate("account-network-rule-remove", {"resource_ids": json.dumps(bad)}))
+
+
+def judge_instance(case: Case, rule: Json) -> Finding:
+    """Azure takes instances of the account's own tenant only, so the signs are wildcards and other subscriptions."""
+    target, tenant = str(rule.get("resourceId") or ""), str(rule.get("tenantId") or "").lower()
+    own = str(case.account.get("tenantId") or case.options.tenant_id).lower()
+    if own and tenant and tenant != own:
+        return Finding(FAIL, f"resource instance of tenant {tenant}")
+    if DEFENDER_SCANNER.fullmatch(target):
+        return Finding(PASS, "malware scanner of Defender for Storage")
+    if "*" in target:
+        return Finding(FAIL, f"wildcard in resource instance {target}")
+    if not tenant:
+        return Finding(UNSET, f"tenant not set for resource instance {target}")
+    if not own:
+        return Finding(UNKNOWN, "the tenant of the account is not known")
+    return judge_owner(case, target, "resource instance in")
+
+
+def judge_endpoints(case: Case) -> Finding:
+    if case.value() is None:
+        return Finding(UNSET, "not set (no private endpoints)")
+    rows = dicts(case.value())
+    found = [judge_endpoint(case, row) for row in rows]
+    if not any(endpoint_state(row) == "approved" for row in rows):
+        found.append(Finding(FAIL, "no approved private endpoint", (CREATE_ENDPOINT,)))
+    return worst(found)
+
+
+def endpoint_state(connection: Json) -> str:
+    return str(at_path(connection, "properties.privateLinkServiceConnectionState.status") or "").lower()
+
+
+def judge_endpoint(case: Case, connection: Json) -> Finding:
+    """One private endpoint connection: rejected ones are harmless, pending ones wait for approval."""
+    name, state = str(connection.get("name")), endpoint_state(connection)
+    body = settings_of({"privateLinkServiceConnectionState": {"status": "Rejected", "description": "Not expected"}})
+    reject = Send("PUT", below("/privateEndpointConnections", name), STORAGE_API, body, merge=True)
+    if state in ("rejected", "disconnected"):
+        return Finding(PASS, f"{name} is {state}")
+    if state != "approved":
+        return Finding(FAIL if state else UNSET, f"{name} is {state or 'not set (state)'}", (reject,))
+    target = str(at_path(connection, "properties.privateEndpoint.id") or "")
+    return judge_owner(case, target, f"{name} leads to", reject)
+
+
+def website(case: Case) -> list[Finding]:
+    """A static website is public whatever the account and its containers say; only a closed network stops it."""
+    enabled = at_path(case.facts.get("website"), "properties.staticWebsite.enabled") is True
+    account = case.facts.get("account", case.account)
+    denied = is_closed(account) or at_path(account, "properties.networkAcls.defaultAction") == "Deny"
+    words = "the static website is enabled: its container $web is public whatever this setting says"
+    return [Finding(FAIL, words, (WEBSITE_OFF,))] if enabled and not denied else []
+
+
+def judge_anonymous(case: Case) -> Finding:
+    rows = case.listed("containers")
+    public = [row for row in rows or [] if is_public(row)]
+    seen = "the containers were not read" if rows is None else f"{len(public)} of {len(rows)} containers are public"
+    unset = f"the effect depends on the age of the account; {seen}"
+    return worst([value_is(False, unset, action=NO_ANONYMOUS)(case), *website(case)])
+
+
+def is_public(container: Json) -> bool:
+    return str(at_path(container, "properties.publicAccess") or "None").lower() != "none"
+
+
+def judge_containers(case: Case) -> Finding:
+    rows = [row for row in case.rows() if not at_path(row, "properties.deleted")]
+    public = [str(row.get("name")) for row in rows if is_public(row)]
+    unset = [str(row.get("name")) for row in rows if at_path(row, "properties.publicAccess") is None]
+    close = tuple(
+        Delegate("blob-containers-update", {"container_name": name, "public_access": "None"})
+        for name in public or unset
+    )
+    found = Finding(PASS, f"none of {len(rows)} containers is public")
+    if public:
+        refused = at_path(case.account, "properties.allowBlobPublicAccess") is False
+        note = "; currently overridden by the account, which refuses anonymous access" if refused else ""
+        found = Finding(FAIL, f"{len(public)} of {len(rows)} containers: {few_of(public)}{note}", close)
+    elif unset:
+        found = Finding(UNSET, f"not set for {len(unset)} of {len(rows)} containers: {few_of(unset)}", close)
+    return worst([found, *website(case)])
+
+
+def judge_website(case: Case) -> Finding:
+    """Older API versions do not return it; a site cannot serve anything without its container, though."""
+    rows = case.listed("containers")
+    none = rows is not None and not any(row.get("name") == "$web" for row in rows)
+    words = "there is no container $web" if none else "the container $web was found or not looked for"
+    return value_is(False, words, safe=none)(case)
+
+
+def judge_restore(case: Case) -> Finding:
+    """Point-in-time restore needs all of versioning, the change feed and soft delete, and no permanent deletion."""
+    policy = "deleteRetentionPolicy"
+    on = ("isVersioningEnabled", "changeFeed.enabled", policy + ".enabled", "restorePolicy.enabled")
+    days = {policy + ".days": days_kept(case, policy), "restorePolicy.days": 6}
+    wanted = {**dict.fromkeys(on, True), **days, policy + ".allowPermanentDelete": False}
+    return IS_ON(case).fixed_by(service("blob", wanted))
+
+
+def judge_cors(case: Case) -> Finding:
+    rules = dicts(case.value())
+    any_origin = [
+        rule for rule in rules if isinstance(rule.get("allowedOrigins"), list) and "*" in rule["allowedOrigins"]
+    ]
+    if not any_origin:
+        return Finding(PASS, f"{len(rules)} CORS rules, none for any origin" if rules else "no CORS rules")
+    rest = service("blob", {case.path: [rule for rule in rules if rule not in any_origin]})
+    return Finding(FAIL, f"{len(any_origin)} of {len(rules)} CORS rules allow any origin", (rest,))
+
+
+# Judges: keys, identities and encryption
+
+# Since then Azure creates accounts with it off: https://learn.microsoft.com/azure/storage/blobs/object-replication-prevent-cross-tenant-policies
+CROSS_TENANT_SAFE_SINCE = datetime(2023, 12, 15, tzinfo=timezone.utc).timestamp()
+KEYS_OF_SERVICES = "allowSharedKeyAccessForServices"
+SERVICE_KEYS = tuple(f"{KEYS_OF_SERVICES}.{name}.enabled" for name in ("blob", "file", "table", "queue"))
+SAS_PERIOD = re.compile(r"\d{1,5}\.\d\d:\d\d:\d\d")
+GEO_SKUS = {"Standard_LRS": "Standard_GRS", "StandardV2_LRS": "StandardV2_GRS", "StandardV2_ZRS": "StandardV2_GZRS"}
+
+
+def judge_service_keys(case: Case) -> Finding:
+    """Each service follows the account's switch until it is set by itself."""
+    refused = case.value("allowSharedKeyAccess") is False
+    words = "default: as the account, which refuses it" if refused else "default: as the account, which allows it"
+    return worst([value_is(False, words, safe=refused, path=path)(case) for path in SERVICE_KEYS])
+
+
+def judge_cross_tenant_replication(case: Case) -> Finding:
+    """Azure refuses to turn it off while a policy crosses tenants, so that such policies have to go first."""
+    created = moment(case.value("creationTime"))
+    safe = created is not None and created > CROSS_TENANT_SAFE_SINCE
+    unset = "default: off" if safe else "default for accounts made before 15 December 2023: on"
+    found = value_is(False, unset, safe=safe)(case)
+    policies = [(str(row.get("name")), judge_policy(case, row)) for row in case.listed("replication") or []]
+    others = few_of(name for name, policy in policies if policy.result != PASS)
+    words = "Delete the object replication policies with other tenants first (check known-replication), one of: "
+    return found.fixed_by(*([Decide(words + others + ".")] if others else []), NO_CROSS_TENANT)
+
+
+def judge_key_age(case: Case) -> Finding:
+    times = {name: moment(case.value(f"keyCreationTime.{name}")) for name in ("key1", "key2")}
+    ages = {name: int((case.options.now - made) // 86_400) for name, made in times.items() if made is not None}
+    words = [f"{name} is {age} days old" for name, age in ages.items()]
+    unset = [name for name in times if name not in ages]
+    if unset:
+        words.append(f"creation time not set for {few_of(unset)} (not rotated for years)")
+    old = [name for name, age in ages.items() if age > case.options.max_key_age_days]
+    due = [*unset, *old]
+    rotate = Delegate("account-key-rotate", {"key": "both" if len(due) == 2 else "".join(due)})
+    result = FAIL if old else UNSET if unset else PASS
+    return Finding(result, "; ".join(words), (rotate,) if due else ())
+
+
+def judge_sas_period(case: Case) -> Finding:
+    value = case.value("sasPolicy.sasExpirationPeriod")
+    if value is None:
+        return Finding(UNSET, "sasExpirationPeriod is not set (default: no limit)")
+    return Finding(PASS if SAS_PERIOD.fullmatch(str(value)) else FAIL, f"sasExpirationPeriod is {shown(value)}")
+
+
+def blocks_sas(*judges: Judge, **settings: bool | str) -> Judge:
+    """A SAS policy that blocks; the action keeps the period that is set, and Azure wants one."""
+    judge = all_of(*judges)
+
+    def policy(case: Case) -> Finding:
+        period = str(case.value("sasPolicy.sasExpirationPeriod"))
+        wanted = {"sasExpirationPeriod": period if SAS_PERIOD.fullmatch(period) else "7.00:00:00", **settings}
+        values = {"sasPolicy." + name: value for name, value in {**wanted, "expirationAction": "Block"}.items()}
+        return judge(case).fixed_by(patch(values, NEWEST_STORAGE_API if settings else STORAGE_API))
+
+    return policy
+
+
+def judge_local_users(case: Case) -> Finding:
+    """Not set means enabled, which matters where there is a local user."""
+    found = value_is(False, "default: enabled", path="isLocalUserEnabled")(case)
+    data = source_data(case.facts, "local_users")
+    if found.result != UNSET or data is None:
+        return found
+    if isinstance(data, Exception):
+        return failed_read(data, DEEP_SOURCES["local_users"])
+    users = [str(user.get("name")) for user in listed_items(data)]
+    words = f"local users: {few_of(users)}" if users else "there are no local users"
+    return Finding(FAIL if users else PASS, f"isLocalUserEnabled is not set (default: enabled); {words}")
+
+
+def vault_host(text: object) -> str:
+    return re.sub(r"^https?://", "", str(text or "").strip().lower()).split("/")[0].split(":")[0]
+
+
+def judge_vault(case: Case, address: object, words: str, *actions: Action) -> Finding:
+    """Whether a key vault, by its address, is one of those expected, which may be plain names."""
+    host, expected = vault_host(address), [vault_host(item) for item in case.options.key_vaults]
+    words = f"{words} key vault {host or 'unknown'}"
+    if host and (host in expected or host.split(".")[0] in expected):
+        return Finding(PASS, words)
+    if expected:
+        return Finding(FAIL, words + ", not one of key_vaults: it may belong to an attacker", actions)
+    return Finding(UNKNOWN, words + "; list your key vaults in key_vaults")
+
+
+def judge_keys_source(case: Case) -> Finding:
+    source, expected = case.value("encryption.keySource"), few_of(case.options.key_vaults)
+    if str(source or "Microsoft.Storage").lower() != "microsoft.storage":
+        return judge_vault(case, case.value("encryption.keyvaultproperties.keyvaulturi"), "keys in")
+    words = "Microsoft-managed keys" if source else "encryption.keySource is not set (default: Microsoft-managed keys)"
+    if not expected:
+        return Finding(PASS, words)
+    choose = Decide(f"Choose a key in {expected}, give the account's identity access to it, and set it.")
+    return Finding(FAIL if source else UNSET, f"{words}; expected a key in {expected}", (choose,))
+
+
+def judge_scope(case: Case, scope: Json) -> Finding:
+    """One encryption scope: whose key it encrypts with."""
+    name, source = str(scope.get("name")), at_path(scope, "properties.source")
+    path = below(DEEP_SOURCES["scopes"].path, name)
+    disable = Send("PATCH", path, STORAGE_API, settings_of({"state": "Disabled"}), merge=True)
+    if str(at_path(scope, "properties.state")).lower() == "disabled":
+        return Finding(PASS, f"{name} is disabled")
+    if source is None:
+        return Finding(UNSET, f"{name}: source of its key not set", (disable,))
+    if str(source).lower() == "microsoft.storage":
+        return Finding(PASS, f"{name} uses Microsoft-managed keys")
+    return judge_vault(case, at_path(scope, "properties.keyVaultProperties.keyUri"), f"{name} uses", disable)
+
+
+def judge_geo(case: Case) -> Finding:
+    sku = at_path(case.data, "sku.name")
+    if str(sku).upper().endswith(("GRS", "GZRS")):
+        return Finding(PASS, f"sku.name is {sku}")
+    wanted = GEO_SKUS.get(str(sku))
+    anew = Decide(
+        "Azure does not update this SKU to a geo-redundant one: create an account with one and copy the data."
+    )
+    change: Action = Send("PATCH", "", STORAGE_API, {"sku": {"name": wanted}}, merge=True) if wanted else anew
+    return Finding(FAIL if sku else UNSET, f"sku.name is {sku}" if sku else "not set (sku.name)", (change,))
+
+
+# Judges: locks, replication, monitoring and recovery
+
+AUDIT_GROUP, EVERY_LOG = "audit", {"categoryGroup": "allLogs", "enabled": True}
+LOG_SINKS = ("workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId")
+EARLY_DAYS = 7  # a rule that deletes sooner leaves no time to notice it
+
+
+def judge_lock(levels: tuple[str, ...], words: str) -> Judge:
+    """Passes when a lock of one of the levels is on the account or above it."""
+
+    def judge(case: Case) -> Finding:
+        locks = [lock for lock in case.rows() if covers(lock, str(case.account.get("id") or ""))]
+        levels_of = [(str(lock.get("name")), at_path(lock, "properties.level")) for lock in locks]
+        held = [f"{name} ({level})" for name, level in levels_of if level in levels]
+        unset = [name for name, level in levels_of if level is None]
+        if held:
+            return Finding(PASS, f"locked by {few_of(held)}")
+        return Finding(UNSET, f"level not set for {few_of(unset)}") if unset else Finding(FAIL, words)
+
+    return judge
+
+
+def covers(lock: Json, account_id: str) -> bool:
+    """Whether a lock is on the account or above it, and not only on something in it."""
+    scope, found, _ = str(lock.get("id") or "").lower().rpartition("/providers/microsoft.authorization/locks/")
+    return not found or f"{account_id.lower()}/".startswith(f"{scope}/")
+
+
+def judge_holds(case: Case) -> Finding:
+    wanted = {name.lower() for name in case.options.evidence_containers}
+    rows = [row for row in case.rows() if str(row.get("name")).lower() in wanted]
+    if not rows:
+        words = "no evidence container in this account" if wanted else "no evidence_containers were given"
+        return Finding(NOT_APPLICABLE, words)
+    return worst([judge_hold(case, row) for row in rows])
+
+
+def judge_hold(case: Case, container: Json) -> Finding:
+    """One container of evidence: a legal hold or a locked policy keeps it, which accounts with SFTP or NFS 3.0 cannot have."""
+    name, hold = str(container.get("name")), at_path(container, "properties.hasLegalHold")
+    state = str(at_path(container, "properties.immutabilityPolicy.properties.state") or "")
+    add: Action = Delegate("container-legal-hold-set", {"container_name": name, "tags": "evidence"})
+    if True in (at_path(case.account, f"properties.{flag}") for flag in ("isSftpEnabled", "isNfsV3Enabled")):
+        add = MOVE_EVIDENCE
+    if hold is True or state.lower() == "locked":
+        return Finding(PASS, f"{name} is held")
+    if state or at_path(container, "properties.hasImmutabilityPolicy") is True:
+        return Finding(FAIL, f"{name}: the immutability policy is not locked", (add,))
+    words = f"{name}: legal hold not set" if hold is None else f"{name} has no legal hold"
+    return Finding(UNSET if hold is None else FAIL, words, (add,))
+
+
+def judge_policy(case: Case, policy: Json) -> Finding:
+    """One replication policy: where it sends the blobs."""
+    name = str(at_path(policy, "properties.policyId") or policy.get("name"))
+    target = at_path(policy, "properties.destinationAccount")
+    delete = Send("DELETE", below(DEEP_SOURCES["replication"].path, name), STORAGE_API, {})
+    if target is None:
+        return Finding(UNSET, f"policy {name}: destination not set", (delete,))
+    if str(target).lower() in (str(case.account.get("id")).lower(), str(case.account.get("name")).lower()):
+        return Finding(PASS, f"policy {name} copies into this account")
+    return judge_owner(case, str(target), f"policy {name} copies to", delete)
+
+
+def judge_defender(case: Case) -> Finding:
+    """Only blobs are scanned when they arrive."""
+    found = [IS_ON(case)]
+    if case.account.get("kind") not in NO_BLOBS.values:
+        found.append(value_is(True, "default: off", path="malwareScanning.onUpload.isEnabled")(case))
+    return worst(found)
+
+
+def judge_logs(case: Case) -> Finding:
+    settings = [row for row in map(sink_of, case.rows()) if row]
+    logs = [log for row in settings for log in dicts(row.get("logs")) if log.get("enabled") is True]
+    on = [str(log.get("category") or log.get("categoryGroup")) for log in logs]
+    lacking = not_logged(on)
+    if not lacking:
+        nfs = at_path(case.account, "properties.isNfsV3Enabled") is True and case.source == "logs"
+        note = "; Azure does not log NFS 3.0 requests" if nfs else ""
+        return Finding(PASS, "read, write and delete requests are logged" + note)
+    action = enable_logs(case)
+    if AUDIT_GROUP in map(str.lower, on):
+        return Finding(
+            UNKNOWN, "audit is enabled, which is not documented to hold reads, writes and deletes", (action,)
+        )
+    if settings and all(row.get("logs") is None for row in settings):
+        return Finding(UNSET, "logs not set (default: off)", (action,))
+    return Finding(FAIL, f"not logged: {few_of(lacking)}", (action,))
+
+
+def sink_of(setting: Json) -> Json:
+    """The properties of a diagnostic setting that sends its logs somewhere; else nothing."""
+    found = setting.get("properties")
+    return found if isinstance(found, dict) and any(found.get(name) for name in LOG_SINKS) else {}
+
+
+def enable_logs(case: Case) -> Action:
+    """Logs everything in the setting that the service has, or in a new one to where another service of the account logs."""
+    others = (row for name in LOG_SOURCES for row in case.listed(name) or [])
+    model = next(filter(sink_of, [*case.rows(), *others]), None)
+    if model is None:
+        return CHOOSE_LOG_SINK
+    name = model.get("name") if model in case.rows() else "cortex-xsoar"
+    body = {"properties": {**sink_of(model), "logs": [EVERY_LOG]}}
+    return Send("PUT", below(DEEP_SOURCES[case.source].path, name), DIAGNOSTICS_API, body)
+
+
+def judge_sharing(case: Case) -> Finding:
+    """The switches, and what exists; a switch that is not set is good only where all lists were read and are empty."""
+    lists = [judge_shared_list(case, source) for source in SHARING_SOURCES if case.facts.get(source) is not None]
+    none = len(lists) == len(SHARING_SOURCES) and all(found.result == PASS for found in lists)
+    words = "nothing is shared" if none else "default not documented"
+    state = [value_is(False, words, safe=none, path=path, action=SHUT_SHARING)(case) for path in SHARING_SWITCHES]
+    found = worst([*lists, *state])
+    return found._replace(evidence=found.evidence.replace(SHARING + ".", ""))
+
+
+def judge_shared_list(case: Case, source: str) -> Finding:
+    """What is there of one way to share."""
+    data, words, place = source_data(case.facts, source), source.replace("_", " "), DEEP_SOURCES[source]
+    if isinstance(data, Exception):
+        return failed_read(data, place)
+    names = [str(item.get("name")) for item in listed_items(data)]
+    delete = tuple(Send("DELETE", below(place.path, name), NEWEST_STORAGE_API, {}) for name in names)
+    return Finding(FAIL, f"{words}: {few_of(names)}", delete) if names else Finding(PASS, f"no {words}")
+
+
+def judge_lifecycle(case: Case) -> Finding:
+    """A rule that deletes all blobs after a day is how data is destroyed without a single delete request."""
+    rules = dicts(case.value())
+    early = {str(rule.get("name")): days for rule in rules if (days := first_deletion(rule)) < EARLY_DAYS}
+    if not early:
+        return Finding(PASS, f"{len(rules)} rules, none deletes early" if rules else "no lifecycle rules")
+    body = settings_of(
+        {
+            case.path: [
+                {**rule, "enabled": rule.get("name") not in early and rule.get("enabled", True)} for rule in rules
+            ]
+        }
+    )
+    disable = Send("PUT", DEEP_SOURCES["lifecycle"].path, STORAGE_API, body)
+    return Finding(FAIL, few_of(f"{name} deletes after {days:g} days" for name, days in early.items()), (disable,))
+
+
+def first_deletion(rule: Json) -> float:
+    """After how many days a lifecycle rule deletes at the earliest; infinity if it is off or deletes nothing."""
+    actions = [at_path(rule, f"definition.actions.{kind}.delete") for kind in ("baseBlob", "snapshot", "version")]
+    days = [value for action in dicts(actions) for value in action.values() if isinstance(value, int | float)]
+    return min(days, default=math.inf) if rule.get("enabled") is not False else math.inf
+
+
+def judge_task(case: Case, assignment: Json) -> Finding:
+    """One storage task that works on the account's blobs, and may delete them."""
+    name, task = str(assignment.get("name")), str(at_path(assignment, "properties.taskId") or "")
+    body = settings_of({"enabled": False})
+    disable = Send("PATCH", below(DEEP_SOURCES["storage_tasks"].path, name), STORAGE_API, body, merge=True)
+    if at_path(assignment, "properties.enabled") is False:
+        return Finding(PASS, f"{name} is disabled")
+    return judge_owner(case, task, f"{name} runs a task in", disable)
+
+
+# The checks. CIS ids are those of the CIS Microsoft Azure Foundations Benchmark 6.0.0.
+
+# fmt: off
+CHECKS: tuple[Check, ...] = (
+    Check(1, "https-only", "Secure transfer required", "High", "9.3.4", "supportsHttpsTrafficOnly", "account", value_is(True, "default for old accounts: off"), patch({"supportsHttpsTrafficOnly": True})),
+    Check(2, "minimum-tls", "Minimum TLS version is 1.2", "Medium", "9.3.6", "minimumTlsVersion", "account", value_is(("TLS1_2", "TLS1_3"), "default: TLS 1.0; compliance only, since Blob Storage refuses TLS 1.0 and 1.1", note=" (compliance only: Blob Storage refuses TLS 1.0 and 1.1)"), patch({"minimumTlsVersion": "TLS1_2"})),
+    Check(3, "no-anonymous-blobs", "Anonymous access to blobs is disabled", "High", "9.3.8", "allowBlobPublicAccess", "account", judge_anonymous, None, (NO_BLOBS,), ("containers", "website")),
+    Check(4, "no-shared-key", "Shared Key access is disabled", "High", "9.3.1.3", "allowSharedKeyAccess", "account", value_is(False, "default: allowed"), patch({"allowSharedKeyAccess": False})),
+    Check(5, "no-shared-key-per-service", "Shared Key access is disabled for each service", "Medium", "", "allowSharedKeyAccessForServices.{blob,file,table,queue}.enabled", "account", judge_service_keys, patch(dict.fromkeys(SERVICE_KEYS, False), NEWEST_STORAGE_API), newest=KEYS_OF_SERVICES),
+    Check(6, "no-public-network", "Public network access is disabled", "High", "9.3.2.2", "publicNetworkAccess", "account", judge_public_network, patch({"publicNetworkAccess": "Disabled"})),
+    Check(7, "default-deny", "Default network action is Deny", "High", "9.3.2.3", "networkAcls.defaultAction", "account", judge_default_action, patch({"networkAcls.defaultAction": "Deny"})),
+    Check(8, "trusted-services", "Trusted Azure services can access the account", "Medium", "9.3.5", "networkAcls.bypass", "account", judge_bypass),
+    Check(9, "narrow-ip-rules", "IP rules do not allow wide networks", "High", "", "networkAcls.{ipRules,ipv6Rules}[].value", "account", all_of(lambda case: judge_ip_kind(case, "ipRules", 4), lambda case: judge_ip_kind(case, "ipv6Rules", 6))),
+    Check(10, "own-resource-instances", "Resource instance rules name own resources", "High", "", "networkAcls.resourceAccessRules[]", "account", judge_instances),
+    Check(11, "private-endpoints", "Private endpoints are used and all are known", "Medium", "9.3.2.1", "privateEndpointConnections", "account", judge_endpoints, CREATE_ENDPOINT),
+    Check(12, "no-cross-tenant-replication", "Cross-tenant replication is disabled", "High", "9.3.7", "allowCrossTenantReplication", "account", judge_cross_tenant_replication, None, (NO_BLOBS,), ("replication",)),
+    Check(13, "no-cross-tenant-delegation-sas", "Cross-tenant user delegation SAS is disabled", "Medium", "", "allowCrossTenantDelegationSas", "account", IS_OFF, patch({"allowCrossTenantDelegationSas": False}, NEWEST_STORAGE_API), newest="allowCrossTenantDelegationSas"),
+    Check(14, "entra-default", "Microsoft Entra authorization is the default in the Azure portal", "Medium", "9.3.3.1", "defaultToOAuthAuthentication", "account", IS_ON, patch({"defaultToOAuthAuthentication": True})),
+    Check(15, "key-reminder", "Key rotation reminders are enabled", "Medium", "9.3.1.1", "keyPolicy.keyExpirationPeriodInDays", "account", days_within(1, None, "no reminder"), patch({"keyPolicy.keyExpirationPeriodInDays": 90}), (KEYS_REFUSED,)),
+    Check(16, "young-keys", "Access keys are rotated periodically", "Medium", "9.3.1.2", "keyCreationTime.{key1,key2}", "account", judge_key_age, None, (KEYS_REFUSED,)),
+    Check(17, "sas-lifetime", "SAS expiration policy blocks long-lived SAS", "High", "", "sasPolicy.{sasExpirationPeriod,expirationAction}", "account", blocks_sas(judge_sas_period, value_is("Block", "default: only logged", path="sasPolicy.expirationAction"))),
+    Check(18, "user-bound-delegation-sas", "User delegation SAS is bound to a user", "Low", "", "sasPolicy.requireUserBoundUserDelegationSas(+Action)", "account", blocks_sas(value_is(True, "default: off", path="sasPolicy.requireUserBoundUserDelegationSas"), value_is("Block", "default: not blocked", path="sasPolicy.requireUserBoundUserDelegationSasAction"), requireUserBoundUserDelegationSas=True, requireUserBoundUserDelegationSasAction="Block"), newest="sasPolicy.requireUserBoundUserDelegationSas"),
+    Check(19, "copy-scope", "Permitted scope for copy operations is restricted", "Medium", "", "allowedCopyScope", "account", value_is(("AAD", "PrivateLink"), "default: from any storage account"), patch({"allowedCopyScope": "AAD"})),
+    Check(20, "no-sftp", "SFTP and local users are disabled", "High", "", "isSftpEnabled, isLocalUserEnabled", "account", all_of(value_is(False, "default: off", safe=True, path="isSftpEnabled"), judge_local_users), patch({"isSftpEnabled": False, "isLocalUserEnabled": False}), also=("local_users",)),
+    Check(21, "no-nfs", "NFS 3.0 is disabled", "Medium", "", "isNfsV3Enabled", "account", IS_OFF, CREATE_ANEW),
+    Check(22, "infrastructure-encryption", "Infrastructure encryption is enabled", "Low", "", "encryption.requireInfrastructureEncryption", "account", IS_ON, CREATE_ANEW, (OLD_KINDS,)),
+    Check(23, "expected-encryption-keys", "Encryption key is in an expected place", "High", "", "encryption.{keySource,keyvaultproperties}", "account", judge_keys_source, patch({"encryption.keySource": "Microsoft.Storage", "encryption.keyvaultproperties": None})),
+    Check(24, "geo-redundancy", "Geo-redundant storage is enabled", "Low", "9.3.11", "sku.name", "account", judge_geo, None, (PREMIUM,)),
+    Check(25, "delete-lock", "CanNotDelete or ReadOnly lock is set", "Medium", "9.3.9", "Microsoft.Authorization/locks[].properties.level", "locks", judge_lock(("CanNotDelete", "ReadOnly"), "no lock on the account or above it"), Delegate("account-lock-set", {"level": "CanNotDelete"})),
+    Check(26, "read-only-lock", "ReadOnly lock is set", "Low", "9.3.10", "Microsoft.Authorization/locks[].properties.level", "locks", judge_lock(("ReadOnly",), "no ReadOnly lock (it blocks listing and rotating keys, and every change to the account)"), Delegate("account-lock-set", {"level": "ReadOnly"})),
+    Check(27, "blob-soft-delete", "Blob soft delete is enabled for at least 7 days", "High", "9.2.1", "deleteRetentionPolicy.{enabled,days,allowPermanentDelete}", "service", keeps_deleted("blob", "deleteRetentionPolicy", 7, value_is(False, "default: off", safe=True, path="deleteRetentionPolicy.allowPermanentDelete", action=service("blob", {"deleteRetentionPolicy.allowPermanentDelete": False}))), None, (NO_BLOBS,)),
+    Check(28, "container-soft-delete", "Container soft delete is enabled for at least 7 days", "High", "9.2.2", "containerDeleteRetentionPolicy.{enabled,days}", "service", keeps_deleted("blob", "containerDeleteRetentionPolicy", 7), None, (NO_BLOBS,)),
+    Check(29, "versioning", "Blob versioning is enabled", "Medium", "9.2.3", "isVersioningEnabled", "service", IS_ON, service("blob", {"isVersioningEnabled": True}), (NO_BLOBS, GENERAL_V1, HIERARCHICAL)),
+    Check(30, "change-feed", "Blob change feed is enabled", "Medium", "", "changeFeed.enabled", "service", IS_ON, service("blob", {"changeFeed.enabled": True}), (NO_BLOBS, GENERAL_V1, HIERARCHICAL)),
+    Check(31, "point-in-time-restore", "Point-in-time restore is enabled", "Medium", "", "restorePolicy.enabled", "service", judge_restore, None, (ONLY_V2, HIERARCHICAL, PREMIUM)),
+    Check(32, "no-static-website", "Static website is disabled", "Medium", "", "staticWebsite.enabled", "website", judge_website, WEBSITE_OFF, (NO_BLOBS, OLD_KINDS), ("containers",)),
+    Check(33, "no-wildcard-cors", "CORS rules do not allow any origin", "Medium", "", "cors.corsRules", "service", judge_cors, None, (NO_BLOBS,)),
+    Check(34, "no-public-containers", "No container allows anonymous access", "High", "", "containers[].properties.publicAccess", "containers", judge_containers, None, (NO_BLOBS,), ("website",)),
+    Check(35, "evidence-held", "Evidence and backup containers have a legal hold or a locked immutability policy", "Medium", "", "containers[].properties.{hasLegalHold,hasImmutabilityPolicy,immutabilityPolicy}", "containers", judge_holds, None, (NO_BLOBS,)),
+    Check(36, "known-replication", "Object replication goes to own accounts only", "High", "", "objectReplicationPolicies[].properties.destinationAccount", "replication", each(judge_policy, "no object replication policies"), None, (NO_BLOBS,)),
+    Check(37, "known-encryption-scopes", "Encryption scopes use expected keys", "Medium", "", "encryptionScopes[].properties.{source,keyVaultProperties}", "scopes", each(judge_scope, "no encryption scopes"), None, (NO_BLOBS,)),
+    Check(38, "defender", "Microsoft Defender for Storage with malware scanning is enabled", "Medium", "sec. 8", "isEnabled", "defender", judge_defender, Send("PUT", DEFENDER_PATH, DEFENDER_API, settings_of(ENABLE_DEFENDER), merge=True)),
+    Check(39, "data-logs", "Diagnostic logging is enabled for the blob service", "Medium", "sec. 6", "diagnosticSettings[].properties.logs", "logs", judge_logs, None, (NO_BLOBS,)),
+    Check(40, "file-shares", "File share soft delete is enabled; SMB is limited to 3.1.1 with AES-256-GCM", "Medium", "9.1.1-9.1.3", "shareDeleteRetentionPolicy, protocolSettings.smb.{versions,channelEncryption}", "files", keeps_deleted("file", "shareDeleteRetentionPolicy", 1, *(value_is(value, "default: all versions and ciphers", path=path, action=service("file", SMB)) for path, value in SMB.items())), None, (NO_FILES,)),
+    Check(41, "no-data-sharing", "Storage connectors, access points and data shares are disabled", "High", "", "dataCollaborationPolicyProperties, connectors, dataShares, blobAccessPointConfigurations", "account", judge_sharing, also=SHARING_SOURCES, newest=SHARING),
+    Check(42, "no-early-deletion", "Lifecycle rules do not delete data within 7 days", "High", "", "policy.rules", "lifecycle", judge_lifecycle, None, (NO_BLOBS,)),
+    Check(43, "queue-logs", "Diagnostic logging is enabled for the queue service", "Low", "", "diagnosticSettings[].properties.logs", "queue_logs", judge_logs, None, (NO_QUEUES, PREMIUM), LOG_SOURCES),
+    Check(44, "table-logs", "Diagnostic logging is enabled for the table service", "Low", "", "diagnosticSettings[].properties.logs", "table_logs", judge_logs, None, (NO_QUEUES, PREMIUM), LOG_SOURCES),
+    Check(45, "file-logs", "Diagnostic logging is enabled for the file service", "Low", "", "diagnosticSettings[].properties.logs", "file_logs", judge_logs, None, (NO_FILES,), LOG_SOURCES),
+    Check(46, "known-storage-tasks", "Storage tasks are in own subscriptions", "High", "", "storageTaskAssignments[].properties.taskId", "storage_tasks", each(judge_task, "no storage task assignments"), None, (NO_BLOBS,)),
+)
+# fmt: on
+
+
+# The evaluator
+
+
+def failed_read(error: Exception, source: DeepSource) -> Finding:
+    """Unknown, with the service's code; for a refusal also the permission that is missing."""
+    if not isinstance(error, ServiceError):
+        words = error.message if isinstance(error, AzureStorageError) else type(error).__name__
+        return Finding(UNKNOWN, f"could not be read: {words}")
+    words = f"could not be read: {error.status} {error.code}".rstrip()
+    if error.status not in (401, 403):
+        return Finding(UNKNOWN, words)
+    grant = f"Assign a role with {source.permission}, such as Reader, to the signed-in identity."
+    return Finding(UNKNOWN, f"{words}; requires {source.permission}", (Decide(grant),))
+
+
+def judged(check: Check, account: Json, facts: Facts, options: PostureOptions) -> Finding | None:
+    """The finding of one check; None when its source was not read."""
+    here = check.source == "account"
+    data = facts.get("account", account) if here else source_data(facts, check.source)
+    if data is None:
+        return None
+    for rule in check.exempt:
+        if at_path(account, rule.path) in rule.values:
+            return Finding(NOT_APPLICABLE, rule.words)
+    if isinstance(data, ServiceError) and is_missing(data) and not here:
+        return Finding(NOT_APPLICABLE, f"not supported by this account: {data.status} {data.code}".rstrip())
+    if isinstance(data, Exception):
+        return failed_read(data, ACCOUNT_SOURCE if here else DEEP_SOURCES[check.source])
+    case = Case(account, data, facts, options, check.property, check.source)
+    if check.newest and "account" not in facts and case.value(check.newest) is None:
+        return Finding(UNKNOWN, "not returned by Resource Graph; set deep=true to read it")
+    return check.judge(case)
+
+
+def assess(account: Json, facts: Facts, options: PostureOptions, checks: tuple[Check, ...] = CHECKS) -> list[Json]:
+    """One row for each check that can be made of an account, by number.
+
+    account: as Resource Graph has it; facts: by name of a deep source its JSON (for a collection its list of items) or
+    the error that came instead. A source that is missing leaves its checks out. facts["account"] holds the account as
+    NEWEST_STORAGE_API returns it, or the error that came instead, for which the id and name are enough.
+    """
+    findings = ((check, judged(check, account, facts, options)) for check in checks)
+    return [posture_row(check, finding, account) for check, finding in findings if finding is not None]
+
+
+FIX_COMMANDS = dict.fromkeys(TO_FIX, "!azure-storage-posture-fix account_name={} check={}")
+FIX_COMMANDS[UNKNOWN] = "!azure-storage-account-posture account_name={} checks={}"
+
+
+def posture_row(check: Check, finding: Finding, account: Json) -> Json:
+    account_id, name = str(account.get("id") or ""), resource_id(account).account
+    return {
+        "id": f"{account_id}#{check.name}",
+        "accountId": account_id,
+        "check": check.name,
+        "account": name,
+        "number": check.number,
+        "title": check.title,
+        "severity": check.severity,
+        "cis": check.cis,
+        "result": finding.result,
+        "evidence": finding.evidence,
+        "fix": FIX_COMMANDS.get(finding.result, "").format(war_room_quote(name), check.name),
+    }
+
+
+def posture_fix_steps(check: Check, account: Json, finding: Finding) -> list[Action]:
+    """What the finding needs, in order: requests with their whole path, commands with all arguments, and decisions."""
+    if finding.result not in TO_SEE:
+        return []
+    parts = resource_id(account)
+    where = {"account_name": parts.account, "resource_group_name": parts.group, "subscription_id": parts.subscription}
+    default = check.action if finding.result in TO_FIX else None
+    steps: list[Action] = []
+    for action in finding.actions or (default or Decide(f"Check by hand: {finding.evidence}."),):
+        if isinstance(action, Send):
+            steps.append(action._replace(path=str(account["id"]) + action.path))
+        elif isinstance(action, Delegate):
+            steps.append(action._replace(arguments={**where, **action.arguments}))
+        else:
+            steps.append(action)
+    return steps
+
+
+def posture_counts(account: Json, rows: list[Json]) -> Json:
+    """How many checks of an account failed, are unset or unknown, by severity, and how many passed or do not apply."""
+    parts, account_id = resource_id(account), str(account.get("id") or "")
+    counts = Counter(row["result"] + (row["severity"] if row["result"] in TO_SEE else "") for row in rows)
+    return {
+        "id": account_id,
+        "account": parts.account,
+        "accountId": account_id,
+        "subscriptionId": parts.subscription,
+        "resourceGroup": parts.group,
+        **{name: counts[name] for name in POSTURE_COUNTS},
+        "pass": counts[PASS],
+        "notApplicable": counts[NOT_APPLICABLE],
+    }
+
+
+# Reports: pages that need nothing else, for posture and other commands
+
+REPORT_STYLE = """
+:root{color-scheme:light dark;--text:#1b1b1b;--soft:#5c5c5c;--back:#fff;--line:#c9c9c9;--high:#b3261e;--medium:#9a5b00;--low:#31688e;--good:#2e7d32}
+@media (prefers-color-scheme:dark){:root{--text:#ececec;--soft:#b3b3b3;--back:#161616;--line:#4a4a4a;--high:#ff8a80;--medium:#ffb74d;--low:#80c7ff;--good:#81c784}}
+body{font:1rem/1.45 system-ui,sans-serif;color:var(--text);background:var(--back);margin:0 auto;padding:1rem;max-width:80rem;box-sizing:border-box}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:0 0 1rem}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+form{display:flex;flex-wrap:wrap;gap:.5rem;margin-bottom:1rem}input,select{font:inherit;padding:.3rem}
+details{border-top:1px solid var(--line);padding:.5rem 0}details details{border:0}summary{cursor:pointer;font-weight:600;overflow-wrap:anywhere}
+summary span{font-weight:400;color:var(--soft)}svg{display:block;width:100%;height:.5rem;margin:.4rem 0}
+.high{color:var(--high);fill:var(--high)}.medium{color:var(--medium);fill:var(--medium)}.low{color:var(--low);fill:var(--low)}.pass{color:var(--good);fill:var(--good)}
+table{border-collapse:collapse;width:100%}caption{text-align:left;color:var(--soft)}
+th,td{border-bottom:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:break-word}
+td.severity,td.result{white-space:nowrap;font-weight:600}td.evidence,td.fix{overflow-wrap:anywhere}td.fix{min-width:20em}td.check{min-width:13em}
+code{font-size:.85em;user-select:all;cursor:copy;overflow-wrap:anywhere}
+@media (max-width:45rem){table,tbody,tr,td,caption{display:block}thead{display:none}td{border:0;padding:.1rem 0;min-width:0!important}tr{border-bottom:1px solid var(--line);padding:.4rem 0}}
+@page{margin:1cm}
+@media print{body{font-size:7pt;line-height:1.25;max-width:none;padding:0}h1{margin:0}form{display:none}dl{grid-template-columns:repeat(2,max-content 1fr)}td,th{padding:1pt 3pt}tr{break-inside:avoid}}
+[hidden]{display:none!important}
+"""
+REPORT_FILTER = """
+const text=document.getElementById("text"),severity=document.getElementById("severity");
+function filter(){const words=text.value.toLowerCase();
+for(const section of document.querySelectorAll("details.section")){let shown=0;const name=section.dataset.name.toLowerCase();
+for(const row of section.querySelectorAll("tbody tr")){
+const fits=(!severity.value||row.dataset.severity===severity.value)&&(name+" "+row.textContent.toLowerCase()).includes(words);row.hidden=!fits;shown+=fits}
+section.hidden=!shown&&Boolean(words||severity.value)}}
+text.addEventListener("input",filter);severity.addEventListener("input",filter);
+for(const code of document.querySelectorAll("code"))code.addEventListener("click",()=>navigator.clipboard?.writeText(code.textContent));
+"""
+REPORT_PAGE = string.Template("""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title><style>$style</style></head>
+<body><main><h1>$title</h1>
+<dl>$facts</dl>
+<form onsubmit="return false"><label>Filter <input id="text" type="search"></label>
+<label>Severity <select id="severity"><option value="">All</option>$severities</select></label></form>
+""")
+REPORT_END = f"</main><script>{REPORT_FILTER}</script></body></html>\n"
+
+
+class Html(str):
+    """Text that is HTML already; every other text is escaped."""
+
+
+def element(name: str, *content: object, **attributes: str) -> Html:
+    """An element around its content. Of attributes, class_ is class and data_name data-name; empty ones are left out."""
+    inner = "".join(part if isinstance(part, Html) else html.escape(str(part)) for part in content)
+    given = (f'{key.strip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items() if value)
+    return Html(f"<{' '.join((name, *given))}>{inner}</{name}>")
+
+
+def html_report(title: str, facts: Mapping[str, object], sections: Iterable[str]) -> Iterator[str]:
+    """A page in pieces: what it is about, a filter, and sections made by html_section."""
+    known = [element("dt", name) + element("dd", value) for name, value in facts.items()]
+    choices = [element("option", name) for name in SEVERITIES]
+    page = {"facts": "".join(known), "severities": "".join(choices)}
+    yield REPORT_PAGE.substitute(page, title=html.escape(title), style=REPORT_STYLE)
+    yield from sections
+    yield REPORT_END
+
+
+def html_section(
+    title: str, view: View, tables: Mapping[str, list[Json]], bar: Mapping[str, int] | None = None, opened: bool = True
+) -> Html:
+    """One part of a report: a heading, a bar of amounts by class, and tables, of which all but the first are folded."""
+    amounts = {name: count for name, count in (bar or {}).items() if count}
+    words = ", ".join(f"{count} {name}" for name, count in amounts.items())
+    parts = [element("summary", title, " ", element("span", words)), html_bar(amounts, words)]
+    for place, (name, rows) in enumerate(tables.items()):
+        inner = html_table(view, rows, name) if rows else Html()
+        parts.append(element("details", element("summary", len(rows), " ", name), inner) if place and rows else inner)
+    return element("details", *parts, class_="section", data_name=title, open="open" if opened else "")
+
+
+def html_bar(amounts: Mapping[str, int], words: str) -> Html:
+    """Amounts as one bar, each as wide as its part of the whole."""
+    starts = itertools.accumulate(amounts.values(), initial=0)
+    parts = [
+        element("rect", class_=name.lower(), x=str(start), width=str(count), height="1")
+        for start, (name, count) in zip(starts, amounts.items(), strict=False)
+    ]
+    box = f"0 0 {sum(amounts.values())} 1"
+    bar = element("svg", *parts, role="img", aria_label=words, viewBox=box, preserveAspectRatio="none")
+    return bar if parts else Html()
+
+
+def html_table(view: View, rows: list[Json], caption: str) -> Html:
+    """Rows as a table; a row's severity is what the filter looks at."""
+    head = element("tr", *(element("th", header, scope="col") for header in view.columns))
+    body = (
+        element("tr", *map(html_cell, view.columns, view.row(row).values()), data_severity=row.get("severity", ""))
+        for row in rows
+    )
+    return element("table", element("caption", caption), element("thead", head), element("tbody", *body))
+
+
+def html_cell(header: str, value: object) -> Html:
+    kind, text = header.lower(), "" if value is None else str(value)
+    if kind in ("severity", "result"):
+        return element("td", text.replace("_", " "), class_=f"{kind} {text.lower()}")
+    return element("td", element("code", text) if kind == "fix" and text else text, class_=kind)
+
+
+# The command
+
+DEEP_ACCOUNTS = 50  # up to so many accounts the deep checks are made without being asked for
+DEEP_PARALLEL = 8
+PROGRESS_STEP = 25  # accounts between two messages of progress
+STORAGE_READS = 800  # that the storage provider allows in five minutes, in a subscription and region
+CONTEXT_ROWS, CONTEXT_ACCOUNTS = 5000, 1000
+# Of an entry, in bytes of JSON: together they stay below 2 MB.
+FINDINGS_SIZE, ACCOUNTS_SIZE = 1_200_000, 600_000
+POSTURE_TITLE = "Azure Storage posture"
+POSTURE_VIEW = View(
+    "Posture",
+    "Findings",
+    {
+        "Account": "account",
+        "Severity": "severity",
+        "Check": "title",
+        "Result": "result",
+        "Evidence": "evidence",
+        "Fix": "fix",
+    },
+)
+POSTURE_SUMMARY_VIEW = View(
+    "PostureSummary",
+    POSTURE_TITLE,
+    {
+        "Account": "account",
+        **{re.sub("([A-Z])", r", \1", name).capitalize(): name for name in POSTURE_COUNTS},
+        "Pass": "pass",
+        "Not applicable": "notApplicable",
+    },
+    key="accountId",
+)
+REPORT_VIEW = POSTURE_VIEW._replace(
+    columns={header: source for header, source in POSTURE_VIEW.columns.items() if header != "Account"}
+)
+
+
+def guarded(value: object) -> str:
+    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def row_rank(row: Json) -> tuple[int, ...]:
+    """Smaller is worse: what needs no action comes last, then by severity, then by result."""
+    return row["result"] not in TO_SEE, SEVERITIES.index(row["severity"]), WORST_FIRST.index(row["result"])
+
+
+def account_rank(counts: Json) -> tuple[int, ...]:
+    return tuple(-counts[name] for name in POSTURE_COUNTS)
+
+
+class Worst:
+    """The worst of many rows, in memory that does not grow with them."""
+
+    def __init__(self, rank: Callable[[Json], tuple[int, ...]], limit: int) -> None:
+        self.count, self._rank, self._limit = 0, rank, limit
+        self._rows: list[Json] = []
+
+    def add(self, row: Json) -> None:
+        self.count += 1
+        self._rows.append(row)
+        if len(self._rows) == 2 * self._limit:
+            self._rows = sorted(self._rows, key=self._rank)[: self._limit]
+
+    def rows(self, size: int) -> list[Json]:
+        """The worst first, as many as fit into so many bytes of JSON."""
+        ordered = sorted(self._rows, key=self._rank)[: self._limit]
+        sizes = itertools.accumulate(len(json.dumps(row)) for row in ordered)
+        return [row for row, total in zip(ordered, sizes, strict=True) if total <= size]
+
+
+class PostureFile:
+    """Every row in a file that is written while accounts are checked: CSV, or a page with the worst account first."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._file = Path(f"posture-{uuid.uuid4().hex}").open("w+", encoding="utf-8", newline="")  # noqa: SIM115 - lives until close()
+        self._sections: list[tuple[tuple[int, ...], int, int]] = []  # rank, place and length
+
+    def add(self, counts: Json, rows: list[Json]) -> None:
+        if self.kind == "csv":
+            head = [list(rows[0])] if rows and not self._file.tell() else []
+            csv.writer(self._file).writerows([*head, *([guarded(value) for value in row.values()] for row in rows)])
+            return
+        tables = {
+            "to be fixed": sorted((row for row in rows if row["result"] in TO_SEE), key=row_rank),
+            "passed": [row for row in rows if row["result"] == PASS],
+            "not applicable": [row for row in rows if row["result"] == NOT_APPLICABLE],
+        }
+        bar = {name: sum(counts[result + name] for result in TO_SEE) for name in SEVERITIES} | {"Pass": counts["pass"]}
+        text = html_section(counts["account"], REPORT_VIEW, tables, bar, len(self._sections) < DEFAULT_LIMIT)
+        self._sections.append((account_rank(counts), self._file.tell(), len(text)))
+        self._file.write(text)
+
+    def entry(self, facts: Mapping[str, object]) -> Json:
+        """The file as an entry of the war room."""
+        path = self._file.name
+        if self.kind == "html":
+            path += ".html"
+            with Path(path).open("w", encoding="utf-8") as page:
+                page.writelines(html_report(POSTURE_TITLE, facts, map(self._section, sorted(self._sections))))
+        self._file.close()
+        found: Json = file_result_existing_file(path, f"azure-storage-posture.{self.kind}")
+        return found
+
+    def _section(self, place: tuple[tuple[int, ...], int, int]) -> str:
+        self._file.seek(place[1])
+        return self._file.read(place[2])
+
+    def close(self) -> None:
+        """Leaves nothing behind, whatever happened."""
+        self._file.close()
+        Path(self._file.name).unlink(missing_ok=True)
+
+
+class PostureResult:
+    """What was found in the accounts so far, in memory that does not grow with their number."""
+
+    def __init__(self, include_passed: bool, file: PostureFile | None) -> None:
+        self.findings, self.accounts = Worst(row_rank, CONTEXT_ROWS), Worst(account_rank, CONTEXT_ACCOUNTS)
+        self.totals = Counter[str]()
+        self._include_passed, self._file = include_passed, file
+
+    def add(self, account: Json, rows: list[Json]) -> None:
+        counts = posture_counts(account, rows)
+        self.accounts.add(counts)
+        self.totals.update({name: counts[name] for name in (*POSTURE_COUNTS, "pass", "notApplicable")})
+        for row in rows:
+            if self._include_passed or row["result"] in TO_SEE:
+                self.findings.add(row)
+        if self._file:
+            self._file.add(counts, rows)
+
+    def entries(self, notes: list[str], about: Json) -> list[CommandResults | Json]:
+        """Context for playbooks, cut where it gets large; for people the worst accounts and findings; the file."""
+        rows, accounts = self.findings.rows(FINDINGS_SIZE), self.accounts.rows(ACCOUNTS_SIZE)
+        if len(rows) < self.findings.count or len(accounts) < self.accounts.count:
+            words = "Context was cut to {:,} of {:,} rows and {:,} of {:,} accounts. For all of them, set report=csv."
+            notes.append(words.format(len(rows), self.findings.count, len(accounts), self.accounts.count))
+        first, bad = accounts[:DEFAULT_LIMIT], [row for row in rows if row["result"] in TO_SEE][:DEFAULT_LIMIT]
+        notes.append(f"Showing {len(first):,} of {self.accounts.count:,} accounts.")
+        found = {name + " severity": sum(self.totals[result + name] for result in TO_SEE) for name in SEVERITIES}
+        shown_of = f"Showing {len(bad):,} of {sum(found.values()):,} findings."
+        text = table(POSTURE_SUMMARY_VIEW, first, note="\n".join(filter(None, notes)))
+        text += table(POSTURE_VIEW, bad, note=shown_of)
+        outputs = {POSTURE_VIEW.context: rows, POSTURE_SUMMARY_VIEW.context: accounts}
+        result = CommandResults(outputs=outputs, readable_output=text, raw_response=dict(self.totals))
+        facts = {**about, "Accounts": self.accounts.count, **found, "Passed": self.totals["pass"]}
+        return [result, self._file.entry(facts)] if self._file else [result]
+
+
+def read_check(text: str) -> str:
+    return next(check.name for check in CHECKS if text.lower() in (check.name, str(check.number)))
+
+
+CheckNames = Annotated[list[str], listed(Reader("names or numbers of checks, such as https-only", read_check))]
+
+
+@command(
+    "azure-storage-account-posture",
+    needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values())),
+    role="Reader",
+)
+def account_posture(
+    azure: Azure,
+    search: SearchArgs,
+    deep: Flag | None = None,
+    checks: CheckNames | None = None,
+    key_vaults: Texts | None = None,
+    own_subscriptions: Annotated[list[str], listed(Reader("subscription ids", parse_subscription))] | None = None,
+    evidence_containers: Texts | None = None,
+    max_key_age_days: Annotated[int, number(1, 3650)] = 90,
+    include_passed: Flag = False,
+    report: Annotated[str, choice("csv", "html")] | None = None,
+    start_after: Text | None = None,
+) -> list[CommandResults | Json]:
+    """What the account objects tell comes from one query for all; the deep checks cost some requests for each account."""
+    accounts = posture_accounts(azure, search, start_after or "")
+    first = list(itertools.islice(accounts, DEEP_ACCOUNTS + 1))
+    if not first:
+        raise AzureStorageError(
+            "No storage account was found.",
+            "run !azure-storage-account-find; the signed-in identity needs the role Reader.",
+        )
+    ours = key_vaults or (), own_subscriptions or (), evidence_containers or ()
+    options = PostureOptions(Clock.now(), "", *ours, max_key_age_days=max_key_age_days)
+    chosen = tuple(check for check in CHECKS if not checks or check.name in checks)
+    deep = len(first) <= DEEP_ACCOUNTS if deep is None else deep
+    sources = {name for check in chosen for name in (check.source, *check.also)} if deep else set()
+    file = PostureFile(report) if report else None
+    result = PostureResult(include_passed, file)
+    named: list[Json] = []
+    try:
+        for account, facts in deep_facts(azure, itertools.chain(first, accounts), sources, len(first)):
+            result.add(account, assess(account, facts, options, chosen))
+            named += [{"name": account.get("name")}] if search.names else []
+        lost, count = few_of(search.lost(named), DEFAULT_LIMIT), result.accounts.count
+        shallow = "" if deep else f"Account-level checks only ({count:,} accounts). Set deep=true for all checks."
+        notes = [f"Not found: {lost}." if lost else "", shallow]
+        return result.entries(notes, posture_scope(azure, search))
+    finally:
+        if file:
+            file.close()
+
+
+def posture_scope(azure: Azure, search: AccountSearch) -> Json:
+    """When, for whom and of what a report is."""
+    conditions = [line.removeprefix("| where ") for line in search.query.splitlines() if line.startswith("| where ")]
+    scope = few_of(search.names) or " and ".join(conditions[1:]) or "all storage accounts the identity can read"
+    return {"Date": iso_time(Clock.now()), "Scope": scope, "Requested by": azure.auth.identity().get("identity")}
+
+
+def posture_accounts(azure: Azure, search: AccountSearch, after: str) -> Iterator[Json]:
+    """The accounts that are meant, by id, as they are read; after: the id of the last one that was checked before."""
+    accounts = (found_account(row) for page, _, _ in azure.arm.search_pages(search.query) for row in page)
+    if not after:
+        return accounts
+    rest = itertools.dropwhile(lambda account: str(account.get("id")).lower() != after.lower(), accounts)
+    return itertools.islice(rest, 1, None)
+
+
+def deep_facts(
+    azure: Azure, accounts: Iterator[Json], sources: set[str], known: int
+) -> Iterator[tuple[Json, dict[str, object]]]:
+    """Each account with what its deep sources hold, or the errors that came instead; says how far it is.
+
+    known: how many accounts there are at least; more than DEEP_ACCOUNTS means that nobody counted them.
+    """
+    names = [name for name in (*DEEP_SOURCES, "account") if name in sources]
+    budget, done, total = ReadBudget(), 0, f" of {known}" if known <= DEEP_ACCOUNTS else ""
+    if names and not total:
+        reads = sum("/providers/" not in (DEEP_SOURCES.get(name) or ACCOUNT_SOURCE).path for name in names) or 1
+        rate = max(1, STORAGE_READS // 5 // reads)
+        return_results(
+            f"Posture: Azure's read limits allow about {rate} accounts a minute per subscription and region."
+        )
+    azure.use_threads()
+    while batch := list(itertools.islice(accounts, PROGRESS_STEP)):
+        jobs = [(account, name) for account in batch for name in names]
+        answers = in_order(lambda job: read_source(azure, budget, *job), jobs, DEEP_PARALLEL)
+        for account in batch:
+            facts = {name: next(answers) for name in names}
+            if isinstance(facts.get("account"), AzureStorageError):
+                del facts["account"]  # what Resource Graph returned is older, and enough
+            yield account, facts
+        done += len(batch)
+        if names and len(batch) == PROGRESS_STEP:
+            return_results(
+                f"Posture: {done}{total} accounts checked. To continue here: start_after={war_room_quote(batch[-1]['id'])}"
+            )
+
+
+class ReadBudget:
+    """What ARM allows one identity in a subscription, and its storage provider in a region of it; beyond, it refuses.
+
+    https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[str, Pace] = {}
+        self._storage: dict[tuple[str, str], Pace] = {}
+        self._lock = threading.Lock()
+
+    def take(self, account: Json, path: str) -> None:
+        subscription, region = subscription_of(account), str(account.get("location"))
+        with self._lock:
+            paces = [self._all.setdefault(subscription, Pace(250, 25))]
+            if "/providers/" not in path:
+                paces.append(self._storage.setdefault((subscription, region), Pace(STORAGE_READS, STORAGE_READS / 300)))
+        for pace in paces:
+            pace.take()
+
+
+def read_source(azure: Azure, budget: ReadBudget, account: Json, name: str) -> object:
+    """The JSON of a deep source, the items of a collection, or the error that came instead."""
+    source = DEEP_SOURCES.get(name) or ACCOUNT_SOURCE
+    target = Scope(id_path(str(account["id"])) + source.path, f"{name.replace('_', ' ')} of {account['name']}")
+    budget.take(account, source.path)
+    try:
+        if not source.path or source.path.endswith(("/default", "/current")):
+            return azure.arm.ask(replace(RESOURCE_GET, api=source.api, needs=source.permission), target)
+        return azure.arm.listing(replace(RESOURCE_LIST, api=source.api, needs=source.permission), target).items
+    except AzureStorageError as error:
+        return error
 
 
 # --- main --------------------------------------------------------------------------------------------------------------

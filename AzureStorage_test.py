@@ -808,7 +808,7 @@ def test_a_byte_order_mark_does_no_harm(signed_in: WarRoom, requests_mock: rm.Mo
 
 def test_a_redirect_is_not_followed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     requests_mock.get(f"{ARM}/subscriptions", status_code=302, headers={"Location": "https://evil.example/"})
-    assert "answered 302" in signed_in.run("azure-storage-subscriptions-list").error
+    assert "answered 302 with a redirect" in signed_in.run("azure-storage-subscriptions-list").error
     assert requests_mock.call_count == 1
 
 
@@ -4181,7 +4181,7 @@ def test_a_step_that_was_refused_has_failed_and_is_not_looked_at() -> None:
 def test_a_step_that_landed_although_its_answer_was_lost_is_done() -> None:
     outcome = az.take(failed(error=lost(), look=lambda error: True, detail="It is there."))
     assert outcome.row() == {"step": "fail", "result": "done", "detail": "It is there."}
-    assert not outcome.missed
+    assert outcome.result in az.FINE
 
 
 @pytest.mark.parametrize("found", [False, None])
@@ -4225,7 +4225,7 @@ def test_a_generator_is_told_what_became_of_each_step() -> None:
     def steps() -> Any:
         outcome = yield failed("a", vital=False)
         told.append((outcome.result, outcome.answer))
-        outcome = yield done("b" if outcome.missed else "never")
+        outcome = yield done("never" if outcome.result in az.FINE else "b")
         told.append((outcome.result, outcome.answer))
 
     assert results(steps()) == [("a", "failed"), ("b", "done")]
@@ -4767,7 +4767,7 @@ def test_a_deletion_that_a_proxy_answers_is_not_called_done(
     assert "It is unknown whether Azure carried it out." in error
 
 
-@pytest.mark.parametrize("status", [201, 202, 203, 204, 206, 301, 304])
+@pytest.mark.parametrize("status", [201, 202, 203, 204, 206])
 def test_an_undocumented_code_of_resource_manager_is_refused(
     signed_in: WarRoom, requests_mock: rm.Mocker, status: int
 ) -> None:
@@ -4981,7 +4981,10 @@ def test_a_value_in_a_sentence_cannot_begin_a_line_of_its_own() -> None:
     )
     assert az.shown(("breaking", "broken")) == "breaking or broken"
     assert az.shown(None) == "not set"
-    assert az.shown({"a": "<b>"}) == '{"a": "&lt;b&gt;"}'
+    notes = {"notes": "<b>\n\n[x](https://evil.example)"}
+    result = carry_out(az.Plan("/thing", notes, {"notes": None}, THING, [done()]), dry_run=True)
+    assert "* notes: &lt;b&gt;  \\[x\\](https\\://evil.example) -> not set" in result.readable_output
+    assert told(result)["before"] == notes, "context holds what is there"
 
 
 @pytest.mark.parametrize("text", [text for text in NASTY if "\n" not in text])

@@ -13,10 +13,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "local" / "standins")]
 
 import AzureStorage as module  # noqa: E402 - found on the path above, as on a server
 
-# Arguments that a polling command passes to its next run, and the one among them that is not a secret in the manifest.
-HIDDEN = {"operation_url", "copy_id", "restore_id", "later_round"}
-NOT_SECRET = {"operation_url"}
-MANY_BY_NAME = {"tags"}
 # A form begins with what a command works on and ends with what is rarely given.
 FIRST = ("account_name", "container_name", "blob_name", "blob_names", "blob_url")
 LAST = (
@@ -71,16 +67,15 @@ def command_facts(command: "module.Command") -> CommandFacts:
     found = command.arguments().items()
     facts = (argument_facts(name, argument, command.aliases.get(name, "")) for name, argument in found)
     arguments = tuple(sorted(facts, key=place))
-    names = {argument.name for argument in arguments}
     return CommandFacts(
         command.name,
         tuple(command.needs),
         command.role,
         arguments,
-        asks_first(command),
-        bool(getattr(command, "polling", "polling" in names)),
-        "dry_run" in names,
-        "confirm" in names,
+        command.execution,
+        command.polling is not None,
+        command.changes,
+        command.confirm,
     )
 
 
@@ -92,32 +87,17 @@ def place(argument: ArgumentFacts) -> tuple[bool, int]:
     return bool(argument.alias_of or argument.hidden), rank
 
 
-def asks_first(command: "module.Command") -> bool:
-    """Whether the server asks before it runs the command (`execution` in the manifest)."""
-    return bool(getattr(command, "execution", None) if hasattr(command, "execution") else command.hurts)
-
-
 def argument_facts(name: str, argument: "module.Argument", alias_of: str) -> ArgumentFacts:
     return ArgumentFacts(
         name,
         argument.required,
         None if argument.required or argument.default is None else module.as_text(argument.default),
         tuple(argument.reader.choices),
-        is_many(name, argument),
-        argument.reader.secret and name not in NOT_SECRET,
-        is_hidden(name, argument),
+        argument.reader.many,
+        argument.reader.secret,
+        argument.hidden,
         alias_of,
     )
-
-
-def is_many(name: str, argument: "module.Argument") -> bool:
-    """Whether the argument takes a list (`isArray`)."""
-    many = getattr(argument.reader, "many", None)
-    return bool(many) if many is not None else argument.reader.accepts.startswith("a list") or name in MANY_BY_NAME
-
-
-def is_hidden(name: str, argument: "module.Argument") -> bool:
-    return bool(getattr(argument, "hidden", name in HIDDEN))
 
 
 def checks() -> tuple[CheckFacts, ...]:
@@ -131,14 +111,27 @@ def hints() -> dict[str, Mapping[str, str]]:
     """The tables of advice by error code, under the heading that documentation gives them."""
     by_text: dict[str, list[str]] = {}
     for number, hint in module.AADSTS_HINTS.items():
-        by_text.setdefault(hint, []).append(f"AADSTS{number}")
+        by_text.setdefault(advice(hint), []).append(f"AADSTS{number}")
     entra = {", ".join(numbers): hint for hint, numbers in by_text.items()}
+    named = {name: advice(hint) for name, hint in module.OAUTH_FALLBACK_HINTS.items()}
     return {
-        "Sign-in (Microsoft Entra ID)": {**module.OAUTH_HINTS, **module.OAUTH_FALLBACK_HINTS, **entra},
+        "Sign-in (Microsoft Entra ID)": {**module.OAUTH_HINTS, **named, **entra},
         "Azure Resource Manager": module.ARM_HINTS,
         "Blob service": module.BLOB_HINTS,
         "By HTTP status, when the code is not listed above": numbers_as_text(module.STATUS_HINTS.items()),
     }
+
+
+def advice(hint: "module.Hint") -> str:
+    """A hint as one text; one that depends on the Authentication Type names each type that it is for."""
+    if isinstance(hint, str):
+        return hint
+    by_text: dict[str, list[str]] = {}
+    for flow, text in hint.items():
+        by_text.setdefault(text, []).append(flow or "other types")
+    if len(by_text) == 1:
+        return next(iter(by_text))
+    return " ".join(f"{' and '.join(flows)}: {text}" for text, flows in by_text.items())
 
 
 def numbers_as_text(rows: Iterable[tuple[int, str]]) -> dict[str, str]:

@@ -33,7 +33,6 @@ __all__ = [
     "add_sensitive_log_strs",
     "argToBoolean",
     "argToList",
-    "add_sensitive_log_strs",
     "arg_to_number",
     "assign_params",
     "datetime",
@@ -210,10 +209,6 @@ def add_sensitive_log_strs(sensitive_str: str) -> None:
     if _requests_logger:
         _requests_logger.int_logger.add_replace_strs(sensitive_str)
     LOG.add_replace_strs(sensitive_str)
-
-
-def add_sensitive_log_strs(*values: str) -> None:
-    LOG.add_replace_strs(*values)
 
 
 def argToBoolean(value: Any) -> bool:
