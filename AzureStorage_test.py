@@ -8,6 +8,7 @@ import email.utils
 import hashlib
 import json
 import re
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -2726,8 +2727,9 @@ def live_account(mock: rm.Mocker, path: str = ACCOUNT_PATH, **properties: Any) -
 
     def patched(request: Any, context: Any) -> dict[str, Any]:
         sent = request.json()
-        account["properties"] |= sent.get("properties", {})
-        account.update({key: value for key, value in sent.items() if key != "properties"})
+        for part in ("properties", "sku"):
+            account[part] |= sent.get(part, {})
+        account.update({key: value for key, value in sent.items() if key not in ("properties", "sku")})
         return account
 
     mock.get(ARM + path, json=lambda request, context: account)
@@ -5018,3 +5020,181 @@ def test_no_header_takes_more_than_printable_ascii(text: str) -> None:
         az.header_text(text)
     with pytest.raises(ValueError):
         az.read_metadata(json.dumps({"a": text}))
+
+
+# What undo says, typed as it stands, takes the change back
+
+
+def typed_line(line: str) -> tuple[str, dict[str, str]]:
+    """A command line as the war room reads it: bare words, and values in quotes or backticks."""
+    name, _, rest = line.removeprefix("!").partition(" ")
+    args = {}
+    for key, tick, quoted, bare in re.findall(r'(\w+)=(?:`([^`]*)`|"((?:[^"\\]|\\.)*)"|(\S*))', rest):
+        args[key] = tick or re.sub(r"\\(.)", r"\1", quoted) or bare
+    return name, args
+
+
+def changed_and_back(room: WarRoom, name: str, args: dict[str, str], state: Any) -> None:
+    before = deepcopy(state())
+    result = room.run(f"azure-storage-{name}", **args)
+    assert not result.error, result.error
+    assert state() != before
+    undo, undo_args = typed_line(change_of(result)["undo"])
+    back = room.run(undo, **undo_args)
+    assert not back.error, (undo, undo_args, back.error)
+    assert state() == before
+
+
+ACCOUNT_CHANGES = [
+    ("account-update", {"allow_shared_key_access": "false", "is_sftp_enabled": "false"}),
+    ("account-update", {"network_ruleset_default_action": "Deny", "network_ruleset_bypass": "Logging,Metrics"}),
+    ("account-update", {"tags": 'note=it\'s `so` and "so" \\,case=1'}),
+    ("account-update", {"tags": "only=this", "replace_tags": "true", "minimum_tls_version": "TLS1_2"}),
+    ("account-update", {"sku": "Standard_GRS", "access_tier": "Cool", "public_network_access": "Disabled"}),
+    ("account-network-rule-add", {"ip_rules": "203.0.113.7,203.0.113.16/29"}),
+    ("account-network-rule-add", {"subnet_ids": SUBNET}),
+    ("account-network-rule-remove", {"ip_rules": "198.51.100.9"}),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), ACCOUNT_CHANGES)
+def test_the_undo_of_an_account_takes_it_back(
+    signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str]
+) -> None:
+    known = {"allowSharedKeyAccess": True, "minimumTlsVersion": "TLS1_0", "publicNetworkAccess": "Enabled"}
+    account = live_account(requests_mock, **{**OPEN, **known, "accessTier": "Hot"})
+    changed_and_back(signed_in, name, {**ONE, **args}, lambda: account)
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "args"),
+    [
+        ([], "account-lock-set", {"notes": 'case "1" `x`'}),
+        ([{**OWN_LOCK, "properties": {"level": "ReadOnly", "notes": "a\\b"}}], "account-lock-set", {"notes": "other"}),
+        ([{**OWN_LOCK, "properties": {"level": "ReadOnly", "notes": "a b"}}], "account-lock-remove", {}),
+    ],
+)
+def test_the_undo_of_a_lock_takes_it_back(
+    signed_in: WarRoom, requests_mock: rm.Mocker, found: list[Any], name: str, args: dict[str, str]
+) -> None:
+    locks = Locks(requests_mock, *found)
+    changed_and_back(signed_in, name, {**ONE, "lock_name": "cortex-xsoar", **args}, lambda: locks.found)
+
+
+@pytest.mark.parametrize(
+    ("verb", "tags"), [("set", "case1"), ("set", "case1,old"), ("clear", "old"), ("clear", "old,other,gone")]
+)
+def test_the_undo_of_a_legal_hold_takes_it_back(
+    signed_in: WarRoom, requests_mock: rm.Mocker, verb: str, tags: str
+) -> None:
+    held = held_container(requests_mock, "old", "other")
+    changed_and_back(signed_in, f"container-legal-hold-{verb}", {**EVIDENCE, "tags": tags}, lambda: sorted(held))
+
+
+@pytest.mark.parametrize(
+    ("days", "name", "args"),
+    [
+        (0, "set", {"days": "30"}),
+        (30, "set", {"days": "10"}),
+        (30, "set", {"days": "40", "allow_protected_append_writes": "true"}),
+        (30, "delete", {}),
+    ],
+)
+def test_the_undo_of_an_immutability_policy_takes_it_back(
+    signed_in: WarRoom, requests_mock: rm.Mocker, days: int, name: str, args: dict[str, str]
+) -> None:
+    room = Immutability(requests_mock, days)
+
+    def days_and_state() -> Any:
+        properties = room.body["properties"]
+        return properties["immutabilityPeriodSinceCreationInDays"], bool(properties.get("allowProtectedAppendWrites"))
+
+    changed_and_back(signed_in, f"container-immutability-{name}", {**EVIDENCE, **args}, lambda: list(days_and_state()))
+
+
+def test_the_undo_of_the_blob_service_takes_it_back(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    body = {"id": SERVICE_PATH, "name": "default", "properties": {**FULL_SERVICE, "restorePolicy": {"enabled": False}}}
+
+    def write(request: Any, context: Any) -> dict[str, Any]:
+        body["properties"] = request.json()["properties"]
+        return body
+
+    requests_mock.get(ARM + SERVICE_PATH, json=lambda request, context: body)
+    requests_mock.put(ARM + SERVICE_PATH, json=write)
+    settings = {
+        "versioning": "false",
+        "change_feed_enabled": "false",
+        "delete_retention_policy_days": "30",
+        "last_access_time_tracking_policy_enabled": "true",
+    }
+    args = {"account_name": ACCOUNT, **settings}
+    changed_and_back(signed_in, "blob-service-properties-set", args, lambda: body)
+
+
+BLOB_CONTENT = {
+    "x-ms-blob-content-type": "Content-Type",
+    "x-ms-blob-content-language": "Content-Language",
+    "x-ms-blob-cache-control": "Cache-Control",
+    "x-ms-blob-content-md5": "Content-MD5",
+}
+
+
+class LiveBlob:
+    """A blob that keeps its properties, metadata, tags and tier, and changes its ETag with each write."""
+
+    def __init__(self, mock: rm.Mocker) -> None:
+        self.number, self.headers = 1, dict(BLOB_HEADERS)
+        self.tags = "<Tags><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tags>"
+        mock.register_uri("HEAD", f"{BLOB_HOST}/evidence/a.txt", text=self._head)
+        mock.get(f"{BLOB_HOST}/evidence/a.txt?comp=tags", text=lambda request, context: self.tags)
+        mock.put(f"{BLOB_HOST}/evidence/a.txt", text=self._put)
+
+    def state(self) -> Any:
+        kept = {key: value for key, value in self.headers.items() if value is not None and key != "ETag"}
+        return {**kept, "tags": sorted(re.findall("<Key>(.*?)</Key><Value>(.*?)</Value>", self.tags))}
+
+    def _head(self, request: Any, context: Any) -> str:
+        context.headers.update({key: value for key, value in self.headers.items() if value is not None})
+        return ""
+
+    def _put(self, request: Any, context: Any) -> str:
+        comp, sent = query(request)["comp"], request.headers
+        assert sent.get("If-Match", self.headers["ETag"]) == self.headers["ETag"]
+        context.status_code = 204 if comp == "tags" else 200
+        if comp == "metadata":
+            self.headers = {key: value for key, value in self.headers.items() if not key.startswith("x-ms-meta-")}
+            self.headers |= {key: value for key, value in sent.items() if key.startswith("x-ms-meta-")}
+        elif comp == "properties":
+            self.headers |= {name: sent.get(header) for header, name in BLOB_CONTENT.items()}
+        elif comp == "tags":
+            self.tags = request.body.decode().partition("?>")[2]
+        elif comp == "tier":
+            self.headers["x-ms-access-tier"] = sent["x-ms-access-tier"]
+        elif comp == "legalhold":
+            self.headers["x-ms-legal-hold"] = sent["x-ms-legal-hold"]
+        self.number += 1
+        self.headers["ETag"] = f'"0x{self.number}"'
+        return ""
+
+
+BLOB_CHANGES = [
+    ("metadata-set", {"metadata": "other=2"}),
+    ("metadata-set", {"metadata": '{"case": "it\'s `so` and \\"so\\""}', "replace": "true"}),
+    ("metadata-set", {"metadata": "CASE=3"}),
+    ("properties-set", {"cache_control": "no-store", "content_type": 'text/html; charset="utf-8"'}),
+    ("properties-set", {"clear": "content_language"}),
+    ("properties-set", {"content_md5": "d41d8cd98f00b204e9800998ecf8427e"}),
+    ("tags-set", {"tags": "b=2 3"}),
+    ("tags-set", {"tags": "a=4,c=", "replace": "true"}),
+    ("tier-set", {"tier": "Cool"}),
+    ("legal-hold-set", {"legal_hold": "true"}),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), BLOB_CHANGES)
+def test_the_undo_of_a_blob_takes_it_back(
+    blob_room: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str]
+) -> None:
+    blob = LiveBlob(requests_mock)
+    blob.headers["x-ms-legal-hold"] = "false"
+    changed_and_back(blob_room, f"blob-{name}", {**BLOB, **args}, blob.state)
