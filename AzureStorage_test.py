@@ -5198,3 +5198,167 @@ def test_the_undo_of_a_blob_takes_it_back(
     blob = LiveBlob(requests_mock)
     blob.headers["x-ms-legal-hold"] = "false"
     changed_and_back(blob_room, f"blob-{name}", {**BLOB, **args}, blob.state)
+
+
+# A write whose answer is lost: what landed is done, what did not is unknown, and nothing is done twice
+
+
+class LosingBlob(LiveBlob):
+    """The first write is carried out (or not), and its answer is lost; later ones meet the conditions of the service."""
+
+    def __init__(self, mock: rm.Mocker, landed: bool) -> None:
+        super().__init__(mock)
+        self.landed, self.tries = landed, 0
+        self.headers["x-ms-legal-hold"] = "false"
+
+    def _put(self, request: Any, context: Any) -> str:
+        self.tries += 1
+        if request.headers.get("If-Match", self.headers["ETag"]) != self.headers["ETag"]:
+            context.status_code = 412
+            context.headers["x-ms-error-code"] = "ConditionNotMet"
+            return ""
+        if self.tries == 1 or not self.landed:
+            if self.landed:
+                super()._put(request, context)
+            raise requests.exceptions.ReadTimeout
+        return super()._put(request, context)
+
+
+@pytest.mark.parametrize(("name", "args"), BLOB_CHANGES)
+def test_a_change_of_a_blob_whose_answer_is_lost_is_done_once_it_is_there(
+    blob_room: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str]
+) -> None:
+    LosingBlob(requests_mock, landed=True)
+    result = blob_room.run(f"azure-storage-blob-{name}", **BLOB, **args)
+    assert not result.error, result.error
+    assert change_of(result)["changed"] is True
+
+
+@pytest.mark.parametrize(("name", "args"), BLOB_CHANGES)
+def test_a_change_of_a_blob_that_never_lands_is_unknown(
+    blob_room: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str]
+) -> None:
+    blob = LosingBlob(requests_mock, landed=False)
+    error = blob_room.run(f"azure-storage-blob-{name}", **BLOB, **args).error
+    assert "It is unknown whether Azure carried it out." in error
+    assert blob.tries == az.MAX_TRIES
+
+
+def lose(mock: rm.Mocker, method: str, url: Any, landed: Any) -> list[Any]:
+    """Requests that are carried out by `landed`, if it is given, and never answered. Returns them."""
+    sent: list[Any] = []
+
+    def answer(request: Any, context: Any) -> str:
+        sent.append(request)
+        if landed:
+            landed(request)
+        raise requests.exceptions.ReadTimeout
+
+    mock.register_uri(method, url, text=answer)
+    return sent
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_rotation_whose_answer_is_lost_is_judged_by_the_time_of_the_key(
+    signed_in: WarRoom, requests_mock: rm.Mocker, landed: bool
+) -> None:
+    account = live_account(requests_mock, **OPEN)
+
+    def rotate(request: Any) -> None:
+        account["properties"]["keyCreationTime"]["key1"] = "2027-01-15T08:00:00.5Z"
+
+    sent = lose(requests_mock, "POST", f"{ARM}{ACCOUNT_PATH}/regenerateKey", rotate if landed else None)
+    result = signed_in.run("azure-storage-account-key-rotate", **ONE, key="key1")
+    assert len(sent) == 1, "a rotation is never repeated"
+    if landed:
+        assert change_of(result)["after"] == {"key1": "2027-01-15T08:00:00.5Z"}
+    else:
+        assert "It is unknown whether Azure carried it out." in result.error
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_an_account_update_whose_answer_is_lost(signed_in: WarRoom, requests_mock: rm.Mocker, landed: bool) -> None:
+    account = live_account(requests_mock, minimumTlsVersion="TLS1_0")
+
+    def patch(request: Any) -> None:
+        account["properties"] |= request.json()["properties"]
+
+    lose(requests_mock, "PATCH", ARM + ACCOUNT_PATH, patch if landed else None)
+    result = signed_in.run("azure-storage-account-update", **ONE, minimum_tls_version="TLS1_2")
+    if landed:
+        assert change_of(result)["after"] == {"properties": {"minimumTlsVersion": "TLS1_2"}}
+    else:
+        assert "It is unknown whether Azure carried it out." in result.error
+
+
+def test_a_deletion_that_is_repeated_and_finds_nothing_was_ours(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    there, missing = {"json": account_body()}, {"status_code": 404, "json": arm_failure("ResourceNotFound")}
+    requests_mock.get(ARM + ACCOUNT_PATH, [there, missing])
+    requests_mock.delete(ARM + ACCOUNT_PATH, [{"exc": requests.exceptions.ReadTimeout}, missing])
+    result = signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT)
+    assert not result.error
+    assert change_of(result)["changed"] is True
+
+
+def test_a_blob_whose_deletion_is_repeated_and_finds_nothing_was_deleted_by_us(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.delete(f"{BLOB_HOST}/evidence/a.txt", [{"exc": requests.exceptions.ReadTimeout}, BLOB_GONE])
+    result = blob_room.run("azure-storage-blob-delete", **BLOB)
+    assert [item["result"] for item in result.raw] == ["deleted"]
+    requests_mock.delete(f"{BLOB_HOST}/evidence/a.txt", **BLOB_GONE)
+    result = blob_room.run("azure-storage-blob-delete", **BLOB)
+    assert [item["result"] for item in result.raw] == ["not found"]
+
+
+@pytest.mark.parametrize(("content", "known"), [(b"x", True), (b"other", False)])
+def test_an_upload_whose_answer_is_lost_is_judged_by_its_md5(
+    blob_room: WarRoom, requests_mock: rm.Mocker, content: bytes, known: bool
+) -> None:
+    md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    there = {"headers": {**BLOB_HEADERS, "Content-MD5": md5}}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, there])
+    exists = {"status_code": 409, "headers": {"x-ms-error-code": "BlobAlreadyExists"}}
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", [{"exc": requests.exceptions.ReadTimeout}, exists])
+    result = blob_room.run("azure-storage-blob-put", **BLOB, text="x")
+    if known:
+        assert change_of(result)["after"]["sha256"] == hashlib.sha256(b"x").hexdigest()
+    else:
+        assert "409 BlobAlreadyExists" in result.error
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_an_isolation_whose_answer_is_lost_goes_on_and_says_what_is_known(
+    signed_in: WarRoom, requests_mock: rm.Mocker, landed: bool
+) -> None:
+    account, done = isolation_room(requests_mock)
+
+    def patch(request: Any) -> None:
+        account["properties"] |= request.json()["properties"]
+
+    lose(requests_mock, "PATCH", ARM + ACCOUNT_PATH, patch if landed else None)
+    result = signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    assert done == ["revokeUserDelegationKeys", "key2", "key1"], "what needs no PATCH is done all the same"
+    assert isolation_of(result)["complete"] is landed
+    assert bool(result.error) is not landed
+    if not landed:
+        assert "It is unknown whether Azure carried it out." in result.error
+    record = isolation_of(result)["restore"]
+    assert record["settings"]["networkAcls"] == OPEN["networkAcls"]
+
+
+@pytest.mark.parametrize("action", ["acquire", "release", "break", "renew"])
+def test_a_lease_whose_answer_is_lost(blob_room: WarRoom, requests_mock: rm.Mocker, action: str) -> None:
+    """The state tells of what changes it; nothing tells whether a lease was renewed."""
+    states = {"acquire": ("available", "leased"), "release": ("leased", "available"), "break": ("leased", "broken")}
+    before, after = states.get(action, ("leased", "leased"))
+    heads = [{"headers": {**BLOB_HEADERS, "x-ms-lease-state": state}} for state in (before, after)]
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", heads)
+    sent = lose(requests_mock, "PUT", f"{BLOB_HOST}/evidence/a.txt?comp=lease", None)
+    lease = {"lease_id": LEASE} if action in ("release", "renew") else {}
+    result = blob_room.run("azure-storage-blob-lease", **BLOB, action=action, **lease)
+    assert len(sent) == 1
+    if action == "renew":
+        assert "It is unknown whether Azure carried it out." in result.error
+    else:
+        assert change_of(result)["changed"] is True
