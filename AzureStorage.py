@@ -4547,6 +4547,18 @@ def unused(given: Given, *parts: str) -> None:
             )
 
 
+def check_named(given: Given, *arguments: str) -> None:
+    """Refuse at once all that is missing: the account, and what else the arguments or the blob_url have to name."""
+    url: BlobAddress | None = given["blob_url"]
+    lacking = [
+        f"`{name}`"
+        for name in ("account_name", *arguments)
+        if not given[name] and not (url and getattr(url, name.removesuffix("_name")))
+    ]
+    if len(lacking) > 1:
+        raise UsageError(f"Missing required arguments: {', '.join(lacking)}, or a `blob_url` that holds them.")
+
+
 def named(given: Given, argument: str, part: str) -> str:
     """A container or blob that an argument or the blob_url names; UsageError without one, or with two."""
     url: BlobAddress | None = given["blob_url"]
@@ -4602,11 +4614,13 @@ class ContainerPlace(NamedTuple):
 
 def build_container(azure: Azure, given: Given) -> ContainerPlace:
     unused(given, "blob", "version", "snapshot")
+    check_named(given, "container_name")
     return ContainerPlace(service_in(azure, given), named(given, "container_name", "container"))
 
 
 def build_container_target(azure: Azure, given: Given) -> ContainerRef:
     unused(given, "blob", "version", "snapshot")
+    check_named(given, "container_name")
     return ContainerRef(build_target(azure, given), named(given, "container_name", "container"))
 
 
@@ -4618,6 +4632,7 @@ def build_blob(azure: Azure, given: Given) -> BlobRef:
 
 def build_version(azure: Azure, given: Given) -> BlobRef:
     """The blob, or the version or snapshot of it, that the arguments or the blob_url name."""
+    check_named(given, "container_name", "blob_name")
     container, name = named(given, "container_name", "container"), named(given, "blob_name", "blob")
     url: BlobAddress | None = given["blob_url"]
     told = {"version_id": url.version if url else "", "snapshot": url.snapshot if url else ""}
@@ -5103,7 +5118,7 @@ class Later(NamedTuple):
     """A polling command goes on: what people read now, and what the next round is given. Never a secret.
 
     interval: seconds, where the service asks for more than the command does. command: another one that goes on. failure:
-    what is raised where nobody polls.
+    what is raised where nobody polls; instead: what is returned then, in place of the text alone.
     """
 
     text: str
@@ -5111,6 +5126,7 @@ class Later(NamedTuple):
     interval: int = 0
     command: str = ""
     failure: AzureStorageError | None = None
+    instead: CommandResults | None = None
 
 
 def nothing_read(outcomes: list[Outcome]) -> Json | None:
@@ -5328,7 +5344,7 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
     if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    later = plan.later(outcomes) if not problems else None
+    later = plan.later(outcomes)  # also where a step failed: the others still go on, and the last round tells of all
     if later:
         return later
     item, now, unread = seen(plan, outcomes)
@@ -5566,7 +5582,7 @@ class Command(NamedTuple):
         if not read["polling"]:
             if later.failure:
                 raise later.failure
-            return CommandResults(readable_output=later.text)
+            return later.instead or CommandResults(readable_output=later.text)
         schedule = ScheduledCommand(
             command=later.command or self.name,
             next_run_in_seconds=interval,
@@ -9395,7 +9411,9 @@ def blob_quarantine(
         if not any(row["result"] == "copying" for row in rows):
             return None
         text = f"Azure is copying {len(rows)} blobs to {job.container}. This command ends when it is done."
-        return Later("" if later_round else text, quarantine_arguments(job))
+        outputs = {QUARANTINE_VIEW.context: rows}
+        shown_now = CommandResults(outputs=outputs, readable_output=table(QUARANTINE_VIEW, rows), raw_response=rows)
+        return Later("" if later_round else text, quarantine_arguments(job), instead=shown_now)
 
     return Plan(
         target,

@@ -2391,6 +2391,10 @@ def test_a_url_elsewhere_gets_no_token(blob_room: WarRoom, requests_mock: rm.Moc
         ("blob-list", {"account_name": ACCOUNT}, "Missing required argument `container_name`"),
         ("blob-list", {"container_name": "abc"}, "Missing required argument `account_name`"),
         ("blob-list", {"account_name": "other", "blob_url": f"{BLOB_HOST}/c-1"}, "is in account contosobackups"),
+        ("blob-list", {}, "Missing required arguments: `account_name`, `container_name`, or a `blob_url`"),
+        ("blob-get", {}, "Missing required arguments: `account_name`, `container_name`, `blob_name`, or a `blob_url`"),
+        ("blob-get", {"blob_url": BLOB_HOST}, "Missing required arguments: `container_name`, `blob_name`"),
+        ("container-lease", {"action": "break"}, "Missing required arguments: `account_name`, `container_name`"),
         ("blob-get", {**BLOB, "blob_url": f"{BLOB_HOST}/evidence/b"}, "contradicts the blob_url"),
         (
             "blob-get",
@@ -3762,6 +3766,31 @@ def test_quarantine_of_a_large_blob_waits_without_a_worker(blob_room: WarRoom, r
     error = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true").error
     assert "ended with failed" in error
     assert len(room.deleted()) == 1
+
+
+TWO = {**{k: v for k, v in QUARANTINE.items() if k != "blob_name"}, "blob_names": '["a.txt", "gone"]'}
+
+
+def test_quarantine_goes_on_with_the_others_when_one_fails(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Evidence(requests_mock, "pending")
+    for blob in (f"{BLOB_HOST}/evidence/gone", COPY.replace("a.txt", "gone")):
+        requests_mock.head(blob, **BLOB_GONE)
+    first = blob_room.run("azure-storage-blob-quarantine", **TWO)
+    room.status = "success"
+    result = blob_room.run("azure-storage-blob-quarantine", **first.entry["PollingArgs"])
+    rows = result.context[az.QUARANTINE_VIEW.context]
+    assert [(row["source"]["name"], row["result"]) for row in rows] == [("a.txt", "secured"), ("gone", "failed")]
+    assert "BlobNotFound" in result.error
+    assert change_of(result)["changed"] is True
+
+
+def test_quarantine_without_polling_tells_what_is_known(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    Evidence(requests_mock, "pending")
+    result = blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, polling="false")
+    assert "PollingCommand" not in result.entry
+    (row,) = result.context[az.QUARANTINE_VIEW.context]
+    assert row["result"] == "copying"
+    assert [event["action"] for event in row["events"]] == ["copy requested", "copied"]
 
 
 def test_quarantine_never_writes_over_another_blob(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
