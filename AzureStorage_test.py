@@ -1835,7 +1835,7 @@ OPEN_RULES = {
     "virtualNetworkRules": [{"id": "/v", "action": "Allow"}],
     "resourceAccessRules": [{"tenantId": TENANT, "resourceId": "/r"}],
 }
-BEFORE_UPDATE = {
+BEFORE_UPDATE: dict[str, Any] = {
     "networkAcls": OPEN_RULES,
     "encryption": {
         "keySource": "Microsoft.Storage",
@@ -1922,7 +1922,7 @@ def test_what_only_creation_can_set_is_refused(
     assert not writes(requests_mock)
 
 
-FULL_SERVICE = {
+FULL_SERVICE: dict[str, Any] = {
     "cors": {"corsRules": [{"allowedOrigins": ["https://a"], "allowedMethods": ["GET"], "maxAgeInSeconds": 1}]},
     "deleteRetentionPolicy": {"enabled": True, "days": 14, "allowPermanentDelete": False},
     "containerDeleteRetentionPolicy": {"enabled": True, "days": 7},
@@ -1964,7 +1964,7 @@ def test_setting_one_blob_service_property_loses_none(signed_in: WarRoom, reques
         **FULL_SERVICE,
         "deleteRetentionPolicy": {"enabled": True, "days": 30, "allowPermanentDelete": False},
         "restorePolicy": {"enabled": True, "days": 6},
-        "lastAccessTimeTrackingPolicy": {**FULL_SERVICE["lastAccessTimeTrackingPolicy"], "enable": True},  # type: ignore[dict-item]
+        "lastAccessTimeTrackingPolicy": {**FULL_SERVICE["lastAccessTimeTrackingPolicy"], "enable": True},
     }
     assert isinstance(sent["deleteRetentionPolicy"]["days"], int)
     assert "min_restore_time was not sent" in result.text
@@ -2424,7 +2424,7 @@ def test_wrong_arguments_of_blob_commands(
     assert not requests_to(requests_mock, "blob.core.windows.net")
 
 
-BLOB_GONE = {"status_code": 404, "headers": {"x-ms-error-code": "BlobNotFound"}}
+BLOB_GONE: dict[str, Any] = {"status_code": 404, "headers": {"x-ms-error-code": "BlobNotFound"}}
 
 
 def test_contract_a_deleted_blob_is_restored(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -2639,7 +2639,7 @@ def test_tags_are_replaced_whole() -> None:
 # --- no secret anywhere ------------------------------------------------------------------------------------------------
 
 MARKERS = ("marker-", "MARKER")
-ALL_PARAMS = {
+ALL_PARAMS: dict[str, dict[str, Any]] = {
     "device": DEVICE_PARAMS,
     "code": {
         **CODE_PARAMS,
@@ -2704,7 +2704,7 @@ def test_no_command_shows_a_secret(
 ONE = {"account_name": ACCOUNT}
 EVIDENCE_PATH = f"{CONTAINERS_PATH}/evidence"
 OWN = {"own_ip": "203.0.113.7"}
-OPEN = {
+OPEN: dict[str, Any] = {
     "allowBlobPublicAccess": True,
     "allowSharedKeyAccess": None,
     "isSftpEnabled": True,
@@ -3634,7 +3634,6 @@ class Evidence:
         source = {**BLOB_HEADERS, "ETag": '"0xS"', "Content-Length": str(len(CONTENT)), "Content-MD5": MD5}
         mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=source)
         mock.delete(f"{BLOB_HOST}/evidence/a.txt", status_code=202)
-        mock.head(COPY, headers=self._head, status_code=200)
         mock.register_uri("HEAD", COPY, text=self._there)
         mock.put(COPY, text=self._put)
         mock.get(COPY, content=self._get)
@@ -4440,7 +4439,9 @@ def test_an_earlier_round_did_the_steps() -> None:
 
 
 def test_the_undo_sets_back_also_what_was_not_set() -> None:
-    before = {"properties": {"allowSharedKeyAccess": None, "minimumTlsVersion": "TLS1_2", "networkAcls": {}}}
+    before: dict[str, Any] = {
+        "properties": {"allowSharedKeyAccess": None, "minimumTlsVersion": "TLS1_2", "networkAcls": {}}
+    }
     after = {"properties": {"allowSharedKeyAccess": False, "minimumTlsVersion": "TLS1_0"}}
     undo = az.undo_with("account-update", {"account_name": ACCOUNT}, az.UPDATE_FIELDS)
     assert undo(before, after) == (
@@ -4450,7 +4451,8 @@ def test_the_undo_sets_back_also_what_was_not_set() -> None:
 
 
 def test_what_cannot_be_unset_is_named() -> None:
-    before, after = {"properties": {}}, {"properties": {"allowBlobPublicAccess": False, "isSftpEnabled": True}}
+    before: dict[str, Any] = {"properties": {}}
+    after = {"properties": {"allowBlobPublicAccess": False, "isSftpEnabled": True}}
     undo = az.undo_with("account-update", {}, az.UPDATE_FIELDS)
     assert undo(before, after) == "!azure-storage-account-update is_sftp_enabled=false"
     assert "allow_blob_public_access, which were not set before" in az.cannot_undo(before, az.UPDATE_FIELDS, after)
@@ -4703,10 +4705,15 @@ def test_a_page_that_follows_itself_ends() -> None:
 
 @pytest.mark.parametrize("limit", range(1, 9))
 def test_slices_of_any_size_are_the_whole_collection(limit: int) -> None:
-    pages = {"": ([0, 1, 2], "p1"), "p1": ([], "p2"), "p2": ([3], "p3"), "p3": ([4, 5, 6], "")}
+    pages: dict[str, tuple[list[int], str]] = {
+        "": ([0, 1, 2], "p1"),
+        "p1": ([], "p2"),
+        "p2": ([3], "p3"),
+        "p3": ([4, 5, 6], ""),
+    }
 
     def fetch(here: str) -> tuple[list[Any], str]:
-        return [{"n": number} for number in pages[here][0]], pages[here][1]  # type: ignore[union-attr, misc, return-value]
+        return [{"n": number} for number in pages[here][0]], pages[here][1]
 
     found: list[int] = []
     place, skip = "", 0
@@ -5090,7 +5097,11 @@ ACCOUNT_CHANGES = [
 def test_the_undo_of_an_account_takes_it_back(
     signed_in: WarRoom, requests_mock: rm.Mocker, name: str, args: dict[str, str]
 ) -> None:
-    known = {"allowSharedKeyAccess": True, "minimumTlsVersion": "TLS1_0", "publicNetworkAccess": "Enabled"}
+    known: dict[str, Any] = {
+        "allowSharedKeyAccess": True,
+        "minimumTlsVersion": "TLS1_0",
+        "publicNetworkAccess": "Enabled",
+    }
     account = live_account(requests_mock, **{**OPEN, **known, "accessTier": "Hot"})
     changed_and_back(signed_in, name, {**ONE, **args}, lambda: account)
 
