@@ -5402,3 +5402,84 @@ def test_a_lease_whose_answer_is_lost(blob_room: WarRoom, requests_mock: rm.Mock
         assert "It is unknown whether Azure carried it out." in result.error
     else:
         assert change_of(result)["changed"] is True
+
+
+# What is remembered, and what a sign-in takes
+
+
+def test_a_bare_code_without_a_login_url_of_ours_is_refused(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    for pasted in ("marker-code-1", "marker-code-1&session_state=x", "https://localhost/myapp?code=marker-code-1"):
+        error = code_room.run("azure-storage-auth-complete", code=pasted).error
+        assert "No login URL was made on this instance" in error
+        assert "!azure-storage-generate-login-url" in error
+    assert requests_mock.call_count == 0
+
+
+def test_a_code_in_the_field_of_the_instance_is_tried_and_says_who_signed_in(
+    code_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    code_room.params["auth_code"] = {"identifier": "", "password": "marker-code-1"}
+    assert "ann@contoso.com" in code_room.run("azure-storage-auth-complete").text
+    sent = form(requests_to(requests_mock, "/token")[0])
+    assert (sent["code"], "code_verifier" in sent) == ("marker-code-1", False)
+
+
+def test_what_is_remembered_of_an_isolation_outlives_reset_and_sign_in(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    account, _ = isolation_room(requests_mock)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    signed_in.run("azure-storage-auth-reset")
+    signed_in.params = {**DEVICE_PARAMS, "tenant_id": TENANT}
+    requests_mock.post(f"{TENANT_ENTRA}/devicecode", json=device_answer())
+    requests_mock.post(f"{TENANT_ENTRA}/token", json=token_answer())
+    signed_in.run("azure-storage-auth-start")
+    assert not signed_in.run("azure-storage-auth-complete").error
+    assert not signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    assert account["properties"]["networkAcls"] == OPEN["networkAcls"]
+
+
+def test_an_isolation_is_remembered_before_anything_is_sent(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    isolation_room(requests_mock)
+    stored: list[dict[str, Any]] = []
+
+    def forbidden(request: Any, context: Any) -> dict[str, Any]:
+        document = json.loads(demisto.getIntegrationContext()[az.SessionStore.KEY])
+        stored.append(document["isolations"][ACCOUNT])
+        context.status_code = 403
+        return arm_failure("AuthorizationFailed")
+
+    requests_mock.patch(ARM + ACCOUNT_PATH, json=forbidden)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN, delegation_keys="false", rotate_keys="false")
+    assert len(stored) == 5, "all at once, and then each by itself"
+    assert stored[0]["settings"]["networkAcls"] == OPEN["networkAcls"]
+    assert stored[0]["wrote"]["networkAcls"]["defaultAction"] == "Deny"
+
+
+def test_an_isolation_that_cannot_be_remembered_is_not_begun(
+    signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolation_room(requests_mock)
+    monkeypatch.setattr(az.SessionStore, "_save", lambda *_: False)
+    result = signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    assert "other commands keep changing it" in result.error
+    assert not writes(requests_mock)
+
+
+def test_a_refused_patch_is_made_good_by_single_ones(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Azure refuses some settings only together, such as two that it changes one at a time."""
+    account, _ = isolation_room(requests_mock)
+
+    def patch(request: Any, context: Any) -> dict[str, Any]:
+        sent = request.json()["properties"]
+        if len(sent) > 1:
+            context.status_code = 400
+            return arm_failure("TooManyUpdateParametersSpecified")
+        account["properties"] |= sent
+        return account
+
+    requests_mock.patch(ARM + ACCOUNT_PATH, json=patch)
+    result = signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    assert not result.error
+    assert isolation_of(result)["complete"] is True
+    assert len(bodies(requests_mock, "PATCH")) == 5
