@@ -22,6 +22,7 @@ NO_STORAGE_APP = "c0ffee04-1111-4222-8333-444455556666"  # nobody has consented 
 APP_SECRET = "local-client-secret-value"  # noqa: S105 - a secret of nothing but this machine
 REDIRECT_URI = "https://localhost/myapp"
 PERSON = "ann@contoso.example"
+PERSON_ID = "0d9c8b7a-6f5e-4d3c-8b2a-190817263544"
 STORAGE_AUDIENCE = "https://storage.azure.com"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 NO_CONSENT = "The user or administrator has not consented to use the application. Send an interactive authorization request for this user and resource."
@@ -105,7 +106,7 @@ class Entra:
             "tenant": TENANT,
             "audiences": [self.arm_audience, STORAGE_AUDIENCE],
             "clients": list(applications(app_key)),
-            "person": {"oid": "0d9c8b7a-6f5e-4d3c-8b2a-190817263544", "name": "Ann Example"},
+            "person": {"oid": PERSON_ID, "name": "Ann Example"},
             "login": PERSON,
             "ttl": ttl,
         }

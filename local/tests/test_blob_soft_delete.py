@@ -2,7 +2,6 @@
 
 import json
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -10,17 +9,16 @@ from typing import Any
 import jwt
 import pytest
 import requests
-from azure.core.exceptions import ResourceExistsError
 
 from local.azure import LocalAzure
 from local.xsoar.server import Run, Server
 
+from .blob_calls import ACCOUNT, KEEP, client, names, sas, send, token
 from .conftest import succeed
 
-ACCOUNT, CONTAINER = "contosobackups", "recycle-tests"
+CONTAINER = "recycle-tests"
 HERE = {"account_name": ACCOUNT, "container_name": CONTAINER}
 NASTY = ["a b#c?d%e+f&g=h.txt", "ünïcödé/日本語.txt", "many//slashes///here", "%2e%20%", "<tag>&amp;", "trailing."]
-KEEP = {"enabled": True, "days": 7}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +32,7 @@ def container(azure: LocalAzure) -> Iterator[None]:
     if CONTAINER in [item["name"] for item in azure.azurite.containers(ACCOUNT, key)]:
         azure.azurite.delete(ACCOUNT, key, CONTAINER)
     azure.arm.deleted.pop(ACCOUNT, None)
-    azure.bin.clear()
+    azure.blobs.clear()
 
 
 def run(server: Server, name: str, **args: str) -> Run:
@@ -46,53 +44,15 @@ def rows(found: Run) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def client(azure: LocalAzure, account: str = ACCOUNT) -> Any:
-    """Microsoft's client, with the account's key, through the front."""
-    from azure.storage.blob import BlobServiceClient
-
-    url = f"https://{azure.blob_host}/{account}"
-    credential = {"account_name": account, "account_key": azure.arm.keys[account][0]}
-    return BlobServiceClient(
-        url, credential=credential, api_version="2025-11-05", connection_verify=str(azure.ca_file), retry_total=0
-    )
-
-
-def sas(azure: LocalAzure, permission: str, resources: str = "sco") -> str:
-    from azure.storage.blob import generate_account_sas
-
-    until = datetime.now(timezone.utc) + timedelta(hours=1)
-    return str(generate_account_sas(ACCOUNT, azure.arm.keys[ACCOUNT][0], resources, permission, until))
-
-
-def token() -> str:
-    """Azurite looks at a token's claims, not at its signature."""
-    time = int(datetime.now(timezone.utc).timestamp())
-    claims = {"iss": "https://sts.windows.net/t/", "aud": "https://storage.azure.com", "iat": time, "nbf": time}
-    return "Bearer " + jwt.encode(claims | {"exp": time + 600}, "k" * 32, algorithm="HS256")
-
-
-def send(azure: LocalAzure, method: str, target: str, auth: str = "", **headers: str) -> requests.Response:
-    sent = {"x-ms-version": "2025-11-05", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    if auth.startswith("Bearer"):
-        sent["Authorization"] = auth
-    elif auth:
-        target += ("&" if "?" in target else "?") + auth
-    with requests.Session() as session:
-        session.trust_env = False
-        url = f"https://{azure.blob_host}/{ACCOUNT}{target}"
-        return session.request(method, url, headers=sent, verify=str(azure.ca_file), timeout=20)
-
-
-def names(azure: LocalAzure, query: str = "") -> list[str]:
-    answer = send(azure, "GET", f"/{CONTAINER}?restype=container&comp=list{query}", sas(azure, "l"))
-    assert answer.status_code == 200, answer.text
-    page = ET.fromstring(answer.content)  # noqa: S314 - the local Azure's
-    return [row.findtext("Name") or "" for row in page.iterfind("Blobs/*")]
-
-
 def restore(azure: LocalAzure, name: str, version: str, auth: str) -> requests.Response:
-    headers = {"x_ms_deleted_container_name": name, "x_ms_deleted_container_version": version}
-    return send(azure, "PUT", f"/{name}?restype=container&comp=undelete", auth, **headers)
+    return send(
+        azure,
+        "PUT",
+        f"/{name}?restype=container&comp=undelete",
+        auth,
+        x_ms_deleted_container_name=name,
+        x_ms_deleted_container_version=version,
+    )
 
 
 # Blobs
@@ -131,8 +91,8 @@ def test_a_batch_goes_to_the_bin_and_every_name_comes_back(azure: LocalAzure, se
     run(server, "blob-lease", blob_name=NASTY[0], action="acquire")
     outcome = {row["name"]: row["result"] for row in rows(run(server, "blob-delete", blob_names=json.dumps(NASTY)))}
     assert outcome == {name: "412 LeaseIdMissing" if name == NASTY[0] else "deleted" for name in NASTY}
-    assert names(azure) == NASTY[:1]
-    assert names(azure, "&include=deleted") == sorted(NASTY)
+    assert names(azure, CONTAINER) == NASTY[:1]
+    assert names(azure, CONTAINER, "&include=deleted") == sorted(NASTY)
     for name in NASTY[1:]:
         run(server, "blob-undelete", blob_name=name)
     read = run(server, "blob-get", blob_names=json.dumps(NASTY))
@@ -161,7 +121,7 @@ def test_a_batch_on_a_container_and_other_kinds_of_blobs(azure: LocalAzure) -> N
             url,
             data=f"{parts}--{boundary}--\r\n",
             headers={
-                "Authorization": token(),
+                "Authorization": token(azure),
                 "Content-Type": f"multipart/mixed; boundary={boundary}",
                 "x-ms-version": "2025-11-05",
             },
@@ -170,9 +130,9 @@ def test_a_batch_on_a_container_and_other_kinds_of_blobs(azure: LocalAzure) -> N
         )
     assert answer.status_code == 202, answer.text
     assert re.findall(r"HTTP/1.1 (\d+)", answer.text) == ["202", "202", "202", "404"]
-    assert names(azure, "&include=deleted") == ["append", "empty", "page"]
+    assert names(azure, CONTAINER, "&include=deleted") == ["append", "empty", "page"]
     for name in ("append", "empty", "page"):
-        assert send(azure, "PUT", f"/{CONTAINER}/{name}?comp=undelete", token()).status_code == 200
+        assert send(azure, "PUT", f"/{CONTAINER}/{name}?comp=undelete", token(azure)).status_code == 200
     assert [box.download_blob(name).readall() for name in ("page", "append", "empty")] == [page, b"onetwo", b""]
     found = blob.get_blob_properties()
     assert (str(found.blob_type), found.metadata) == ("BlobType.APPENDBLOB", {"k": "v"})
@@ -194,31 +154,31 @@ def test_pages_and_folders_of_a_listing_hold_the_deleted_in_their_places(azure: 
     ]
     assert all(item.deleted_time and item.remaining_retention_days == 7 for item in found if item.deleted)
     assert [item.name for item in box.list_blobs(include=["deleted"], name_starts_with="b/")] == ["b/1", "b/2"]
-    assert names(azure, "&include=deleted&delimiter=/") == ["a", "b/", "c", "d/", "e"]
-    assert names(azure, "&include=deleted&delimiter=/&prefix=b/") == ["b/1", "b/2"]
-    assert names(azure) == ["c", "e"]
+    assert names(azure, CONTAINER, "&include=deleted&delimiter=/") == ["a", "b/", "c", "d/", "e"]
+    assert names(azure, CONTAINER, "&include=deleted&delimiter=/&prefix=b/") == ["b/1", "b/2"]
+    assert names(azure, CONTAINER) == ["c", "e"]
 
 
 def test_nothing_is_kept_where_soft_delete_is_off_or_the_days_are_over(azure: LocalAzure) -> None:
     box = client(azure).get_container_client(CONTAINER)
     box.upload_blob("a", "x")
     box.delete_blob("a")
-    next(iter(azure.bin._blobs.values())).deleted -= timedelta(days=8)
-    assert names(azure, "&include=deleted") == []
+    azure.blobs.age(timedelta(days=8))
+    assert names(azure, CONTAINER, "&include=deleted") == []
     azure.arm.services[ACCOUNT] = azure.arm.services[ACCOUNT] | {"deleteRetentionPolicy": {"enabled": False}}
     box.upload_blob("b", "x")
     box.delete_blob("b")
-    answer = send(azure, "PUT", f"/{CONTAINER}/b?comp=undelete", token())
+    answer = send(azure, "PUT", f"/{CONTAINER}/b?comp=undelete", token(azure))
     assert (answer.status_code, answer.headers["x-ms-error-code"]) == (404, "BlobNotFound")
     box.upload_blob("b", "x")
-    assert send(azure, "PUT", f"/{CONTAINER}/b?comp=undelete", token()).status_code == 200
+    assert send(azure, "PUT", f"/{CONTAINER}/b?comp=undelete", token(azure)).status_code == 200
 
 
 def test_only_who_may_write_may_undelete(azure: LocalAzure) -> None:
     box = client(azure).get_container_client(CONTAINER)
     box.upload_blob("a", "x")
     assert send(azure, "DELETE", f"/{CONTAINER}/a", sas(azure, "rl")).status_code == 403
-    assert azure.bin._blobs == {}
+    assert names(azure, CONTAINER, "&include=deleted") == ["a"]
     box.delete_blob("a")
     good, target = sas(azure, "w"), f"/{CONTAINER}/a?comp=undelete"
     forged = good[: good.rindex("sig=")] + "sig="
@@ -233,25 +193,11 @@ def test_only_who_may_write_may_undelete(azure: LocalAzure) -> None:
     ]
     for auth in wrong:
         assert send(azure, "PUT", target, auth).status_code in (400, 401, 403, 500), auth
-        assert names(azure) == [], auth
+        assert names(azure, CONTAINER) == [], auth
     assert send(azure, "PUT", target, good).status_code == 200
     box.delete_blob("a")
     box.get_blob_client("a").undelete_blob()  # signed with the account's key
-    assert names(azure) == ["a"]
-
-
-def test_a_restore_of_ranges_brings_back_what_is_in_them(azure: LocalAzure) -> None:
-    box = client(azure).get_container_client(CONTAINER)
-    for name in ("a", "b", "c"):
-        box.upload_blob(name, name)
-        box.delete_blob(name)
-    restored = getattr(azure.arm, "on_restore")  # noqa: B009 - ARM may not declare it
-    time = datetime.now(timezone.utc).isoformat()
-    body = {"timeToRestore": time, "blobRanges": [{"startRange": f"{CONTAINER}/b", "endRange": f"{CONTAINER}/c"}]}
-    restored(ACCOUNT, body)
-    assert names(azure) == ["b"]
-    restored(ACCOUNT, {"timeToRestore": time, "blobRanges": [{"startRange": "", "endRange": ""}]})
-    assert names(azure) == ["a", "b", "c"]
+    assert names(azure, CONTAINER) == ["a"]
 
 
 # Containers
@@ -272,21 +218,21 @@ def test_a_deleted_container_comes_back_with_all_it_held(azure: LocalAzure, serv
     item = azure.arm.deleted[ACCOUNT][0]
     version = item["properties"]["version"]
     assert (item["name"], item["properties"]["deleted"]) == (CONTAINER, True)
-    assert restore(azure, CONTAINER, "0" * 16, token()).headers["x-ms-error-code"] == "ContainerNotFound"
-    assert restore(azure, "unknown", version, token()).status_code == 404
-    for wrong in ("", sas(azure, "r"), sas(azure, "w", "o"), "Bearer x"):
-        assert restore(azure, CONTAINER, version, wrong).status_code == 403
+    assert restore(azure, CONTAINER, "0" * 16, token(azure)).headers["x-ms-error-code"] == "ContainerNotFound"
+    assert restore(azure, "unknown", version, token(azure)).status_code == 404
+    for wrong, status in (("", 401), (sas(azure, "r"), 403), (sas(azure, "w", "o"), 403), ("Bearer x", 401)):
+        assert restore(azure, CONTAINER, version, wrong).status_code == status
     service.create_container(CONTAINER)
     answer = restore(azure, CONTAINER, version, sas(azure, "w"))
     assert (answer.status_code, answer.headers["x-ms-error-code"]) == (409, "ContainerAlreadyExists")
     azure.azurite._service(ACCOUNT, azure.arm.keys[ACCOUNT][0]).delete_container(CONTAINER)
-    assert restore(azure, CONTAINER, version, sas(azure, "w") if by == "arm" else token()).status_code == 201
+    assert restore(azure, CONTAINER, version, sas(azure, "w") if by == "arm" else token(azure)).status_code == 201
     assert azure.arm.deleted[ACCOUNT] == []
     assert box.get_container_properties().metadata == {"team": "blue"}
-    assert names(azure, "&include=deleted") == ["a", "gone"]
+    assert names(azure, CONTAINER, "&include=deleted") == ["a", "gone"]
     blob = box.get_blob_client("a")
     assert (blob.download_blob().readall(), blob.get_blob_tags()) == (b"x", {"t": "1"})
-    assert send(azure, "PUT", f"/{CONTAINER}/gone?comp=undelete", token()).status_code == 200
+    assert send(azure, "PUT", f"/{CONTAINER}/gone?comp=undelete", token(azure)).status_code == 200
 
 
 def test_of_two_deleted_containers_of_one_name_the_version_tells(azure: LocalAzure) -> None:
@@ -299,7 +245,7 @@ def test_of_two_deleted_containers_of_one_name_the_version_tells(azure: LocalAzu
     azure.azurite._service(ACCOUNT, azure.arm.keys[ACCOUNT][0]).delete_container(CONTAINER)
     first = azure.arm.deleted[ACCOUNT][0]["properties"]["version"]
     assert service.undelete_container(CONTAINER, first)  # Microsoft's client
-    assert names(azure) == ["first"]
+    assert names(azure, CONTAINER) == ["first"]
     assert len(azure.arm.deleted[ACCOUNT]) == 1
 
 
@@ -310,57 +256,5 @@ def test_a_new_container_does_not_see_the_bin_of_the_old(azure: LocalAzure) -> N
     box.delete_blob("a")
     service.delete_container(CONTAINER)
     service.create_container(CONTAINER)
-    assert names(azure, "&include=deleted") == []
-    assert send(azure, "PUT", f"/{CONTAINER}/a?comp=undelete", token()).status_code == 404
-
-
-# Legal holds
-
-
-def test_a_hold_keeps_a_blob_from_being_deleted_or_overwritten(azure: LocalAzure, server: Server) -> None:
-    azure.bin.immutable_containers.add((ACCOUNT, CONTAINER))
-    run(server, "blob-put", blob_name="a", text="kept")
-    run(server, "blob-put", blob_name="b", text="free")
-    assert rows(run(server, "blob-legal-hold-set", blob_name="a", legal_hold="true"))[0]["legalHold"] is True
-    assert rows(run(server, "blob-properties-get", blob_name="a"))[0]["legalHold"] is True
-    listed = {row["name"]: row.get("legalHold") for row in rows(run(server, "blob-list", include="legalhold"))}
-    assert listed == {"a": True, "b": None}
-    for name, args in (("blob-delete", {}), ("blob-put", {"text": "new", "overwrite": "true"})):
-        error = server.run("app", f"azure-storage-{name}", {**HERE, "blob_name": "a", **args}).error
-        assert "409 BlobImmutableDueToPolicy" in error
-    copied = {"source_blob_name": "b", "blob_name": "a", "overwrite": "true"}
-    assert "BlobImmutableDueToPolicy" in server.run("app", "azure-storage-blob-copy", {**HERE, **copied}).error
-    outcome = {row["name"]: row["result"] for row in rows(run(server, "blob-delete", blob_names='["a", "b"]'))}
-    assert outcome == {"a": "409 BlobImmutableDueToPolicy", "b": "deleted"}
-    assert send(azure, "DELETE", f"/{CONTAINER}/a").status_code == 403
-    assert run(server, "blob-get", blob_name="a").files[0].read_text() == "kept"
-    run(server, "blob-legal-hold-set", blob_name="a", legal_hold="false")
-    run(server, "blob-delete", blob_name="a")
-    assert names(azure) == []
-
-
-def test_a_hold_needs_the_container_the_right_and_the_blob(azure: LocalAzure) -> None:
-    box = client(azure).get_container_client(CONTAINER)
-    box.upload_blob("a", "x")
-
-    def hold(name: str, auth: str, value: str = "true") -> tuple[int, str]:
-        answer = send(azure, "PUT", f"/{CONTAINER}/{name}?comp=legalhold", auth, x_ms_legal_hold=value)
-        return answer.status_code, answer.headers.get("x-ms-error-code", "")
-
-    assert hold("a", token()) == (409, "FeatureNotSupportedForAccount")
-    azure.bin.immutable_containers.add((ACCOUNT, CONTAINER))
-    assert hold("a", token(), "perhaps")[0] == 400
-    assert hold("a", sas(azure, "i"), "perhaps") == (400, "InvalidHeaderValue")
-    assert hold("none", token()) == (404, "BlobNotFound")
-    assert hold("a", sas(azure, "rw")) == (403, "AuthorizationPermissionMismatch")
-    assert hold("a", sas(azure, "i").replace("sig=", "sig=A"))[0] == 403
-    assert hold("a", "")[0] == 403
-    assert azure.bin._holds == set()
-    assert hold("a", sas(azure, "i")) == (200, "")
-    assert box.get_blob_client("a").get_blob_properties().has_legal_hold is True
-    with pytest.raises(ResourceExistsError) as refused:
-        box.delete_blob("a")
-    assert refused.value.error_code == "BlobImmutableDueToPolicy"
-    box.get_blob_client("a").set_legal_hold(False)
-    box.delete_blob("a")
-    assert names(azure) == []
+    assert names(azure, CONTAINER, "&include=deleted") == []
+    assert send(azure, "PUT", f"/{CONTAINER}/a?comp=undelete", token(azure)).status_code == 404
