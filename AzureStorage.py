@@ -5344,10 +5344,16 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
     if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    later = plan.later(outcomes)  # also where a step failed: the others still go on, and the last round tells of all
+    try:
+        later = plan.later(
+            outcomes
+        )  # also where a step failed: the others still go on, and the last round tells of all
+    except (NetworkError, ServiceError, SignInError) as error:  # of reading how far it is; what was done stays told
+        later, item, now, unread = None, plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
+    else:
+        item, now, unread = (plan.item, None, []) if later else seen(plan, outcomes)
     if later:
         return later
-    item, now, unread = seen(plan, outcomes)
     lacking = astray(plan.after, now, plan.equal) if now is not None and not problems else []
     if lacking:
         problems += [f"Azure accepted the change, but {words}." for words in lacking]
@@ -5386,7 +5392,7 @@ def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Any, Json | None, list[st
     try:
         item = plan.read_back(outcomes)
     except AzureStorageError as error:
-        return plan.item, None, [f"The result could not be read back: {redact(error.message)}"]
+        return plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
     return (plan.item, None, []) if item is None else (item, plan.state(item), [])
 
 
@@ -9229,7 +9235,8 @@ def blob_copy(
     if blobs.source is None:
         return abort_plan(target, blobs.abort)
     if copy_id:
-        return copied(target, target.service.properties(target), copy_id)
+        undo = "" if overwrite else undo_write(target, None)  # what was there before is known to the first round only
+        return copied(target, target.service.properties(target), copy_id, undo)
     before = target.service.properties_if_there(target)
     if before and not overwrite:
         raise UsageError(f"Blob {target} already exists.", "Choose another name, or set `overwrite=true`.")
@@ -9259,7 +9266,7 @@ def blob_copy(
     )
 
 
-def copied(target: BlobRef, current: Json, copy_id: str) -> Plan | Later:
+def copied(target: BlobRef, current: Json, copy_id: str, undo: str = "") -> Plan | Later:
     """The end of a copy, or what the next round goes on with. Raises where it failed, or where another copy is there."""
     status = current.get("copyStatus", "success")
     if copy_id and current.get("copyId", copy_id) != copy_id:
@@ -9274,7 +9281,15 @@ def copied(target: BlobRef, current: Json, copy_id: str) -> Plan | Later:
     if status != "success":
         words = f"The copy to blob {target} ended with {status}: {current.get('copyStatusDescription', '')}"
         raise AzureStorageError(words, "Check that Azure can read the source, then copy again.")
-    return Plan(target.id, {"etag": None}, {"etag": current.get("etag")}, COPY_VIEW, item=current, carried_out=True)
+    return Plan(
+        target.id,
+        {"etag": None},
+        {"etag": current.get("etag")},
+        COPY_VIEW,
+        item=current,
+        carried_out=True,
+        undo=lambda old, new: undo,
+    )
 
 
 def start_copy(

@@ -2520,6 +2520,30 @@ def test_contract_a_copy_is_followed_to_its_end(blob_room: WarRoom, requests_moc
     assert writes(requests_mock) == ["POST", "PUT"], "polling sends neither"
 
 
+def test_the_undo_of_a_copy_that_was_followed_is_told_too(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    copy_room(requests_mock)
+    again = blob_room.run("azure-storage-blob-copy", **BLOB, **FROM_OTHER).entry["PollingArgs"]
+    blob_room.run("azure-storage-blob-copy", **again)
+    undo = change_of(blob_room.run("azure-storage-blob-copy", **again))["undo"]
+    assert undo == f"!azure-storage-blob-delete account_name={ACCOUNT} container_name=evidence blob_name=a.txt"
+
+
+def test_a_copy_that_was_begun_is_told_although_it_cannot_be_looked_at(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/s", headers=BLOB_HEADERS)
+    forbidden = {"status_code": 403, "headers": {"x-ms-error-code": "AuthorizationFailure"}}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, forbidden])
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers={"x-ms-copy-id": "c-1"})
+    result = blob_room.run("azure-storage-blob-copy", **BLOB, source_blob_name="s")
+    assert result.entry["Type"] == 4
+    assert (
+        "The result could not be read back: Could not read the properties of blob evidence/a.txt: 403" in result.error
+    )
+    assert change_of(result)["changed"] is True
+    assert "blob-delete" in change_of(result)["undo"]
+
+
 def test_a_failed_copy_says_why(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
     failed = {"x-ms-copy-id": "c", "x-ms-copy-status": "failed", "x-ms-copy-status-description": "404 BlobNotFound"}
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers={**BLOB_HEADERS, **failed})
