@@ -5344,14 +5344,7 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
     if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    try:
-        later = plan.later(
-            outcomes
-        )  # also where a step failed: the others still go on, and the last round tells of all
-    except (NetworkError, ServiceError, SignInError) as error:  # of reading how far it is; what was done stays told
-        later, item, now, unread = None, plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
-    else:
-        item, now, unread = (plan.item, None, []) if later else seen(plan, outcomes)
+    later, item, now, unread = seen(plan, outcomes)
     if later:
         return later
     lacking = astray(plan.after, now, plan.equal) if now is not None and not problems else []
@@ -5387,13 +5380,15 @@ def not_known(error: AzureStorageError) -> AzureStorageError:
     return error
 
 
-def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Any, Json | None, list[str]]:
-    """The object after the steps, what of it compares with the wanted settings, and what is said where it was not read."""
+def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Later | None, Any, Json | None, list[str]]:
+    """What a later round goes on with, also where a step failed; or the object after the steps, what of it compares with
+    the wanted settings, and what is said where it could not be read."""
     try:
-        item = plan.read_back(outcomes)
-    except AzureStorageError as error:
-        return plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
-    return (plan.item, None, []) if item is None else (item, plan.state(item), [])
+        later = plan.later(outcomes)
+        item = None if later else plan.read_back(outcomes)
+    except (NetworkError, ServiceError, SignInError) as error:
+        return None, plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
+    return (later, plan.item, None, []) if item is None else (None, item, plan.state(item), [])
 
 
 def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
