@@ -5507,3 +5507,13 @@ def test_a_refused_patch_is_made_good_by_single_ones(signed_in: WarRoom, request
     assert not result.error
     assert isolation_of(result)["complete"] is True
     assert len(bodies(requests_mock, "PATCH")) == 5
+
+
+def test_a_restore_that_azure_does_not_keep_keeps_the_record(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account, _ = isolation_room(requests_mock)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    requests_mock.patch(ARM + ACCOUNT_PATH, json=lambda request, context: account)
+    result = signed_in.run("azure-storage-account-restore-settings", **ONE)
+    assert "Azure accepted the change, but allowBlobPublicAccess is false, not true." in result.error
+    isolation_room(requests_mock)
+    assert not signed_in.run("azure-storage-account-restore-settings", **ONE).error, "it can be tried again"
