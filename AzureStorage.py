@@ -1633,7 +1633,7 @@ def read_sas_credential(account: str, text: str) -> StorageCredential:
         sas = read_sas(text)
     except ValueError:
         raise UsageError(
-            "Storage Account Credentials: give an account SAS token (sv=...&sig=...), a SAS URL, a connection string or an account key."
+            "Account SAS Token or Account Key: give an account SAS token (sv=...&sig=...), a SAS URL, a connection string or an account key."
         ) from None
     return StorageCredential(
         account or (sas.address.account if sas.address else ""), sas.token, Secret(""), sas.address
@@ -2967,7 +2967,7 @@ CONTAINER_UPDATE: Endpoint[ContainerRef] = Endpoint("PATCH", "", "update contain
 CONTAINER_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", "", "delete container {}", DELETE_CONTAINER, "nothing", (200, 204))
 HOLD_SET: Endpoint[ContainerRef] = Endpoint("POST", "/setLegalHold", "set the legal hold of container {}", SET_HOLD, "document")
 HOLD_CLEAR: Endpoint[ContainerRef] = Endpoint("POST", "/clearLegalHold", "clear the legal hold of container {}", CLEAR_HOLD, "document")
-CONTAINER_LEASE: Endpoint[ContainerRef] = Endpoint("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "document", replayable=False)
+CONTAINER_LEASE: Endpoint[ContainerRef] = Endpoint("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "lease", replayable=False)
 IMMUTABILITY_GET: Endpoint[ContainerRef] = Endpoint("GET", POLICY_PATH, "read the immutability policy of container {}", f"{IMMUTABILITY}/read")
 IMMUTABILITY_SET: Endpoint[ContainerRef] = Endpoint("PUT", POLICY_PATH, "set the immutability policy of container {}", f"{IMMUTABILITY}/write")
 IMMUTABILITY_EXTEND: Endpoint[ContainerRef] = Endpoint("POST", POLICY_PATH + "/extend", "extend the immutability policy of container {}", f"{IMMUTABILITY}/extend/action")
@@ -2999,6 +2999,7 @@ SHAPES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "keys": ("account keys", has_list("keys")),
     "tables": ("a table of logs", has_list("tables")),
     "document": ("a JSON object", lambda body: isinstance(body, dict) and bool(body)),
+    "lease": ("a lease", lambda body: isinstance(body, dict) and body.keys() <= {"leaseId", "leaseTimeSeconds"}),
     "nothing": ("an empty answer", lambda body: body is None or isinstance(body, dict)),
 }
 # What Resource Manager says of an account that is not in the group or subscription where it was looked for.
@@ -6662,22 +6663,12 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
     wanted = isolation_settings(isolation, current)
     patches = {part: account_patch(current, {"properties": {key: value}}) for part, (key, value) in wanted.items()}
     due = {part: found[0]["properties"] for part, found in patches.items() if found[0]}
-    old = {key: deepcopy(at_path(current, f"properties.{key}")) for properties in due.values() for key in properties}
     wrote = {key: value for properties in due.values() for key, value in properties.items()}
+    old = {key: deepcopy(at_path(current, f"properties.{key}")) for key in wrote}
     record: Json = {"account": account.id, "time": iso_time(Clock.now()), "settings": old, "wrote": wrote}
-    keys = ("key2", "key1") if isolation.parts["rotate_keys"] else ()
-    names = [
-        *due,
-        *(["delegation_keys"] if isolation.parts["delegation_keys"] else []),
-        *(f"rotate {key}" for key in keys),
-    ]
-    before, after = (
-        {"properties": {key: value for part in due for key, value in patches[part][place]["properties"].items()}}
-        if due
-        else {}
-        for place in (1, 2)
-    )
-    others = names[len(due) :]
+    others = isolation_others(isolation)
+    names = [*due, *others]
+    before, after = (joined_properties(patches[part][side] for part in due) for side in (1, 2))
     now: Json = {}  # the account afterwards
 
     def read_back(outcomes: list[Outcome]) -> list[Json]:
@@ -6691,22 +6682,31 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
         ISOLATION_VIEW,
         isolation_steps(azure, account, current, due, record, names),
         read_back=read_back,
-        state=lambda rows: {
-            **({"properties": now["properties"]} if due else {}),
-            **{row["step"]: DONE for row in rows if row["step"] in others and row["result"] == DONE},
-        },
-        undo=lambda old_settings, new: (
-            command_line("account-restore-settings", account.arguments) if at_path(new, "properties") else ""
-        ),
+        state=lambda rows: {**now, **{row["step"]: DONE for row in rows if row["result"] == DONE}},
+        undo=lambda _, new: command_line("account-restore-settings", account.arguments) if "properties" in new else "",
         note=still_open(current, isolation),
         planned=names,
         tell_steps=True,
-        item=[
-            {"step": part, "result": PLANNED if part in due else ALREADY, "detail": PART_WORDS[part]} for part in wanted
-        ]
-        + [{"step": name, "result": PLANNED, "detail": ""} for name in others],
+        item=[planned_part(part, PLANNED if part in due else ALREADY, PART_WORDS[part]) for part in wanted]
+        + [planned_part(name, PLANNED) for name in others],
         more_context=lambda rows, change: isolation_context(account, record, change, rows if now else []),
     )
+
+
+def isolation_others(isolation: Isolation) -> list[str]:
+    """The steps of an isolation that aren't settings, in their order."""
+    keys = ["rotate key2", "rotate key1"] if isolation.parts["rotate_keys"] else []
+    return [*(["delegation_keys"] if isolation.parts["delegation_keys"] else []), *keys]
+
+
+def joined_properties(bodies: Iterable[Json]) -> Json:
+    """One body with the properties of all; {} where there is none."""
+    properties = {key: value for body in bodies for key, value in body["properties"].items()}
+    return {"properties": properties} if properties else {}
+
+
+def planned_part(step: str, result: str, detail: str = "") -> Json:
+    return {"step": step, "result": result, "detail": detail}
 
 
 def check_own_credential(azure: Azure, account: AccountRef, isolation: Isolation) -> None:
@@ -6878,7 +6878,39 @@ def account_restore_settings(
     subscription_id: Subscription | None = None,
 ) -> Plan:
     """Takes an isolation back: from its record, or from what the instance remembers of it. Keys stay rotated."""
-    clue = account_name or (parse_account(str(record["account"])) if record else None)
+    place, found = isolation_record(azure, account_name, record)
+    scope = {"resource_group_name": resource_group_name, "subscription_id": subscription_id}
+    account = account_in(azure, scope, place)
+    current = azure.arm.ask(ACCOUNT_GET, account)
+    settings, foreign = found["settings"], foreign_settings(current, found)
+    wanted = {key: RESTORABLE[key] if value is None else value for key, value in settings.items() if key not in foreign}
+    unset = sorted(key for key in wanted if settings[key] is None)
+    notes = (
+        "Rotated keys and revoked SAS stay so.",
+        f"Not set before, and now set to what that meant: {', '.join(unset)}." if unset else "",
+        f"Left as they are, since somebody changed them after the isolation: {', '.join(foreign)}." if foreign else "",
+    )
+    plan = update_plan(azure, account, current, {"properties": wanted})
+    steps = plan.steps if record else restoring(azure, account, plan.steps, wanted)
+    words = " ".join(filter(None, notes))
+    return replace(plan, view=NETWORK_VIEW, steps=steps, note=words, done="", undo=lambda before, after: "")
+
+
+def restoring(azure: Azure, account: AccountRef, steps: Steps, wanted: Json) -> Generator[Step, Outcome, None]:
+    """The steps, and behind them one that forgets the record, once the account says that everything is back."""
+
+    def forget() -> None:
+        azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None))
+
+    for step in steps:
+        outcome = yield step
+        if outcome.answer is None or not account_patch(outcome.answer, {"properties": wanted})[0]:
+            yield Step("forget the record", forget, hidden=True)
+
+
+def isolation_record(azure: Azure, clue: AccountClue | None, record: Json | None) -> tuple[AccountClue, Json]:
+    """The account and its restore record, which is given or was saved by the isolation."""
+    clue = clue or (parse_account(str(record["account"])) if record else None)
     if not clue:
         raise missing("account_name", "a storage account name, or the record of an isolation")
     found = record or azure.store.section("isolations").get(clue.name)
@@ -6890,45 +6922,17 @@ def account_restore_settings(
     place = parse_account(str(found["account"]))
     if place.name != clue.name:
         raise invalid("account_name", f"the record is for {place.name}, not for {clue.name}.")
-    scope = {"resource_group_name": resource_group_name, "subscription_id": subscription_id}
-    account = account_in(azure, scope, place if place.group else clue)
-    current = azure.arm.ask(ACCOUNT_GET, account)
-    settings, wrote = found["settings"], found.get("wrote") or {}
-    # What somebody else has set since is not ours to open again.
-    foreign = sorted(
+    return (place if place.group else clue), found
+
+
+def foreign_settings(current: Json, record: Json) -> list[str]:
+    """The settings that somebody else has changed since the isolation: they are not ours to open again."""
+    settings, wrote = record["settings"], record.get("wrote") or {}
+    values = {key: at_path(current, f"properties.{key}") for key in settings}
+    return sorted(
         key
-        for key in settings
-        if key in wrote
-        and not same(at_path(current, f"properties.{key}"), wrote[key])
-        and not same(at_path(current, f"properties.{key}"), settings[key])
-    )
-    wanted = {key: RESTORABLE[key] if value is None else value for key, value in settings.items() if key not in foreign}
-    unset = sorted(key for key in wanted if settings[key] is None)
-    notes = (
-        "Rotated keys and revoked SAS stay so.",
-        f"Not set before, and now set to what that meant: {', '.join(unset)}." if unset else "",
-        f"Left as they are, since somebody changed them after the isolation: {', '.join(foreign)}." if foreign else "",
-    )
-    plan = update_plan(azure, account, current, {"properties": wanted})
-
-    def forget() -> None:
-        azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None))
-
-    def steps() -> Generator[Step, Outcome, None]:
-        """The record goes once the account says that everything is back."""
-        for step in plan.steps:
-            outcome = yield step
-            back = outcome.answer is None or not account_patch(outcome.answer, {"properties": wanted})[0]
-            if back and not record:
-                yield Step("forget the record", forget, hidden=True)
-
-    return replace(
-        plan,
-        view=NETWORK_VIEW,
-        steps=steps(),
-        note=" ".join(filter(None, notes)),
-        done="",
-        undo=lambda before, after: "",
+        for key, value in values.items()
+        if key in wrote and not same(value, wrote[key]) and not same(value, settings[key])
     )
 
 
@@ -7044,6 +7048,42 @@ def log_state(properties: object) -> dict[str, bool]:
     return {str(row.get("category") or row.get("categoryGroup")): row.get("enabled") is True for row in rows}
 
 
+def logging_setting(azure: Azure, account: AccountRef, name: str) -> Json:
+    """The diagnostic setting of a name; {} if there is none."""
+    items = azure.arm.listing(LOGGING_LIST, account).items
+    return next((item for item in items if str(item.get("name")).lower() == name.lower()), {})
+
+
+def logging_state(setting: object, categories: Iterable[str]) -> Json:
+    """The properties of a diagnostic setting, with whether each of the categories is on in place of the logs."""
+    properties = at_path(setting, "properties") or {}
+    state = log_state(properties)
+    return {**properties, "logs": {name: state.get(name, False) for name in categories}}
+
+
+def logs_groups(current: Json) -> bool:
+    """Whether a diagnostic setting logs category groups."""
+    return any(row.get("categoryGroup") and row.get("enabled") for row in dicts(current.get("logs")))
+
+
+def logging_logs(current: Json, categories: Collection[str], enabled: bool) -> list[Json]:
+    """The logs of a diagnostic setting with the categories on or off; other categories stay, groups can't."""
+    rows = dicts(current.get("logs"))
+    kept = [row for row in rows if row.get("category") not in categories and not row.get("categoryGroup")]
+    return [*kept, *({"category": name, "enabled": enabled} for name in categories)]
+
+
+def undo_logging(where: Mapping[str, str], categories: Iterable[str], enabled: bool, old: Json) -> str:
+    """The command that sets the changed categories and destinations back."""
+    flipped = (
+        {"enabled": not enabled, "categories": ",".join(old["logs"])}
+        if old.get("logs")
+        else {"enabled": enabled, "categories": ",".join(categories)}
+    )
+    sinks = {name: old[entry.path] for name, entry in SINKS.items() if old.get(entry.path)}
+    return command_line("account-logging-set", {**where, **flipped, **sinks})
+
+
 @command(
     "azure-storage-account-logging-set",
     needs=(READ_LOGGING, WRITE_LOGGING),
@@ -7060,68 +7100,35 @@ def account_logging_set(
     enabled: Flag = True,
 ) -> Plan:
     """Turns logs of the blob service on or off in one diagnostic setting; other categories and settings stay."""
-    found = next(
-        (
-            item
-            for item in azure.arm.listing(LOGGING_LIST, account).items
-            if str(item.get("name")).lower() == setting_name.lower()
-        ),
-        {},
-    )
+    found = logging_setting(azure, account, setting_name)
     current = dict(found.get("properties") or {})
+    chosen, groups = categories or BLOB_LOGS, logs_groups(current)
     if not sinks and not any(current.get(entry.path) for entry in SINKS.values()):
         raise missing("workspace_id", "where the logs go: workspace_id, storage_account_id or event_hub_rule_id")
-    state, chosen = log_state(current), categories or BLOB_LOGS
-    groups = any(row.get("categoryGroup") and row.get("enabled") for row in dicts(current.get("logs")))
     if groups and not enabled:
-        raise invalid(
-            "setting_name",
-            f"{setting_name!r} logs category groups, beside which Azure takes no single categories. Give another setting_name.",
-        )
-    wanted = {**sinks, **({} if groups else {"logs": dict.fromkeys(chosen, enabled)})}
-    before, after = differences({**current, "logs": {name: state.get(name, False) for name in chosen}}, wanted)
-    rows = [
-        row for row in dicts(current.get("logs")) if row.get("category") not in chosen and not row.get("categoryGroup")
-    ]
-    logs = [*rows, *({"category": name, "enabled": enabled} for name in chosen)]
-    body = {"properties": {**current, **sinks, "logs": logs}}
+        words = f"{setting_name!r} logs category groups, beside which Azure takes no single categories. Give another setting_name."
+        raise invalid("setting_name", words)
+    wanted = sinks if groups else {**sinks, "logs": dict.fromkeys(chosen, enabled)}
+    before, after = differences(logging_state(found, chosen), wanted)
+    body = {"properties": {**current, **sinks, "logs": logging_logs(current, chosen, enabled)}}
+    where = {**account.arguments, "setting_name": setting_name}
 
-    def seen_state(item: object) -> Json:
-        properties = at_path(item, "properties") or {}
-        return {**properties, "logs": {name: log_state(properties).get(name, False) for name in chosen}}
+    def change() -> Json:
+        return azure.arm.ask(LOGGING_SET, account, body, name=setting_name)
 
     def look(error: AzureStorageError) -> bool:
-        return any(
-            not differences(seen_state(item), wanted)[1]
-            for item in azure.arm.listing(LOGGING_LIST, account).items
-            if str(item.get("name")).lower() == setting_name.lower()
-        )
-
-    def undo(old: Json, new: Json) -> str:
-        flipped = (
-            {"enabled": not enabled, "categories": ",".join(old["logs"])}
-            if old.get("logs")
-            else {"enabled": enabled, "categories": ",".join(chosen)}
-        )
-        sink = {name: old[entry.path] for name, entry in SINKS.items() if old.get(entry.path)}
-        return command_line("account-logging-set", account.arguments, {"setting_name": setting_name, **flipped, **sink})
+        return not differences(logging_state(logging_setting(azure, account, setting_name), chosen), wanted)[1]
 
     return Plan(
         f"{account.id}{LOGGING_PATH}/{segment(setting_name)}",
         before,
         after,
         LOGGING_VIEW,
-        [
-            Step(
-                "change the diagnostic setting",
-                lambda: azure.arm.ask(LOGGING_SET, account, body, name=setting_name),
-                look,
-            )
-        ],
+        [Step("change the diagnostic setting", change, look)],
         item=found or None,
         read_back=lambda outcomes: outcomes[-1].answer,
-        state=seen_state,
-        undo=undo,
+        state=lambda item: logging_state(item, chosen),
+        undo=lambda old, new: undo_logging(where, chosen, enabled, old),
         done="" if enabled else "Requests from now on can't be traced afterwards.",
     )
 
@@ -7206,10 +7213,10 @@ def read_ranges(text: str) -> list[Json]:
     if not 1 <= len(found) <= 10 or len(found) != len(parts):
         raise ValueError("1 to 10 ranges, each with a start and an end")
     if any(
-        "/" not in item["startRange"][1:] or not item["endRange"] or item["startRange"] >= item["endRange"]
+        not item["startRange"].find("/") > 0 or not item["endRange"] or item["startRange"] >= item["endRange"]
         for item in found
     ):
-        raise ValueError("a range begins with container/blob and ends behind that")
+        raise ValueError("a range begins with container/ and ends behind that")
     return found
 
 
@@ -7811,65 +7818,66 @@ LeaseArgs = Annotated[Lease, Group(LEASE_ARGUMENTS, build_lease)]
 Lent = tuple[str, int | None]  # lease id and seconds left, as the service answers
 
 
-def lease_plan(
-    target: str,
-    name: str,
-    where: Mapping[str, str],
-    lease: Lease,
-    view: View,
-    read: Callable[[], Json],
-    path: str,
-    act: Callable[[], Lent],
-) -> Plan:
+class LeaseTarget(NamedTuple):
+    """A blob or container that has a lease: its id, the command and arguments that name it, how it is read, and how the
+    lease is asked for."""
+
+    id: str
+    command: str
+    arguments: Mapping[str, str]
+    view: View
+    read: Callable[[], Json]
+    path: str
+    act: Callable[[], Lent]
+
+    def state(self, item: object) -> str:
+        """The lease state, which Resource Manager writes Leased and the blob service leased."""
+        return str(at_path(item, self.path) or "")
+
+
+def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
     """The lease of a blob or container: what happened comes from the service's answer, the state is read back.
 
     A lease that is renewed or changed is leased before and after; what is asked for is done all the same.
     """
-    current = read()
-
-    def state_of(item: Json) -> str:
-        """Resource Manager writes Leased where the blob service writes leased."""
-        return str(at_path(item, path) or "").lower()
-
-    state, wanted = state_of(current), LEASE_STATES[lease.action]
+    current, wanted = target.read(), LEASE_STATES[lease.action]
+    state = target.state(current)
     before = {"leaseState": state, "lease": lease.lease_id if lease.action != "acquire" else None}
     after = {"leaseState": wanted, "lease": {"release": None, "break": None}.get(lease.action, NEW)}
 
     def read_back(outcomes: list[Outcome]) -> Json:
         lent: Lent = outcomes[-1].answer or ("", None)
         told = {"leaseId": lent[0] or None, "leaseSecondsLeft": lent[1]}
-        return {**read(), **given_only(told)}
-
-    def undo(old: Json, new: Json) -> str:
-        held = str(new.get("lease") or "")
-        lines: dict[str, Json] = {
-            "acquire": {"action": "release", "lease_id": held},
-            "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
-            "release": {"action": "acquire", "proposed_lease_id": lease.lease_id},
-        }
-        return (
-            command_line(name, where, lines[lease.action])
-            if lease.action in lines and (held or lease.action == "release")
-            else ""
-        )
+        return {**target.read(), **given_only(told)}
 
     def look(error: AzureStorageError) -> bool | None:
-        found = state_of(read())
-        return None if lease.action in ("renew", "change") else found in wanted and found != state
+        found = target.state(target.read())
+        return None if lease.action in ("renew", "change") else found.lower() in wanted and found != state
 
     return Plan(
-        target,
+        target.id,
         {key: value for key, value in before.items() if key == "leaseState" or value},
         {key: value for key, value in after.items() if key == "leaseState" or value or before["lease"]},
-        view,
-        [Step(f"{lease.action} the lease", act, look)],
+        target.view,
+        [Step(f"{lease.action} the lease", target.act, look)],
         item=current,
         read_back=read_back,
-        state=lambda item: {"leaseState": state_of(item), "lease": at_path(item, "leaseId")},
-        equal=lambda now, asked: asked in (None, NEW) or now == asked,
-        undo=undo,
+        state=lambda item: {"leaseState": target.state(item), "lease": at_path(item, "leaseId")},
+        equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == str(asked).lower(),
+        undo=lambda old, new: undo_lease(target, lease, str(new.get("lease") or "")),
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
+
+
+def undo_lease(target: LeaseTarget, lease: Lease, held: str) -> str:
+    """The command that takes a lease back; held: the lease id that the service answered."""
+    lines: dict[str, Json] = {
+        "acquire": {"action": "release", "lease_id": held},
+        "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
+        "release": {"action": "acquire", "proposed_lease_id": lease.lease_id},
+    }
+    known = lease.action in lines and (held or lease.action == "release")
+    return command_line(target.command, target.arguments, lines[lease.action]) if known else ""
 
 
 @command(
@@ -7899,16 +7907,16 @@ def container_lease(azure: Azure, container: ContainerTarget, lease: LeaseArgs) 
     def read() -> Json:
         return azure.arm.ask(CONTAINER_GET, container)
 
-    return lease_plan(
+    target = LeaseTarget(
         container.id,
         "container-lease",
         container.arguments,
-        lease,
         CONTAINER_LEASE_VIEW,
         read,
         "properties.leaseState",
         act,
     )
+    return lease_plan(target, lease)
 
 
 # --- commands: stored access policies ----------------------------------------------------------------------------------
@@ -8278,15 +8286,19 @@ def sas_kind(fields: Mapping[str, str], service: str) -> tuple[str, str]:
     return kind, REVOKE_BY_KEY
 
 
+def sas_lifetime(fields: Mapping[str, str]) -> tuple[float | None, float | None]:
+    """Start and end; a delegation SAS lives no longer than the key that signed it."""
+    starts = [time for time in map(moment, (fields.get("st"), fields.get("skt"))) if time is not None]
+    ends = [time for time in map(moment, (fields.get("se"), fields.get("ske"))) if time is not None]
+    return max(starts, default=None), min(ends, default=None)
+
+
 def inspect_sas(sas: SasToken) -> Json:
     """The fields of a SAS in words, and the SHA-256 of its decoded signature, as the logs have it; never the signature."""
     fields, address = sas.fields, sas.address
     service = "table" if "tn" in fields else address.service if address else ""
     kind, revoked = sas_kind(fields, service)
-    starts = [time for time in map(moment, (fields.get("st"), fields.get("skt"))) if time is not None]
-    ends = [time for time in map(moment, (fields.get("se"), fields.get("ske"))) if time is not None]
-    # A delegation SAS lives no longer than the key that signed it.
-    start, end = max(starts, default=None), min(ends, default=None)
+    start, end = sas_lifetime(fields)
     scopes = ", ".join(SERVICES.get(letter, letter) for letter in fields.get("ss", ""))
     types = ", ".join(RESOURCE_TYPES.get(letter, letter) for letter in fields.get("srt", ""))
     resource = RESOURCES.get(fields.get("sr", ""), "") or (f"table {fields['tn']}" if "tn" in fields else types)
@@ -9103,16 +9115,16 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
         seconds = answer.headers.get("x-ms-lease-time", "")
         return answer.headers.get("x-ms-lease-id", ""), int(seconds) if seconds.isdigit() else None
 
-    return lease_plan(
+    target = LeaseTarget(
         blob.id,
         "blob-lease",
         blob.arguments,
-        lease,
         BLOB_LEASE_VIEW,
         lambda: blob.service.properties(blob),
         "leaseState",
         act,
     )
+    return lease_plan(target, lease)
 
 
 @command(

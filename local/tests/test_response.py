@@ -131,7 +131,7 @@ def test_a_container_is_frozen_and_set_free(azure: LocalAzure, server: Server) -
     run(server, "container-immutability-set", **here, days="1")
     run(server, "container-immutability-lock", **here, confirm=CONTAINER)
     assert change(run(server, "container-immutability-set", **here, days="2"))["changed"] is True
-    assert "cannot be removed" in fail(server, "container-immutability-delete", **here)
+    assert "is locked and can't be removed" in fail(server, "container-immutability-delete", **here)
 
 
 def test_a_container_lease_keeps_it(azure: LocalAzure, server: Server) -> None:
@@ -241,7 +241,7 @@ def test_a_missing_permission_is_named(azure: LocalAzure, server: Server) -> Non
     azure.arm.forbidden.append(("POST", ".*/regenerateKey"))
     error = fail(server, "account-key-rotate", key="key1")
     assert "AuthorizationFailed" in error
-    assert "Storage Account Contributor has it" in error
+    assert "The built-in role Storage Account Contributor includes it" in error
 
 
 def test_posture_finds_names_and_mends(azure: LocalAzure, server: Server) -> None:
