@@ -185,7 +185,7 @@ READ_ROLES, WRITE_ROLES, DELETE_ROLES = (
 READ_DEFINITIONS = "Microsoft.Authorization/roleDefinitions/read"
 READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
 READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
-READ_LOGS = "microsoft.insights/logs/StorageBlobLogs/read"
+READ_LOGS = "Microsoft.Insights/logs/StorageBlobLogs/read"
 READ_DEFENDER = "Microsoft.Security/defenderForStorageSettings/read"
 READ_SUBSCRIPTIONS = "Microsoft.Resources/subscriptions/read"
 READ_GROUPS = "Microsoft.Resources/subscriptions/resourceGroups/read"
@@ -7133,6 +7133,680 @@ def account_logging_set(
     )
 
 
+# --- commands: log search ----------------------------------------------------------------------------------------------
+
+LOG_TABLE = "StorageBlobLogs"
+LOG_ROWS = 50_000  # the most rows of one query: its answer is held in memory
+KEPT_GROUPS, KEPT_BLOBS = 5_000, 200_000  # callers that are told apart, and names of blobs that are counted
+LONGEST_LINE = 1 << 20  # bytes
+CLOCK_SKEW = 60  # seconds that Azure's clock may be ahead of ours
+LOG_CONTEXT = CONTEXT_SIZE // 2  # bytes: an entry holds a summary and rows
+
+# What is shown of a request: the column, and where a line of PT1H.json has it.
+# https://learn.microsoft.com/azure/azure-monitor/reference/tables/storagebloblogs
+# https://learn.microsoft.com/azure/storage/blobs/monitor-blob-storage-reference#resource-logs
+LOG_FIELDS = {
+    "TimeGenerated": "time",
+    "Category": "category",
+    "OperationName": "operationName",
+    "StatusCode": "statusCode",
+    "StatusText": "statusText",
+    "CallerIpAddress": "callerIpAddress",
+    "AuthenticationType": "identity.type",
+    "AuthenticationHash": "identity.tokenHash",
+    "RequesterObjectId": "identity.requester.objectId",
+    "RequesterUpn": "identity.requester.upn",
+    "RequesterAppId": "identity.requester.appId",
+    "RequesterTenantId": "identity.requester.tenantId",
+    "Uri": "uri",
+    "ObjectKey": "properties.objectKey",
+    "UserAgentHeader": "properties.userAgentHeader",
+    "ResponseBodySize": "properties.responseBodySize",
+    "CorrelationId": "correlationId",
+}
+
+
+def address_of(text: str) -> str:
+    """An address of the logs without its port."""
+    found = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+)(?::\d+)?", text.strip())
+    return (found[1] or found[2]) if found else text.strip()
+
+
+# How a request was authorized, by what the type of authentication has in it: tables and lines write it differently.
+LOG_WAYS = (
+    ("anonymous", "anonymous"),
+    ("sas", "SAS"),
+    ("accountkey", "account key"),
+    ("sharedkey", "account key"),
+    ("oauth", "identity"),
+    ("kerberos", "identity"),
+)
+
+
+class LogRow(NamedTuple):
+    """A request to the blob service, with the names that the columns of StorageBlobLogs have."""
+
+    TimeGenerated: str
+    Category: str
+    OperationName: str
+    StatusCode: str
+    StatusText: str
+    CallerIpAddress: str
+    AuthenticationType: str
+    AuthenticationHash: str
+    RequesterObjectId: str
+    RequesterUpn: str
+    RequesterAppId: str
+    RequesterTenantId: str
+    Uri: str
+    ObjectKey: str
+    UserAgentHeader: str
+    ResponseBodySize: str
+    CorrelationId: str
+
+    @classmethod
+    def read(cls, value_of: Callable[[str], object]) -> "LogRow":
+        """A row out of the values of its columns; some of them come in quotes."""
+        found = map(value_of, cls._fields)
+        return cls(*("" if value is None else str(value).strip('"') for value in found))
+
+    @property
+    def path(self) -> str:
+        """The container and the blob, decoded, as container/blob."""
+        try:
+            parts = urllib.parse.urlsplit(self.Uri)
+        except ValueError:
+            parts = urllib.parse.urlsplit("")
+        if not parts.netloc:
+            return self.ObjectKey.lstrip("/").partition("/")[2]
+        return urllib.parse.unquote(account_and_path(parts.netloc.lower(), parts.path.lstrip("/"))[1])
+
+    @property
+    def way(self) -> str:
+        kind = self.AuthenticationType.lower().replace(" ", "")
+        return next((way for part, way in LOG_WAYS if part in kind), self.AuthenticationType)
+
+    @property
+    def sas_hash(self) -> str:
+        found = re.search(r"(?i)SasSignature\(([0-9a-f]+)\)", self.AuthenticationHash)
+        return found[1].lower() if found else ""
+
+    @property
+    def key(self) -> str:
+        """The key that authorized the request or signed its SAS: key1, key2 or user-delegation."""
+        found = re.search(r"(?i)\b(key[12]|user-delegation)\(", self.AuthenticationHash)
+        return found[1].lower() if found else ""
+
+    @property
+    def caller(self) -> str:
+        if self.way == "SAS" and self.sas_hash:
+            return f"SAS {self.sas_hash}"
+        return self.RequesterUpn or self.RequesterObjectId or self.key or self.way
+
+    @property
+    def size(self) -> int:
+        return int(self.ResponseBodySize) if re.fullmatch(r"\d{1,18}", self.ResponseBodySize, re.ASCII) else 0
+
+    @property
+    def failed(self) -> bool:
+        return self.StatusCode[:1] in ("4", "5")
+
+    def item(self) -> Json:
+        """For context. A copy is logged as several requests of one correlation ID."""
+        key = f"{self.CorrelationId}/{self.OperationName}/{self.path}"
+        uri = redact(self.Uri)
+        return {"id": key, **self._asdict(), "Uri": uri, "ResponseBodySize": self.size}
+
+
+class LogTest(NamedTuple):
+    """A comparison of a column with a text, without case: in a query, and here."""
+
+    column: str
+    operator: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.column} {self.operator} {kql(self.value)}"
+
+    def fits(self, row: LogRow) -> bool:
+        text, value = str(getattr(row, self.column)).lower(), self.value.lower()
+        if self.operator == "=~":
+            return text == value
+        return text.startswith(value) if self.operator == "startswith" else value in text
+
+
+# One of the comparisons has to be true; no comparison means every request.
+HUNTS: Mapping[str, tuple[LogTest, ...]] = {
+    "timeline": (),
+    "sas": (LogTest("AuthenticationType", "contains", "sas"),),
+    "anonymous": (LogTest("AuthenticationType", "startswith", "anonymous"),),
+    "account_key": tuple(LogTest("AuthenticationType", "startswith", way) for way in ("account", "sharedkey")),
+    "identity": tuple(LogTest("AuthenticationType", "startswith", way) for way in ("oauth", "kerberos")),
+    "deletions": (LogTest("Category", "=~", "StorageDelete"),),
+    "downloads": tuple(
+        LogTest("OperationName", "=~", name)
+        for name in ("GetBlob", "ReadFile", "CopyBlobSource", "QueryBlobContents", "SftpRead")
+    ),
+    "address": (),
+}
+# A SAS is no request of those, so that its hash would find nothing there, whatever it was used for.
+WITHOUT_SAS = ("anonymous", "account_key", "identity")
+
+
+class LogSearch(NamedTuple):
+    """Which requests are wanted, and where they are looked for: in workspaces, or in the containers of `archive`."""
+
+    account: AccountRef
+    since: float
+    until: float
+    hunt: str
+    sas_hash: str
+    ip: str
+    container: str
+    blob: str
+    prefix: str
+    archive: BlobService | None
+    query: str
+
+    @property
+    def tests(self) -> list[tuple[LogTest, ...]]:
+        """All of them have to hold; they leave too much in rather than too little, see `matcher`."""
+        found = [HUNTS[self.hunt]]
+        if self.sas_hash:
+            found.append((LogTest("AuthenticationHash", "contains", f"SasSignature({self.sas_hash})"),))
+        if self.ip:
+            with_port = f"[{self.ip}]" if ":" in self.ip else f"{self.ip}:"
+            found.append(
+                (LogTest("CallerIpAddress", "=~", self.ip), LogTest("CallerIpAddress", "startswith", with_port))
+            )
+        # Clients encode names as they like; letters, digits and _ . - are the same in all of them.
+        plain = max(re.findall(r"[\w.-]+", self.blob or self.prefix, re.ASCII), key=len, default="")
+        for text in filter(None, (self.container and f"/{self.container}", plain)):
+            found.append((LogTest("Uri", "contains", text), LogTest("ObjectKey", "contains", text)))
+        return [tests for tests in found if tests]
+
+    def kusto(self) -> str:
+        """The query: the newest rows, one more than are read, so that it is known whether there are more."""
+        start, end = (f"datetime({iso_time(time)})" for time in (self.since, self.until))
+        wheres = [f"TimeGenerated >= {start} and TimeGenerated <= {end}"]
+        wheres += [" or ".join(map(str, tests)) for tests in self.tests]
+        steps = [LOG_TABLE, *(f"where {where}" for where in wheres), f"project {', '.join(LOG_FIELDS)}"]
+        return "\n| ".join([*steps, "order by TimeGenerated desc", f"take {LOG_ROWS + 1}"])
+
+    def matcher(self) -> Callable[[LogRow], bool]:
+        """Tells whether a row is wanted, letter for letter."""
+        all_tests = self.tests
+
+        def fits(row: LogRow) -> bool:
+            if not all(any(test.fits(row) for test in tests) for tests in all_tests):
+                return False
+            if self.archive and not self.since <= (moment(row.TimeGenerated) or 0) <= self.until:
+                return False
+            container, _, blob = row.path.partition("/")
+            return self.container in ("", container) and self.blob in ("", blob) and blob.startswith(self.prefix)
+
+        return fits
+
+
+def read_sas_hash(text: str) -> str:
+    """The SHA-256 of a signature, bare or as the logs have it."""
+    found = re.search(r"(?i)SasSignature\(([0-9a-f]{64})\)|^([0-9a-f]{64})$", text.strip())
+    if not found:
+        raise ValueError
+    return (found[1] or found[2]).lower()
+
+
+LOG_SEARCH_ARGUMENTS = {
+    **BLOB_ARGUMENTS,
+    "hunt": optional(Annotated[str, choice(*HUNTS)], "timeline"),
+    "sas": optional(Sas),
+    "sas_hash": optional(Annotated[str, Reader("a SHA-256 of 64 hexadecimal digits", read_sas_hash)]),
+    "ip": optional(Annotated[str, Reader("an IP address", read_client_address)]),
+    "prefix": optional(ExactText),
+    "since": optional(Moment),
+    "until": optional(Moment),
+    "source": optional(Annotated[str, choice("workspace", "container")], "workspace"),
+    "log_account_name": optional(Account),
+    "query": optional(Text),
+}
+
+
+def check_log_search(given: Given) -> None:
+    """UsageError for arguments that contradict each other; one that was ignored would make an empty answer look like proof."""
+    filters = [name for name in ("sas", "sas_hash", "ip", "prefix", "blob_name", "container_name") if given[name]]
+    if given["query"] and (filters or given["hunt"] != "timeline" or given["source"] != "workspace"):
+        raise exclusive("query", "hunt", "source", "sas", "sas_hash", "ip", "container_name", "blob_name", "prefix")
+    if given["sas"] and given["sas_hash"]:
+        raise exclusive("sas", "sas_hash")
+    if given["hunt"] in WITHOUT_SAS and (given["sas"] or given["sas_hash"]):
+        raise invalid("hunt", f"requests of the hunt {given['hunt']} use no SAS. Expected: sas, or another hunt.")
+    if given["hunt"] == "address" and not given["ip"]:
+        raise missing("ip", "the IP address that the hunt looks for")
+    if given["source"] == "container" and not given["log_account_name"]:
+        raise missing("log_account_name", "the storage account that receives the logs")
+    if given["source"] == "workspace" and given["log_account_name"]:
+        raise invalid("log_account_name", "it is used only with `source=container`.")
+
+
+def build_log_search(azure: Azure, given: Given) -> LogSearch:
+    """The search that the arguments describe. A SAS that came with an address tells the account, and no more."""
+    check_log_search(given)
+    unused(given, "version", "snapshot", *(("container", "blob") if given["query"] else ()))
+    sas: SasToken | None = given["sas"]
+    if sas and sas.address and not (given["account_name"] or given["blob_url"]):
+        given = {**given, "account_name": AccountClue(sas.address.account)}
+    clue, url = clue_of(given), given["blob_url"]
+    if sas and sas.address and sas.address.account != clue.name:
+        raise invalid("sas", f"it belongs to account {sas.address.account}, not to {clue.name}.")
+    container, blob = (
+        named(given, argument, part) if given[argument] or (url and getattr(url, part)) else ""
+        for argument, part in (("container_name", "container"), ("blob_name", "blob"))
+    )
+    if (blob or given["prefix"]) and not container:
+        raise missing("container_name", "the container of the blobs")
+    if blob and given["prefix"]:
+        raise exclusive("prefix", "blob_name")
+    until = given["until"] or Clock.now() + CLOCK_SKEW
+    since = given["since"] or (given["until"] or Clock.now()) - 86_400
+    if since >= until:
+        raise invalid("until", "it has to be later than `since`.")
+    digest = hashlib.sha256(sas.fields["sig"].encode()).hexdigest() if sas else given["sas_hash"] or ""
+    account, log_clue, archive = account_in(azure, given, clue), given["log_account_name"], None
+    if log_clue:
+        scope = {"subscription_id": account.subscription, "resource_group_name": account.group}
+        archive = service_in(azure, {**scope, "account_name": log_clue, "blob_url": None})
+    words = (given["hunt"], digest, given["ip"] or "", container, blob, given["prefix"] or "")
+    return LogSearch(account, since, until, *words, archive, given["query"] or "")
+
+
+class LogAnswer(NamedTuple):
+    """The table that a query found, and what has to be said about it."""
+
+    columns: list[str]
+    rows: list[list[object]]
+    notes: list[str]
+
+
+def ask_logs(azure: Azure, search: LogSearch) -> LogAnswer:
+    """Query the logs of an account in every workspace that has them.
+
+    https://learn.microsoft.com/azure/azure-monitor/logs/api/azure-resource-queries
+    """
+    body = {
+        "query": search.query or search.kusto(),
+        "timespan": f"{iso_time(search.since)}/{iso_time(search.until)}",
+    }
+    found = azure.arm.ask(LOGS_QUERY, search.account, body, headers={"Prefer": "include-permissions=true"})
+    first = next(iter(dicts(found["tables"])), {})
+    columns = [str(column.get("name")) for column in dicts(first.get("columns"))]
+    rows = [row for row in first.get("rows") or [] if isinstance(row, list) and len(row) == len(columns)]
+    if not columns or len(rows) != len(first.get("rows") or []):
+        words = f"Could not {LOGS_QUERY.action.format(search.account)}: the answer holds no table."
+        raise NetworkError(words, PROXY_ANSWER)
+    return LogAnswer(columns, rows, answer_notes(found, search.account))
+
+
+def answer_notes(found: Json, account: AccountRef) -> list[str]:
+    """What an answer of the logs leaves out: rows that failed, and workspaces that may not be read."""
+    notes = []
+    error = found.get("error")
+    if isinstance(error, dict):
+        words = " ".join(str(part.get("message") or part.get("code")) for part in dicts(error.get("details")))
+        notes.append(f"The answer is incomplete ({shown(error.get('code'))}): {md(redact(words)) or 'no reason given'}")
+    if not isinstance(found.get("permissions"), dict):
+        return [*notes, "Azure did not report which workspaces were read."]
+    own = [
+        row
+        for row in dicts(at_path(found, "permissions.resources"))
+        if plain_id(row.get("resourceId")) == plain_id(account.id)
+    ]
+
+    def denied(rows: list[Json]) -> list[Json]:
+        return [row for row in rows if LOG_TABLE.lower() in map(str.lower, map(str, row.get("denyTables") or []))]
+
+    places = [str(place) for row in own for place in row.get("dataSources") or []]
+    closed = [str(row.get("resourceId")) for row in denied(dicts(at_path(found, "permissions.dataSources")))]
+    closed += [str(place) for row in denied(own) for place in row.get("dataSources") or []]
+    if not places:
+        notes.append("No readable workspace has logs of this account.")
+    if closed:
+        notes.append(f"Not read, because the identity lacks permission: {', '.join(map(md, dict.fromkeys(closed)))}.")
+    return notes
+
+
+def workspace_rows(azure: Azure, search: LogSearch, notes: list[str]) -> Iterator[LogRow]:
+    """The rows of Log Analytics, newest first."""
+    try:
+        answer = ask_logs(azure, search)
+    except ServiceError as error:
+        if error.status != 400:
+            raise
+        demisto.debug(f"log query refused: {redact(str(error))}")
+        words = f"No Log Analytics workspace that this identity can read has logs of {search.account} ({error.brief})."
+        raise AzureStorageError(
+            words, "Check the diagnostic settings with !azure-storage-account-logging-get."
+        ) from None
+    notes += answer.notes
+    if len(answer.rows) > LOG_ROWS:
+        notes.append(f"Only the newest {LOG_ROWS} requests were read. Narrow the time range or the filters.")
+    for row in answer.rows[:LOG_ROWS]:
+        yield LogRow.read(dict(zip(answer.columns, row, strict=True)).get)
+
+
+# Logs in containers: https://learn.microsoft.com/azure/azure-monitor/platform/resource-logs#send-to-azure-storage
+
+
+def listed_blobs(service: BlobService, container: str, query: Json) -> Iterator[tuple[str, bool]]:
+    """The names in a container, and whether each is a folder."""
+    for rows, _, _ in service.rows(container, query):
+        yield from ((str(row["name"]), row.get("isPrefix") is True) for row in rows)
+
+
+def log_folders(service: BlobService, container: str, account: AccountRef) -> list[str]:
+    """The folders of an account's logs. They are looked for level by level, since the case of the id in them varies."""
+    found = [""]
+    for part in ["resourceid=", *plain_id(account.id).strip("/").split("/"), "blobservices", "default"]:
+        levels = (listed_blobs(service, container, {"prefix": name or None, "delimiter": "/"}) for name in found)
+        folders = [name for name, is_prefix in itertools.chain.from_iterable(levels) if is_prefix]
+        found = [name for name in folders if name.split("/")[-2].lower() == part]
+    return found
+
+
+LOG_HOUR = re.compile(r".*/y=(\d{4})/m=(\d\d)/d=(\d\d)/h=(\d\d)/m=\d\d/PT1H\.json", re.DOTALL)
+
+
+def log_hours(search: LogSearch, service: BlobService, container: str) -> Iterator[tuple[float, BlobRef]]:
+    """The blobs of the time range with their hours; what arrived late is in the hour after."""
+    folders = log_folders(service, container, search.account)
+    for name, _ in itertools.chain.from_iterable(
+        listed_blobs(service, container, {"prefix": folder}) for folder in folders
+    ):
+        found = LOG_HOUR.fullmatch(name)
+        hour = moment("{}-{}-{}T{}:00:00Z".format(*found.groups())) if found else None
+        if hour is not None and search.since - 3600 < hour <= search.until + 3600:
+            yield hour, BlobRef(service, container, name)
+
+
+def line_row(line: bytes) -> LogRow | None:
+    """The request that a line tells of; None if it tells of none."""
+    try:
+        event = json_value(line.decode("utf-8-sig"))
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or moment(event.get("time")) is None:
+        return None
+    return LogRow.read(lambda name: at_path(event, LOG_FIELDS[name]))
+
+
+def log_lines(blob: BlobRef, junk: Counter[str]) -> Iterator[LogRow]:
+    """The requests in a blob, however large it is and while it grows, by way of a file that is removed again.
+
+    junk counts the lines that tell of no request.
+    """
+    path = Path(f"log-{uuid.uuid4().hex}")
+    try:
+        Downloader(blob).run(str(path), 1 << 48)
+        with path.open("rb") as file:
+            for line in filter(bytes.strip, iter(lambda: file.readline(LONGEST_LINE), b"")):
+                row = line_row(line)
+                junk["lines"] += row is None
+                yield from [row] if row else []
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def archived_rows(search: LogSearch, service: BlobService, notes: list[str]) -> Iterator[LogRow]:
+    """The lines of the log containers, hour by hour. What could not be read is told at the end."""
+    hours: list[tuple[float, BlobRef]] = []
+    for name in BLOB_LOGS:
+        container = f"insights-logs-{name.lower()}"
+        try:
+            hours += log_hours(search, service, container)
+        except ServiceError as error:
+            if error.code != "ContainerNotFound":
+                raise
+            notes.append(f"{service.account} has no container {container}: {name} was never logged there.")
+    junk, failures = Counter[str](), list[AzureStorageError]()
+    for _, blob in sorted(hours, key=lambda entry: entry[0]):
+        try:
+            yield from log_lines(blob, junk)
+        except AzureStorageError as error:
+            failures.append(error)
+    if failures and len(failures) == len(hours):
+        raise failures[0]
+    notes.append(f"Log files of {service.account} that were read: {len(hours) - len(failures)}.")
+    notes += (
+        [f"Log files that could not be read: {len(failures)}. {md(redact(failures[0].message))}"] if failures else []
+    )
+    notes += [f"Lines that are no log records: {junk['lines']}."] if junk["lines"] else []
+
+
+# What was found
+
+
+def guarded(value: object) -> str:
+    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+class Worst:
+    """The worst of many rows, in memory that does not grow with them."""
+
+    def __init__(self, rank: Callable[[Json], tuple[int, ...]], limit: int) -> None:
+        self.count, self._rank, self._limit = 0, rank, limit
+        self._rows: list[Json] = []
+
+    def add(self, row: Json) -> None:
+        self.count += 1
+        self._rows.append(row)
+        if len(self._rows) == 2 * self._limit:
+            self._rows = sorted(self._rows, key=self._rank)[: self._limit]
+
+    def rows(self, size: int) -> list[Json]:
+        """The worst first, as many as fit into so many bytes of JSON."""
+        ordered = sorted(self._rows, key=self._rank)[: self._limit]
+        sizes = itertools.accumulate(len(json.dumps(row)) for row in ordered)
+        return [row for row, total in zip(ordered, sizes, strict=True) if total <= size]
+
+
+@dataclass
+class LogGroup:
+    """The requests that one caller made from one address in one way."""
+
+    caller: str
+    address: str
+    way: str
+    key: str
+    object_id: str
+    sas_hash: str
+    first: str
+    last: str
+    requests: int = 0
+    failed: int = 0
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.operations: dict[str, int] = {}
+        self.blobs: set[int] = set()
+
+    def add(self, row: LogRow, *, count_blob: bool) -> None:
+        self.requests, self.failed, self.size = self.requests + 1, self.failed + row.failed, self.size + row.size
+        self.operations[row.OperationName] = self.operations.get(row.OperationName, 0) + 1
+        self.first, self.last = min(self.first, row.TimeGenerated), max(self.last, row.TimeGenerated)
+        if count_blob and "/" in row.path:
+            self.blobs.add(hash(row.path))
+
+    def item(self, account: AccountRef) -> Json:
+        return {
+            "id": f"{account.id}#{self.caller}#{self.address}#{self.way}#{self.key}",
+            "account": account.name,
+            "caller": self.caller,
+            "callerObjectId": self.object_id,
+            "address": self.address,
+            "authorization": self.way,
+            "key": self.key,
+            "sasHash": self.sas_hash,
+            "requests": self.requests,
+            "failed": self.failed,
+            "operations": [{"name": name, "count": count} for name, count in sorted(self.operations.items())],
+            "blobs": len(self.blobs),
+            "bytesOut": self.size,
+            "first": self.first,
+            "last": self.last,
+        }
+
+
+# fmt: off
+LOG_SUMMARY_VIEW = View("LogSummary", "Azure Storage requests by caller", {"Caller": "caller", "Address": "address", "Authorization": "authorization", "Key": "key", "Requests": "requests", "Failed": "failed", "Operations": lambda item: ", ".join(f"{row['name']} {row['count']}" for row in item["operations"]), "Blobs": "blobs", "Bytes Out": "bytesOut", "First": short_time("first"), "Last": short_time("last")})
+LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short_time("TimeGenerated"), "Operation": "OperationName", "Status": "StatusCode", "Address": lambda item: address_of(item["CallerIpAddress"]), "Authorization": "AuthenticationType", "User": "RequesterUpn", "Object ID": "RequesterObjectId", "URL": "Uri", "Bytes Out": "ResponseBodySize", "User Agent": "UserAgentHeader"})
+# fmt: on
+
+
+class LogReport:
+    """Counts rows by who made them, keeps the newest, and writes all of them to a file while they are read.
+
+    The file is left only if nothing failed.
+    """
+
+    def __init__(self, account: AccountRef, limit: int) -> None:
+        self.account, self.groups = account, dict[tuple[str, ...], LogGroup]()
+        self.newest = Worst(lambda item: (-int(moment(item["TimeGenerated"]) or 0),), limit)
+        self.blobs = 0
+        self.path = Path(f"log-search-{uuid.uuid4().hex}")
+        self._file = self.path.open("w", encoding="utf-8", newline="")
+        self._csv = csv.writer(self._file)
+
+    def __enter__(self) -> "LogReport":
+        self._csv.writerow(LOG_FIELDS)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._file.close()
+        if kind or not self.newest.count:
+            self.path.unlink()
+
+    def add(self, row: LogRow) -> None:
+        item = row.item()
+        self.newest.add(item)
+        self._csv.writerow([guarded(item[name]) for name in LOG_FIELDS])
+        address = address_of(row.CallerIpAddress)
+        key = (row.caller, address, row.way, row.key)
+        if key not in self.groups and len(self.groups) >= KEPT_GROUPS:
+            key = ("others", "", row.way, "")
+        group = self.groups.get(key) or LogGroup(
+            *key, row.RequesterObjectId, row.sas_hash, row.TimeGenerated, row.TimeGenerated
+        )
+        before = len(group.blobs)
+        group.add(row, count_blob=self.blobs < KEPT_BLOBS)
+        self.blobs += len(group.blobs) - before
+        self.groups[key] = group
+
+    def summary(self) -> Worst:
+        """Who took most comes first."""
+        found = Worst(lambda item: (-item["bytesOut"], -item["requests"]), CONTEXT_LIMIT)
+        for group in self.groups.values():
+            found.add(group.item(self.account))
+        return found
+
+    def notes(self, kept: int, callers: int) -> list[str]:
+        count = self.newest.count
+        if not count:
+            return [
+                "No matching requests were found. This doesn't prove that there were none: only what was logged, kept and can be read is found, and logs arrive some minutes late."
+            ]
+        words = f"Matching requests: {count:,}. The newest {min(kept, DEFAULT_LIMIT)} are shown, the newest {kept:,} are in context, and all are in the CSV file."
+        capped = f"Only the first {KEPT_BLOBS:,} blob names were counted." if self.blobs >= KEPT_BLOBS else ""
+        cut = f"Context holds {callers:,} of {len(self.groups):,} callers." if callers < len(self.groups) else ""
+        return list(filter(None, (words, capped, cut)))
+
+
+def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
+    """What is not logged at present to where the search looks, and where else the logs go."""
+    try:
+        items = azure.arm.listing(LOGGING_LIST, search.account).items
+    except ServiceError as error:
+        if error.status != 403:
+            raise
+        return ["It is unknown whether logging is enabled: the identity can't read the diagnostic settings."]
+    sink, where = ("storageAccountId", "a storage account") if search.archive else ("workspaceId", "a workspace")
+    here = [item for item in items if at_path(item, f"properties.{sink}")]
+    lacking = not_logged(name for item in here for name in logged(item))
+    archives = {resource_id({"id": at_path(item, "properties.storageAccountId")}).account for item in items} - {""}
+    found = []
+    if lacking:
+        place = {"workspace_id" if sink == "workspaceId" else "storage_account_id": "<ARM ID>"}
+        line = command_line("account-logging-set", {"account_name": search.account.name}, place)
+        found.append(
+            f"Not logged to {where} at present: {', '.join(lacking)}. Requests made while logging was disabled can't be found. To enable it for the future, run: {code(line)}"
+        )
+    if archives and not search.archive:
+        names = ", ".join(sorted(archives))
+        found.append(
+            f"Logs also go to storage account {md(names)}. To search there, set source=container and log_account_name."
+        )
+    return found
+
+
+@command(
+    "azure-storage-log-search",
+    needs=(READ_LOGS, READ_LOGGING, READ_BLOB),
+    role=f"Reader with {READER}",
+)
+def log_search(
+    azure: Azure,
+    search: Annotated[LogSearch, Group(LOG_SEARCH_ARGUMENTS, build_log_search)],
+    limit: Annotated[int, number(1, CONTEXT_LIMIT)] = 200,
+) -> list[CommandResults | Json]:
+    """Who made which requests, by the storage logs: one query, or the log files of the time range. An answer without rows
+    never says that something was not used."""
+    notes = logging_notes(azure, search)
+    if search.query:
+        return query_result(ask_logs(azure, search), search, notes, limit)
+    azure.use_threads()
+    rows = archived_rows(search, search.archive, notes) if search.archive else workspace_rows(azure, search, notes)
+    with LogReport(search.account, limit) as report:
+        for row in filter(search.matcher(), rows):
+            report.add(row)
+    newest, summary = report.newest.rows(LOG_CONTEXT), report.summary().rows(LOG_CONTEXT)
+    words = "\n\n".join([*report.notes(len(newest), len(summary)), *notes])
+    title = f"Azure Storage log search: {search.hunt} of {search.account}, {iso_time(search.since)} to {iso_time(search.until)}"
+    parts = [table(LOG_SUMMARY_VIEW, summary), table(LOG_VIEW, newest[:DEFAULT_LIMIT])] if newest else []
+    result = CommandResults(
+        outputs={LOG_SUMMARY_VIEW.context: summary, LOG_VIEW.context: newest},
+        readable_output="\n".join([f"### {title}\n{words}\n", *parts]),
+        raw_response={"summary": summary, "rows": newest},
+    )
+    name = f"log-search-{search.account}.csv"
+    return [result, *([file_result_existing_file(str(report.path), name)] if report.newest.count else [])]
+
+
+def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
+    """The table of an expert's own query."""
+    kept = Worst(lambda item: (), limit)
+    path = Path(f"log-search-{uuid.uuid4().hex}")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(map(guarded, answer.columns))
+        for row in answer.rows:
+            values = [redact(value) if isinstance(value, str) else value for value in row]
+            writer.writerow([guarded(as_text(value)) for value in values])
+            kept.add(dict(zip(answer.columns, values, strict=True)))
+    rows = kept.rows(LOG_CONTEXT)
+    lines = [{name: cell(value) for name, value in row.items()} for row in rows[:DEFAULT_LIMIT]]
+    words = f"Rows: {kept.count:,}. The first {len(lines)} are shown, the first {len(rows)} are in context, and all are in the CSV file."
+    text = tableToMarkdown(f"Azure Storage log query of {search.account}", lines, headers=answer.columns)
+    found = {"id": search.account.id, "account": search.account.name, "query": search.query, "rows": rows}
+    return [
+        CommandResults(
+            outputs={"AzureStorage.LogQuery(val.id && val.id == obj.id)": found},
+            readable_output="\n\n".join([f"{text}\n{words}", *answer.notes, *notes]),
+            raw_response=found,
+        ),
+        file_result_existing_file(str(path), f"log-query-{search.account}.csv"),
+    ]
+
+
 # --- commands: blob service --------------------------------------------------------------------------------------------
 
 
@@ -7191,6 +7865,143 @@ def check_retention(properties: Json) -> None:
         settings = properties.get(policy) or {}
         if settings.get("enabled") and not settings.get("days"):
             raise missing(argument, "a number of days, without which the policy can't be turned on")
+
+
+# --- commands: lifecycle -----------------------------------------------------------------------------------------------
+
+EARLY_DAYS = 7  # a rule that deletes sooner may be how somebody destroys data without a single deletion: MITRE T1485
+
+
+def rule_actions(rule: Json) -> list[Json]:
+    """What a lifecycle rule does to blobs, snapshots and versions, and after how many days since what.
+
+    https://learn.microsoft.com/azure/storage/blobs/lifecycle-management-policy-structure
+    """
+    actions = at_path(rule, "definition.actions") or {}
+    return [
+        {"target": target, "action": name, "condition": condition, "days": days}
+        for target, steps in actions.items()
+        if isinstance(steps, dict)
+        for name, conditions in steps.items()
+        if isinstance(conditions, dict)
+        for condition, days in conditions.items()
+    ]
+
+
+def deletes_after(rule: Json) -> float | None:
+    """After how many days a rule deletes at the earliest; None if it deletes nothing."""
+    days = [row["days"] for row in rule_actions(rule) if row["action"] == "delete"]
+    return min((day for day in days if isinstance(day, int | float)), default=None)
+
+
+def lifecycle_row(account: AccountRef, policy: Json, rule: Json) -> Json:
+    days, enabled = deletes_after(rule), rule.get("enabled") is not False
+    filters = at_path(rule, "definition.filters") or {}
+    return {
+        "id": f"{account.id}{LIFECYCLE_GET.path}#{rule.get('name')}",
+        "account": account.name,
+        "name": rule.get("name"),
+        "enabled": enabled,
+        "actions": rule_actions(rule),
+        "blobTypes": filters.get("blobTypes") or [],
+        "prefixes": filters.get("prefixMatch") or [],
+        "tags": dicts(filters.get("blobIndexMatch")),
+        "deletesAfterDays": days,
+        "deletesEarly": enabled and days is not None and days < EARLY_DAYS,
+        "policyModified": at_path(policy, "properties.lastModifiedTime"),
+    }
+
+
+def actions_text(item: Json) -> str:
+    return "\n".join(f"{row['target']}: {row['action']}, {row['condition']} {row['days']}" for row in item["actions"])
+
+
+def tags_text(item: Json) -> str:
+    return ", ".join(f"{tag.get('name')} {tag.get('op')} {tag.get('value')}" for tag in item["tags"])
+
+
+LIFECYCLE_VIEW = View(
+    "LifecycleRule",
+    "Azure Storage lifecycle rules",
+    {
+        "Rule": "name",
+        "Enabled": "enabled",
+        "Actions": actions_text,
+        "Prefixes": "prefixes",
+        "Tags": tags_text,
+        "Blob Types": "blobTypes",
+        "Deletes Early": "deletesEarly",
+    },
+)
+
+
+def lifecycle_rules(policy: Json | None) -> list[Json]:
+    return dicts(at_path(policy, "properties.policy.rules"))
+
+
+def lifecycle_policy(azure: Azure, account: AccountRef) -> Json | None:
+    return azure.arm.ask_if_there(LIFECYCLE_GET, account, "ManagementPolicyNotFound")
+
+
+@command("azure-storage-account-lifecycle-get", needs=(READ_LIFECYCLE,), role="Reader")
+def account_lifecycle_get(azure: Azure, account: TargetArgs) -> CommandResults:
+    """The lifecycle rules of an account, and which of them delete early."""
+    policy = lifecycle_policy(azure, account) or {}
+    rows = [lifecycle_row(account, policy, rule) for rule in lifecycle_rules(policy)]
+    early = [md(str(row["name"])) for row in rows if row["deletesEarly"]]
+    words = (
+        f"Enabled rules that delete blobs within {EARLY_DAYS} days: {', '.join(early)}. To disable one, run !azure-storage-account-lifecycle-set."
+        if early
+        else ""
+    )
+    return show_list(LIFECYCLE_VIEW, Listing(rows), words or ("" if rows else "The account has no lifecycle rules."))
+
+
+@command(
+    "azure-storage-account-lifecycle-set",
+    needs=(READ_LIFECYCLE, WRITE_LIFECYCLE),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+    execution=True,
+)
+def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, enabled: Flag) -> Plan:
+    """Enables or disables one rule. Azure replaces the whole policy, so all other rules go along as they are."""
+    policy = lifecycle_policy(azure, account) or {}
+    rules = lifecycle_rules(policy)
+
+    def row_of(found: Json | None) -> Json:
+        """The rule in a policy. UsageError if it is not there."""
+        others = lifecycle_rules(found)
+        rule = next((rule for rule in others if rule.get("name") == rule_name), None)
+        if rule is None:
+            names = ", ".join(repr(rule.get("name")) for rule in others)
+            raise invalid("rule_name", f"{account} has no lifecycle rule {rule_name!r}. Its rules: {names or 'none'}.")
+        return lifecycle_row(account, found or {}, rule)
+
+    row = row_of(policy)
+    changed = [{**rule, "enabled": enabled} if rule.get("name") == rule_name else rule for rule in rules]
+    body = {"properties": {"policy": {**policy["properties"]["policy"], "rules": changed}}}
+    before, after = differences(row, {"enabled": enabled})
+    read = last_answer(azure, LIFECYCLE_GET, account)
+    return Plan(
+        row["id"],
+        before,
+        after,
+        LIFECYCLE_VIEW,
+        [
+            Step(
+                f"{'enable' if enabled else 'disable'} the lifecycle rule",
+                lambda: azure.arm.ask(LIFECYCLE_SET, account, body),
+                lambda error: row_of(lifecycle_policy(azure, account))["enabled"] is enabled,
+            )
+        ],
+        item=row,
+        read_back=lambda outcomes: row_of(read(outcomes)),
+        undo=lambda old, new: command_line(
+            "account-lifecycle-set", account.arguments, {"rule_name": rule_name, "enabled": not enabled}
+        ),
+        done="Azure applies the change within 24 hours. A run that is in progress continues.",
+    )
 
 
 # --- commands: point-in-time restore -----------------------------------------------------------------------------------
@@ -10412,7 +11223,6 @@ def judge_geo(case: Case) -> Finding:
 
 AUDIT_GROUP, EVERY_LOG = "audit", {"categoryGroup": "allLogs", "enabled": True}
 LOG_SINKS = ("workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId")
-EARLY_DAYS = 7  # a rule that deletes sooner leaves no time to notice it
 
 
 def judge_lock(levels: tuple[str, ...], words: str) -> Judge:
@@ -10555,9 +11365,8 @@ def judge_lifecycle(case: Case) -> Finding:
 
 def first_deletion(rule: Json) -> float:
     """After how many days a lifecycle rule deletes at the earliest; infinity if it is off or deletes nothing."""
-    actions = [at_path(rule, f"definition.actions.{kind}.delete") for kind in ("baseBlob", "snapshot", "version")]
-    days = [value for action in dicts(actions) for value in action.values() if isinstance(value, int | float)]
-    return min(days, default=math.inf) if rule.get("enabled") is not False else math.inf
+    days = deletes_after(rule)
+    return math.inf if days is None or rule.get("enabled") is False else days
 
 
 def judge_task(case: Case, assignment: Json) -> Finding:
@@ -10866,12 +11675,6 @@ REPORT_VIEW = POSTURE_VIEW._replace(
 )
 
 
-def guarded(value: object) -> str:
-    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-
-
 def row_rank(row: Json) -> tuple[int, ...]:
     """Smaller is worse: what needs no action comes last, then by severity, then by result."""
     return row["result"] not in TO_SEE, SEVERITIES.index(row["severity"]), WORST_FIRST.index(row["result"])
@@ -10879,26 +11682,6 @@ def row_rank(row: Json) -> tuple[int, ...]:
 
 def account_rank(counts: Json) -> tuple[int, ...]:
     return tuple(-counts[name] for name in POSTURE_COUNTS)
-
-
-class Worst:
-    """The worst of many rows, in memory that does not grow with them."""
-
-    def __init__(self, rank: Callable[[Json], tuple[int, ...]], limit: int) -> None:
-        self.count, self._rank, self._limit = 0, rank, limit
-        self._rows: list[Json] = []
-
-    def add(self, row: Json) -> None:
-        self.count += 1
-        self._rows.append(row)
-        if len(self._rows) == 2 * self._limit:
-            self._rows = sorted(self._rows, key=self._rank)[: self._limit]
-
-    def rows(self, size: int) -> list[Json]:
-        """The worst first, as many as fit into so many bytes of JSON."""
-        ordered = sorted(self._rows, key=self._rank)[: self._limit]
-        sizes = itertools.accumulate(len(json.dumps(row)) for row in ordered)
-        return [row for row, total in zip(ordered, sizes, strict=True) if total <= size]
 
 
 class PostureFile:
@@ -11114,6 +11897,292 @@ def read_source(azure: Azure, budget: ReadBudget, account: Json, name: str) -> o
         return azure.arm.listing(replace(RESOURCE_LIST, api=source.api, needs=source.permission), target).items
     except AzureStorageError as error:
         return error
+
+
+# --- commands: posture fix ---------------------------------------------------------------------------------------------
+
+# Checks whose fix can cut somebody off, or can't be taken back, and what is said before it is carried out.
+FIX_RISKS: Mapping[str, str] = {
+    "https-only": "Clients that use HTTP lose access.",
+    "no-anonymous-blobs": "Everybody who reads blobs without signing in loses access.",
+    "no-shared-key": "Everybody who uses an account key, or a SAS signed with one, loses access.",
+    "no-shared-key-per-service": "Everybody who uses an account key, or a SAS signed with one, loses access.",
+    "no-public-network": "Everybody loses access who doesn't use a private endpoint, this engine included.",
+    "default-deny": "Every network that no rule allows loses access, that of this engine included.",
+    "narrow-ip-rules": "The addresses of the removed rules lose access.",
+    "own-resource-instances": "The removed resource instances lose access.",
+    "private-endpoints": "Clients behind the rejected private endpoints lose access.",
+    "no-cross-tenant-replication": "Replication to other tenants ends.",
+    "no-cross-tenant-delegation-sas": "User delegation SAS of other tenants stop working.",
+    "young-keys": "Everybody who uses the old keys, or a SAS signed with them, loses access. Nothing undoes it.",
+    "sas-lifetime": "SAS that live longer than the policy allows stop working.",
+    "user-bound-delegation-sas": "User delegation SAS that are not bound to a user stop working.",
+    "copy-scope": "Copies from storage accounts of other tenants are refused.",
+    "no-sftp": "SFTP clients lose access.",
+    "expected-encryption-keys": "The account is encrypted with Microsoft-managed keys from now on.",
+    "read-only-lock": "Nobody can change the account, or list or rotate its keys, until the lock is removed.",
+    "no-static-website": "Visitors of the static website lose access.",
+    "no-wildcard-cors": "Web pages of the removed origins lose access.",
+    "no-public-containers": "Everybody who reads blobs without signing in loses access.",
+    "known-replication": "Replication to the other account ends, and its policy is deleted.",
+    "known-encryption-scopes": "Blobs in the disabled encryption scopes can't be read until the scopes are enabled again.",
+    "file-shares": "SMB clients without SMB 3.1.1 and AES-256-GCM lose access.",
+    "no-data-sharing": "Connectors, access points and data shares are deleted. Nothing undoes it.",
+}
+
+
+def holds(now: object, wanted: object) -> bool:
+    """Whether a setting is at least what was wanted: Azure adds its own fields, and what is off, to lists of objects."""
+    if isinstance(wanted, dict):
+        return isinstance(now, dict) and all(holds(now.get(key), value) for key, value in wanted.items())
+    if not isinstance(wanted, list) or not dicts(wanted):
+        return same(now, wanted)
+    rows = dicts(now)
+    extra = [row for row in rows if row.get("enabled") is not False and not any(holds(row, item) for item in wanted)]
+    return not extra and all(any(holds(row, item) for row in rows) for item in wanted)
+
+
+def right_to(path: str, verb: str) -> str:
+    """The permission to write or delete what is at a path of Resource Manager."""
+    provider, *parts = path.rpartition("/providers/")[2].split("/")
+    return "/".join([provider, *parts[::2], verb])
+
+
+# The settings of the blob service with their paths in the whole object.
+SERVICE_PATHS = {name: entry._replace(path=f"properties.{entry.path}") for name, entry in BLOB_SERVICE_FIELDS.items()}
+
+
+def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
+    """One request of a check's action, on something below the account."""
+    deletes = send.method == "DELETE"
+    target = Scope(id_path(send.path), send.path.rpartition("/providers/")[2])
+    read = replace(RESOURCE_GET, api=send.api, needs=right_to(send.path, "read"))
+    row, verb = (RESOURCE_DELETE, "delete") if deletes else (RESOURCE_PUT, "write")
+    change = replace(row, method=send.method, api=send.api, needs=right_to(send.path, verb))
+
+    def state() -> Json:
+        try:
+            found = azure.arm.ask(read, target)
+        except ServiceError as error:
+            if error.status != 404 or error.code in GONE_CODES:
+                raise
+            found = {}
+        return {"exists": bool(found), "settings": found.get("properties")} if deletes else found
+
+    now, wanted = state(), {"exists": False, "settings": None} if deletes else send.body
+    before, after = differences(now, wanted, holds)
+    whole = merged(dict(now.get("properties") or {}), dict(send.body.get("properties") or {}))
+    body = None if deletes else {"properties": whole} if send.method == "PUT" and send.merge else send.body
+    step = Step(
+        row.action.format(target),
+        lambda: azure.arm.ask(change, target, body),
+        lambda error: not differences(state(), wanted, holds)[1],
+    )
+    of_blobs = plain_id(send.path) == plain_id(f"{account.id}{SERVICE_GET.path}")
+    return Plan(
+        target.id,
+        before,
+        after,
+        POSTURE_VIEW,
+        [step],
+        read_back=lambda outcomes: state(),
+        equal=holds,
+        undo=undo_with("blob-service-properties-set", account.arguments, SERVICE_PATHS if of_blobs else {}),
+    )
+
+
+def delegated_plan(azure: Azure, delegate: Delegate) -> Plan:
+    """What another command would do with these arguments."""
+    other = COMMANDS[f"azure-storage-{delegate.command}"]
+    read = other._read(other._given(delegate.arguments))
+    found = other.run(azure, **other._values(azure, read))
+    assert isinstance(found, Plan), delegate.command  # noqa: S101 - a slip of ours in the table of checks
+    return found
+
+
+def united(actions: Iterable[Send | Delegate]) -> list[Send | Delegate]:
+    """The same actions, with the settings of one object in one request."""
+    found: list[Send | Delegate] = []
+    for action in actions:
+        last = found[-1] if found else None
+        if isinstance(action, Send) and isinstance(last, Send) and action.merge and action[:2] == last[:2]:
+            found[-1] = last._replace(body=merged(last.body, action.body), api=max(last.api, action.api))
+        else:
+            found.append(action)
+    return found
+
+
+def account_plan(azure: Azure, account: AccountRef, current: Json, send: Send) -> Plan:
+    """Settings of the account itself, with the version that knows them."""
+    update, read = (replace(row, api=send.api) for row in (ACCOUNT_UPDATE, ACCOUNT_GET))
+    patched = account_patch(current, send.body)[0]
+    step = Step(
+        "update the account",
+        lambda: azure.arm.ask(update, account, patched),
+        lambda error: not account_patch(azure.arm.ask(read, account), patched)[0],
+    )
+    plan = update_plan(azure, account, current, send.body)
+    return replace(plan, steps=[step], read_back=last_answer(azure, read, account))
+
+
+def part_plans(azure: Azure, account: AccountRef, current: Json, actions: Iterable[Send | Delegate]) -> list[Plan]:
+    return [
+        delegated_plan(azure, action)
+        if isinstance(action, Delegate)
+        else account_plan(azure, account, current, action)
+        if action.method == "PATCH" and plain_id(action.path) == plain_id(account.id)
+        else setting_plan(azure, account, action)
+        for action in united(actions)
+    ]
+
+
+def combined(account: AccountRef, parts: list[Plan]) -> Plan:
+    """Several plans as one: the steps of all, in order, and each part's settings under its own name."""
+    parts = [part for part in parts if part.needed] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
+    names = [part.target[len(account.id) :].lstrip("/") or "account" for part in parts]
+    steps = [list(part.steps) for part in parts]
+
+    def read_back(outcomes: list[Outcome]) -> Json:
+        now, rest = dict[str, Json](), list(outcomes)
+        for name, part, own in zip(names, parts, steps, strict=True):
+            done, rest = rest[: len(own)], rest[len(own) :]
+            found = part.read_back(done) if done else None
+            now[name] = part.before if found is None else part.state(found)
+        return now
+
+    def undo(before: Json, after: Json) -> str:
+        changed = [(part, name) for part, name in zip(parts, names, strict=True) if after.get(name)]
+        return "\n".join(filter(None, (part.undo(before[name], after[name]) for part, name in changed)))
+
+    before = {name: part.before for name, part in zip(names, parts, strict=True)}
+    after = {name: part.after for name, part in zip(names, parts, strict=True)}
+    return Plan(
+        account.id,
+        before,
+        after,
+        POSTURE_VIEW,
+        list(itertools.chain.from_iterable(steps)),
+        read_back=read_back,
+        equal=holds,
+        undo=undo,
+        note="\n".join(dict.fromkeys(part.note for part in parts if part.note)),
+        done="\n".join(dict.fromkeys(part.done for part in parts if part.done)),
+        tell_steps=True,
+    )
+
+
+class PostureFix(NamedTuple):
+    """A check of an account, and what it is held against."""
+
+    azure: Azure
+    account: AccountRef
+    check: Check
+    options: PostureOptions
+
+    def judge(self) -> tuple[Json, Finding]:
+        """The account as it is now, and what the check finds in it."""
+        current = self.azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), self.account)
+        sources = [name for name in (self.check.source, *self.check.also) if name in DEEP_SOURCES]
+        budget = ReadBudget()
+        facts = {name: read_source(self.azure, budget, current, name) for name in sources}
+        finding = judged(self.check, current, {"account": current, **facts}, self.options)
+        assert finding is not None, self.check.name  # noqa: S101 - every source of the check was read
+        return current, finding
+
+    def plan(self, whole: Plan, row: Json, decisions: str) -> Plan:
+        """The plan of the actions, which ends with the check being judged again."""
+        found: list[Json] = []
+        risk = FIX_RISKS.get(self.check.name)
+
+        def read_back(outcomes: list[Outcome]) -> Json:
+            item = whole.read_back(outcomes)
+            found.append(whole.before if item is None else whole.state(item))
+            current, finding = self.judge()
+            return posture_row(self.check, finding, current)
+
+        left = f"Then a person has to decide: {decisions}" if decisions else ""
+        undone = bool(whole.undo(whole.before, whole.after))
+        lasting = "" if undone else "No command undoes this change. The context keeps the previous settings."
+        return replace(
+            whole,
+            view=POSTURE_VIEW,
+            item=row,
+            read_back=read_back,
+            state=lambda item: found[-1],
+            note="\n".join(filter(None, (whole.note, left))),
+            done="\n".join(filter(None, (whole.done, lasting))),
+            confirm=(self.account.name, risk) if risk else None,
+        )
+
+
+FIX_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "check": required(Annotated[str, Reader("the name or number of a check, such as https-only", read_check)]),
+    "key_vaults": optional(Texts),
+    "own_subscriptions": optional(Annotated[list[str], listed(Reader("subscription ids", parse_subscription))]),
+    "evidence_containers": optional(Texts),
+    "max_key_age_days": optional(Annotated[int, number(1, 3650)], 90),
+}
+
+
+def build_fix(azure: Azure, given: Given) -> PostureFix:
+    account = build_target(azure, given)
+    check = next(check for check in CHECKS if check.name == given["check"])
+    tenant = ""
+    if check.name == "own-resource-instances":
+        subscription = Scope(subscription_path(account.subscription), account.subscription)
+        tenant = str(azure.arm.ask(SUBSCRIPTION_GET, subscription).get("tenantId") or "")
+    options = PostureOptions(
+        Clock.now(),
+        tenant,
+        given["key_vaults"] or (),
+        given["own_subscriptions"] or (),
+        given["evidence_containers"] or (),
+        given["max_key_age_days"],
+    )
+    return PostureFix(azure, account, check, options)
+
+
+FIX_WRITES = (
+    *(WRITE_ACCOUNT, WRITE_SERVICE, WRITE_CONTAINER, WRITE_LOCKS, WRITE_LOGGING, WRITE_LIFECYCLE),
+    *(REGENERATE_KEY, SET_HOLD, "Microsoft.Security/defenderForStorageSettings/write"),
+    *(
+        f"{STORAGE_ACCOUNTS}/{kind}/write"
+        for kind in ("fileServices", "encryptionScopes", "storageTaskAssignments", "privateEndpointConnections")
+    ),
+    *(
+        f"{STORAGE_ACCOUNTS}/{kind}/delete"
+        for kind in ("objectReplicationPolicies", "connectors", "dataShares", "blobAccessPointConfigurations")
+    ),
+)
+
+
+@command(
+    "azure-storage-posture-fix",
+    needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values()), *FIX_WRITES),
+    role="Owner",
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def posture_fix(azure: Azure, fix: Annotated[PostureFix, Group(FIX_ARGUMENTS, build_fix)]) -> Plan:
+    """Carries out what one check asks for, or says what a person has to decide first."""
+    current, finding = fix.judge()
+    row = posture_row(fix.check, finding, current)
+    actions = posture_fix_steps(fix.check, current, finding)
+    decisions = " ".join(md(action.text) for action in actions if isinstance(action, Decide))
+    doable: list[Send | Delegate] = []
+    for action in actions:
+        if isinstance(action, Decide):
+            break
+        doable.append(action)
+    if doable:
+        whole = combined(fix.account, part_plans(azure, fix.account, current, doable))
+        return fix.plan(whole, row, decisions)
+    words = f"A person has to decide: {decisions}" if decisions else f"The check passes: {md(finding.evidence)}."
+    return Plan(fix.account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
 
 
 # --- main --------------------------------------------------------------------------------------------------------------

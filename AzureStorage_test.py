@@ -2153,6 +2153,8 @@ DRY_RUNS = [
     ("azure-storage-container-restore", {**LOGS, "container_name": "gone"}),
     ("azure-storage-blob-ranges-restore", {**LOGS, "time_to_restore": "1 hour"}),
     ("azure-storage-blob-quarantine", {**BLOB, "evidence_container_name": "secured", "case_id": "c"}),
+    ("azure-storage-account-lifecycle-set", {"account_name": ACCOUNT, "rule_name": "wipe", "enabled": "false"}),
+    ("azure-storage-posture-fix", {"account_name": ACCOUNT, "check": "no-anonymous-blobs"}),
 ]
 
 
@@ -2170,11 +2172,14 @@ def dry_room(mock: rm.Mocker, there: bool) -> None:
     binned = {**container_body(deleted=True, version="V1", deletedTime="2027-01-01T00:00:00Z"), "name": "gone"}
     mock.get(f"{ARM}{CONTAINERS_PATH}", json={"value": [binned] if there else []})
     if there:
+        Lifecycle(mock, lifecycle_rule("wipe", 1))
         rules = {"defaultAction": "Allow", "ipRules": [{"value": "9.9.9.9", "action": "Allow"}]}
         mock.get(ARM + ACCOUNT_PATH, json=account_body(networkAcls=rules))
         hold = {"hasLegalHold": True, "tags": [{"tag": "old"}]}
         mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob", legalHold=hold))
     else:
+        missing = arm_failure("ManagementPolicyNotFound")
+        mock.get(f"{ARM}{ACCOUNT_PATH}/managementPolicies/default", status_code=404, json=missing)
         mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
         mock.get(f"{ARM}{CONTAINERS_PATH}/logs", status_code=404, json=arm_failure("ContainerNotFound"))
 
@@ -5517,3 +5522,614 @@ def test_a_restore_that_azure_does_not_keep_keeps_the_record(signed_in: WarRoom,
     assert "Azure accepted the change, but allowBlobPublicAccess is false, not true." in result.error
     isolation_room(requests_mock)
     assert not signed_in.run("azure-storage-account-restore-settings", **ONE).error, "it can be tried again"
+
+
+# --- log search --------------------------------------------------------------------------------------------------------
+
+LOGS_URL = f"{ARM}{ACCOUNT_PATH}/providers/microsoft.insights/logs"
+LOG_SEARCH = "azure-storage-log-search"
+OTHER_WORKSPACE = WORKSPACE.replace("/soc", "/hidden")
+LEAKED = "sv=2022-11-02&sr=b&sp=r&se=2027-01-01T00:00:00Z&sig=marker%2Bsignature%3D"
+LEAKED_HASH = hashlib.sha256(b"marker+signature=").hexdigest()
+KEY_HASH = "AB" * 32
+ALL_LOGS = [{"category": name, "enabled": True} for name in az.BLOB_LOGS]
+LOG_ACCOUNT = "contosologs"
+LOG_HOST = f"https://{LOG_ACCOUNT}.blob.core.windows.net"
+
+
+def log_row(**columns: Any) -> dict[str, Any]:
+    """A row of StorageBlobLogs, as the workspace has it."""
+    return {
+        "TimeGenerated": "2027-01-15T07:30:00.1234567Z",
+        "Category": "StorageRead",
+        "OperationName": "GetBlob",
+        "StatusCode": "200",
+        "StatusText": "Success",
+        "CallerIpAddress": "198.51.100.9:51234",
+        "AuthenticationType": "SAS",
+        "AuthenticationHash": f"key1({KEY_HASH}),SasSignature({LEAKED_HASH.upper()})",
+        "Uri": f"{BLOB_HOST}:443/evidence/2026/a%20b.csv?sv=2022-11-02&sig=XXXXX",
+        "ObjectKey": f'"/{ACCOUNT}/evidence/2026/a b.csv"',
+        "UserAgentHeader": '"azcopy/10"',
+        "ResponseBodySize": 1000,
+        "CorrelationId": "c-1",
+        **columns,
+    }
+
+
+def log_answer(*rows: dict[str, Any], permissions: Any = None, **extra: Any) -> dict[str, Any]:
+    columns = list(az.LOG_FIELDS)
+    table = {
+        "name": "PrimaryResult",
+        "columns": [{"name": name, "type": "string"} for name in columns],
+        "rows": [[row.get(name) for name in columns] for row in rows],
+    }
+    told = {"resources": [{"resourceId": ACCOUNT_PATH.lower(), "dataSources": [WORKSPACE]}], "dataSources": []}
+    return {"tables": [table], "permissions": permissions or told, **extra}
+
+
+def log_room(mock: rm.Mocker, *rows: dict[str, Any], logs: Any = None, **answer: Any) -> None:
+    setting = {
+        "id": "s",
+        "name": "soc",
+        "properties": {"workspaceId": WORKSPACE, "logs": ALL_LOGS if logs is None else logs},
+    }
+    mock.get(ARM + SETTINGS, json={"value": [setting]})
+    mock.post(LOGS_URL, json=log_answer(*rows, **answer))
+
+
+def sent_query(mock: rm.Mocker) -> str:
+    return str(requests_to(mock, "insights/logs")[-1].json()["query"])
+
+
+def result_of(war_room: WarRoom, **args: str) -> Any:
+    """The entry of a log search that is not its file."""
+    args = {**ONE, **args}
+    war_room.run(LOG_SEARCH, **args)
+    entry = war_room.entries[0]
+    return SimpleNamespace(text=entry["HumanReadable"], context=entry["EntryContext"], raw=entry["Contents"])
+
+
+@pytest.fixture
+def log_war_room(signed_in: WarRoom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WarRoom:
+    """Somebody is signed in, and files are written to a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    return signed_in
+
+
+def test_a_leaked_sas_is_followed_by_its_hash(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
+    log_room(
+        requests_mock,
+        log_row(),
+        log_row(CorrelationId="c-2", OperationName="ListBlobs", ResponseBodySize=500, CallerIpAddress="198.51.100.9:9"),
+        log_row(CorrelationId="c-3", CallerIpAddress="[2001:db8::1]:443", StatusCode="403", ResponseBodySize=0),
+    )
+    found = result_of(log_war_room, sas=f"{BLOB_HOST}/evidence/2026/a%20b.csv?{LEAKED}")
+    body = requests_to(requests_mock, "insights/logs")[0].json()
+    assert f"AuthenticationHash contains 'SasSignature({LEAKED_HASH})'" in body["query"]
+    assert body["timespan"] == "2027-01-14T08:00:00Z/2027-01-15T08:01:00Z"
+    assert requests_to(requests_mock, "insights/logs")[0].headers["Prefer"] == "include-permissions=true"
+    assert len(requests_mock.request_history) == 2, "one request for the settings, one query"
+    first, second = found.raw["summary"]
+    assert (first["caller"], first["key"], first["authorization"]) == (f"SAS {LEAKED_HASH}", "key1", "SAS")
+    assert (first["address"], first["requests"], first["bytesOut"], first["blobs"]) == ("198.51.100.9", 2, 1500, 1)
+    assert first["operations"] == [{"name": "GetBlob", "count": 1}, {"name": "ListBlobs", "count": 1}]
+    assert (second["address"], second["failed"]) == ("2001:db8::1", 1)
+    assert "marker" not in json.dumps(log_war_room.entries) + json.dumps(log_war_room.log) + body["query"]
+    assert log_war_room.entries[1]["File"] == f"log-search-{ACCOUNT}.csv"
+    (path,) = tmp_path.iterdir()
+    assert len(path.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("text", [LEAKED_HASH, LEAKED_HASH.upper(), f"key1(AA),SasSignature({LEAKED_HASH.upper()})"])
+def test_a_hash_is_compared_without_case(log_war_room: WarRoom, requests_mock: rm.Mocker, text: str) -> None:
+    log_room(requests_mock, log_row(), log_row(AuthenticationHash=f"SasSignature({'C' * 64})"))
+    assert len(result_of(log_war_room, sas_hash=text).raw["rows"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("hunt", "fitting"),
+    [
+        ("sas", [{"AuthenticationType": kind} for kind in ("SAS", "DelegationSas", "SAS Key")]),
+        ("anonymous", [{"AuthenticationType": "Anonymous"}]),
+        ("account_key", [{"AuthenticationType": kind} for kind in ("AccountKey", "Account Key")]),
+        ("identity", [{"AuthenticationType": kind} for kind in ("OAuth", "Kerberos")]),
+        ("deletions", [{"AuthenticationType": "OAuth", "Category": "StorageDelete", "OperationName": "DeleteBlob"}]),
+        ("downloads", [{"OperationName": "ReadFile"}, {"OperationName": "CopyBlobSource"}]),
+    ],
+)
+def test_every_hunt_finds_its_requests_only(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, hunt: str, fitting: list[dict[str, str]]
+) -> None:
+    other = log_row(
+        AuthenticationType="OAuth" if hunt != "identity" else "SAS", AuthenticationHash="", OperationName="ListBlobs"
+    )
+    log_room(requests_mock, *(log_row(**row, CorrelationId=str(row)) for row in fitting), other)
+    rows = result_of(log_war_room, hunt=hunt).raw["rows"]
+    assert {row["CorrelationId"] for row in rows} == {str(row) for row in fitting}
+
+
+def test_every_hunt_asks_for_its_requests_in_the_query(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock)
+    for hunt, tests in az.HUNTS.items():
+        result_of(log_war_room, hunt=hunt, ip="198.51.100.9")
+        query = sent_query(requests_mock)
+        assert all(f"{test.column} {test.operator} '{test.value}'" in query for test in tests)
+        assert "(" not in re.sub(r"datetime\([^)]*\)", "", query), "a plain query, which needs no brackets"
+
+
+HOSTILE = "x' or 1==1 | project Uri //\\"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"blob_name": HOSTILE, "container_name": "evidence"},
+        {"prefix": HOSTILE, "container_name": "evidence"},
+        {"prefix": "\\' | take 1 \"", "container_name": "evidence"},
+    ],
+)
+def test_no_filter_can_break_out_of_its_string(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, args: dict[str, str]
+) -> None:
+    log_room(requests_mock)
+    result_of(log_war_room, **args)
+    query = sent_query(requests_mock)
+    assert [line.split()[0] for line in query.split("\n| ")] == [
+        "StorageBlobLogs",
+        *(["where"] * 3),
+        "project",
+        "order",
+        "take",
+    ]
+    assert query.count("'") % 2 == 0
+    assert "|" not in re.sub(r"\n\|", "", query)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"container_name": "e' or 1==1"}, "container_name"),
+        ({"ip": "198.51.100.9' or 1==1"}, "Invalid value"),
+        ({"sas_hash": "AB' or 1==1"}, "SHA-256"),
+        ({"sas": "nothing"}, "a SAS token"),
+        ({"hunt": "sas' | take 1"}, "one of timeline, sas"),
+        ({"since": "1h' or", "until": ""}, "since"),
+        ({"blob_name": "a.txt"}, "container_name"),
+        ({"prefix": "a", "blob_name": "a.txt", "container_name": "evidence"}, "can't be combined"),
+        ({"hunt": "address"}, "`ip`"),
+        ({"hunt": "anonymous", "sas_hash": LEAKED_HASH}, "use no SAS"),
+        ({"sas": LEAKED, "sas_hash": LEAKED_HASH}, "can't be combined"),
+        ({"sas": f"https://contosoother.blob.core.windows.net/?{LEAKED}"}, "belongs to account contosoother"),
+        ({"query": "StorageBlobLogs", "ip": "198.51.100.9"}, "`query` can't be combined"),
+        ({"query": "StorageBlobLogs", "hunt": "sas"}, "`query` can't be combined"),
+        ({"query": "StorageBlobLogs", "blob_url": f"{BLOB_HOST}/evidence"}, "names a container"),
+        ({"blob_url": f"{BLOB_HOST}/evidence/a?snapshot=2026-01-01T00:00:00.0000000Z"}, "names a snapshot"),
+        ({"source": "container"}, "log_account_name"),
+        ({"log_account_name": LOG_ACCOUNT}, "source=container"),
+        ({"since": "1h", "until": "2h"}, "later than"),
+    ],
+)
+def test_a_search_that_would_prove_nothing_is_refused(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, args: dict[str, str], words: str
+) -> None:
+    error = log_war_room.run(LOG_SEARCH, **ONE, **args).error
+    assert words in error
+    assert "marker" not in error
+    assert not requests_mock.request_history
+
+
+@pytest.mark.parametrize(
+    ("args", "found"),
+    [
+        ({"container_name": "evidence"}, True),
+        ({"container_name": "evi"}, False),
+        ({"container_name": "evidence", "blob_name": "2026/a b.csv"}, True),
+        ({"container_name": "evidence", "blob_name": "2026/A b.csv"}, False),
+        ({"container_name": "evidence", "prefix": "2026/a "}, True),
+        ({"container_name": "evidence", "prefix": "a b"}, False),
+        ({"blob_url": f"{BLOB_HOST}/evidence/2026/a%20b.csv"}, True),
+        ({"ip": "198.51.100.9"}, True),
+        ({"ip": "198.51.100.9:80"}, True),
+        ({"ip": "198.51.100.90"}, False),
+        ({"ip": "8.51.100.9"}, False),
+    ],
+)
+def test_filters_compare_whole_names_and_addresses(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, args: dict[str, str], found: bool
+) -> None:
+    log_room(requests_mock, log_row())
+    assert bool(result_of(log_war_room, **args).raw["rows"]) is found
+
+
+def test_an_ipv6_address_of_the_logs_has_brackets(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock)
+    result_of(log_war_room, ip="2001:db8::1", hunt="address")
+    assert "CallerIpAddress =~ '2001:db8::1' or CallerIpAddress startswith '[2001:db8::1]'" in sent_query(requests_mock)
+
+
+def test_an_empty_answer_is_no_proof(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
+    log_room(requests_mock)
+    found = result_of(log_war_room)
+    assert "This doesn't prove that there were none" in found.text
+    assert len(log_war_room.entries) == 1, "no file"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            {
+                "error": {
+                    "code": "PartialError",
+                    "details": [{"code": "EngineError", "message": "Out of <b>memory</b>"}],
+                }
+            },
+            "incomplete (PartialError): Out of &lt;b&gt;memory&lt;/b&gt;",
+        ),
+        (
+            {
+                "permissions": {
+                    "resources": [{"resourceId": ACCOUNT_PATH, "dataSources": [WORKSPACE, OTHER_WORKSPACE]}],
+                    "dataSources": [{"resourceId": OTHER_WORKSPACE, "denyTables": ["storagebloblogs"]}],
+                }
+            },
+            f"lacks permission: {OTHER_WORKSPACE}",
+        ),
+        (
+            {
+                "permissions": {
+                    "resources": [
+                        {"resourceId": ACCOUNT_PATH, "dataSources": [WORKSPACE], "denyTables": ["StorageBlobLogs"]}
+                    ]
+                }
+            },
+            f"lacks permission: {WORKSPACE}",
+        ),
+        ({"permissions": {"resources": [], "dataSources": []}}, "No readable workspace has logs"),
+        ({"permissions": "gone"}, "did not report which workspaces"),
+    ],
+)
+def test_what_could_not_be_read_is_told(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], words: str
+) -> None:
+    log_room(requests_mock, **answer)
+    assert words in result_of(log_war_room).text
+
+
+def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock)
+    requests_mock.post(
+        LOGS_URL, status_code=400, json=arm_failure("BadArgumentError", "The request had invalid properties")
+    )
+    error = log_war_room.run(LOG_SEARCH, **ONE).error
+    assert "No Log Analytics workspace that this identity can read" in error
+    assert "(400 BadArgumentError)" in error
+    assert "account-logging-get" in error
+
+
+def test_a_missing_right_to_the_logs_is_named(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock)
+    requests_mock.post(LOGS_URL, status_code=403, json=arm_failure("InsufficientAccessError"))
+    assert "Microsoft.Insights/logs/StorageBlobLogs/read" in log_war_room.run(LOG_SEARCH, **ONE).error
+
+
+@pytest.mark.parametrize("broken", [{"tables": []}, {"tables": [{"columns": [{"name": "Uri"}], "rows": [["a", "b"]]}]}])
+def test_an_answer_without_a_table_is_no_empty_answer(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, broken: dict[str, Any]
+) -> None:
+    log_room(requests_mock)
+    requests_mock.post(LOGS_URL, json=broken)
+    assert "holds no table" in log_war_room.run(LOG_SEARCH, **ONE).error
+
+
+def test_logging_that_is_off_is_told_with_what_turns_it_on(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock, logs=[ALL_LOGS[0]])
+    text = result_of(log_war_room).text
+    assert "Not logged to a workspace at present: StorageWrite, StorageDelete." in text
+    assert f"!azure-storage-account-logging-set account_name={ACCOUNT} workspace_id=" in text
+    archive = {"properties": {"storageAccountId": ACCOUNT_PATH.replace(ACCOUNT, LOG_ACCOUNT), "logs": ALL_LOGS}}
+    requests_mock.get(ARM + SETTINGS, json={"value": [archive]})
+    text = result_of(log_war_room).text
+    assert "Not logged to a workspace at present: StorageRead, StorageWrite, StorageDelete." in text
+    assert f"Logs also go to storage account {LOG_ACCOUNT}" in text
+    requests_mock.get(ARM + SETTINGS, status_code=403, json=arm_failure("AuthorizationFailed"))
+    assert "unknown whether logging is enabled" in result_of(log_war_room).text
+
+
+def test_more_rows_than_a_query_gives_are_told(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "LOG_ROWS", 3)
+    log_room(requests_mock, *(log_row(CorrelationId=f"c-{number}") for number in range(4)))
+    found = result_of(log_war_room, limit="2")
+    assert "take 4" in sent_query(requests_mock)
+    assert "Only the newest 3 requests were read" in found.text
+    assert "Matching requests: 3." in found.text
+    assert len(found.raw["rows"]) == 2
+
+
+def test_a_spreadsheet_runs_nothing_of_a_stranger(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path
+) -> None:
+    log_room(requests_mock, log_row(UserAgentHeader='"=cmd|calc"', RequesterUpn="![x](https://evil.example)"))
+    found = result_of(log_war_room)
+    (path,) = tmp_path.iterdir()
+    assert ",'=cmd|calc," in path.read_text()
+    assert "https://evil" not in found.text
+
+
+def test_signatures_in_logged_addresses_are_hidden(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path
+) -> None:
+    log_room(requests_mock, log_row(Uri=f"{BLOB_HOST}/evidence/a?sv=1&sig=marker-logged-signature"))
+    result_of(log_war_room)
+    (path,) = tmp_path.iterdir()
+    assert "marker-logged" not in json.dumps(log_war_room.entries) + path.read_text()
+
+
+def test_an_expert_has_a_query_of_their_own(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
+    log_room(requests_mock)
+    columns = [{"name": "Caller"}, {"name": "count_"}]
+    requests_mock.post(LOGS_URL, json={"tables": [{"columns": columns, "rows": [["=a", 2], ["b", None]]}]})
+    query = "StorageBlobLogs | summarize count() by Caller = CallerIpAddress"
+    found = result_of(log_war_room, query=query, limit="1")
+    assert sent_query(requests_mock) == query
+    assert found.raw["rows"] == [{"Caller": "=a", "count_": 2}]
+    assert "Rows: 2." in found.text
+    (path,) = tmp_path.iterdir()
+    assert path.read_text().splitlines() == ["Caller,count_", "'=a,2", "b,"]
+
+
+def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(az, "KEPT_GROUPS", 2)
+    monkeypatch.setattr(az, "KEPT_BLOBS", 3)
+    with az.LogReport(az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT), 5) as report:
+        for number in range(9):
+            columns = log_row(CallerIpAddress=f"198.51.100.{number}:1", Uri=f"{BLOB_HOST}/evidence/{number}")
+            report.add(az.LogRow.read(columns.get))
+    assert sorted((row["caller"][:6], row["requests"]) for row in report.summary().rows(1 << 20)) == [
+        ("SAS " + LEAKED_HASH[:2], 1),
+        ("SAS " + LEAKED_HASH[:2], 1),
+        ("others", 7),
+    ]
+    assert sum(row["blobs"] for row in report.summary().rows(1 << 20)) == 3
+    assert len(report.newest.rows(1 << 20)) == 5
+    assert "Only the first 3 blob names" in report.notes(5, 3)[1]
+    assert report.notes(5, 2)[2] == "Context holds 2 of 3 callers."
+
+
+def log_line(**changes: Any) -> dict[str, Any]:
+    """A line of PT1H.json."""
+    return {
+        "time": "2027-01-15T07:30:00.1234567Z",
+        "category": "StorageRead",
+        "operationName": "GetBlob",
+        "statusCode": 200,
+        "callerIpAddress": "198.51.100.9:51234",
+        "uri": f"{BLOB_HOST}:443/evidence/a.txt",
+        "correlationId": "c-1",
+        "identity": {
+            "type": "DelegationSas",
+            "tokenHash": f"user-delegation({KEY_HASH}),SasSignature({LEAKED_HASH.upper()})",
+            "requester": {"objectId": "o-1", "upn": "ann@contoso.com"},
+        },
+        "properties": {"userAgentHeader": '"curl"', "responseBodySize": 77},
+        **changes,
+    }
+
+
+LOG_FOLDER = f"resourceId={ACCOUNT_PATH.upper()}/blobServices/default/"
+
+
+class LogContainers:
+    """The containers of a log account, which list with and without a delimiter, and hold append blobs that grow."""
+
+    def __init__(self, mock: rm.Mocker, **containers: dict[str, bytes]) -> None:
+        self.containers, self.read = containers, list[str]()
+        mock.get(re.compile(f"{LOG_HOST}/"), content=self.answer)
+        mock.get(f"{ARM}{ACCOUNT_PATH.replace(ACCOUNT, LOG_ACCOUNT)}", json={**account_body(), "name": LOG_ACCOUNT})
+        setting = {"properties": {"storageAccountId": ACCOUNT_PATH.replace(ACCOUNT, LOG_ACCOUNT), "logs": ALL_LOGS}}
+        mock.get(ARM + SETTINGS, json={"value": [setting]})
+
+    def answer(self, request: Any, context: Any) -> bytes:
+        container, _, name = unquote(urlsplit(request.url).path).lstrip("/").partition("/")
+        held = self.containers.get(container.removeprefix("insights-logs-storage"))
+        if held is None:
+            context.status_code, context.headers["x-ms-error-code"] = 404, "ContainerNotFound"
+            return b""
+        if name:
+            return self.blob(request, context, held, name)
+        asked = {key.lower(): values[0] for key, values in parse_qs(urlsplit(request.url).query).items()}
+        prefix, delimiter = asked.get("prefix", ""), asked.get("delimiter", "")
+        names = [name for name in held if name.startswith(prefix)]
+        if not delimiter:
+            return blob_xml(names).encode()
+        folders = sorted({prefix + name[len(prefix) :].partition("/")[0] + "/" for name in names})
+        rows = "".join(f"<BlobPrefix><Name>{name}</Name></BlobPrefix>" for name in folders)
+        return f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker/></EnumerationResults>".encode()
+
+    def blob(self, request: Any, context: Any, held: dict[str, bytes], name: str) -> bytes:
+        """What is there now; afterwards more is appended, as the hour goes on."""
+        self.read.append(name.rpartition("h=")[2][:2])
+        data = held[name]
+        held[name] += json.dumps(log_line(correlationId="later")).encode() + b"\n"
+        start, end = (int(place) for place in request.headers["x-ms-range"][6:].split("-"))
+        part = data[start : end + 1]
+        context.status_code = 206
+        context.headers.update(
+            {
+                "ETag": f'"{len(data)}"',
+                "x-ms-blob-type": "AppendBlob",
+                "x-ms-creation-time": "Fri, 15 Jan 2027 07:00:00 GMT",
+                "Content-Length": str(len(part)),
+                "Content-Range": f"bytes {start}-{start + len(part) - 1}/{len(data)}",
+            }
+        )
+        return part
+
+
+def hour(number: int) -> str:
+    return f"{LOG_FOLDER}y=2027/m=01/d=15/h={number:02}/m=00/PT1H.json"
+
+
+def lines(*events: Any) -> bytes:
+    return b"".join((event if isinstance(event, bytes) else json.dumps(event).encode()) + b"\n" for event in events)
+
+
+IN_CONTAINERS = {"source": "container", "log_account_name": LOG_ACCOUNT}
+
+
+def test_lines_of_containers_are_the_same_rows(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
+    other = hour(7).replace(ACCOUNT.upper(), "CONTOSOOTHER")
+    read = {
+        hour(3): lines(log_line(correlationId="too early")),
+        hour(7): lines(
+            log_line(),
+            b"no JSON",
+            b"\xff\xfe",
+            b"[1]",
+            b'{"time": "never"}',
+            b"",
+            log_line(time="2027-01-15T05:00:00Z"),
+        ),
+        other: lines(log_line(correlationId="of another account")),
+        f"{LOG_FOLDER}readme.txt": b"",
+    }
+    room = LogContainers(requests_mock, read=read, delete={})
+    found = result_of(log_war_room, sas=LEAKED, since="2 hours", **IN_CONTAINERS)
+    (row,) = found.raw["rows"]
+    assert (row["CorrelationId"], row["StatusCode"], row["ResponseBodySize"]) == ("c-1", "200", 77)
+    assert room.read == ["07"]
+    (summary,) = found.raw["summary"]
+    assert (summary["caller"], summary["key"]) == (f"SAS {LEAKED_HASH}", "user-delegation")
+    assert summary["callerObjectId"] == "o-1"
+    assert "Lines that are no log records: 4." in found.text
+    assert "no container insights-logs-storagewrite" in found.text
+    assert [path.suffix for path in tmp_path.iterdir()] != [], "the CSV file"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_log_file_that_grows_is_read_to_its_announced_length(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "BLOCK_SIZE", 512)
+    events = [log_line(correlationId=f"c-{number}") for number in range(40)]
+    LogContainers(requests_mock, read={hour(7): lines(*events)})
+    found = result_of(log_war_room, **IN_CONTAINERS)
+    assert {row["CorrelationId"] for row in found.raw["rows"]} == {f"c-{number}" for number in range(40)}
+    assert "no log records" not in found.text
+
+
+def test_the_hour_after_holds_what_arrived_late(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    late = log_line(time="2027-01-15T05:59:59Z")
+    room = LogContainers(requests_mock, read={hour(number): lines(late) for number in range(3, 8)})
+    found = result_of(
+        log_war_room, since="2027-01-15T05:10:00Z", until="2027-01-15T05:59:59Z", limit="1", **IN_CONTAINERS
+    )
+    assert room.read == ["05", "06"]
+    assert "Matching requests: 2." in found.text
+
+
+def test_one_log_file_that_fails_leaves_the_others(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path
+) -> None:
+    LogContainers(requests_mock, read={hour(6): lines(log_line()), hour(7): lines(log_line())})
+    gone = {"status_code": 404, "headers": {"x-ms-error-code": "BlobNotFound"}}
+    requests_mock.get(re.compile(f"{LOG_HOST}/.*h%3D06.*"), **gone)
+    requests_mock.get(re.compile(f"{LOG_HOST}/.*h=06.*"), **gone)
+    found = result_of(log_war_room, **IN_CONTAINERS)
+    assert len(found.raw["rows"]) == 1
+    assert "could not be read: 1. Could not read blob" in found.text
+    requests_mock.get(re.compile(f"{LOG_HOST}/.*PT1H.*"), **gone)
+    assert "BlobNotFound" in log_war_room.run(LOG_SEARCH, **ONE, **IN_CONTAINERS).error
+    assert len(list(tmp_path.iterdir())) == 1, "only the file of the search that ended well"
+
+
+# --- lifecycle ---------------------------------------------------------------------------------------------------------
+
+LIFECYCLE = f"{ARM}{ACCOUNT_PATH}/managementPolicies/default"
+
+
+def lifecycle_rule(name: str, days: int, *, action: str = "delete", **changes: Any) -> dict[str, Any]:
+    base = {action: {"daysAfterModificationGreaterThan": days}}
+    definition = {"actions": {"baseBlob": base}, "filters": {"blobTypes": ["blockBlob"], "prefixMatch": ["box/"]}}
+    return {"name": name, "type": "Lifecycle", "enabled": True, "definition": definition, **changes}
+
+
+class Lifecycle:
+    """The policy of an account, which a PUT replaces."""
+
+    def __init__(self, mock: rm.Mocker, *rules: dict[str, Any]) -> None:
+        self.mock = mock
+        mock.get(LIFECYCLE, json=lambda request, context: self.body)
+        mock.put(LIFECYCLE, json=self.put)
+        self.keep({"policy": {"rules": list(rules)}, "lastModifiedTime": "2027-01-14T00:00:00Z"})
+
+    def keep(self, properties: dict[str, Any]) -> None:
+        self.body = {"id": f"{ACCOUNT_PATH}/managementPolicies/default", "name": "Default", "properties": properties}
+
+    def put(self, request: Any, context: Any) -> dict[str, Any]:
+        self.keep(request.json()["properties"])
+        return self.body
+
+
+def test_rules_that_delete_early_are_flagged(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    Lifecycle(
+        requests_mock,
+        lifecycle_rule("wipe", 1),
+        lifecycle_rule("wipe off", 1, enabled=False),
+        lifecycle_rule("yearly", 365),
+        lifecycle_rule("cool", 1, action="tierToCool"),
+    )
+    result = signed_in.run("azure-storage-account-lifecycle-get", **ONE)
+    assert [row["deletesEarly"] for row in result.raw] == [True, False, False, False]
+    assert [row["deletesAfterDays"] for row in result.raw] == [1, 1, 365, None]
+    assert result.raw[0]["actions"] == [
+        {"target": "baseBlob", "action": "delete", "condition": "daysAfterModificationGreaterThan", "days": 1}
+    ]
+    assert "within 7 days: wipe." in result.text
+
+
+def test_no_lifecycle_policy_is_no_error(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(LIFECYCLE, status_code=404, json=arm_failure("ManagementPolicyNotFound"))
+    assert "no lifecycle rules" in signed_in.run("azure-storage-account-lifecycle-get", **ONE).text
+    error = signed_in.run("azure-storage-account-lifecycle-set", **ONE, rule_name="wipe", enabled="false").error
+    assert "has no lifecycle rule 'wipe'. Its rules: none" in error
+
+
+def test_one_rule_is_disabled_and_the_others_stay(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    rules = lifecycle_rule("wipe", 1), lifecycle_rule("yearly", 365, enabled=False)
+    room = Lifecycle(requests_mock, *rules)
+    args = {**ONE, "rule_name": "wipe", "enabled": "false"}
+    dry = signed_in.run("azure-storage-account-lifecycle-set", **args, dry_run="true")
+    assert change_of(dry)["after"] == {"enabled": False}
+    assert not bodies(requests_mock, "PUT")
+    result = signed_in.run("azure-storage-account-lifecycle-set", **args)
+    assert change_of(result)["before"] == {"enabled": True}
+    assert room.body["properties"]["policy"]["rules"] == [{**rules[0], "enabled": False}, rules[1]]
+    assert change_of(result)["undo"].endswith("rule_name=wipe enabled=true")
+    again = signed_in.run("azure-storage-account-lifecycle-set", **args)
+    assert change_of(again)["changed"] is False
+    assert len(bodies(requests_mock, "PUT")) == 1
+
+
+def test_a_rule_that_stays_on_is_not_called_disabled(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Lifecycle(requests_mock, lifecycle_rule("wipe", 1))
+    requests_mock.put(LIFECYCLE, json=room.body)
+    args = {**ONE, "rule_name": "wipe", "enabled": "false"}
+    assert "Azure accepted the change, but" in signed_in.run("azure-storage-account-lifecycle-set", **args).error
+
+
+def test_a_lost_answer_is_looked_up(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Lifecycle(requests_mock, lifecycle_rule("wipe", 1))
+
+    def lose(request: Any, context: Any) -> dict[str, Any]:
+        room.put(request, context)
+        raise requests.ReadTimeout
+
+    requests_mock.put(LIFECYCLE, json=lose)
+    result = signed_in.run("azure-storage-account-lifecycle-set", **ONE, rule_name="wipe", enabled="false")
+    assert change_of(result)["changed"] is True

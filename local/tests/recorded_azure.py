@@ -44,6 +44,7 @@ RESOURCES = {
     f"{CONTAINERS}/evidence": "container",
     POLICY: "immutability",
     f"{LOGGING}/to-workspace": "logging_setting",
+    f"{THE_ACCOUNT}/managementPolicies/default": "lifecycle",
 }
 # Collections: by path, and by the token of a page where there are several.
 LISTS = {
@@ -59,7 +60,7 @@ LISTS = {
 REFUSED = {
     THE_ACCOUNT + az.DEEP_SOURCES[name].path
     for name in az.DEEP_SOURCES
-    if name not in ("locks", "service", "website", "containers", "logs")
+    if name not in ("locks", "service", "website", "containers", "logs", "lifecycle")
 }
 # A container that only exists soft-deleted until it is restored.
 DELETED_CONTAINER = "old-backups"
@@ -89,6 +90,7 @@ class RecordedArm:
         self.resources[f"{LOCKS}/keep"] = own
         self.actions: dict[str, Callable[[str, Any], Answer]] = {
             "resources": lambda path, body: (200, recorded("graph")),
+            "logs": lambda path, body: (200, recorded("logs")),
             "listKeys": lambda path, body: (200, recorded("keys")),
             "regenerateKey": self.regenerate_key,
             "revokeUserDelegationKeys": lambda path, body: (200, None),

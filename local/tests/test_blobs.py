@@ -246,7 +246,7 @@ def test_many_are_deleted_in_batches_and_each_is_told(azure: LocalAzure, server:
     assert "Missing required argument `blob_name`" in fail(server, "blob-delete", prefix="")
     assert "confirm=" in fail(server, "blob-delete", confirm_all="true")
     rehearsal = run(server, "blob-delete", prefix="d/", dry_run="true")
-    assert [item["result"] for item in rows(rehearsal)] == ["would be deleted"] * 5
+    assert [item["result"] for item in rows(rehearsal)] == ["planned"] * 5
     azure.requests.clear()
     mixed = partly(server.run("app", "azure-storage-blob-delete", {**HERE, "prefix": "d/"}))
     outcome = {item["name"]: item["result"] for item in rows(mixed)}

@@ -62,6 +62,8 @@ NEVER_RECORDED = {
 }
 # Objects whose names people choose: the object is declared, not what is in it.
 FREE_OBJECTS = {"tags", "metadata", "replication", "userAssignedIdentities", "before", "after", "restore"}
+# Lists of objects whose names people choose: a query names its columns.
+FREE_LISTS = {"rows"}
 TYPES = {"String", "Boolean", "Number", "Date", "Unknown"}
 TEXTS = texts.load()
 DESCRIBED = {output.context_path: output.type for outputs in TEXTS.objects.values() for output in outputs}
@@ -523,6 +525,10 @@ EXAMPLES: dict[str, list[dict[str, str]]] = {
     ],
     "azure-storage-account-activity-list": [ONE, {**ONE, "limit": "1"}],
     "azure-storage-account-posture": [{"account_name": ACCOUNT, "report": "csv"}],
+    "azure-storage-posture-fix": [{**ONE, "check": "minimum-tls", "dry_run": "true"}],
+    "azure-storage-log-search": [ONE, {**ONE, "query": "StorageBlobLogs | take 2"}],
+    "azure-storage-account-lifecycle-get": [ONE],
+    "azure-storage-account-lifecycle-set": [{**ONE, "rule_name": "expire", "enabled": "false"}],
     "azure-storage-account-logging-get": [ONE],
     "azure-storage-account-logging-set": [{**ONE, "setting_name": "to-workspace"}],
     "azure-storage-blob-ranges-restore": [{**EVIDENCE, "time_to_restore": "1 hour"}],
@@ -587,7 +593,7 @@ def leaf_values(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from leaf_values(item, path)
     elif isinstance(value, dict):
         for key, item in value.items():
-            free = key in FREE_OBJECTS and isinstance(item, dict)
+            free = (key in FREE_OBJECTS and isinstance(item, dict)) or key in FREE_LISTS
             yield from [(f"{path}.{key}", item)] if free else leaf_values(item, f"{path}.{key}")
     else:
         yield path, value
@@ -710,7 +716,10 @@ def test_no_function_has_a_default_that_it_could_change() -> None:
 
 
 def test_every_listing_can_be_continued() -> None:
+    """A log search is whole: what its limit leaves out of context is in its file."""
     for name, command in az.COMMANDS.items():
+        if name == "azure-storage-log-search":
+            continue
         given = command.arguments()
         assert ("limit" in given) is ("next_token" in given) is ("all_results" in given), name
 
