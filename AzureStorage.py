@@ -32,6 +32,7 @@ import hashlib
 import hmac
 import html
 import inspect
+import io
 import ipaddress
 import itertools
 import json
@@ -110,6 +111,7 @@ TURN_PATIENCE = 8.0  # seconds without a sign of life after which another comman
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
 CONTEXT_SIZE = 900_000  # bytes of JSON of them: an entry, which holds them as context and as contents, stays below 2 MB
+WORK_SLICE = 60.0  # seconds of work in one polling round
 SNIPPET = 200  # characters shown of an unexpected answer
 
 
@@ -608,6 +610,7 @@ class AzureStorageError(Exception):
 
     AzureStorageError
       UsageError          an argument or an instance parameter is wrong; nothing was sent
+        UnknownAccountError  nothing tells where a storage account is
       SignInError         Entra ID refused, or this instance is not signed in
         SignInPending     the sign-in in the browser is not finished; not a failure
       NetworkError        no usable answer: DNS, connection, TLS, proxy, time-out, or not an answer of the service
@@ -630,6 +633,10 @@ class AzureStorageError(Exception):
 
 class UsageError(AzureStorageError):
     """An argument or an instance parameter is wrong; nothing was sent."""
+
+
+class UnknownAccountError(UsageError):
+    """Nothing tells where a storage account is."""
 
 
 class SignInError(AzureStorageError):
@@ -2751,7 +2758,8 @@ class MicrosoftAuth:
     def identity(self) -> Json:
         """Who is signed in, from the stored session and the claims of the ARM token, which are shown and never trusted."""
         session, settings = self.store.read(), self.settings
-        entry = (session.get("tokens") or {}).get(settings.cloud.audience) or {}
+        tokens = session.get("tokens") or {}
+        entry = tokens.get(settings.cloud.audience) or tokens.get(STORAGE_AUDIENCE) or {}
         claims = token_claims(str(entry.get("token") or ""))
         person = settings.auth_type in USER_FLOWS
         name = session.get("username") or claims.get("upn") or claims.get("unique_name") if person else ""
@@ -3158,9 +3166,7 @@ def read_token(text: str) -> tuple[str, int]:
     """What place_token made."""
     found = json_value(base64.urlsafe_b64decode(text.encode() + b"==").decode())
     place, skip = at_path(found, "u"), at_path(found, "s")
-    if (
-        not isinstance(place, str) or not isinstance(skip, int) or skip < 0
-    ):  # the first page of blobs has an empty place
+    if not isinstance(place, str) or not isinstance(skip, int) or skip < 0 or not (place or skip):
         raise ValueError
     return place, skip
 
@@ -3417,12 +3423,36 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("ImmutabilityPolicyUntilDate", "x-ms-immutability-policy-until-date", "immutableUntil", http_date),
     ("ImmutabilityPolicyMode", "x-ms-immutability-policy-mode", "immutabilityMode", str),
 )
+# The same of a container, at the paths and in the words of Resource Manager.
+# https://learn.microsoft.com/rest/api/storageservices/list-containers2
+CONTAINER_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+    ("Last-Modified", "Last-Modified", "properties.lastModifiedTime", http_date),
+    ("Etag", "ETag", "etag", str),
+    ("LeaseStatus", "x-ms-lease-status", "properties.leaseStatus", str.capitalize),
+    ("LeaseState", "x-ms-lease-state", "properties.leaseState", str.capitalize),
+    ("LeaseDuration", "x-ms-lease-duration", "properties.leaseDuration", str.capitalize),
+    ("PublicAccess", "x-ms-blob-public-access", "properties.publicAccess", str.capitalize),
+    ("HasImmutabilityPolicy", "x-ms-has-immutability-policy", "properties.hasImmutabilityPolicy", is_true_text),
+    ("HasLegalHold", "x-ms-has-legal-hold", "properties.hasLegalHold", is_true_text),
+    ("DefaultEncryptionScope", "x-ms-default-encryption-scope", "properties.defaultEncryptionScope", str),
+    ("DenyEncryptionScopeOverride", "x-ms-deny-encryption-scope-override", "properties.denyEncryptionScopeOverride", is_true_text),
+    ("ImmutableStorageWithVersioningEnabled", "x-ms-immutable-storage-with-versioning-enabled", "properties.immutableStorageWithVersioning.enabled", is_true_text),
+    ("DeletedTime", "", "properties.deletedTime", http_date),
+    ("RemainingRetentionDays", "", "properties.remainingRetentionDays", whole),
+)
 # fmt: on
-LISTED_PROPERTIES = {listed_name: (name, read) for listed_name, _, name, read in BLOB_PROPERTIES}
+# The elements that are rows of a listing: what they stand in, and what is read of their properties.
+LISTED_BLOB = ("Blobs", {listed: (name, read) for listed, _, name, read in BLOB_PROPERTIES})
+LISTED_ROWS = {
+    "Blob": LISTED_BLOB,
+    "BlobPrefix": LISTED_BLOB,
+    "Container": ("Containers", {listed: (name, read) for listed, _, name, read in CONTAINER_PROPERTIES}),
+}
 
 
-class BlobPage:
-    """A page of a listing, read as it arrives: rows with the names that context has, and where the next page begins.
+class ListedPage:
+    """A page of a listing of blobs or containers, read as it arrives: rows with the names that context has, and where the
+    next page begins.
 
     ValueError for a document that is not a listing.
     """
@@ -3435,13 +3465,15 @@ class BlobPage:
         self._words: list[str] = []
         self._encoded = False
         self._tag = ""
+        self._known = LISTED_BLOB[1]
         feed_xml(self._start, self._end, self._words.append, arriving)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._path and name != "EnumerationResults":
             raise ValueError(f"<{name}> is not a listing")
-        if name in ("Blob", "BlobPrefix") and self._path[-1:] == ["Blobs"]:
+        if name in LISTED_ROWS and self._path[-1:] == [LISTED_ROWS[name][0]]:
             self._row = {"isPrefix": True} if name == "BlobPrefix" else {}
+            self._known = LISTED_ROWS[name][1]
         self._path.append(name)
         self._words.clear()
         self._encoded = attributes.get("Encoded") == "true"
@@ -3454,9 +3486,9 @@ class BlobPage:
         if self._row is None:
             if name == "NextMarker":
                 self.marker = text.strip()
-        elif name in ("Blob", "BlobPrefix") and parent == "Blobs":
+        elif name in LISTED_ROWS and parent == LISTED_ROWS[name][0]:
             if not self._row.get("name"):
-                raise ValueError("a blob without a name")
+                raise ValueError("a row without a name")
             self.rows.append(self._row)
             self._row = None
         else:
@@ -3464,16 +3496,16 @@ class BlobPage:
 
     def _field(self, row: Json, parent: str, name: str, text: str) -> None:
         if parent == "Properties":
-            if text and name in LISTED_PROPERTIES:
-                key, read = LISTED_PROPERTIES[name]
-                row[key] = read(text)
+            if text and name in self._known:
+                path, read = self._known[name]
+                put_path(row, path, read(text))
         elif parent in ("Metadata", "OrMetadata"):
             row.setdefault("metadata" if parent == "Metadata" else "replication", {})[name] = text
         elif parent == "Tag" and name == "Key":
             self._tag = text
         elif parent == "Tag":
             row.setdefault("tags", {})[self._tag] = text
-        elif parent in ("Blob", "BlobPrefix"):
+        elif parent in LISTED_ROWS:
             self._own(row, name, text)
 
     def _own(self, row: Json, name: str, text: str) -> None:
@@ -3483,7 +3515,7 @@ class BlobPage:
             row["container"] = text
         elif name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly"):
             row[name[0].lower() + name[1:]] = is_true_text(text)
-        elif name in ("Snapshot", "VersionId", "DeletionId") and text.strip():
+        elif name in ("Snapshot", "Version", "VersionId", "DeletionId") and text.strip():
             row[name[0].lower() + name[1:]] = text.strip()
 
 
@@ -3701,6 +3733,10 @@ class BlobHttp:
         return True
 
 
+def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
+
+
 class BlobService:
     """The blob service of one account: operations are rows, `ask` asks any of them."""
 
@@ -3735,13 +3771,13 @@ class BlobService:
 
     # Listing
 
-    def _page(self, operation: Operation, target: str, query: Json) -> BlobPage:
+    def _page(self, operation: Operation, target: str, query: Json) -> ListedPage:
         """Read as it arrives; NetworkError if it is no listing, or breaks off."""
         with self.ask(operation, target, query=query, stream=True) as answer:
             try:
-                return BlobPage(pieces(answer, MAX_LISTING))
+                return ListedPage(pieces(answer, MAX_LISTING))
             except (ValueError, *BROKEN):
-                words = f"Could not {operation.action.format(target)}: {self.http.endpoint} did not answer with a whole listing."
+                words = f"Could not {operation.action.format(target or self.account)}: {self.http.endpoint} did not answer with a whole listing."
                 raise NetworkError(words, f"Run the command again. {PROXY_ANSWER}") from None
 
     def rows(self, container: str, query: Json, place: str = "") -> Iterator[Page]:
@@ -3774,7 +3810,39 @@ class BlobService:
 
         return paged(fetch, place, BLOBS_FIND.action)
 
+    def containers(self, query: Json, place: str = "") -> Iterator[Page]:
+        """The containers of the account, as Resource Manager would show them."""
+
+        def fetch(marker: str) -> tuple[list[Json], str]:
+            page = self._page(CONTAINERS_READ, "", {**query, "marker": marker or None})
+            for row in page.rows:
+                told = {key: row.pop(key) for key in ("metadata", "deleted", "version") if key in row}
+                row["properties"] = {**row.get("properties", {}), **told}
+            return [self.container_item(row["name"], row) for row in page.rows], page.marker
+
+        return paged(fetch, place, CONTAINERS_READ.action.format(self.account))
+
+    def container_item(self, name: str, found: Json) -> Json:
+        """A container by its URL, since the blob service does not tell its ARM ID; without a level it is private."""
+        properties = {"publicAccess": "None", **found.get("properties", {})}
+        return {**found, "id": self.container_id(name), "account": self.account, "name": name, "properties": properties}
+
     # Reading
+
+    def container(self, name: str) -> Json | None:
+        """A container as Resource Manager would show it, or None."""
+        try:
+            headers = self.ask(CONTAINER_HEAD, name).headers
+        except ServiceError as error:
+            if error.status == 404 and error.code in ("ContainerNotFound", ""):
+                return None
+            raise
+        found: Json = {}
+        for _, header, path, read in CONTAINER_PROPERTIES:
+            if header and headers.get(header):
+                put_path(found, path, read(headers[header]))
+        put_path(found, "properties.metadata", metadata_of(headers))
+        return self.container_item(name, found)
 
     def open(self, blob: BlobRef, headers: Json) -> requests.Response:
         """The content as a stream, which the caller closes."""
@@ -3891,12 +3959,11 @@ def properties_of(answer: requests.Response, action: str) -> Json:
         }
     except ValueError:
         raise not_the_service(answer, action, "properties of a blob") from None
-    metadata = {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
     current = True if headers.get("x-ms-is-current-version") == "true" else None
     return {
         **found,
         **given_only({"versionId": headers.get("x-ms-version-id"), "isCurrentVersion": current}),
-        "metadata": metadata,
+        "metadata": metadata_of(headers),
     }
 
 
@@ -4240,7 +4307,7 @@ class Azure:
             return ref
         found = self.find_account(name)
         if not found:
-            raise UsageError(
+            raise UnknownAccountError(
                 f"No subscription that the signed-in identity can read has a storage account {name!r}.",
                 "Check the name. If it is right, the identity lacks the role Reader there, or the account was deleted or is in "
                 "another tenant. For a new account, give resource_group_name and subscription_id.",
@@ -4890,8 +4957,23 @@ def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
     )
 
 
+def guarded(value: object) -> str:
+    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def csv_file(name: str, columns: Mapping[str, str], rows: Iterable[Json]) -> Json:
+    """Rows as a CSV file of the war room: each column and the dotted path that it comes from."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([guarded(at_path(row, path)) for path in columns.values()] for row in rows)
+    return dict(fileResult(name, out.getvalue()))
+
+
 def account_of(item: Json) -> str:
-    return resource_id(item).account
+    return resource_id(item).account or str(item.get("account") or "")
 
 
 def subscription_of(item: Json) -> str:
@@ -4919,6 +5001,11 @@ def or_default(path: str, default: str) -> Callable[[Json], object]:
 def short_time(path: str) -> Callable[[Json], str]:
     """A time without fractions of a second."""
     return lambda item: re.sub(r"\.\d+(?=Z|[+-]\d\d:?\d\d|$)", "", str(at_path(item, path) or ""))
+
+
+def told_blobs(item: Json) -> str:
+    """The blobs that were not simply restored, as far as a cell can show them."""
+    return "\n".join(f"{row['name']}: {row['result']}" for row in item["blobs"][:20])
 
 
 def same_names(*names: str) -> dict[str, Column]:
@@ -4967,6 +5054,7 @@ SNAPSHOT_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Snapshot": "sn
 WRITTEN_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Result": "result"})
 DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
 UNDELETE_VIEW = DELETED_VIEW._replace(title="Azure Storage Blobs restored")
+VERSIONS_VIEW = View("BlobVersionsRestore", "Azure Storage restore of blob versions", {"Container": "container", "Prefix": "prefix", "Restored to": "timeToRestore", "Restored": "restored", "Undeleted": "undeleted", "Unchanged": "same", "Newer": "newer", "Deleted": "deleted", "Not kept": "notKept", "Unaddressable": "unaddressable", "Failed": "failed", "Blobs": told_blobs})
 QUARANTINE_VIEW = View("Quarantine", "Azure Storage blob quarantine", {"Blob": "source.name", "Result": "result", "Evidence": "evidence.id", "Size": "source.size", "SHA-256": "evidence.sha256", "Verified": "verified", "Protected by": "protection", "Source deleted": "sourceDeleted"})
 SAS_VIEW = View("Sas", "Azure Storage shared access signature", {"Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "IP": "ip", "Signed by": "signedBy"}, key="sha256")
 INSPECT_VIEW = View("Sas", "Shared access signature", {"Kind": "kind", "Account": "account", "Services": "services", "Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "Expired": "expired", "IP": "ip", "Protocol": "protocol", "Policy": "policy", "Signed by": "signer", "Bound to": "boundTo", "SHA-256": "sha256"}, key="sha256")
@@ -5144,7 +5232,7 @@ class Plan:
     the object after the steps (from their answers where these hold it), of which `state` picks what compares with after.
     equal: what counts as the same value. undo: the command line that takes the change back, made from what was really
     changed; empty where nothing does. note: always said; done: said once it is done. confirm: what has to be typed, and
-    why. later: what a polling round goes on with. carried_out: an earlier round did the steps. missed: what is said when
+    why. later: what a polling round goes on with; files: entries that follow the result. carried_out: an earlier round did the steps. missed: what is said when
     there is nothing to do.
     """
 
@@ -5166,7 +5254,8 @@ class Plan:
     planned: Sequence[str] = ()
     carried_out: bool = False
     tell_steps: bool = False
-    more_context: Callable[[list[Json], Json], Json] = lambda rows, record: {}
+    more_context: Callable[[list[Outcome], Json], Json] = lambda outcomes, record: {}
+    files: Callable[[], list[Json]] = list
 
     @property
     def needed(self) -> bool:
@@ -5322,7 +5411,7 @@ class Report(NamedTuple):
     def result(self) -> CommandResults:
         plan, record = self.plan, self.record()
         outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if self.item else {})}
-        outputs |= plan.more_context(rows_of(self.item), record)
+        outputs |= plan.more_context(self.outcomes, record)
         rows, words = rows_of(self.item), self.words()
         text = table(plan.view, rows, note=words) if rows else f"### {plan.view.title}\n{words}\n"
         raw: Any = self.item or record
@@ -5332,7 +5421,7 @@ class Report(NamedTuple):
         )
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
+def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later | list[Any]:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
@@ -5356,7 +5445,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    result = report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    files = plan.files()
+    return [result, *files] if files else result
 
 
 def problem_of(outcome: Outcome) -> str:
@@ -6570,6 +6661,374 @@ def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) 
     )
 
 
+# --- commands: access --------------------------------------------------------------------------------------------------
+
+
+class Right(NamedTuple):
+    """What a role can allow on an account: any of the operations is enough. Below the account only `data` counts, and
+    granting access."""
+
+    name: str
+    words: str
+    operations: tuple[str, ...]
+    data: bool = False
+
+
+# Rotating a key returns it, and an account or service SAS is signed with one.
+KEY_OPERATIONS = (
+    LIST_KEYS,
+    REGENERATE_KEY,
+    *(f"{STORAGE_ACCOUNTS}/{name}/action" for name in ("listAccountSas", "listServiceSas")),
+)
+RIGHTS = (
+    Right("readBlobs", "read blobs", (READ_BLOB,), data=True),
+    Right("writeBlobs", "write blobs", (WRITE_BLOB, ADD_BLOB, DELETE_BLOB), data=True),
+    Right("listKeys", "list keys", KEY_OPERATIONS),
+    Right("changeAccount", "change the account", (WRITE_ACCOUNT, DELETE_ACCOUNT)),
+    Right("grantAccess", "grant access", (WRITE_ROLES,)),
+)
+DATA_RIGHTS = tuple(right.name for right in RIGHTS if right.data)
+ASSIGNMENT_ID = re.compile(rf"(?i)(?:/[^?#]*)?/providers/Microsoft\.Authorization/roleAssignments/{GUID.pattern}")
+MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
+AT_SCOPE = {"$filter": "atScope()"}
+NOT_LISTED = (
+    "Not included: members of groups, eligible assignments of Privileged Identity Management, deny assignments, classic administrators, "
+    "delegations of Azure Lighthouse, and SAS that were handed out."
+)
+BY_KEY = "Shared Key access is allowed: a role that lists keys counts as access to all data."
+NO_KEYS = "Shared Key access is disabled: keys give no data. A role that also changes the account can enable Shared Key access."
+ROLE_DELAY = "Azure caches role assignments: it can take up to 10 minutes until the change applies everywhere."
+
+
+def listed_in(patterns: object, operation: str) -> bool:
+    """Whether a list of operations with wildcards holds an operation; Azure compares without case."""
+    return isinstance(patterns, list) and any(
+        re.fullmatch(re.escape(str(pattern)).replace(r"\*", ".*"), operation, re.IGNORECASE) for pattern in patterns
+    )
+
+
+def permits(definition: Json, right: Right) -> bool:
+    """Whether a role has a right: one of its permissions allows an operation and does not take it out again."""
+    allowed, excluded = ("dataActions", "notDataActions") if right.data else ("actions", "notActions")
+    return any(
+        listed_in(permission.get(allowed), operation) and not listed_in(permission.get(excluded), operation)
+        for permission in dicts(at_path(definition, "properties.permissions"))
+        for operation in right.operations
+    )
+
+
+def scope_kind(account: AccountRef, scope: str) -> str:
+    """What a scope is, seen from an account that an assignment at it reaches."""
+    plain, here = plain_id(scope), plain_id(account.id)
+    if f"{plain}/".startswith(f"{here}/"):
+        below = plain.removeprefix(here)
+        return "account" if not below else "container" if "/containers/" in below else "other service"
+    if plain.startswith(MANAGEMENT_GROUP):
+        return "management group"
+    return "resource group" if "/resourcegroups/" in plain else "subscription" if plain else "tenant root"
+
+
+WIDER = frozenset({"resource group", "subscription", "management group", "tenant root"})
+
+
+def allowed_here(definition: Json, kind: str, shared_key: bool) -> Json:
+    """Each right of a role, by its name, at a scope of a kind; dataByKeys: data is reached only with a key."""
+    reaches = {
+        right.name: permits(definition, right)
+        and kind != "other service"
+        and (kind != "container" or right.data or right.name == "grantAccess")
+        for right in RIGHTS
+    }
+    own = all(reaches[name] for name in DATA_RIGHTS)
+    by_keys = reaches["listKeys"] and shared_key and not own
+    return {**reaches, **(dict.fromkeys(DATA_RIGHTS, True) if by_keys else {}), "dataByKeys": by_keys}
+
+
+def in_text(value: object) -> str:
+    """A value in a text for people, without a live link or image."""
+    return md(shown(value))
+
+
+def role_guid(definition: object) -> str:
+    return plain_id(definition).rpartition("/")[2]
+
+
+def assignment_row(
+    assignment: Json, account: AccountRef, definitions: Mapping[str, Json] | None, shared_key: bool
+) -> Json:
+    """A role assignment as context has it. A role whose definition could not be read has no rights in it: they are not
+    known."""
+    properties = at_path(assignment, "properties") or {}
+    kind = scope_kind(account, str(properties.get("scope") or ""))
+    role = (definitions or {}).get(role_guid(properties.get("roleDefinitionId")))
+    rights = allowed_here(role, kind, shared_key) if role else {}
+    words = [right.words for right in RIGHTS if rights.get(right.name)]
+    return {
+        "id": assignment.get("id"),
+        "name": assignment.get("name"),
+        "account": account.name,
+        **properties,
+        "role": at_path(role, "properties.roleName") or role_guid(properties.get("roleDefinitionId")),
+        "scopeType": kind,
+        "inherited": kind in WIDER,
+        **rights,
+        "allows": (words or ["nothing on blobs, keys or the account"]) if role else ["unknown"],
+    }
+
+
+def merged_assignments(*lists: Iterable[Json]) -> list[Json]:
+    """Assignments of several lists, each once."""
+    return list({plain_id(item.get("id")): item for item in itertools.chain(*lists)}.values())
+
+
+def role_assignments(azure: Azure, account: AccountRef) -> list[Json]:
+    """All that reach the account: at and above it, and (without the filter) below it, on its containers."""
+    lists = (azure.arm.listing(ASSIGNMENTS_LIST, account, params=params).items for params in (AT_SCOPE, None))
+    return merged_assignments(*lists)
+
+
+def assignment_rows(azure: Azure, account: AccountRef) -> tuple[list[Json], bool]:
+    """The rows of all assignments, and whether Shared Key access is allowed."""
+    shared_key = at_path(azure.arm.ask(ACCOUNT_GET, account), "properties.allowSharedKeyAccess") is not False
+    found = role_assignments(azure, account)
+    definitions = by_guid(azure.arm.listing(DEFINITIONS_LIST, account).items)
+    return [assignment_row(item, account, definitions, shared_key) for item in found], shared_key
+
+
+def by_guid(definitions: Iterable[Json]) -> dict[str, Json]:
+    return {role_guid(item.get("id")): item for item in definitions}
+
+
+def allows_words(row: Json) -> str:
+    return ", ".join(row.get("allows") or []) + (" (data by account key)" if row.get("dataByKeys") else "")
+
+
+# fmt: off
+ACCESS_VIEW = View("RoleAssignment", "Role assignments that reach a storage account", {"Principal": "principalId", "Type": "principalType", "Role": "role", "Allows": allows_words, "Scope": "scope", "Inherited": "inherited", "Condition": "condition", "Created by": "createdBy", "Created": short_time("createdOn"), "Assignment": "name"})
+# fmt: on
+REMOVED = ACCESS_VIEW._replace(name="RemovedRoleAssignment").context
+REMEMBERED = (
+    *("id", "name", "account", "scope", "role", "roleDefinitionId", "principalId", "principalType"),
+    *("condition", "conditionVersion", "description"),
+)
+Principal = Annotated[str, Reader("an object ID (GUID)", lambda text: matching(GUID, text).lower())]
+
+
+@command("azure-storage-access-list", needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS), role="Reader")
+def access_list(azure: Azure, account: TargetArgs, principal_id: Principal | None = None) -> CommandResults:
+    """Who has a role on the account, from wherever it is assigned, and what the role allows here."""
+    rows, shared_key = assignment_rows(azure, account)
+    kept = [row for row in rows if principal_id in (None, str(row.get("principalId")).lower())]
+    narrowed = "Conditions are shown and not evaluated: they can narrow what a role allows."
+    parts = (BY_KEY if shared_key else NO_KEYS, narrowed if any(row.get("condition") for row in kept) else "")
+    text = table(ACCESS_VIEW, kept, note=" ".join(filter(None, (*parts, NOT_LISTED))))
+    return CommandResults(outputs={ACCESS_VIEW.context: kept}, readable_output=text, raw_response=kept)
+
+
+AssignmentId = Annotated[
+    str, Reader("the ARM ID of a role assignment", lambda text: matching(ASSIGNMENT_ID, unquoted(text).rstrip("/")))
+]
+AssignmentName = Annotated[
+    str,
+    Reader(
+        "the ARM ID or the name (GUID) of a role assignment",
+        lambda text: matching(re.compile(f"{ASSIGNMENT_ID.pattern}|{GUID.pattern}"), unquoted(text).rstrip("/")),
+    ),
+]
+RoleId = Annotated[
+    str, Reader("the ARM ID of a role definition", lambda text: matching(re.compile(rf"/[^?#]*/{GUID.pattern}"), text))
+]
+PrincipalType = Annotated[str, choice("User", "Group", "ServicePrincipal", "ForeignGroup", "Device")]
+# What a restored assignment is made of.
+ASSIGNMENT_FIELDS = {
+    "role_definition_id": BodyField(required(RoleId), "roleDefinitionId"),
+    "principal_id": BodyField(required(Principal), "principalId"),
+    **body_fields(
+        ("principal_type", PrincipalType, "principalType"),
+        ("condition", Text, "condition"),
+        ("condition_version", Text, "conditionVersion"),
+        ("description", Text, "description"),
+        ("delegated_identity_id", ArmId, "delegatedManagedIdentityResourceId"),
+    ),
+}
+AssignmentBody = Annotated[Json, body_group(ASSIGNMENT_FIELDS)]
+
+
+def assignment_state(item: object) -> Json:
+    """What makes an assignment, of one as Azure or as context has it."""
+    found = at_path(item, "properties") if has_path(item, "properties") else item
+    return given_only({field.path: at_path(found, field.path) for field in ASSIGNMENT_FIELDS.values()})
+
+
+def wide_name(account: AccountRef, scope: str) -> str:
+    """The name of a scope above the account; empty for any other."""
+    name = urllib.parse.unquote(scope).rstrip("/").rpartition("/")[2] or "root"
+    return name if scope_kind(account, scope) in WIDER else ""
+
+
+def wide_confirm(account: AccountRef, scope: str, verb: str) -> tuple[str, str] | None:
+    """What has to be typed for an assignment that reaches more than the account."""
+    name = wide_name(account, scope)
+    words = f"The role assignment is {verb} for everything in the {scope_kind(account, scope)} {name}."
+    return (name, words) if name else None
+
+
+def restore_line(account: AccountRef, row: Json) -> str:
+    """The command that puts an assignment back as it was."""
+    what = {name: row.get(field.path) for name, field in ASSIGNMENT_FIELDS.items()}
+    wide = wide_name(account, str(row.get("scope") or "")) or None
+    return command_line(
+        "access-restore", account.arguments, given_only({"assignment_id": row.get("id"), **what, "confirm": wide})
+    )
+
+
+def assignment_there(azure: Azure, account: AccountRef, assignment: str) -> Json | None:
+    wanted = plain_id(assignment)
+    return next((item for item in role_assignments(azure, account) if plain_id(item.get("id")) == wanted), None)
+
+
+def chosen_assignment(rows: list[Json], wanted: str) -> Json | None:
+    """The row with an ARM ID, or with a name that only one has."""
+    found = [row for row in rows if plain_id(wanted) in (plain_id(row.get("id")), plain_id(row.get("name")))]
+    if len(found) > 1:
+        raise invalid("assignment_id", "several role assignments have this name. Give the ARM ID of one.")
+    return found[0] if found else None
+
+
+def other_roles(rows: list[Json], chosen: Json) -> str:
+    """What a principal keeps when one of its assignments is removed."""
+    others = (row for row in rows if row is not chosen and row.get("principalId") == chosen.get("principalId"))
+    names = ", ".join(str(row["role"]) for row in others)
+    return f"Still allowed: the other roles of this principal: {in_text(names)}." if names else ""
+
+
+def check_own_access(azure: Azure, rows: list[Json], chosen: Json, accepted: bool) -> None:
+    """The last assignment of the identity that this instance works with is not removed unasked."""
+    own = str(token_claims(azure.auth.token(azure.settings.cloud.audience)).get("oid") or "").lower()
+    ours = [row for row in rows if own and str(row.get("principalId")).lower() == own]
+    if ours == [chosen] and not accepted:
+        words = "true, since this is the last role assignment of the identity that this instance works with"
+        raise missing("accept_lockout", words)
+
+
+@command(
+    "azure-storage-access-remove",
+    needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS, DELETE_ROLES),
+    role=LOCKS_ROLE,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def access_remove(
+    azure: Azure, account: TargetArgs, assignment_id: AssignmentName, accept_lockout: Flag = False
+) -> Plan:
+    """Only one that reaches the account. One above it is gone for everything there, so `confirm` is asked for."""
+    rows, _ = assignment_rows(azure, account)
+    row = chosen_assignment(rows, assignment_id)
+    if row is None:
+        return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=f"No role assignment {assignment_id} reaches {account}.")
+    check_own_access(azure, rows, row, accept_lockout)
+    settings = assignment_state(row)
+    target = Scope(id_path(str(row["id"])), str(row["name"]))
+    confirm = wide_confirm(account, str(row.get("scope") or ""), "removed")
+    notes = (confirm and confirm[1], other_roles(rows, row))
+
+    def there() -> Json | None:
+        return assignment_there(azure, account, target.id)
+
+    def removed(outcomes: list[Outcome], change: Json) -> Json:
+        kept = {key: row.get(key) for key in REMEMBERED}
+        return {REMOVED: {**kept, "restore": restore_line(account, row)}} if change["changed"] else {}
+
+    remove = Step("remove the role", lambda: azure.arm.ask(ASSIGNMENT_DELETE, target), lambda error: there() is None)
+    return Plan(
+        str(row["id"]),
+        settings,
+        dict.fromkeys(settings),
+        ACCESS_VIEW,
+        [remove],
+        item=row,
+        read_back=lambda outcomes: row if there() else [],
+        state=lambda item: assignment_state(item) if item else {},
+        undo=lambda before, after: restore_line(account, row),
+        note=" ".join(filter(None, notes)),
+        done=ROLE_DELAY,
+        confirm=confirm,
+        more_context=removed,
+    )
+
+
+def same_part(left: object, right: object) -> bool:
+    """Whether two values of an assignment mean the same; the ID of a role comes with its subscription and without."""
+    is_role = "/roledefinitions/" in plain_id(right)
+    return role_guid(left) == role_guid(right) if is_role else same(left, right)
+
+
+def same_grant(item: Json, scope: str, wanted: Json) -> bool:
+    """Whether an assignment gives the same principal the same role at the same scope; Azure takes no second one."""
+    has = at_path(item, "properties") or {}
+    return (
+        plain_id(has.get("scope")) == plain_id(scope)
+        and str(has.get("principalId")).lower() == wanted["principalId"]
+        and role_guid(has.get("roleDefinitionId")) == role_guid(wanted["roleDefinitionId"])
+    )
+
+
+def reaching_scope(account: AccountRef, assignment: str) -> str:
+    """The scope of an assignment by its ID. UsageError for one that has nothing to do with the account; whether a
+    management group holds the account is not told."""
+    scope = re.split(r"(?i)/providers/Microsoft\.Authorization/roleAssignments/", assignment)[0]
+    plain, here = plain_id(scope), plain_id(account.id)
+    related = f"{here}/".startswith(f"{plain}/") or f"{plain}/".startswith(f"{here}/")
+    if plain and not related and not plain.startswith(MANAGEMENT_GROUP):
+        raise invalid("assignment_id", f"its scope doesn't reach {account}.")
+    return scope
+
+
+@command(
+    "azure-storage-access-restore",
+    needs=(READ_ROLES, WRITE_ROLES),
+    role=LOCKS_ROLE,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentId, wanted: AssignmentBody) -> Plan:
+    """Puts a removed role assignment back, with its own ID. Only one that reaches the account."""
+    scope = reaching_scope(account, assignment_id)
+    found = role_assignments(azure, account)
+    there = next((item for item in found if plain_id(item.get("id")) == plain_id(assignment_id)), None)
+    twin = any(same_grant(item, scope, wanted) for item in found)
+    before, after = ({}, {}) if twin and not there else differences(assignment_state(there or {}), wanted, same_part)
+    target = Scope(id_path(assignment_id), f"of {wanted['principalId']}")
+    confirm = wide_confirm(account, scope, "given")
+    where = given_only({"assignment_id": assignment_id, "confirm": wide_name(account, scope) or None})
+
+    def look(error: AzureStorageError) -> bool:
+        item = assignment_there(azure, account, assignment_id)
+        return not differences(assignment_state(item or {}), wanted, same_part)[1]
+
+    def now(outcomes: list[Outcome]) -> Json:
+        item = outcomes[-1].answer or assignment_there(azure, account, assignment_id) or {}
+        return without(assignment_row(item, account, None, False), ["allows"])  # the role was not asked for
+
+    return Plan(
+        assignment_id,
+        before,
+        after,
+        ACCESS_VIEW,
+        [Step("restore the role", lambda: azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted}), look)],
+        read_back=now,
+        state=assignment_state,
+        equal=same_part,
+        undo=lambda old, new: command_line("access-remove", account.arguments, where),
+        note=confirm[1] if confirm else "",
+        missed="No changes needed: the principal has this role at this scope already.",
+        done=ROLE_DELAY,
+        confirm=confirm,
+    )
+
+
 # --- commands: containment ---------------------------------------------------------------------------------------------
 
 # What an isolation can take back, and what counts as its value where it is not set.
@@ -6669,19 +7128,14 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
     others = isolation_others(isolation)
     names = [*due, *others]
     before, after = (joined_properties(patches[part][side] for part in due) for side in (1, 2))
-    now: Json = {}  # the account afterwards
-
-    def read_back(outcomes: list[Outcome]) -> list[Json]:
-        now.update(azure.arm.ask(ACCOUNT_GET, account))
-        return isolation_rows(now, wanted, due, outcomes)
-
+    now: Json = {}  # the account afterwards, and a row for each part
     return Plan(
         account.id,
         {**before, **dict.fromkeys(others)},
         {**after, **dict.fromkeys(others, DONE)},
         ISOLATION_VIEW,
         isolation_steps(azure, account, current, due, record, names),
-        read_back=read_back,
+        read_back=lambda outcomes: isolation_rows(azure, account, wanted, due, outcomes, now),
         state=lambda rows: {**now, **{row["step"]: DONE for row in rows if row["result"] == DONE}},
         undo=lambda _, new: command_line("account-restore-settings", account.arguments) if "properties" in new else "",
         note=still_open(current, isolation),
@@ -6689,7 +7143,7 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
         tell_steps=True,
         item=[planned_part(part, PLANNED if part in due else ALREADY, PART_WORDS[part]) for part in wanted]
         + [planned_part(name, PLANNED) for name in others],
-        more_context=lambda rows, change: isolation_context(account, record, change, rows if now else []),
+        more_context=lambda outcomes, change: isolation_context(account, record, change, now.get("rows") or []),
     )
 
 
@@ -6768,17 +7222,26 @@ def isolation_steps(
 
 
 def isolation_rows(
-    current: Json, wanted: Mapping[str, tuple[str, object]], due: Mapping[str, Json], outcomes: list[Outcome]
+    azure: Azure,
+    account: AccountRef,
+    wanted: Mapping[str, tuple[str, object]],
+    due: Mapping[str, Json],
+    outcomes: list[Outcome],
+    now: Json,
 ) -> list[Json]:
-    """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back."""
+    """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back.
+    `now` is filled with the account and the rows."""
+    now.update(azure.arm.ask(ACCOUNT_GET, account))
     rows = []
     for part, (key, value) in wanted.items():
-        there = not account_patch(current, {"properties": {key: value}})[0]
+        there = not account_patch(now, {"properties": {key: value}})[0]
         failure = next((o.error for o in reversed(outcomes) if o.error and part in o.step.name.split(", ")), None)
         lacking = redact(failure.message) if failure else "Azure accepted the setting, but it is not there any more."
         result = ALREADY if there and part not in due else DONE if there else FAILED
         rows.append({"step": part, "result": result, "detail": PART_WORDS[part] if there else lacking})
-    return rows + [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
+    rows += [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
+    now["rows"] = rows
+    return rows
 
 
 def isolation_context(account: AccountRef, record: Json, change: Json, rows: list[Json]) -> Json:
@@ -6993,25 +7456,32 @@ def account_activity_list(
     return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
 
 
-def activity(
-    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
-) -> Listing:
+def is_about(event: Json, account: AccountRef) -> bool:
+    """Whether an event of the group is about the account or a part of it."""
+    return f"{plain_id(event_row(event, account).get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
+
+
+def activity_pages(azure: Azure, account: AccountRef, since: float, until: float, place: str = "") -> Iterator[Page]:
     """Events of the activity log, newest first. https://learn.microsoft.com/rest/api/monitor/activity-logs/list
 
     The log is asked for the whole resource group: asked for the account, it leaves out what happened to its parts.
     """
-    here = plain_id(account.id)
+    times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
+    params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
+    return azure.arm.pages(ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), place, params)
+
+
+def activity(
+    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
+) -> Listing:
+    """The events about an account whose fields hold what is wanted."""
 
     def keep(event: Json) -> bool:
         row = event_row(event, account)
-        inside = f"{plain_id(row.get('resourceId'))}/".startswith(f"{here}/")
-        return inside and all(part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        return is_about(event, account) and all(fits)
 
-    times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
-    params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
-    return azure.arm.listing(
-        ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), paging, keep, params
-    )
+    return collect(activity_pages(azure, account, since, until, paging.place), paging, keep)
 
 
 BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
@@ -7582,12 +8052,6 @@ def archived_rows(search: LogSearch, service: BlobService, notes: list[str]) -> 
 
 
 # What was found
-
-
-def guarded(value: object) -> str:
-    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 class Worst:
@@ -8226,6 +8690,155 @@ def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
     return azure.arm.ask_if_there(CONTAINER_GET, container, "ContainerNotFound")
 
 
+class Containers:
+    """The containers of one account: through Resource Manager or, where that can't be used, through the blob service.
+
+    The blob service takes over once nobody is signed in, the identity has no role in Resource Manager, or nothing tells
+    where the account is. What it can't do either is told in Resource Manager's words.
+    """
+
+    def __init__(self, azure: Azure, given: Given) -> None:
+        self.azure, self._given = azure, {"blob_url": None, **given}
+        clue = clue_of(self._given)
+        self.name = clue.name
+        self.account: AccountRef | None = None
+        self._refusal: AzureStorageError | None = None
+        self._service: BlobService | None = None
+        try:
+            self.account = account_in(azure, given, clue)
+        except (ServiceError, SignInError, UnknownAccountError) as error:
+            self._refused(error)
+
+    def _refused(self, error: AzureStorageError) -> None:
+        """Remember why Resource Manager can't be used; any other error is raised."""
+        if isinstance(error, ServiceError) and error.code != "AuthorizationFailed":
+            own = self.azure.settings.storage_credential_for(self.name)
+            if not own or error.code not in MISPLACED:
+                raise error
+        self._refusal = error
+
+    def either(self, by_arm: Callable[[AccountRef], T], by_blobs: Callable[[BlobService], T]) -> T:
+        """What Resource Manager answers, or the blob service in its place."""
+        if self.account and not self._refusal:
+            try:
+                return by_arm(self.account)
+            except (ServiceError, SignInError) as error:
+                self._refused(error)
+        try:
+            return by_blobs(self.service)
+        except (NetworkError, ServiceError, SignInError) as error:
+            denied = not isinstance(error, ServiceError) or error.status == 403
+            if denied and self._refusal and not self.azure.settings.storage_credential_for(self.name):
+                raise self._refusal from None
+            raise
+
+    @property
+    def service(self) -> BlobService:
+        self._service = self._service or service_in(self.azure, self._given)
+        return self._service
+
+    def place(self, name: str) -> ContainerRef | ContainerPlace:
+        """A container, named as the way that is in use names it."""
+        if self.account and not self._refusal:
+            return ContainerRef(self.account, name)
+        return ContainerPlace(self.service, name)
+
+    def read(self, name: str) -> Json | None:
+        return self.either(
+            lambda account: container_if_there(self.azure, ContainerRef(account, name)),
+            lambda service: service.container(name),
+        )
+
+    def existing(self, name: str) -> Json:
+        """A container that has to be there."""
+        return self.either(
+            lambda account: self.azure.arm.ask(CONTAINER_GET, ContainerRef(account, name)),
+            lambda service: service.container(name) or container_missing(service, name),
+        )
+
+    def listing(
+        self, paging: Paging, page_size: int | None = None, deleted: bool = False, prefix: str | None = None
+    ) -> Listing:
+        if paging.place and not paging.place.startswith("/subscriptions/"):
+            self.account = None  # the earlier page was one of the blob service
+        include = "metadata,deleted" if deleted else "metadata"
+        size = page_size or min(5000, 5000 if paging.all_results else paging.limit)
+        query = {"prefix": prefix, "include": include, "maxresults": size}
+        return self.either(
+            lambda account: containers(self.azure, account, paging, page_size, deleted, prefix),
+            lambda service: collect(service.containers(query, paging.place), paging),
+        )
+
+    def create(self, name: str, properties: Json) -> Json:
+        headers = {
+            "x-ms-blob-public-access": access_header(properties.get("publicAccess")),
+            "x-ms-default-encryption-scope": properties.get("defaultEncryptionScope"),
+            "x-ms-deny-encryption-scope-override": as_text(properties.get("denyEncryptionScopeOverride")) or None,
+        }
+
+        def make(service: BlobService) -> Json:
+            service.ask(CONTAINER_MAKE, name, headers=headers)
+            return {}
+
+        return self.either(
+            lambda account: self.azure.arm.ask(
+                CONTAINER_CREATE, ContainerRef(account, name), {"properties": properties}
+            ),
+            make,
+        )
+
+    def update(self, name: str, properties: Json) -> None:
+        """The blob service keeps the stored access policies, which are set together with the access level."""
+
+        def set_access(service: BlobService) -> None:
+            fixed = [key for key in properties if key != "publicAccess"]
+            if fixed:
+                words = f"Could not update container {name}: the blob service sets {', '.join(fixed)} only when a container is created."
+                raise UsageError(words, f"Sign in with an identity that has the role {ACCOUNT_CONTRIBUTOR}.")
+            access = access_header(properties["publicAccess"])
+            service.set_access_policies(name, service.access_policies(name)._replace(public_access=access))
+
+        def patch(account: AccountRef) -> None:
+            self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), {"properties": properties})
+
+        self.either(patch, set_access)
+
+    def delete(self, name: str) -> object:
+        """ALREADY where Azure says that it was not there any more."""
+
+        def remove(service: BlobService) -> object:
+            service.ask(CONTAINER_REMOVE, name)
+            return None
+
+        def delete(account: AccountRef) -> object:
+            return removal(self.azure, CONTAINER_DELETE, ContainerRef(account, name), "ContainerNotFound")()
+
+        return self.either(delete, remove)
+
+
+def access_header(level: object) -> str | None:
+    """The access level as the blob service writes it; None where it is private."""
+    return None if level in (None, "None") else str(level).lower()
+
+
+def container_missing(service: BlobService, name: str) -> Json:
+    """What the blob service says of a container that is not there."""
+    words = f"The account {service.account} has no container of this name."
+    raise ServiceError(CONTAINER_HEAD.action.format(name), 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
+
+
+ContainersArgs = Annotated[Containers, Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, Containers)]
+
+
+def build_one_container(azure: Azure, given: Given) -> tuple[Containers, str]:
+    """A container, and how its account is reached."""
+    unused(given, "blob", "version", "snapshot")
+    return Containers(azure, given), named(given, "container_name", "container")
+
+
+OneContainerArgs = Annotated[tuple[Containers, str], Group(CONTAINER_ARGUMENTS, build_one_container)]
+
+
 @command(
     "azure-storage-blob-containers-create",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
@@ -8233,27 +8846,27 @@ def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
     changes=True,
 )
 def blob_containers_create(
-    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody
+    azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
 ) -> Plan:
     """Creates the container; one that is there only gets the given settings, never an empty body that would reset it."""
-    container = ContainerRef(account, container_name)
-    current = container_if_there(azure, container)
+    current = account.read(container_name)
     if current is not None:
-        return container_plan(azure, CONTAINER_VIEW, container, current, properties)
+        return container_plan(account, CONTAINER_VIEW, container_name, current, properties)
+    place = account.place(container_name)
     create = Step(
         "create the container",
-        lambda: azure.arm.ask(CONTAINER_CREATE, container, {"properties": properties}),
-        lambda error: container_if_there(azure, container) is not None,
+        lambda: account.create(container_name, properties),
+        lambda error: account.read(container_name) is not None,
     )
     return Plan(
-        container.id,
+        place.id,
         {},
         {"name": container_name, **properties},
         CONTAINER_VIEW,
         [create],
-        read_back=last_answer(azure, CONTAINER_GET, container),
+        read_back=lambda outcomes: outcomes[-1].answer or account.existing(container_name),
         equal=uncompared,
-        undo=lambda before, after: command_line("blob-container-delete", container.arguments),
+        undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
 
@@ -8265,29 +8878,30 @@ def blob_containers_create(
     execution=True,
 )
 def blob_containers_update(
-    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody
+    azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
 ) -> Plan:
-    container = ContainerRef(account, container_name)
-    return container_plan(azure, UPDATED_CONTAINER_VIEW, container, azure.arm.ask(CONTAINER_GET, container), properties)
+    current = account.existing(container_name)
+    return container_plan(account, UPDATED_CONTAINER_VIEW, container_name, current, properties)
 
 
-def container_plan(azure: Azure, view: View, container: ContainerRef, current: Json, wanted: Json) -> Plan:
+def container_plan(account: Containers, view: View, name: str, current: Json, wanted: Json) -> Plan:
     before, after = differences(at_path(current, "properties") or {}, wanted)
+    place = account.place(name)
 
     def look(error: AzureStorageError) -> bool:
-        return not differences(at_path(azure.arm.ask(CONTAINER_GET, container), "properties") or {}, wanted)[1]
+        return not differences(at_path(account.existing(name), "properties") or {}, wanted)[1]
 
-    private = str(after.get("publicAccess")) == "None" and container.name == "$web"
+    private = str(after.get("publicAccess")) == "None" and name == "$web"
     return Plan(
-        container.id,
+        place.id,
         before,
         after,
         view,
-        [Step("update the container", lambda: azure.arm.ask(CONTAINER_UPDATE, container, {"properties": after}), look)],
+        [Step("update the container", lambda: account.update(name, after), look)],
         item=current,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        read_back=lambda outcomes: account.existing(name),
         state=lambda item: at_path(item, "properties") or {},
-        undo=undo_with("blob-containers-update", container.arguments, CONTAINER_FIELDS),
+        undo=undo_with("blob-containers-update", place.arguments, CONTAINER_FIELDS),
         note="Still allowed: a static website serves $web to everybody whatever its access level is."
         if private
         else "",
@@ -8298,8 +8912,9 @@ def container_plan(azure: Azure, view: View, container: ContainerRef, current: J
 @command("azure-storage-blob-containers-list", needs=(READ_CONTAINER,), role="Reader")
 def blob_containers_list(
     azure: Azure,
-    account: AccountArgs,
+    account: ContainersArgs,
     container_name: Container | None = None,
+    prefix: Annotated[str, pattern("the start of a container name", r"[a-z0-9$][a-z0-9-]{0,62}")] | None = None,
     include_deleted: Flag = False,
     maxpagesize: Annotated[int, number(1, 5000)] | None = None,
     limit: Count | None = None,
@@ -8307,10 +8922,12 @@ def blob_containers_list(
     next_token: PageToken | None = None,
 ) -> CommandResults:
     """`maxpagesize` alone also says how many are wanted, as it does in playbooks made for the existing pack."""
+    if container_name and prefix:
+        raise exclusive("prefix", "container_name")
     if container_name and not include_deleted:
-        return show(CONTAINERS_VIEW, azure.arm.ask(CONTAINER_GET, ContainerRef(account, container_name)))
+        return show(CONTAINERS_VIEW, account.existing(container_name))
     paging = Paging(limit or maxpagesize or DEFAULT_LIMIT, all_results or bool(container_name), *(next_token or ()))
-    listing = containers(azure, account, paging, maxpagesize, include_deleted, container_name)
+    listing = account.listing(paging, maxpagesize, include_deleted, prefix or container_name)
     if container_name:
         listing = Listing([item for item in listing.items if item.get("name") == container_name])
     return show_list(DELETED_CONTAINERS_VIEW if include_deleted else CONTAINERS_VIEW, listing)
@@ -8335,24 +8952,23 @@ def containers(
     changes=True,
     execution=True,
 )
-def blob_container_delete(azure: Azure, account: AccountArgs, container_name: Container) -> Plan:
-    container = ContainerRef(account, container_name)
-    current = container_if_there(azure, container)
-    name = {"name": container_name} if current else {}
+def blob_container_delete(azure: Azure, account: ContainersArgs, container_name: Container) -> Plan:
+    current = account.read(container_name)
+    place, name = account.place(container_name), {"name": container_name} if current else {}
 
     def gone(error: AzureStorageError | None = None) -> bool:
-        found = container_if_there(azure, container)
+        found = account.read(container_name)
         return found is None or bool(at_path(found, "properties.deleted"))
 
     return Plan(
-        container.id,
+        place.id,
         name,
         dict.fromkeys(name),
         DELETED_CONTAINER_VIEW,
-        [Step("delete the container", removal(azure, CONTAINER_DELETE, container, "ContainerNotFound"), gone)],
-        undo=lambda before, after: command_line("container-restore", container.arguments),
-        missed=f"There is no container {container}.",
-        done=f"Container {container} was deleted. The undo works while container soft delete keeps it.",
+        [Step("delete the container", lambda: account.delete(container_name), gone)],
+        undo=lambda before, after: command_line("container-restore", place.arguments),
+        missed=f"There is no container {place}.",
+        done=f"Container {place} was deleted. The undo works while container soft delete keeps it.",
     )
 
 
@@ -8816,21 +9432,21 @@ def container_policy_revoke(
     role=f"{ACCOUNT_CONTRIBUTOR} with {CONTRIBUTOR}",
     changes=True,
 )
-def container_restore(azure: Azure, container: ContainerTarget, version: Text | None = None) -> Plan:
+def container_restore(azure: Azure, container: OneContainerArgs, version: Text | None = None) -> Plan:
     """Brings back a soft-deleted container with its blobs: the last one of that name that was deleted, or the version given."""
-    account, name = container.account, container.name
-    current = container_if_there(azure, container)
+    account, name = container
+    current, place = account.read(name), account.place(name)
     if current is not None:
         return Plan(
-            container.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
+            place.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
         )
-    everything = containers(azure, account, Paging(all_results=True), None, True, name).items
+    everything = account.listing(Paging(all_results=True), None, True, name).items
     deleted = [item for item in everything if item.get("name") == name and at_path(item, "properties.deleted")]
     chosen = [item for item in deleted if version in (None, at_path(item, "properties.version"))]
     if not chosen:
         known = ", ".join(str(at_path(item, "properties.version")) for item in deleted)
         raise UsageError(
-            f"There is no soft-deleted container {container}"
+            f"There is no soft-deleted container {place}"
             + (f" of version {version}; there is {known}." if known else "."),
             "Soft delete must have been on when it was deleted. !azure-storage-blob-containers-list include_deleted=true shows what can be restored.",
         )
@@ -8839,19 +9455,19 @@ def container_restore(azure: Azure, container: ContainerTarget, version: Text | 
     headers = {"x-ms-deleted-container-name": name, "x-ms-deleted-container-version": found}
 
     def restore() -> object:
-        azure.blobs(account.name, account.subscription, account.group).ask(CONTAINER_UNDELETE, name, headers=headers)
+        account.service.ask(CONTAINER_UNDELETE, name, headers=headers)
         return None
 
     return Plan(
-        container.id,
+        place.id,
         {"deleted": True},
         {"deleted": False, "version": found},
         RESTORED_VIEW,
-        [Step("restore the container", restore, lambda error: container_if_there(azure, container) is not None)],
+        [Step("restore the container", restore, lambda error: account.read(name) is not None)],
         item=last,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        read_back=lambda outcomes: account.existing(name),
         state=lambda item: {"deleted": bool(at_path(item, "properties.deleted")), "version": found},
-        undo=lambda before, after: command_line("blob-container-delete", container.arguments),
+        undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
 
@@ -9160,6 +9776,11 @@ INCLUDES = (
 )
 
 
+def is_folder(row: Json) -> bool:
+    """Whether a listed blob is a directory of an account with a hierarchical namespace."""
+    return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
+
+
 class BlobFilter(NamedTuple):
     """Which blobs of a listing are wanted; what is None does not matter."""
 
@@ -9242,55 +9863,119 @@ def read_range(text: str) -> tuple[int, int | None]:
     return int(found[1]), int(found[2]) if found[2] else None
 
 
+class Collected(NamedTuple):
+    """Blobs to be collected: those that are named, or the first that a selection finds. more: it finds others, too."""
+
+    service: BlobService
+    blobs: list[BlobRef]
+    selection: str = ""
+    more: bool = False
+
+    def note(self, done: str) -> str:
+        return (
+            f"Only the first {len(self.blobs)} blobs were {done}; there are more. Raise `limit`." if self.more else ""
+        )
+
+    def nothing_found(self) -> UsageError:
+        step = "Check it with !azure-storage-blob-list or !azure-storage-blob-find."
+        return UsageError("No blob was found by this `prefix` or `tag`.", step)
+
+
+COLLECT_ARGUMENTS = {
+    **BLOBS_ARGUMENTS,
+    "prefix": optional(ExactText),
+    "tag": optional(BlobTag),
+    "limit": optional(Annotated[int, number(1, 200)], DEFAULT_LIMIT),
+}
+
+
+def build_collected(azure: Azure, given: Given) -> Collected:
+    """The blobs that are named, or at most `limit` that a prefix, or a tag in a container or the account, finds."""
+    prefix, tag = given["prefix"], given["tag"]
+    if not prefix and not tag:
+        named_blobs = build_blobs(azure, given)
+        return Collected(named_blobs[0].service, named_blobs)
+    for name in ("blob_name", "blob_names", "version_id", "snapshot", *(["tag"] if prefix else [])):
+        if given[name]:
+            raise exclusive("prefix" if prefix else "tag", name)
+    url: BlobAddress | None = given["blob_url"]
+    if prefix or given["container_name"] or (url and url.container):
+        place = build_container(azure, given)
+        service, container = place.service, place.name
+    else:
+        service, container = service_in(azure, given), ""
+    pages = (
+        service.rows(container, {"prefix": prefix, "include": "metadata"})
+        if prefix
+        else service.find(tag_test(*tag), container, min(5000, given["limit"] + 1))
+    )
+    listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row))
+    blobs = [BlobRef(service, row["container"], row["name"]) for row in listing.items]
+    return Collected(service, blobs, json.dumps([container, prefix, tag]), bool(listing.token))
+
+
+# The columns of the manifest, and where each comes from.
+# fmt: off
+MANIFEST = {
+    "account": "account", "container": "container", "name": "name", "version": "versionId", "snapshot": "snapshot", "size": "size",
+    "etag": "etag", "md5": "md5", "sha256": "sha256", "last modified": "lastModified", "time": "readAt", "file": "fileName",
+    "verified": "verified", "result": "result",
+}
+# fmt: on
+
+
 @command("azure-storage-blob-get", needs=(READ_BLOB,), role=READER)
 def blob_get(
     azure: Azure,
-    blob: BlobsArgs,
+    blob: Annotated[Collected, Group(COLLECT_ARGUMENTS, build_collected)],
     range: Annotated[tuple[int, int | None], Reader("bytes such as 0-1023 or 4096-", read_range)] | None = None,
     max_size: Size = 1 << 30,
 ) -> list[Any]:
-    """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others."""
-    if range and len(blob) > 1:
-        raise exclusive("range", "blob_names")
+    """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others.
+
+    Blobs that a prefix or tag finds come with a manifest.
+    """
+    blobs = blob.blobs
+    if not blobs:
+        raise blob.nothing_found()
+    if range and (blob.selection or len(blobs) > 1):
+        raise exclusive("range", "blob_names", "prefix", "tag")
     azure.use_threads()
     start, end = range or (0, None)
 
     def read(each: BlobRef) -> Download | AzureStorageError:
         try:
-            return Downloader(each, start, end, parallel=len(blob) == 1).run(f"download_{uuid.uuid4()}", max_size)
+            return Downloader(each, start, end, parallel=len(blobs) == 1).run(f"download_{uuid.uuid4()}", max_size)
         except AzureStorageError as error:
             return error
 
-    files, rows, failures = list[Any](), list[Json](), list[AzureStorageError]()
-    for each, found in zip(blob, in_order(read, blob), strict=True):
-        if isinstance(found, AzureStorageError):
-            failures.append(found)
-            rows.append({**each.identity(), "result": f"failed: {redact(found.message)}"})
-            continue
-        entry = file_result_existing_file(found.path, safe_file_name(each.name))
-        facts = {
-            "sha256": found.sha256,
-            "md5": found.md5,
-            "size": found.size,
-            "verified": found.verified,
-            "fileName": entry["File"],
-        }
-        rows.append({**each.identity(), **found.properties, **facts})
-        files.append(entry)
-    if len(failures) == len(blob):
+    found = list(in_order(read, blobs))
+    rows = [read_row(each, outcome) for each, outcome in zip(blobs, found, strict=True)]
+    failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
+    if failures and len(blobs) == 1:
         raise failures[0]
-    note = f"{len(files)} of {len(blob)} blobs read." + (f" {len(failures)} failed." if failures else "")
-    text = table(READ_VIEW, rows, note=note)
-    kind = EntryType.ERROR if failures else None
-    return [
-        CommandResults(
-            outputs={READ_VIEW.context: rows},
-            readable_output=text,
-            raw_response=text if kind else rows,
-            entry_type=kind,
-        ),
-        *files,
+    files = [
+        file_result_existing_file(outcome.path, row["fileName"])
+        for outcome, row in zip(found, rows, strict=True)
+        if isinstance(outcome, Download)
     ]
+    if blob.selection:
+        files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
+    failed = f" {len(failures)} failed." if failures else ""
+    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read.{failed}"
+    text = table(READ_VIEW, rows, note="\n\n".join(filter(None, (note, blob.note("read")))))
+    outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
+    raw = text if kind else rows
+    return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
+
+
+def read_row(blob: BlobRef, found: Download | AzureStorageError) -> Json:
+    """What context tells of a blob that was read, or could not be."""
+    told = {**blob.identity(), "readAt": iso_time(Clock.now())}
+    if isinstance(found, AzureStorageError):
+        return {**told, "result": f"failed: {redact(found.message)}"}
+    facts = {"sha256": found.sha256, "md5": found.md5, "size": found.size, "verified": found.verified}
+    return {**told, **found.properties, **facts, "fileName": safe_file_name(blob.name)}
 
 
 class Upload(NamedTuple):
@@ -9484,11 +10169,6 @@ def batches_of(selection: list[BlobRef] | Prefix, query: Json) -> Iterator[list[
 
 def depth(blob: BlobRef) -> int:
     return blob.name.rstrip("/").count("/")
-
-
-def is_folder(row: Json) -> bool:
-    """Whether a listed blob is a directory of an account with a hierarchical namespace."""
-    return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
 
 
 @command(
@@ -10169,120 +10849,383 @@ def abort_plan(target: BlobRef, copy_id: str) -> Plan:
     )
 
 
+# --- commands: restore versions ----------------------------------------------------------------------------------------
+
+RESTORE_BATCH = 32  # blobs between two looks at the clock
+TOLD_BLOBS = 100  # blobs that the result names, of those that were not simply restored
+EVERYTHING_KEPT = "versions,deleted,deletedwithversions,snapshots,metadata"
+# What becomes of a blob, in the order in which a result tells it, and whether the result names such blobs.
+RESTORE_RESULTS = {
+    "restored": False, "undeleted": False, "same": False, "newer": True, "deleted": True, "notKept": True, "unaddressable": True, "failed": True,
+}  # fmt: skip
+RESTORE_CHANGES = ("restored", "undeleted", "deleted")
+
+
+class Protection(NamedTuple):
+    """What keeps content of an account that is replaced or deleted; neither where the identity may not read it."""
+
+    versioning: bool = False
+    soft_delete: bool = False
+
+
+def protection_of(account: Containers, *, needed: bool) -> Protection:
+    """UsageError for an account with a hierarchical namespace, where Resource Manager tells; and where it is needed, for
+    one in which nothing keeps what is deleted."""
+
+    def by_arm(ref: AccountRef) -> Protection:
+        arm = account.azure.arm
+        if at_path(arm.ask(ACCOUNT_GET, ref), "properties.isHnsEnabled"):
+            raise no_versions(ref.name)
+        found = at_path(arm.ask(SERVICE_GET, ref), "properties")
+        kept = at_path(found, "deleteRetentionPolicy.enabled") is True
+        return Protection(at_path(found, "isVersioningEnabled") is True, kept)
+
+    def by_blobs(service: BlobService) -> Protection:
+        found, _ = service.document(SERVICE_PROPERTIES, "", "StorageServiceProperties")
+        return Protection(soft_delete=is_true_text(str(at_path(found, "DeleteRetentionPolicy.Enabled"))))
+
+    try:
+        found = account.either(by_arm, by_blobs)
+    except ServiceError as error:
+        if error.status != 403:
+            raise
+        found = Protection()
+    if needed and not any(found):
+        words = "neither versioning nor soft delete is on, as far as the identity can read, so that deleted blobs couldn't be brought back."
+        step = "Turn on soft delete with !azure-storage-blob-service-properties-set, or omit `delete_newer`."
+        raise invalid("delete_newer", words, step)
+    return found
+
+
+def no_versions(account: str) -> UsageError:
+    words = f"Account {account} has a hierarchical namespace, which has no blob versions to restore."
+    return UsageError(words, "Restore soft-deleted blobs with !azure-storage-blob-undelete.")
+
+
+class Kept(NamedTuple):
+    """All that Azure keeps of one blob, and the marker of the page of the listing where that begins."""
+
+    name: str
+    marker: str
+    rows: list[Json]
+
+    @property
+    def current(self) -> Json | None:
+        live = (row for row in self.rows if not row.get("deleted") and not row.get("snapshot"))
+        return next(
+            (
+                row
+                for row in live
+                if row.get("isCurrentVersion") or not (row.get("versionId") or row.get("hasVersionsOnly"))
+            ),
+            None,
+        )
+
+    def at(self, when: float) -> Json | None:
+        """What was current at a moment, as far as it is kept. When a version ceased to be current is not recorded."""
+        known = [row for row in self.rows if was_there(row, when)]
+        return max(
+            known,
+            key=lambda row: (row["lastModified"], row.get("versionId", ""), not row.get("snapshot")),
+            default=None,
+        )
+
+    def existed(self, when: float) -> bool:
+        """Whether there was a blob of this name at a moment, also where what it held is not kept."""
+        return any(
+            (moment(row.get("created")) or when + 1) <= when and (moment(row.get("deletedTime")) or when + 1) > when
+            for row in self.rows
+        )
+
+
+def was_there(row: Json, when: float) -> bool:
+    """Whether a blob, version or snapshot had been written by a moment and not been deleted. A version ID is more exact
+    than the time of the last change, which is in whole seconds."""
+    version, modified, deleted = row.get("versionId"), moment(row.get("lastModified")), moment(row.get("deletedTime"))
+    if modified is None or (deleted is not None and deleted <= when) or (row.get("hasVersionsOnly") and not version):
+        return False
+    return modified < when or (version <= f"{iso_time(when)[:-1]}.0000000Z" if version else modified <= when)
+
+
+def kept_blobs(place: ContainerPlace, prefix: str, marker: str = "", done: str = "") -> Iterator[Kept]:
+    """What is kept of each blob, by name, from a page of the listing on and behind the blob that was done last."""
+    pages = place.service.rows(place.name, {"prefix": prefix or None, "include": EVERYTHING_KEPT}, marker)
+    rows = ((row, here) for page, here, _ in pages for row in page)
+    for name, group in itertools.groupby(rows, lambda pair: str(pair[0]["name"])):
+        found = list(group)
+        if any(is_folder(row) for row, _ in found):
+            raise no_versions(place.service.account)
+        if name == done:
+            done = ""
+        elif not done or name > done:
+            done = ""
+            yield Kept(name, found[0][1], [row for row, _ in found])
+
+
+def read_progress(text: str) -> Json:
+    found = json_value(text)
+    counts = at_path(found, "counts")
+    if not isinstance(found, dict) or not isinstance(counts, dict) or not isinstance(found.get("blobs"), list):
+        raise ValueError
+    return {**found, "counts": {key: whole(counts.get(key)) for key in RESTORE_RESULTS}}
+
+
+NO_PROGRESS: Json = {"marker": "", "done": "", "counts": dict.fromkeys(RESTORE_RESULTS, 0), "blobs": []}
+
+
+class VersionsRestore:
+    """Brings blobs back to what they were at a moment, slice by slice; `progress` is what the next slice goes on with."""
+
+    def __init__(
+        self, place: ContainerPlace, prefix: str, when: float, protection: Protection, delete_newer: bool
+    ) -> None:
+        self.place, self.prefix, self.when = place, prefix, when
+        self.protection, self.delete_newer = protection, delete_newer
+        self.progress = deepcopy(NO_PROGRESS)
+        self.finished = False
+
+    def run(self, *, rehearse: bool = False) -> object:
+        """A slice of bounded time."""
+        start, counts = Clock.now(), self.progress["counts"]
+        blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
+        while batch := list(itertools.islice(blobs, RESTORE_BATCH)):
+            for kept, (result, words) in zip(
+                batch, in_order(lambda kept: self._result(kept, rehearse), batch), strict=True
+            ):
+                if result:
+                    counts[result] += 1
+                if RESTORE_RESULTS.get(result) and len(self.progress["blobs"]) < TOLD_BLOBS:
+                    self.progress["blobs"].append({"name": kept.name, "result": words or result})
+                self.progress |= {"marker": kept.marker, "done": kept.name}
+            if Clock.now() - start >= WORK_SLICE:
+                break
+        else:
+            self.finished = True
+        return {} if any(counts[key] for key in RESTORE_CHANGES) else ALREADY
+
+    def check(self) -> object:
+        """Raises at the end, when blobs failed."""
+        failed = [row["result"] for row in self.progress["blobs"] if row["result"].startswith("failed")]
+        if self.finished and self.progress["counts"]["failed"]:
+            words = f"{self.progress['counts']['failed']} blobs could not be restored; the first {failed[0] if failed else ''}"
+            step = "Fix the cause, then run the command again. Blobs that are restored are left as they are."
+            raise AzureStorageError(words, step)
+        return ALREADY
+
+    def later(self) -> Later | None:
+        if self.finished:
+            return None
+        text = f"{sum(self.progress['counts'].values())} blobs of {self.place} were handled so far; more are left. With polling, this command goes on by itself. Without, run it again."
+        told = {"time_to_restore": iso_time(self.when), "progress": json.dumps(self.progress)}
+        return Later("" if self.progress.get("rounds") else text, {**self.place.arguments, **told})
+
+    @property
+    def undo_words(self) -> str:
+        kinds = ((self.protection.versioning, "a version"), (self.protection.soft_delete, "a soft-deleted snapshot"))
+        kind = next((name for kept, name in kinds if kept), "a snapshot")
+        return f"The former content of each blob that was replaced is kept as {kind}. !azure-storage-blob-undelete brings deleted blobs back."
+
+    @property
+    def item(self) -> Json:
+        where = {"account": self.place.service.account, "container": self.place.name, "prefix": self.prefix}
+        told = {"timeToRestore": iso_time(self.when), **self.progress["counts"], "blobs": self.progress["blobs"]}
+        return {"id": self.place.id, **where, **told}
+
+    def _result(self, kept: Kept, rehearse: bool) -> tuple[str, str]:
+        """What became of a blob, or would, and words for people; empty where there is nothing to say."""
+        wanted, current = kept.at(self.when), kept.current
+        result = self._decide(kept, wanted, current)
+        acting = result in RESTORE_CHANGES and not rehearse
+        step = Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted))
+        outcome = take(step) if acting else None
+        if outcome and outcome.error and outcome.result != DONE:
+            words = outcome.error.brief if isinstance(outcome.error, ServiceError) else redact(outcome.error.message)
+            unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
+            return "failed", f"failed: {words}{unknown}"
+        return result, ""
+
+    def _decide(self, kept: Kept, wanted: Json | None, current: Json | None) -> str:
+        if not DOT_SEGMENTS.isdisjoint(kept.name.split("/")):
+            return "unaddressable"
+        if wanted is None:
+            if kept.existed(self.when):
+                return "notKept"
+            return ("deleted" if self.delete_newer else "newer") if current else ""
+        if current is not None and (wanted is current or same_content(wanted, current)):
+            return "same"
+        base = wanted.get("deleted") and not (wanted.get("versionId") or wanted.get("snapshot"))
+        return "undeleted" if base else "restored"
+
+    def _landed(self, kept: Kept, wanted: Json | None) -> bool | None:
+        """Whether a change of which the answer was lost is there; None where nothing tells."""
+        found = self.place.service.properties_if_there(self.place.blob(kept.name))
+        if wanted is None or found is None:
+            return found is None and wanted is None
+        return found.get("md5") == wanted["md5"] if wanted.get("md5") else None
+
+    def _act(self, kept: Kept, wanted: Json | None, current: Json | None) -> None:
+        blob = self.place.blob(kept.name)
+        unchanged = {"If-Match": f'"{current["etag"]}"'} if current else {"If-None-Match": "*"}
+        if wanted is None:
+            snapshots = (
+                "include" if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows) else None
+            )
+            blob.service.ask(BLOB_DELETE, blob, headers={**unchanged, "x-ms-delete-snapshots": snapshots})
+            return
+        source = blob._replace(version=wanted.get("versionId", ""), snapshot=wanted.get("snapshot", ""))
+        if wanted.get("deleted"):
+            blob.service.ask(BLOB_UNDELETE, blob)
+            if source == blob:
+                return
+            found = None if current else blob.service.properties_if_there(blob)
+            unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
+        if current and not any(self.protection):
+            blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
+        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source.id, **unchanged})
+
+
+def same_content(wanted: Json, current: Json) -> bool:
+    """Whether two rows hold the same, so that nothing has to be restored."""
+    parts = ("md5", "size", "contentType", "contentEncoding", "metadata")
+    return bool(wanted.get("md5")) and all(wanted.get(part) == current.get(part) for part in parts)
+
+
+class RestoreTarget(NamedTuple):
+    """A container, and how its account is reached."""
+
+    account: Containers
+    place: ContainerPlace
+
+
+def build_restore(azure: Azure, given: Given) -> RestoreTarget:
+    return RestoreTarget(Containers(azure, given), build_container(azure, given))
+
+
+RestoreArgs = Annotated[RestoreTarget, Group(CONTAINER_ARGUMENTS, build_restore)]
+Progress = Annotated[Json, Reader("the progress of an earlier round", read_progress)]
+
+
+@command(
+    "azure-storage-blob-versions-restore",
+    needs=(READ_ACCOUNT, READ_SERVICE, READ_BLOB, WRITE_BLOB, DELETE_BLOB, WRITE_CONTAINER),
+    role=f"{CONTRIBUTOR} with Reader",
+    changes=True,
+    execution=True,
+    confirm=True,
+    polling=Polling(10, 43_200),
+)
+def blob_versions_restore(
+    azure: Azure,
+    target: RestoreArgs,
+    time_to_restore: Moment,
+    prefix: ExactText | None = None,
+    delete_newer: Flag = False,
+    dry_run: Flag = False,
+    *,
+    progress: Progress | None = None,
+) -> Plan | Later:
+    """A container, or what in it has a prefix, as of a moment: from versions, soft-deleted blobs and snapshots."""
+    if time_to_restore > Clock.now():
+        raise invalid("time_to_restore", "it is in the future.")
+    place, protection = target.place, protection_of(target.account, needed=delete_newer)
+    azure.use_threads()
+    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer)
+    work.progress |= {**(progress or {}), "rounds": bool(progress)}
+    if dry_run:
+        work.run(rehearse=True)
+        later = work.later()
+        if later:
+            return later
+    counts = {key: work.progress["counts"][key] if dry_run else NEW for key in RESTORE_CHANGES}
+    return Plan(
+        place.id,
+        {key: 0 for key, count in counts.items() if count},
+        {key: count for key, count in counts.items() if count},
+        VERSIONS_VIEW,
+        [Step("restore the blobs", work.run), Step("restore every blob", work.check)],
+        item=work.item,
+        read_back=lambda outcomes: work.item,
+        state=lambda item: {key: item[key] for key in RESTORE_CHANGES},
+        later=lambda outcomes: work.later() if outcomes[-1].result in FINE else None,
+        tell_steps=True,
+        note="A blob that was deleted before that time comes back too where the account keeps versions: Azure doesn't record when a version ceased to be current.",
+        done=work.undo_words,
+        missed="No changes needed: the blobs are what they were at that time.",
+        confirm=None if prefix else (place.name, f"This restores every blob of container {place}."),
+    )
+
+
 # --- commands: quarantine ----------------------------------------------------------------------------------------------
 
 HASH_LIMIT = 1 << 30  # bytes; a larger evidence copy is not read back for its SHA-256
-LONGEST_NAME = 1024
+LONGEST_NAME, MOST_SEGMENTS = 1024, 254  # of a blob's name
+CUSTODY_LIMIT = 200  # blobs whose events are kept
 CaseId = Annotated[str, pattern("1 to 64 letters, digits and - . _", r"(?!\.+$)[\w.-]{1,64}")]
+
+
+def read_sources(text: str) -> list[tuple[str, str, str, str]]:
+    """What quarantine_arguments wrote: container, name, version and snapshot of each blob."""
+    found = json_value(text)
+    if not isinstance(found, list) or not found:
+        raise ValueError
+    for container, name, *moments in found:
+        if len(moments) != 2 or not all(isinstance(part, str) for part in (container, name, *moments)):
+            raise ValueError
+        for part in filter(None, moments):
+            matching(VERSION, part)
+    return [(container, name, version, snapshot) for container, name, version, snapshot in found]
+
+
 QUARANTINE_ARGUMENTS = {
-    **BLOBS_ARGUMENTS,
+    **COLLECT_ARGUMENTS,
     "evidence_container_name": required(Container),
     "evidence_account_name": optional(Account),
+    "sources": optional(Annotated[list[tuple[str, str, str, str]], Reader("blobs", read_sources)], hidden=True),
 }
 
 
 class QuarantineJob(NamedTuple):
     """The blobs to be secured, and the container that takes the copies."""
 
-    blobs: list[BlobRef]
+    collected: Collected
     evidence: BlobService
     container: str
 
 
 def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
+    """Evidence that a tag finds is left out: it is secured already."""
     container, account = given["evidence_container_name"], given["evidence_account_name"]
-    blobs = build_blobs(azure, given)
-    service = blobs[0].service
+    if given["sources"]:
+        source = service_in(azure, given)
+        found = Collected(source, [BlobRef(source, *parts) for parts in given["sources"]])
+    else:
+        found = build_collected(azure, given)
+    service = found.service
     if account and account.name != service.account:
         scope = {"subscription_id": account.subscription or None, "resource_group_name": account.group or None}
         service = service_in(azure, {**given, **scope, "account_name": account, "blob_url": None})
-    if service.account == blobs[0].service.account and container == blobs[0].container:
+    others = [blob for blob in found.blobs if (blob.service.account, blob.container) != (service.account, container)]
+    if len(others) < len(found.blobs) and not given["tag"]:
         raise invalid("evidence_container_name", "it is the container of the blob. Choose another one.")
-    return QuarantineJob(blobs, service, container)
+    if len(others) > CUSTODY_LIMIT:
+        raise invalid("blob_names", f"at most {CUSTODY_LIMIT} blobs can be secured at a time.")
+    return QuarantineJob(found._replace(blobs=others), service, container)
 
 
 QuarantineArgs = Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)]
 
 
-@command(
-    "azure-storage-blob-quarantine",
-    needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB, DELETE_BLOB, READ_TAGS, WRITE_TAGS, WRITE_CONTAINER),
-    role=OWNER,
-    changes=True,
-    execution=True,
-    polling=Polling(15, 7200),
-)
-def blob_quarantine(
-    azure: Azure,
-    job: QuarantineArgs,
-    case_id: CaseId,
-    delete_source: Flag = False,
-    legal_hold: Flag = True,
-    sha256: Flag = True,
-    *,
-    later_round: Flag = False,
-) -> Plan | Later:
-    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
-
-    What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
-    """
-    work = Quarantine(azure, job, case_id, delete_source, legal_hold, sha256)
-    target = job.evidence.container_id(job.container)
-    secured = {blob.id: "secured" for blob in job.blobs}
-    rows: list[Json] = []
-
-    def secure(blob: BlobRef) -> Callable[[], object]:
-        def act() -> object:
-            rows.append(work.secure(blob))
-            if rows[-1]["result"] == FAILED:
-                raise work.failures[-1]
-            return ALREADY if rows[-1]["result"] == "already secured" else rows[-1]
-
-        return act
-
-    def later(outcomes: list[Outcome]) -> Later | None:
-        if not any(row["result"] == "copying" for row in rows):
-            return None
-        text = f"Azure is copying {len(rows)} blobs to {job.container}. This command ends when it is done."
-        outputs = {QUARANTINE_VIEW.context: rows}
-        shown_now = CommandResults(outputs=outputs, readable_output=table(QUARANTINE_VIEW, rows), raw_response=rows)
-        return Later("" if later_round else text, quarantine_arguments(job), instead=shown_now)
-
-    return Plan(
-        target,
-        dict.fromkeys(secured),
-        secured,
-        QUARANTINE_VIEW,
-        [Step(f"secure {blob}", secure(blob), vital=False) for blob in job.blobs],
-        item=[work.row(blob, PLANNED) for blob in job.blobs],
-        read_back=lambda outcomes: rows,
-        state=lambda found: {
-            row["source"]["id"]: "secured" for row in found if row["result"] in ("secured", "already secured")
-        },
-        later=later,
-        planned=[f"secure {blob}" for blob in job.blobs],
-        tell_steps=True,  # what was found out about a blob stays in context, whatever became of it
-        missed="No changes needed: the blobs are secured already.",
-        note="The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
-        if delete_source
-        else "",
-    )
-
-
-def quarantine_arguments(job: QuarantineJob) -> dict[str, str]:
-    first = job.blobs[0]
-    one = {"blob_name": first.name, "version_id": first.version, "snapshot": first.snapshot}
+def quarantine_arguments(job: QuarantineJob, blobs: Sequence[BlobRef], run: str) -> dict[str, str]:
+    """What the next round is given in place of what found the blobs: they may not be there any more."""
+    sources = [[blob.container, blob.name, blob.version, blob.snapshot] for blob in blobs]
+    replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
     return {
-        "account_name": first.service.account,
-        "container_name": first.container,
-        **(
-            {name: value for name, value in one.items() if value}
-            if len(job.blobs) == 1
-            else {"blob_names": json.dumps([blob.name for blob in job.blobs])}
-        ),
+        **dict.fromkeys(replaced, ""),
+        "account_name": job.collected.service.account,
         "evidence_account_name": job.evidence.account,
         "evidence_container_name": job.container,
-        "later_round": "true",
+        "sources": json.dumps(sources),
+        "run_id": run,
     }
 
 
@@ -10293,33 +11236,97 @@ PINNED = {
     "md5": "quarantine_source_md5",
     "lastModified": "quarantine_source_modified",
 }
+METADATA_ROOM = 8192  # bytes of names and values
 FALSE_MD5 = "the MD5 that the uploader stored does not match the content"
+COPYING, WAITING, SECURED, AS_BEFORE = "copying", "waiting", "secured", "already secured"
+# What a row of the custody record keeps from one round to the next.
+ROW_STATE = ("evidence", "result", "verified", "protection", "sourceDeleted", "changed")
+
+
+def proof(found: Json) -> Json:
+    """What an event tells of a blob's content."""
+    return {key: found.get(key) for key in ("etag", "size", "md5", "sha256")}
+
+
+def has_event(row: Json, *actions: str) -> bool:
+    return any(event["action"] in actions for event in row["events"])
+
+
+class Treatment(NamedTuple):
+    """What is done to a blob besides copying and verifying it."""
+
+    delete_source: bool = False
+    legal_hold: bool = True
+    sha256: bool = True
 
 
 class Quarantine:
     """Secures one blob after the other, and writes down what happened to each.
 
     The events of a blob are kept beside the sessions under the id of its evidence, so that later rounds and repeated runs
-    add to them.
+    add to them. Each is written down as soon as it happened, and what can't be taken back also before.
     """
 
-    def __init__(
-        self, azure: Azure, job: QuarantineJob, case_id: str, delete_source: bool, legal_hold: bool, sha256: bool
-    ) -> None:
-        self.azure, self.job, self.case_id = azure, job, case_id
-        self.delete_source, self.legal_hold, self.sha256 = delete_source, legal_hold, sha256
+    def __init__(self, azure: Azure, job: QuarantineJob, case_id: str, run: str, treatment: Treatment) -> None:
+        self.azure, self.job, self.case_id, self.treatment = azure, job, case_id, treatment
+        self.first_round, self.run = not run, run or uuid.uuid4().hex
+        self.rows: list[Json] = []
+        self.deadline = Clock.now() + WORK_SLICE
         self.failures: list[AzureStorageError] = []
+        self.custody = azure.store.section("custody")
+        self.blobs = self._blobs()
+
+    def _blobs(self) -> list[BlobRef]:
+        """The blobs of the job, and those that an earlier run of the same selection secured: they may be gone by now."""
+        found = self.job.collected
+        here = f"{self.job.evidence.container_id(self.job.container)}/{self.case_id}/{found.service.account}/"
+        kept = (dict(entry) for name, entry in self.custody.items() if name.startswith(here))
+        earlier = [entry["source"] for entry in kept if found.selection and entry.get("selection") == found.selection]
+        refs = [
+            BlobRef(found.service, row["container"], row["name"], row.get("versionId", ""), row.get("snapshot", ""))
+            for row in earlier
+        ]
+        blobs = list(dict.fromkeys([*refs, *found.blobs]))
+        if not blobs:
+            raise found.nothing_found()
+        return blobs[-CUSTODY_LIMIT:]
+
+    def step(self, blob: BlobRef) -> Step:
+        def act() -> object:
+            self.rows.append(self.secure(blob))
+            if self.rows[-1]["result"] == FAILED:
+                raise self.failures[-1]
+            return self.rows[-1] if self.rows[-1]["changed"] else ALREADY
+
+        return Step(f"secure {blob}", act, vital=False)
+
+    def later(self) -> Later | None:
+        left = sum(row["result"] in (COPYING, WAITING) for row in self.rows)
+        if not left:
+            return None
+        text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.container}. This command ends when it is done."
+        rows = table(QUARANTINE_VIEW, self.rows, note=text)
+        told = CommandResults(
+            outputs={QUARANTINE_VIEW.context: self.rows}, readable_output=rows, raw_response=self.rows
+        )
+        again = quarantine_arguments(self.job, self.blobs, self.run)
+        return Later(text if self.first_round else "", again, instead=told)
+
+    def record(self) -> list[Json]:
+        """The custody record of all blobs, as a file."""
+        document = {"case": self.case_id, "written": iso_time(Clock.now()), "records": self.rows}
+        return [dict(fileResult(f"quarantine_{self.case_id}.json", json.dumps(document, indent=2, ensure_ascii=False)))]
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet. Versions
-        and snapshots have a folder of their own; a name that would be too long ends in its hash."""
+        and snapshots have a folder of their own, and so have names that would become too long."""
         moment_of = blob.version or blob.snapshot
-        folder = "versions/" if blob.version else "snapshots/" if blob.snapshot else "blobs/"
-        start = f"{self.case_id}/{blob.service.account}/{blob.container}/{folder}{moment_of + '/' if moment_of else ''}"
-        name = start + blob.name
-        if len(name) > LONGEST_NAME:
-            digest = hashlib.sha256(blob.name.encode()).hexdigest()
-            name = f"{start}{blob.name[: LONGEST_NAME - len(start) - len(digest) - 1]}~{digest}"
+        kind = "versions/" if blob.version else "snapshots/" if blob.snapshot else "blobs/"
+        start = f"{self.case_id}/{blob.service.account}/{blob.container}/"
+        name = f"{start}{kind}{moment_of + '/' if moment_of else ''}{blob.name}"
+        if len(name) > LONGEST_NAME or name.count("/") >= MOST_SEGMENTS:
+            start += f"hashed/{hashlib.sha256(blob.id.encode()).hexdigest()}/"
+            name = start + blob.name.replace("/", "_")[: LONGEST_NAME - len(start)]
         return BlobRef(self.job.evidence, self.job.container, name)
 
     def actor(self, service: BlobService) -> str:
@@ -10330,138 +11337,177 @@ class Quarantine:
         return str(self.azure.auth.identity().get("identity") or self.azure.settings.app_id)
 
     def row(self, blob: BlobRef, result: str = "") -> Json:
+        """The row of a blob in the custody record, with what earlier rounds and runs wrote down."""
         evidence = self.evidence_of(blob)
-        return {
+        kept = dict(self.custody.get(evidence.id) or {})
+        row = {
             "id": evidence.id,
             "case": self.case_id,
-            "source": blob.identity(),
+            "source": {**dict(kept.get("source") or {}), **blob.identity()},
             "evidence": evidence.identity(),
             "result": result,
             "verified": "",
             "protection": "",
             "sourceDeleted": False,
             "changed": False,
-            "events": list(dict(self.azure.store.section("custody").get(evidence.id) or {}).get("events") or []),
+            "events": list(kept.get("events") or []),
         }
+        return {**row, **dict(kept.get("state") or {})} if kept.get("run") == self.run and not result else row
 
     def secure(self, blob: BlobRef) -> Json:
         """One row of the custody record. A failure is written down and does not stop the others."""
         row = self.row(blob)
+        if row["result"] == FAILED:  # in an earlier round
+            self.failures.append(AzureStorageError(row["events"][-1]["detail"], "Run the command again."))
+        if row["result"] in (FAILED, SECURED, AS_BEFORE):
+            return row
+        if Clock.now() >= self.deadline:
+            return {**row, "result": WAITING}
         try:
             self._secure(blob, row)
         except AzureStorageError as error:
             self.failures.append(error)
-            self._event(row, blob.service, "failed", redact(error.message))
             row["result"] = FAILED
+            self._event(row, blob.service, "failed", redact(error.message))
+        self._save(row)
         return row
 
-    def _event(self, row: Json, service: BlobService, action: str, detail: str, **facts: object) -> None:
-        """Write an event down, in the row and where the next round finds it. Failures of writing are told, not raised."""
-        event = {
+    def _event(self, row: Json, service: BlobService, action: str, detail: str, facts: Json | None = None) -> None:
+        """Write an event down, in the row and where the next round finds it."""
+        told = {
             "time": iso_time(Clock.now()),
-            "actor": self.actor(service),
+            "actor": "",
             "action": action,
             "detail": detail,
-            **given_only(facts),
+            **given_only(facts or {}),
         }
-        row["events"].append(event)
+        row["events"].append(told)
+        try:
+            told["actor"] = self.actor(service)
+        except Exception as error:  # the platform may raise anything; the event counts all the same
+            told["actor"] = f"unknown ({type(error).__name__})"
+        self._save(row)
 
-        def remember(document: Json) -> None:
+    def _save(self, row: Json) -> None:
+        """Keep the row for later rounds and runs. A failure is told in the row and loses nothing of it."""
+
+        def remember(document: Json) -> list[Json]:
             custody = dict(document.get("custody") or {})
-            custody[row["id"]] = {**(custody.get(row["id"]) or {}), "events": row["events"], "source": row["source"]}
-            document["custody"] = dict(list(custody.items())[-500:])
+            old = dict(custody.pop(row["id"], None) or {})
+            known = list(old.get("events") or [])
+            events = known + [event for event in row["events"] if event not in known]
+            state = {key: row[key] for key in ROW_STATE}
+            selection = self.job.collected.selection or old.get("selection", "")
+            kept = {"run": self.run, "selection": selection, "source": row["source"], "state": state, "events": events}
+            custody[row["id"]] = kept
+            document["custody"] = dict(list(custody.items())[-CUSTODY_LIMIT:])
+            return events
 
-        self.azure.store.edit(remember)
-
-    def _pinned(self, row: Json, copy: Json) -> Json:
-        """What was read of the source before it was copied: as remembered, or else what the evidence blob says."""
-        kept = dict(self.azure.store.section("custody").get(row["id"]) or {}).get("source") or {}
-        if kept.get("etag"):
-            return {key: kept[key] for key in PINNED if key in kept}
-        told = {key: copy["metadata"][name] for key, name in PINNED.items() if name in copy["metadata"]}
-        if "etag" not in told or copy["metadata"].get("quarantine_case") != self.case_id:
-            raise AzureStorageError(
-                f"Blob {row['evidence']['name']} exists and is not a copy of this quarantine.",
-                "Choose another case_id or container.",
-            )
-        return {**told, "size": whole(told.get("size"))}
+        try:
+            row["events"] = deepcopy(self.azure.store.edit(remember))
+            row.pop("unsaved", None)
+        except Exception as error:  # the platform may raise anything
+            demisto.error(f"the custody record could not be saved: {redact(str(error))}")
+            row["unsaved"] = True
 
     def _secure(self, blob: BlobRef, row: Json) -> None:
         evidence = self.evidence_of(blob)
-        copy = evidence.service.properties_if_there(evidence)
-        if copy is None:
-            copy = self._copy(blob, evidence, row)
-        pinned = self._pinned(row, copy)
-        row["source"] |= pinned
-        if copy.get("copyStatus", "success") == "pending":
-            row["result"] = "copying"
+        copy = evidence.service.properties_if_there(evidence) or self._copy(blob, evidence, row)
+        told = self._claims(copy, row)
+        status = copy.get("copyStatus", "success")
+        if status == "pending":
+            row["result"] = COPYING
             return
-        self._same_source(blob, pinned)
+        if status != "success":
+            words = f"The copy to {evidence} ended with {status}: {copy.get('copyStatusDescription', '')}"
+            raise AzureStorageError(words, "Delete the copy and secure the blob again.")
+        source = self._source(blob, row, told)
+        if not has_event(row, "copied"):
+            how = (
+                "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
+            )
+            detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
+            self._event(row, evidence.service, "copied", detail, {**proof(copy), "copyId": copy.get("copyId")})
         self._verify(evidence, copy, row)
         self._protect(evidence, copy, row)
-        self._delete(blob, str(pinned["etag"]), row)
-        row["result"] = "secured" if row["changed"] else "already secured"
+        if self.treatment.delete_source:
+            self._delete(blob, source, row)
+        row["result"] = SECURED if row["changed"] else AS_BEFORE
 
-    @staticmethod
-    def _same_source(blob: BlobRef, pinned: Json) -> None:
-        """The evidence must be of what the source is now, or the source must be gone."""
+    def _claims(self, copy: Json, row: Json) -> Json:
+        """What the evidence says of its source. Raises if it is no copy of this quarantine, whatever was written down."""
+        metadata = {name.lower(): value for name, value in copy["metadata"].items()}
+        told = {key: metadata[name] for key, name in PINNED.items() if name in metadata}
+        kept = row["source"].get("etag", told.get("etag"))
+        if metadata.get("quarantine_case") != self.case_id or not kept or told.get("etag") != kept:
+            words = f"Blob {row['evidence']['name']} exists and is not a copy of this quarantine."
+            raise AzureStorageError(words, "Choose another case_id or container.")
+        return {**told, "size": whole(told.get("size"))}
+
+    def _source(self, blob: BlobRef, row: Json, told: Json) -> Json | None:
+        """The source, if it is there. The evidence must be of what it is now; else what was written down counts, and at
+        last what the evidence says of it."""
         source = blob.service.properties_if_there(blob)
-        if source and source.get("etag") != pinned["etag"]:
+        if source and source.get("etag") != told["etag"]:
             words = f"Blob {blob} has changed since it was secured for this case; the new content is not secured."
             raise AzureStorageError(words, "Secure it under another case_id.")
+        if source:
+            kept = {key: value for key, value in row["source"].items() if key not in PINNED}
+            row["source"] = {**kept, **{key: source[key] for key in PINNED if key in source}}
+        elif "etag" not in row["source"]:
+            row["source"] |= told
+        return source
 
     def _copy(self, blob: BlobRef, evidence: BlobRef, row: Json) -> Json:
-        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as there is room, never
-        under names that the quarantine uses itself."""
+        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as a request can carry
+        it, never under names that the quarantine uses itself."""
         source = blob.service.properties(blob)
-        facts = {name: str(source[key]) for key, name in PINNED.items() if key in source} | {
-            "quarantine_case": self.case_id
-        }
+        pinned = {key: source[key] for key in PINNED if key in source}
+        facts = {PINNED[key]: str(value) for key, value in pinned.items()} | {"quarantine_case": self.case_id}
         own = {name: value for name, value in source["metadata"].items() if not name.lower().startswith("quarantine_")}
-        room = 8192 - sum(len(name) + len(value) for name, value in facts.items())
-        fits = sum(len(name) + len(value) for name, value in own.items()) <= room
-        row["source"] |= {key: source[key] for key in PINNED if key in source}
-        row["source"]["metadata"] = own
-        self._event(
-            row,
-            evidence.service,
-            "copy requested",
-            f"{blob.id} to {evidence.id}",
-            etag=source.get("etag"),
-            size=source.get("size"),
+        plain = all(part.isascii() and part.isprintable() for pair in own.items() for part in pair)
+        fits = sum(len(part) for pair in (*own.items(), *facts.items()) for part in pair) <= METADATA_ROOM
+        row["source"] |= {**pinned, "metadata": source["metadata"]}
+        left = "" if plain and fits else "; its metadata is only in this record, since it does not fit"
+        self._event(row, evidence.service, "copy requested", f"{blob.id} to {evidence.id}{left}", proof(source))
+        metadata = {**(own if plain and fits else {}), **facts}
+
+        def is_there(error: AzureStorageError) -> bool:
+            found = evidence.service.properties_if_there(evidence)
+            return bool(found) and self._claims(found or {}, row)["etag"] == source.get("etag")
+
+        outcome = take(
+            Step(
+                "copy",
+                lambda: start_copy(evidence, CopySource(blob, Secret("")), None, metadata, False, source),
+                is_there,
+            )
         )
-        start_copy(evidence, CopySource(blob, Secret("")), None, {**(own if fits else {}), **facts}, False, source)
+        if outcome.error and outcome.result != DONE:
+            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
         row["changed"] = True
-        self._event(
-            row,
-            evidence.service,
-            "copied",
-            f"{blob.id} of ETag {source.get('etag')} to {evidence.id}, by the service",
-            etag=source.get("etag"),
-            md5=source.get("md5"),
-        )
         return evidence.service.properties(evidence)
 
     def _verify(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Compare what arrived with what was read of the source before. Raises if it differs; then nothing is deleted."""
         source = row["source"]
-        if copy.get("copyStatus", "success") != "success":
-            raise AzureStorageError(
-                f"The copy to {evidence} ended with {copy['copyStatus']}: {copy.get('copyStatusDescription', '')}"
-            )
         row["evidence"] |= {key: copy[key] for key in ("etag", "size", "md5", "lastModified") if key in copy}
         if copy.get("size") != source.get("size") or (source.get("md5") and copy.get("md5") != source["md5"]):
-            raise AzureStorageError(
-                f"The copy {evidence} differs from its source in length or MD5.", "Delete it and secure the blob again."
-            )
+            words = f"The copy {evidence} differs from its source in length or MD5."
+            raise AzureStorageError(words, "Delete it and secure the blob again.")
         row["verified"] = (
             "length and stored MD5" if source.get("md5") else "length; the service holds no MD5 of the source"
         )
-        if self.sha256 and copy.get("size", 0) <= HASH_LIMIT:
+        if self.treatment.sha256 and copy.get("size", 0) <= HASH_LIMIT:
             self._hash(evidence, row)
-        told = {key: row["evidence"].get(key) for key in ("etag", "md5", "sha256")}
-        if not any(event["action"] == "verified" and event.get("sha256") == told["sha256"] for event in row["events"]):
-            self._event(row, evidence.service, "verified", row["verified"], **told)
+        found = row["evidence"].get("sha256")
+        earlier = [event["sha256"] for event in row["events"] if event["action"] == "verified" and event.get("sha256")]
+        if found and earlier and earlier[-1] != found:
+            raise AzureStorageError(
+                f"The evidence {evidence} has changed since it was verified.", "Look at its events."
+            )
+        if not has_event(row, "verified") or (found and not earlier):
+            self._event(row, evidence.service, "verified", row["verified"], proof(row["evidence"]))
 
     def _hash(self, evidence: BlobRef, row: Json) -> None:
         path = f"quarantine_{uuid.uuid4()}"
@@ -10478,38 +11524,44 @@ class Quarantine:
 
     def _protect(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Tags for the case, and a legal hold; where the container takes none, a snapshot. What fails is written down."""
-        service = evidence.service
+        service, content = evidence.service, proof(row["evidence"])
         tags = {"case": self.case_id, **({"sha256": row["evidence"]["sha256"]} if "sha256" in row["evidence"] else {})}
         try:
             old = service.tags(evidence)
             if not tags.items() <= old.items():
                 service.set_tags(evidence, {**old, **tags})
                 row["changed"] = True
-                self._event(row, service, "tagged", ", ".join(f"{key}={value}" for key, value in tags.items()))
+                words = ", ".join(f"{key}={value}" for key, value in tags.items())
+                self._event(row, service, "tagged", words, content)
         except AzureStorageError as error:
-            self._event(row, service, "not tagged", redact(error.message))
-        if self.legal_hold and copy.get("legalHold"):
+            if not has_event(row, "not tagged"):
+                self._event(row, service, "not tagged", redact(error.message))
+        if self.treatment.legal_hold and copy.get("legalHold"):
             row["protection"] = "legal hold"
-        elif self.legal_hold:
+            if not has_event(row, "held"):
+                self._event(row, service, "held", "legal hold, found in place", content)
+        elif self.treatment.legal_hold:
             self._hold(evidence, row)
 
     def _hold(self, evidence: BlobRef, row: Json) -> None:
+        content = proof(row["evidence"])
         try:
             evidence.service.ask(BLOB_HOLD, evidence, headers={"x-ms-legal-hold": "true"})
             row.update(protection="legal hold", changed=True)
-            self._event(row, evidence.service, "held", "legal hold")
+            self._event(row, evidence.service, "held", "legal hold", content)
             return
         except AzureStorageError as error:
             brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
-            if not any(event["action"] == "not held" for event in row["events"]):
+            if not has_event(row, "not held"):
                 self._event(row, evidence.service, "not held", f"{brief}: no legal hold is possible here")
         try:
-            self._snapshot(evidence, row)
+            self._snapshot(evidence, row, content)
         except AzureStorageError as error:
             row["protection"] = "none"
-            self._event(row, evidence.service, "not protected", redact(error.message))
+            if not has_event(row, "not protected"):
+                self._event(row, evidence.service, "not protected", redact(error.message))
 
-    def _snapshot(self, evidence: BlobRef, row: Json) -> None:
+    def _snapshot(self, evidence: BlobRef, row: Json, content: Json) -> None:
         """Once is enough: the listing tells whether the evidence has a snapshot."""
         pages = evidence.service.rows(evidence.container, {"prefix": evidence.name, "include": "snapshots"})
         taken = [
@@ -10521,31 +11573,104 @@ class Quarantine:
         if not taken:
             taken = [evidence.service.ask(SNAPSHOT_TAKE, evidence).headers.get("x-ms-snapshot", "")]
             row["changed"] = True
-            self._event(row, evidence.service, "snapshot taken", taken[0])
+            self._event(row, evidence.service, "snapshot taken", taken[0], content)
         row["protection"] = f"snapshot {taken[0]}"
 
-    def _delete(self, blob: BlobRef, etag: str, row: Json) -> None:
-        """Only after the copy was verified, only when asked, and only if the source is still what was copied."""
-        if not self.delete_source:
-            return
-        if FALSE_MD5 in row["verified"]:
-            self._event(row, blob.service, "source kept", FALSE_MD5)
-            return
-        if blob.service.properties_if_there(blob) is not None:
-            pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
-            operation = VERSION_DELETE if blob.version else BLOB_DELETE
-            outcome = take(
-                Step(
-                    "delete the source",
-                    lambda: blob.service.ask(operation, blob, headers=pinned),
-                    lambda error: is_deleted(blob, error),
+    def _delete(self, blob: BlobRef, source: Json | None, row: Json) -> None:
+        """Only after the copy was verified, and only if the source is still what was copied."""
+        reasons = (
+            (FALSE_MD5 in row["verified"], FALSE_MD5),
+            (
+                "md5" not in row["source"] and not has_event(row, "copy requested"),
+                "only the length of a copy that was found in place could be verified",
+            ),
+            ("unsaved" in row, "the custody record could not be saved"),
+        )
+        kept = next((words for broken, words in reasons if broken), "")
+        etag, asked = row["source"]["etag"], has_event(row, "source deletion requested")
+        content = proof(row["source"])
+        if source and kept:
+            self._event(row, blob.service, "source kept", kept, content)
+        elif source:
+            self._event(row, blob.service, "source deletion requested", f"{blob.id} of ETag {etag}", content)
+            self._delete_source(blob, etag)
+            row.update(changed=True, sourceDeleted=True)
+            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", content)
+        elif asked:
+            row["sourceDeleted"] = True
+            if not has_event(row, "source deleted"):
+                self._event(
+                    row, blob.service, "source deleted", "The source is gone, as was requested before.", content
                 )
+        elif not has_event(row, "source missing"):
+            self._event(row, blob.service, "source missing", "The source is gone; this quarantine did not delete it.")
+
+    @staticmethod
+    def _delete_source(blob: BlobRef, etag: str) -> None:
+        pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
+        operation = VERSION_DELETE if blob.version else BLOB_DELETE
+        outcome = take(
+            Step(
+                "delete the source",
+                lambda: blob.service.ask(operation, blob, headers=pinned),
+                lambda error: is_deleted(blob, error),
             )
-            if outcome.result != DONE and outcome.error:
-                raise outcome.error
-            row["changed"] = True
-            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", etag=etag)
-        row["sourceDeleted"] = True
+        )
+        if outcome.error and outcome.result != DONE:
+            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
+
+
+@command(
+    "azure-storage-blob-quarantine",
+    needs=(
+        READ_BLOB,
+        WRITE_BLOB,
+        ADD_BLOB,
+        DELETE_BLOB,
+        DELETE_VERSION,
+        READ_TAGS,
+        WRITE_TAGS,
+        FIND_BLOBS,
+        WRITE_CONTAINER,
+    ),
+    role=OWNER,
+    changes=True,
+    execution=True,
+    polling=Polling(15, 7200),
+)
+def blob_quarantine(
+    azure: Azure,
+    job: QuarantineArgs,
+    case_id: CaseId,
+    delete_source: Flag = False,
+    legal_hold: Flag = True,
+    sha256: Flag = True,
+    *,
+    run_id: Text | None = None,
+) -> Plan | Later:
+    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
+
+    What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
+    """
+    work = Quarantine(azure, job, case_id, run_id or "", Treatment(delete_source, legal_hold, sha256))
+    secured = {blob.id: SECURED for blob in work.blobs}
+    undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
+    return Plan(
+        job.evidence.container_id(job.container),
+        dict.fromkeys(secured),
+        secured,
+        QUARANTINE_VIEW,
+        [work.step(blob) for blob in work.blobs],
+        item=[work.row(blob, PLANNED) for blob in work.blobs],
+        read_back=lambda outcomes: work.rows,
+        state=lambda found: {row["source"]["id"]: SECURED for row in found if row["result"] in (SECURED, AS_BEFORE)},
+        later=lambda outcomes: work.later(),
+        planned=[f"secure {blob}" for blob in work.blobs],
+        tell_steps=True,
+        note="\n\n".join(filter(None, (undo if delete_source else "", job.collected.note("secured")))),
+        missed="No changes needed: the blobs are already secured.",
+        files=work.record,
+    )
 
 
 # --- commands: posture -------------------------------------------------------------------------------------------------
@@ -12183,6 +13308,725 @@ def posture_fix(azure: Azure, fix: Annotated[PostureFix, Group(FIX_ARGUMENTS, bu
         return fix.plan(whole, row, decisions)
     words = f"A person has to decide: {decisions}" if decisions else f"The check passes: {md(finding.evidence)}."
     return Plan(fix.account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
+
+
+# --- commands: exposure ------------------------------------------------------------------------------------------------
+
+
+class Anonymous:
+    """Requests without any credential."""
+
+    def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
+        yield request
+
+
+class Question(NamedTuple):
+    """What a probe asks: its name, the request, and what an answer of the service holds: the root element of its body, or
+    a header where the body is not XML."""
+
+    name: str
+    request: Request
+    holds: str
+
+
+class Probe(NamedTuple):
+    """Where a probe asks: the blob service, what is named in it, and the website endpoint (empty: nothing tells it)."""
+
+    service: BlobService
+    container: str
+    blob: BlobRef | None
+    website: str
+
+
+def build_probe(azure: Azure, given: Given) -> Probe:
+    url: BlobAddress | None = given["blob_url"]
+    if url and url.service == "web" and url.suffix == azure.settings.cloud.storage_suffix:
+        given = {**given, "blob_url": url._replace(zone="")}  # the zone of a website is none of the blob endpoint
+    service = service_in(azure, given)
+    blob = named(given, "blob_name", "blob") if given["blob_name"] or (url and url.blob) else ""
+    container = (
+        named(given, "container_name", "container")
+        if blob or given["container_name"] or (url and url.container)
+        else ""
+    )
+    ref = BlobRef(service, container, blob, url.version if url else "", url.snapshot if url else "") if blob else None
+    website = f"https://{url.host}" if url and url.service == "web" else told_website(azure, given)
+    return Probe(service, container, ref, website)
+
+
+def told_website(azure: Azure, given: Given) -> str:
+    """The website endpoint that Resource Manager tells; empty where it can't: a probe needs no role."""
+    try:
+        account = azure.arm.ask(ACCOUNT_GET, build_target(azure, given))
+    except AzureStorageError as error:
+        if isinstance(error, ServiceError) and azure.look_elsewhere(error):
+            return told_website(azure, given)
+        return ""
+    found = str(at_path(account, "properties.primaryEndpoints.web") or "").rstrip("/")
+    suffixes = filter(None, (azure.settings.cloud.storage_suffix, azure.settings.cloud.zone_suffix))
+    return found if any(host_of(found).endswith(f".{suffix}") for suffix in suffixes) else ""
+
+
+ProbeArgs = Annotated[Probe, Group(BLOB_ARGUMENTS, build_probe)]
+IS_OPEN, IS_CLOSED = "open", "closed"
+# Codes of refusals, and what they say of the way in. https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes
+# fmt: off
+REFUSALS = {
+    "PublicAccessNotPermitted": "Anonymous access is disabled on the account.",
+    "ResourceNotFound": "Private, or it doesn't exist: Azure answers both alike without a credential.",
+    "NoAuthenticationInformation": "The service requires a credential.",
+    "AuthorizationFailure": "The network rules of the account, or the SAS, don't allow this request.",
+    "AuthenticationFailed": "The SAS is invalid, expired or revoked.",
+    "KeyBasedAuthenticationNotPermitted": "Shared Key access is disabled, so the SAS is refused.",
+    "AuthorizationSourceIPMismatch": "The SAS is for other IP addresses than that of this engine.",
+    "AuthorizationProtocolMismatch": "The SAS is for another protocol.",
+    "AuthorizationPermissionMismatch": "The SAS doesn't have this permission.",
+    "AuthorizationServiceMismatch": "The SAS is for another service.",
+    "AuthorizationResourceTypeMismatch": "The SAS is for other kinds of resources.",
+    "AccountIsDisabled": "The account is disabled.",
+}
+# fmt: on
+LET_IN = frozenset({"BlobNotFound", "ContainerNotFound"})
+NOT_AZURE = "The answer isn't from Azure Storage. A proxy may have answered in its place."
+
+
+def questions(probe: Probe, *, with_sas: bool) -> list[Question]:
+    """What is asked, each once. A website takes no SAS."""
+    http = probe.service.http
+    listing = {"comp": "list", "maxresults": 1}
+    wanted = [
+        ("account containers", "GET", "/", listing, "EnumerationResults"),
+        ("account properties", "GET", "/", SERVICE_PROPERTIES.query, "StorageServiceProperties"),
+    ]
+    if probe.container:
+        path = blob_path(probe.container)
+        wanted.insert(0, ("container listing", "GET", path, {**IN_CONTAINER, **listing}, "EnumerationResults"))
+    if probe.blob:
+        wanted.insert(0, ("blob", "HEAD", probe.blob.path, probe.blob.query, "x-ms-blob-type"))
+    found = [Question(row[0], http.request(*row[1:4], {}), row[4]) for row in wanted]
+    if probe.website and not with_sas:
+        page = probe.blob.name if probe.blob and probe.container == "$web" else ""
+        address = f"{probe.website}/{urllib.parse.quote(page, safe='/~')}"
+        found.append(Question("static website", Request("HEAD", address, ""), "x-ms-request-id"))
+    return [each._replace(request=each.request._replace(action=f"probe the {each.name}")) for each in found]
+
+
+def verdict(question: Question, answer: requests.Response) -> tuple[str, str]:
+    """Open, closed or unknown, and why. Only an answer of the service tells anything."""
+    status, name = answer.status_code, answer.headers.get("x-ms-error-code", "")
+    if "x-ms-request-id" not in answer.headers:
+        return UNKNOWN, NOT_AZURE
+    if status == 200:
+        there = question.holds in answer.headers or f"<{question.holds}" in text_of(answer)[:SNIPPET]
+        return (IS_OPEN, "The request was answered.") if there else (UNKNOWN, NOT_AZURE)
+    if name in LET_IN:
+        return IS_OPEN, "The request was let in, but there is nothing to read at this address."
+    if name in REFUSALS:
+        return IS_CLOSED, REFUSALS[name]
+    if status in (401, 403) and name:
+        return IS_CLOSED, "The service refused the request."
+    if question.name == "static website" and status == 404:
+        return UNKNOWN, "The endpoint has no page at this address: the static website is off, or empty."
+    return UNKNOWN, "The answer tells neither that access is open nor that it is closed."
+
+
+def probed(network: Network, question: Question, authorization: Authorization, account: str) -> Json:
+    """What became of one question. A failure to get an answer is unknown, never closed."""
+    url, way = question.request.url, "none" if isinstance(authorization, Anonymous) else "SAS"
+    row: Json = {"id": f"{url}#{way}", "account": account, "target": question.name, "url": url, "credential": way}
+    try:
+        answer = send(network, question.request, authorization)
+        state, reason = verdict(question, answer)
+    except AzureStorageError as error:
+        return {**row, "state": UNKNOWN, "reason": snippet(error.message), "time": iso_time(Clock.now())}
+    told = {"status": answer.status_code, "code": answer.headers.get("x-ms-error-code", "")}
+    return {**row, "state": state, "reason": reason, **told, "time": iso_time(Clock.now())}
+
+
+# fmt: off
+EXPOSURE_VIEW = View("Exposure", "Exposure of a storage account", {"Target": "target", "State": "state", "Reason": "reason", "Status": "status", "Code": "code", "Address": "url"})
+# fmt: on
+
+
+@command("azure-storage-exposure-probe", needs=(READ_ACCOUNT,), role="Reader")
+def exposure_probe(azure: Azure, probe: ProbeArgs, sas: Sas | None = None) -> CommandResults:
+    """Asks as a stranger does: without a credential, or with the given SAS only. No token goes to the storage service."""
+    service = probe.service
+    if sas and sas.address and sas.address.account != service.account:
+        raise invalid("sas", f"it is for account {sas.address.account}, not for {service.account}.")
+    network = Network(azure.settings.verify, tries=2)
+    authorization = SasAuthorization(sas.token) if sas else Anonymous()
+    azure.use_threads()
+    asked = questions(probe, with_sas=sas is not None)
+    rows = list(in_order(lambda each: probed(network, each, authorization, service.account), asked))
+    own = ", ".join(str(rule["value"]) for rule in azure.settings.own_addresses)
+    where = f"by its settings {own}" if own else "whose public address isn't set in the instance"
+    no_website = not sas and not probe.website
+    notes = (
+        f"Asked {'with the given SAS only' if sas else 'without a credential'} from this engine ({where}). Network rules may let other addresses in.",
+        "Not probed: the static website, whose address could not be read." if no_website else "",
+    )
+    text = table(EXPOSURE_VIEW, rows, note=" ".join(filter(None, notes)))
+    return CommandResults(outputs={EXPOSURE_VIEW.context: rows}, readable_output=text, raw_response=rows)
+
+
+# Triage: one look at all that matters in the first minutes
+
+TRIAGE_DAYS = 7
+TRIAGE_EVENTS = 50
+TRIAGE_PARALLEL = 8
+SHOWN_EVENTS = 10
+
+
+class Alert(NamedTuple):
+    """What an alert is about: the account, what its URL names in it, and the facts of the SAS in the URL."""
+
+    account: AccountRef
+    container: str = ""
+    blob: str = ""
+    sas: Json | None = None
+
+
+def read_alert_url(text: str) -> tuple[BlobAddress, SasToken | None]:
+    """An address, and the SAS in it, which is decoded and never used."""
+    address = parse_blob_url(text)
+    try:
+        return address, read_sas(text)
+    except ValueError:
+        return address, None
+
+
+ALERT_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "blob_url": optional(
+        Annotated[
+            tuple[BlobAddress, SasToken | None],
+            Reader("the URL of an account, a container or a blob, also with a SAS", read_alert_url, secret=True),
+        ]
+    ),
+}
+
+
+def build_alert(azure: Azure, given: Given) -> Alert:
+    address, sas = given["blob_url"] or (None, None)
+    account = build_target(azure, {**given, "blob_url": address})
+    facts = inspect_sas(sas) if sas else None
+    return Alert(account, address.container, address.blob, facts) if address else Alert(account)
+
+
+AlertArgs = Annotated[Alert, Group(ALERT_ARGUMENTS, build_alert)]
+
+
+class Reading(NamedTuple):
+    """One part of a triage: an object, or the items of a list (more: not all of them), or why neither is known."""
+
+    body: Json | None = None
+    items: list[Json] | None = None
+    more: bool = False
+    error: ServiceError | NetworkError | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why it is not known."""
+        if isinstance(self.error, ServiceError):
+            needs = self.error.needs if self.error.status == 403 else ""
+            return self.error.brief + (f", required permission: {needs}" if needs else "")
+        return snippet(self.error.message) if self.error else ""
+
+
+Readings = Mapping[str, Reading]
+
+
+def attempt(read: Callable[[], Reading]) -> Reading:
+    try:
+        return read()
+    except (ServiceError, NetworkError) as error:
+        return Reading(error=error)
+
+
+def first_pages(pages: Iterator[Page], most: int = 1, keep: Callable[[Json], bool] = bool) -> Reading:
+    """The items on the first pages of a list: a triage asks a bounded number of times."""
+    read = list(itertools.islice(pages, most))
+    found = [item for page, _, _ in read for item in page if keep(item)]
+    return Reading(items=found, more=bool(read and read[-1][2]))
+
+
+def read_account(azure: Azure, account: AccountRef) -> tuple[Reading, bool]:
+    """The account by the newest version, and whether the cloud has that version. ServiceError where it is not there."""
+    newest = attempt(lambda: Reading(azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), account)))
+    error = newest.error
+    if isinstance(error, ServiceError) and error.status == 404 and error.code in MISPLACED:
+        raise error
+    if isinstance(error, ServiceError) and error.code in UNKNOWN_VERSION:
+        return attempt(lambda: Reading(azure.arm.ask(ACCOUNT_GET, account))), False
+    return newest, True
+
+
+def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
+    """Everything else, some at a time; the slowest first."""
+    arm, account, now = azure.arm, alert.account, Clock.now()
+    service = replace(SERVICE_GET, api=NEWEST_STORAGE_API if newest else STORAGE_API)
+    reads: dict[str, Callable[[], Reading]] = {
+        "activity log": lambda: first_pages(
+            activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
+            2 if newest else 1,
+            lambda event: is_about(event, account),
+        ),
+        "role definitions": lambda: first_pages(arm.pages(DEFINITIONS_LIST, account)),
+        "role assignments": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account, params=AT_SCOPE)),
+        "role assignments below": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account)),
+        "containers": lambda: first_pages(arm.pages(CONTAINERS_LIST, account)),
+        "blob service": lambda: Reading(arm.ask(service, account)),
+        "locks": lambda: first_pages(arm.pages(LOCKS_LIST, account)),
+        "logging": lambda: first_pages(arm.pages(LOGGING_LIST, account)),
+        "Defender": lambda: Reading(arm.ask(DEFENDER_GET, account)),
+        "replication policies": lambda: first_pages(arm.pages(REPLICATION_LIST, account)),
+    }
+    azure.use_threads()
+    return dict(zip(reads, in_order(attempt, list(reads.values()), TRIAGE_PARALLEL), strict=True))
+
+
+class Section(NamedTuple):
+    """A part of the triage: what context holds of it, and its lines for people."""
+
+    title: str
+    facts: Json
+    lines: list[str]
+
+
+def words_of(pairs: Iterable[tuple[str, object]]) -> str:
+    """Settings in a line; what is not set is left out."""
+    return ", ".join(f"{name} {in_text(value)}" for name, value in pairs if value not in (None, "", [], {}))
+
+
+def named_container(alert: Alert, found: Readings) -> Json | None:
+    """The properties of the container in the URL. None where the URL names none, or it isn't known; {} where it is gone."""
+    listing = found["containers"]
+    if not alert.container or listing.items is None:
+        return None
+    rows = (at_path(row, "properties") or {} for row in listing.items if row.get("name") == alert.container)
+    return next(rows, None if listing.more else {})
+
+
+def summary(alert: Alert, found: Readings) -> Section:
+    """What the account is, and what the URL names in it."""
+    account, properties = found["account"].body or {}, at_path(found["account"].body, "properties") or {}
+    container = named_container(alert, found)
+    kinds = (("hierarchical namespace", "isHnsEnabled"), ("SFTP", "isSftpEnabled"), ("NFS 3.0", "isNfsV3Enabled"))
+    flags = ", ".join(name for name, key in kinds if properties.get(key) is True)
+    where = [("resource group", alert.account.group), ("subscription", alert.account.subscription)]
+    lines = [words_of([("Account", alert.account.name), *where])]
+    if account:
+        created = short_time("creationTime")(properties)
+        about = [("created", created), ("tags", account.get("tags")), ("with", flags)]
+        lines.append(words_of([("Kind", account.get("kind")), ("in", account.get("location")), *about]))
+    if alert.container:
+        level, changed = at_path(container, "publicAccess"), short_time("lastModifiedTime")(container or {})
+        state = [("blob", alert.blob), ("public access", level), ("last modified", changed)]
+        gone = ". The container doesn't exist or was deleted" if container == {} else ""
+        lines.append(words_of([("Container", alert.container), *state]) + gone)
+    facts = {
+        "account": alert.account.name,
+        "subscriptionId": alert.account.subscription,
+        "resourceGroup": alert.account.group,
+        "container": alert.container,
+        "blob": alert.blob,
+        **{key: account.get(key) for key in ("kind", "location", "tags")},
+        "created": properties.get("creationTime"),
+    }
+    return Section("What it is", given_only(facts), lines)
+
+
+PUBLIC, LISTED_NETWORKS, NO_NETWORK, PERIMETER = (
+    "all networks",
+    "listed networks",
+    "no public network",
+    "a network security perimeter",
+)
+
+
+def network_reach(properties: Json) -> str:
+    """From where the account is reached, by its public network access and default action."""
+    access = str(properties.get("publicNetworkAccess") or "Enabled").lower()
+    if access != "enabled":
+        return PERIMETER if access == "securedbyperimeter" else NO_NETWORK
+    action = str(at_path(properties, "networkAcls.defaultAction") or "Allow")
+    return PUBLIC if action.lower() == "allow" else LISTED_NETWORKS
+
+
+def website_on(found: Readings) -> bool | None:
+    """Whether the static website is on, which is public whatever the account says of anonymous access. None: not known."""
+    account, told = found["account"].body, at_path(found["blob service"].body, "properties.staticWebsite.enabled")
+    if isinstance(told, bool):
+        return told
+    if account and account.get("kind") not in ("StorageV2", "BlockBlobStorage"):
+        return False
+    listing = found["containers"]
+    listed = listing.items is not None and not listing.more
+    return False if listed and not any(row.get("name") == "$web" for row in listing.items or []) else None
+
+
+def anonymous_reach(found: Readings) -> Json:
+    """Whether anybody reads without a credential: open, open from listed networks, closed or unknown."""
+    properties, listing = at_path(found["account"].body, "properties"), found["containers"]
+    names = (
+        (row.get("name"), at_path(row, "properties.publicAccess")) for row in filter(is_public, listing.items or [])
+    )
+    public = [{"name": name, "publicAccess": level} for name, level in names]
+    website, allowed = website_on(found), at_path(properties, "allowBlobPublicAccess")
+    unread = properties is None or ((listing.error or listing.more) and not public)
+    blobs = False if allowed is False else None if unread else bool(public)
+    network = network_reach(properties) if properties is not None else ""
+    if network == NO_NETWORK:
+        state = IS_CLOSED
+    elif True in (blobs, website):
+        state = {PUBLIC: IS_OPEN, LISTED_NETWORKS: "open from listed networks"}.get(network, UNKNOWN)
+    else:
+        state = UNKNOWN if None in (blobs, website) else IS_CLOSED
+    return {"state": state, "publicContainers": public, "publicAccessAllowed": allowed, "staticWebsite": website}
+
+
+def anonymous_words(facts: Json) -> str:
+    names = ", ".join(f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"])
+    setting = {True: "allowed", False: "disabled"}.get(facts["publicAccessAllowed"], "not set or unknown")
+    website = {True: "on, and always public", False: "off"}.get(facts["staticWebsite"], "unknown")
+    containers = f"public containers: {in_text(names or 'none found')}"
+    return f"**Anonymous: {facts['state']}.** Anonymous access {setting}; {containers}; static website {website}."
+
+
+def network_words(properties: Json) -> tuple[Json, str]:
+    kinds = {**RULE_KEYS, "ipv6Rules": "value"}
+    rules = {
+        kind: [str(rule.get(key)) for rule in dicts(at_path(properties, f"networkAcls.{kind}"))]
+        for kind, key in kinds.items()
+    }
+    endpoints = len(dicts(properties.get("privateEndpointConnections")))
+    bypass = at_path(properties, "networkAcls.bypass") or "AzureServices"
+    facts = {"reach": network_reach(properties), "bypass": bypass, **rules, "privateEndpoints": endpoints}
+    told = [("bypass", bypass), *((kind, ", ".join(found)) for kind, found in rules.items())]
+    return facts, f"**Network: {facts['reach']}.** {words_of([*told, ('private endpoints', endpoints or None)])}."
+
+
+def key_words(alert: Alert, properties: Json) -> tuple[Json, str]:
+    rows = key_rows(alert.account, {"properties": properties})
+    allowed = properties.get("allowSharedKeyAccess") is not False
+    ages = {f"{row['keyName']}AgeInDays": row["ageInDays"] for row in rows}
+    period, action = (at_path(properties, f"sasPolicy.{name}") for name in ("sasExpirationPeriod", "expirationAction"))
+    facts = {"sharedKey": allowed, **ages, "sasExpirationPeriod": period, "sasExpirationAction": action}
+    old = words_of(
+        (f"{row['keyName']} made", f"{row['ageInDays']} days ago") for row in rows if row["ageInDays"] is not None
+    )
+    policy = f"SAS policy {in_text(period)} ({in_text(action)})" if period else "no SAS policy"
+    words = "accepted" if allowed else "refused (Shared Key access is disabled)"
+    ages_known = old or "The age of the keys is not known"
+    return facts, f"**Account keys and SAS signed with them: {words}.** {ages_known}; {policy}."
+
+
+def sas_words(sas: Json) -> str:
+    """The SAS in the URL."""
+    ended = " It has expired." if sas.get("expired") else ""
+    parts = [
+        ("of", sas.get("resource")),
+        ("with", sas.get("permissions")),
+        ("from", sas.get("start")),
+        ("to", sas.get("expiry")),
+        ("for", sas.get("ip")),
+    ]
+    return f"**SAS in the URL: {in_text(sas['kind'])}** {words_of(parts)}.{ended} To revoke it: {in_text(sas['revokedBy'])}"
+
+
+def identities(alert: Alert, found: Readings) -> Json | None:
+    """How many principals have which right. None where no assignment is known; rights are left out without definitions."""
+    lists = [found[name].items for name in ("role assignments", "role assignments below")]
+    if all(items is None for items in lists):
+        return None
+    definitions, properties = found["role definitions"].items, at_path(found["account"].body, "properties")
+    shared_key = at_path(properties, "allowSharedKeyAccess") is not False
+    known = by_guid(definitions) if definitions is not None else None
+    assignments = merged_assignments(*(items or [] for items in lists))
+    rows = [assignment_row(item, alert.account, known, shared_key) for item in assignments]
+
+    def count(name: str, value: object = True) -> int:
+        return len({row.get("principalId") for row in rows if row.get(name) == value})
+
+    facts: Json = {
+        "assignments": len(rows),
+        "principals": len({row.get("principalId") for row in rows}),
+        "groups": count("principalType", "Group"),
+        "unknownRoles": count("allows", ["unknown"]),
+    }
+    return facts | ({right.name: count(right.name) for right in RIGHTS} if known is not None else {})
+
+
+def identity_words(facts: Json, found: Readings) -> str:
+    rights = ", ".join(f"{facts[right.name]} can {right.words}" for right in RIGHTS if right.name in facts)
+    partly = any(found[part].error or found[part].more for part in ("role assignments", "role assignments below"))
+    total = f"**Identities: {'at least ' if partly else ''}{facts['principals']}.**"
+    groups = f" Groups among them, whose members aren't counted: {facts['groups']}." if facts["groups"] else ""
+    unknown = (
+        f" Principals whose roles could not be read: {facts['unknownRoles']}."
+        if facts["unknownRoles"] and rights
+        else ""
+    )
+    return f"{total} {rights or 'What they can do is unknown'}.{unknown}{groups}"
+
+
+def reach(alert: Alert, found: Readings) -> Section:
+    """Who can reach the account."""
+    properties, facts, lines = at_path(found["account"].body, "properties"), dict[str, Any](), list[str]()
+    facts["anonymous"] = anonymous_reach(found)
+    lines.append(anonymous_words(facts["anonymous"]))
+    if properties is not None:
+        facts["network"], network_line = network_words(properties)
+        facts["keys"], key_line = key_words(alert, properties)
+        lines += [network_line, key_line]
+    else:
+        lines += ["**Network: unknown.**", "**Account keys and SAS: unknown.**"]
+    if alert.sas:
+        facts["sas"] = alert.sas["sha256"]
+        lines.append(sas_words(alert.sas))
+    facts["identities"] = identities(alert, found)
+    lines.append(identity_words(facts["identities"], found) if facts["identities"] else "**Identities: unknown.**")
+    if at_path(properties, "isSftpEnabled") is True:
+        lines.append("**SFTP: on.** Local users sign in with their own passwords and keys.")
+    policies = found["replication policies"].items or []
+    facts["replication"] = [
+        given_only({"id": row.get("id"), "destination": at_path(row, "properties.destinationAccount")})
+        for row in policies
+    ]
+    if policies:
+        lines.append(
+            f"**Object replication:** to {', '.join(in_text(row.get('destination')) for row in facts['replication'])}."
+        )
+    return Section("Who can reach it", facts, lines)
+
+
+# What is told of an operation in the activity log, by the end of its name.
+TOLD_CHANGES = {
+    "/storageaccounts/write": "account changed",
+    "/storageaccounts/delete": "account deleted",
+    "/listkeys/action": "keys listed",
+    "/regeneratekey/action": "key rotated",
+    "/listaccountsas/action": "account SAS issued",
+    "/listservicesas/action": "service SAS issued",
+    "/containers/write": "container created or changed",
+    "/containers/delete": "container deleted",
+    "/blobservices/write": "blob service changed",
+    "/roleassignments/write": "role assigned",
+    "/roleassignments/delete": "role removed",
+    "/diagnosticsettings/write": "logging changed",
+    "/diagnosticsettings/delete": "logging removed",
+    "/locks/write": "lock set",
+    "/locks/delete": "lock removed",
+    "/objectreplicationpolicies/write": "replication changed",
+    "/managementpolicies/write": "lifecycle changed",
+    "/localusers/write": "local user changed",
+}
+EXPOSING = (
+    "networkAcls",
+    "publicNetworkAccess",
+    "allowBlobPublicAccess",
+    "publicAccess",
+    "allowSharedKeyAccess",
+    "isSftpEnabled",
+)
+
+
+def change_row(event: Json, account: AccountRef) -> Json | None:
+    """An event of the activity log as a change; None for one that tells nothing, or only that something began. settings:
+    those in the request that affect who can reach the account; left out where the log doesn't hold the request."""
+    row = event_row(event, account)
+    operation, status = str(row.get("operation") or "").lower(), str(row.get("status") or "")
+    what = next((words for end, words in TOLD_CHANGES.items() if operation.endswith(end)), "")
+    if not what or status.lower() in ("started", "accepted"):
+        return None
+    body = row.get("requestBody")
+    settings = None if body is None else [name for name in EXPOSING if f'"{name}"' in str(body)]
+    kept = {name: row.get(name) for name in ("time", "caller", "ip", "operation", "resource", "correlationId")}
+    return given_only({**kept, "what": what, "settings": settings, "status": status})
+
+
+def change_words(row: Json) -> str:
+    settings = f" ({', '.join(row['settings'])})" if row.get("settings") else ""
+    caller, address = row.get("caller") or "an unknown caller", row.get("ip") or "an unknown address"
+    status = "" if row["status"].lower() == "succeeded" else f" ({in_text(row['status'])})"
+    return f"{short_time('time')(row)}: {row['what']}{settings} by {in_text(caller)} from {in_text(address)}{status}"
+
+
+def history(alert: Alert, found: Readings) -> Section:
+    """Since when and by whom: the last changes, newest first."""
+    log = found["activity log"]
+    changes = [row for event in log.items or [] if (row := change_row(event, alert.account))]
+    changes = sorted(changes, key=lambda row: str(row.get("time")), reverse=True)[:TRIAGE_EVENTS]
+    lines = [change_words(row) for row in changes[:SHOWN_EVENTS]]
+    if len(changes) > SHOWN_EVENTS:
+        lines.append(f"{len(changes) - SHOWN_EVENTS} more changes are in context.")
+    if any("settings" not in row and row["what"].endswith("changed") for row in changes):
+        lines.append("The log doesn't tell for every change which settings it set.")
+    elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
+        none_found = "No change of public access, network rules, Shared Key or SFTP was found"
+        lines.append(f"{none_found} in the last {TRIAGE_DAYS} days. What is open now was open before.")
+    return Section("Since when and by whom", {"changes": changes}, lines or ["Unknown."])
+
+
+def logging_since(found: Readings, changes: list[Json]) -> str:
+    """Since when the logging is as it is; Azure keeps no time in the setting."""
+    last_change = next((row for row in changes if str(row["what"]).startswith("logging")), None)
+    if last_change:
+        return f"changed at {last_change.get('time')}"
+    log = found["activity log"]
+    return (
+        f"unchanged for at least {TRIAGE_DAYS} days"
+        if log.items is not None and not log.more
+        else "since when is unknown"
+    )
+
+
+ON_OFF = {True: "on", False: "off"}
+
+
+def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
+    """What evidence there is."""
+    facts, lines = dict[str, Any](), list[str]()
+    settings, locks, defender = found["logging"].items, found["locks"].items, found["Defender"].body
+    if settings is not None:
+        lacking = not_logged(name for row in settings for name in logged(row))
+        since = logging_since(found, changes)
+        facts["logging"] = {"notLogged": lacking, "since": since, "settings": [row.get("name") for row in settings]}
+        state = "on" if not lacking else "off" if len(lacking) == len(BLOB_LOGS) else "partly on"
+        untold = f" Not logged: {', '.join(lacking)}. Such requests can't be traced." if lacking else ""
+        lines.append(f"**Blob logging: {state}** ({since}).{untold}")
+    if defender is not None:
+        facts["defender"] = at_path(defender, "properties.isEnabled") is True
+        lines.append(f"**Defender for Storage: {ON_OFF[facts['defender']]}.**")
+    if locks is not None:
+        facts["locks"] = [
+            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")} for row in locks
+        ]
+        names = ", ".join(f"{in_text(row['name'])} ({in_text(row['level'])})" for row in facts["locks"])
+        lines.append(f"**Locks:** {names or 'none'}.")
+    if container := named_container(alert, found):
+        held, fixed = (container.get(key) is True for key in ("hasLegalHold", "hasImmutabilityPolicy"))
+        facts |= {"legalHold": held, "immutabilityPolicy": fixed}
+        lines.append(
+            f"**Container {alert.container}:** legal hold {ON_OFF[held]}, immutability policy {ON_OFF[fixed]}."
+        )
+    return Section("Evidence", facts, lines or ["Unknown."])
+
+
+# What keeps deleted things for days: its name, its key in context, and its policy in the blob service.
+RETENTIONS = (
+    ("Deleted blobs", "softDeleteDays", "deleteRetentionPolicy"),
+    ("Deleted containers", "containerSoftDeleteDays", "containerDeleteRetentionPolicy"),
+    ("Point-in-time restore", "restoreDays", "restorePolicy"),
+)
+
+
+def recovery(found: Readings) -> Section:
+    """What can still be recovered."""
+    facts, properties = dict[str, Any](), at_path(found["blob service"].body, "properties")
+    if properties is None:
+        return Section("What can be recovered", facts, ["Unknown."])
+    for _, key, policy in RETENTIONS:
+        on = at_path(properties, f"{policy}.enabled") is True
+        facts[key] = at_path(properties, f"{policy}.days") if on else 0
+    facts["versioning"] = properties.get("isVersioningEnabled") is True
+    facts["changeFeed"] = at_path(properties, "changeFeed.enabled") is True
+    lines = [f"{name}: {f'{facts[key]} days' if facts[key] else 'off'}" for name, key, _ in RETENTIONS]
+    lines += [f"Versioning: {ON_OFF[facts['versioning']]}", f"Change feed: {ON_OFF[facts['changeFeed']]}"]
+    return Section("What can be recovered", facts, lines)
+
+
+KEEP_DELETED = {
+    "delete_retention_policy_enabled": "true",
+    "delete_retention_policy_days": "30",
+    "container_delete_retention_policy_enabled": "true",
+    "container_delete_retention_policy_days": "30",
+}
+
+
+def containment(azure: Azure, alert: Alert, found: Readings, proof: Json) -> list[str]:
+    """The commands to contain it: evidence first, the lock last. proof: the facts of the evidence."""
+    properties = at_path(found["account"].body, "properties") or {}
+    gone, own = named_container(alert, found) == {}, {"container_name": alert.container}
+    holds = alert.container[:1] not in ("", "$") and not any(
+        properties.get(key) for key in ("isSftpEnabled", "isNfsV3Enabled")
+    )
+    frozen = [lock["name"] for lock in proof.get("locks", []) if lock["level"] == "ReadOnly"]
+    soft = at_path(found["blob service"].body, "properties.deleteRetentionPolicy.enabled")
+    policy = str((alert.sas or {}).get("policy") or "")
+    address = {} if azure.settings.own_addresses else {"own_ip": "PUBLIC_ADDRESS_OF_THIS_ENGINE"}
+    rows: list[tuple[object, str, Json]] = [
+        (True, "account-activity-list", {"since": "90d", "all_results": "true"}),
+        *((True, "account-lock-remove", {"lock_name": name}) for name in frozen),
+        (at_path(proof, "logging.notLogged"), "account-logging-set", {"workspace_id": "ARM_ID_OF_A_WORKSPACE"}),
+        (holds and not gone, "container-legal-hold-set", {**own, "tags": "incident"}),
+        (gone, "container-restore", own),
+        (found["blob service"].body and soft is not True, "blob-service-properties-set", KEEP_DELETED),
+        (policy.isprintable() and policy and alert.container, "container-policy-revoke", {**own, "policy": policy}),
+        (True, "account-isolate", address),
+        (True, "access-list", {}),
+        (True, "exposure-probe", {**own, "blob_name": alert.blob}),
+        (True, "account-lock-set", {"level": "CanNotDelete"}),
+    ]
+    where = alert.account.arguments
+    given = ((name, {key: value for key, value in args.items() if value}) for wanted, name, args in rows if wanted)
+    return [command_line(name, where, args) for name, args in given]
+
+
+TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
+
+
+@command(
+    "azure-storage-triage",
+    needs=(
+        READ_ACCOUNT,
+        READ_CONTAINER,
+        READ_SERVICE,
+        READ_LOCKS,
+        READ_LOGGING,
+        READ_DEFENDER,
+        READ_ROLES,
+        READ_DEFINITIONS,
+        READ_REPLICATION,
+        READ_ACTIVITY,
+    ),
+    role="Reader",
+)
+def triage(azure: Azure, alert: AlertArgs) -> CommandResults:
+    """The whole picture in one entry: what could not be read is named as unknown with the reason, never as safe."""
+    account, newest = read_account(azure, alert.account)
+    found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
+    if account.error and all(reading.error for reading in found.values()):
+        raise account.error
+    changed = history(alert, found)
+    proof = evidence(alert, found, changed.facts["changes"])
+    sections = [summary(alert, found), reach(alert, found), changed, proof, recovery(found)]
+    unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
+    unknown += [
+        {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more
+    ]
+    commands = containment(azure, alert, found, proof.facts)
+    facts: Json = {"id": alert.account.id, "time": iso_time(Clock.now())}
+    for section in sections:
+        facts |= section.facts
+    facts |= {"unknown": unknown, "commands": commands}
+    return CommandResults(
+        outputs={TRIAGE_VIEW.context: facts} | ({INSPECT_VIEW.context: alert.sas} if alert.sas else {}),
+        readable_output=triage_text(alert, sections, unknown, commands),
+        raw_response=facts,
+    )
+
+
+def triage_text(alert: Alert, sections: list[Section], unknown: list[Json], commands: list[str]) -> str:
+    """Short sections, each with a line for a fact."""
+    parts = [Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown])] if unknown else []
+    text = [f"### Triage of {alert.account}"]
+    for section in (*sections, *parts):
+        text += [f"#### {section.title}", "\n".join(f"* {line}" for line in section.lines)]
+    steps = "\n".join(f"{number}. {code(line)}" for number, line in enumerate(commands, 1))
+    note = f"Replace values in capital letters. {NOT_LISTED}"
+    return "\n".join([*text, "#### Containment, in this order", steps, "", note, ""])
 
 
 # --- main --------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import email.utils
 import hashlib
 import json
 import re
+import threading
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,7 @@ SECRET_PARAMS = {
     "tenant_id": TENANT,
     "credentials": {"identifier": "", "password": "marker-client-secret"},
 }
+ASSIGNMENT = "b0a1c2d3-1111-4222-8333-444455556666"
 IDENTITY_PARAMS = {**DEVICE_PARAMS, "auth_type": "Azure Managed Identities"}
 
 
@@ -79,7 +81,7 @@ class WarRoom:
         self.entries.extend(result if isinstance(result, list) else [result])
 
     def run(self, name: str, **args: Any) -> SimpleNamespace:
-        """The last entry of a command: its text, context, error and schedule."""
+        """The last entry of a command that is no file: its text, context, error and schedule."""
         self.entries = []
         self.monkeypatch.setattr(demisto, "command", lambda: name)
         self.monkeypatch.setattr(demisto, "params", lambda: self.params)
@@ -88,7 +90,8 @@ class WarRoom:
             az.main()
         except SystemExit:
             pass
-        entry = self.entries[-1]
+        told = [entry for entry in self.entries if not (isinstance(entry, dict) and entry.get("File"))]
+        entry = (told or self.entries)[-1]  # files that a command leaves come behind what it says
         if not isinstance(entry, dict):
             return SimpleNamespace(text=str(entry), context={}, error="", entry=entry, raw=entry)
         failed = entry.get("Type") == 4
@@ -2155,7 +2158,19 @@ DRY_RUNS = [
     ("azure-storage-blob-quarantine", {**BLOB, "evidence_container_name": "secured", "case_id": "c"}),
     ("azure-storage-account-lifecycle-set", {"account_name": ACCOUNT, "rule_name": "wipe", "enabled": "false"}),
     ("azure-storage-posture-fix", {"account_name": ACCOUNT, "check": "no-anonymous-blobs"}),
+    ("azure-storage-access-remove", {"account_name": ACCOUNT, "assignment_id": ASSIGNMENT}),
+    (
+        "azure-storage-access-restore",
+        {
+            "account_name": ACCOUNT,
+            "assignment_id": f"{ACCOUNT_PATH}{az.ASSIGNMENTS_PATH}/{ASSIGNMENT}",
+            "role_definition_id": f"{az.DEFINITIONS_LIST.path}/{ASSIGNMENT}",
+            "principal_id": TENANT,
+        },
+    ),
+    ("azure-storage-blob-versions-restore", {**LOGS, "time_to_restore": "1 hour", "prefix": "a"}),
 ]
+BINNED = "<Blob><Name>a</Name><Deleted>true</Deleted><Properties><Last-Modified>Mon, 23 Nov 2020 12:00:00 GMT</Last-Modified></Properties></Blob>"
 
 
 def dry_room(mock: rm.Mocker, there: bool) -> None:
@@ -2164,6 +2179,9 @@ def dry_room(mock: rm.Mocker, there: bool) -> None:
     mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS} if there else BLOB_GONE])
     mock.get(f"{BLOB_HOST}/evidence/a.txt?comp=tags", text="<Tags><TagSet/></Tags>")
     mock.get(f"{BLOB_HOST}/logs?restype=container&comp=acl", text=ACL)
+    listing = f"<EnumerationResults><Blobs>{BINNED}</Blobs></EnumerationResults>"
+    mock.get(f"{BLOB_HOST}/logs?restype=container&comp=list", text=listing)
+    access_room(mock, [assignment(ASSIGNMENT, "reader")] if there else [])
     lock_there = lock(ACCOUNT_PATH, "keep", "CanNotDelete")
     mock.get(ARM + LOCKS, json={"value": [lock_there] if there else []})
     mock.get(ARM + SETTINGS, json={"value": []})
@@ -2291,7 +2309,7 @@ def test_xml_as_dictionaries() -> None:
 @pytest.mark.parametrize("cut", [1, 7, 100, 100_000])
 def test_a_listing_is_read_in_pieces_of_any_size(cut: int) -> None:
     data = (Path(__file__).parent / "test_data/blob/list.xml").read_bytes()
-    page = az.BlobPage(data[at : at + cut] for at in range(0, len(data), cut))
+    page = az.ListedPage(data[at : at + cut] for at in range(0, len(data), cut))
     assert [row["name"] for row in page.rows] == ["2026/payroll.xlsx", "2026/odd\ufffename.bin", "2026/invoices/"]
     first, second, folder = page.rows
     assert (first["size"], first["md5"]) == (48213, "b10a8db164f0754105b7a99be72e3fe5")
@@ -3728,6 +3746,7 @@ def test_quarantine_copies_verifies_holds_and_then_deletes(blob_room: WarRoom, r
         "verified",
         "tagged",
         "held",
+        "source deletion requested",
         "source deleted",
     ]
     assert {event["actor"] for event in row["events"]} == {"ann@contoso.com"}
@@ -3818,7 +3837,7 @@ def test_quarantine_without_polling_tells_what_is_known(blob_room: WarRoom, requ
     assert "PollingCommand" not in result.entry
     (row,) = result.context[az.QUARANTINE_VIEW.context]
     assert row["result"] == "copying"
-    assert [event["action"] for event in row["events"]] == ["copy requested", "copied"]
+    assert [event["action"] for event in row["events"]] == ["copy requested"]
 
 
 def test_quarantine_never_writes_over_another_blob(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -3948,11 +3967,12 @@ def test_nothing_is_left_in_the_folder(
     monkeypatch.chdir(tmp_path)
     Evidence(requests_mock)
     assert not blob_room.run("azure-storage-blob-quarantine", **QUARANTINE).error
+    (record,) = [entry for entry in blob_room.entries if entry.get("File")]
     requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=201)
     assert not blob_room.run("azure-storage-blob-put", **BLOB, text="x", overwrite="true").error
     requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=403)
     assert blob_room.run("azure-storage-blob-put", **BLOB, text="x", overwrite="true").error
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [f"1_{record['FileID']}"], "the record, and nothing else"
 
 
 def test_no_request_carries_the_headers_of_another(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -4191,11 +4211,11 @@ def test_a_key_that_was_never_rotated_is_rotated(signed_in: WarRoom, requests_mo
 
 # --- change: steps -----------------------------------------------------------------------------------------------------
 
-REFUSED = {"action": "do it", "status": 409, "code": "Conflict", "detail": "No."}
+STEP_REFUSED = {"action": "do it", "status": 409, "code": "Conflict", "detail": "No."}
 
 
 def refused(**other: Any) -> az.ServiceError:
-    return az.ServiceError(**{**REFUSED, **other})
+    return az.ServiceError(**{**STEP_REFUSED, **other})
 
 
 def lost() -> az.NetworkError:
@@ -5526,7 +5546,7 @@ def test_a_restore_that_azure_does_not_keep_keeps_the_record(signed_in: WarRoom,
 
 # --- log search --------------------------------------------------------------------------------------------------------
 
-LOGS_URL = f"{ARM}{ACCOUNT_PATH}/providers/microsoft.insights/logs"
+LOG_QUERIES = f"{ARM}{ACCOUNT_PATH}/providers/microsoft.insights/logs"
 LOG_SEARCH = "azure-storage-log-search"
 OTHER_WORKSPACE = WORKSPACE.replace("/soc", "/hidden")
 LEAKED = "sv=2022-11-02&sr=b&sp=r&se=2027-01-01T00:00:00Z&sig=marker%2Bsignature%3D"
@@ -5575,7 +5595,7 @@ def log_room(mock: rm.Mocker, *rows: dict[str, Any], logs: Any = None, **answer:
         "properties": {"workspaceId": WORKSPACE, "logs": ALL_LOGS if logs is None else logs},
     }
     mock.get(ARM + SETTINGS, json={"value": [setting]})
-    mock.post(LOGS_URL, json=log_answer(*rows, **answer))
+    mock.post(LOG_QUERIES, json=log_answer(*rows, **answer))
 
 
 def sent_query(mock: rm.Mocker) -> str:
@@ -5801,7 +5821,7 @@ def test_what_could_not_be_read_is_told(
 def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     log_room(requests_mock)
     requests_mock.post(
-        LOGS_URL, status_code=400, json=arm_failure("BadArgumentError", "The request had invalid properties")
+        LOG_QUERIES, status_code=400, json=arm_failure("BadArgumentError", "The request had invalid properties")
     )
     error = log_war_room.run(LOG_SEARCH, **ONE).error
     assert "No Log Analytics workspace that this identity can read" in error
@@ -5811,7 +5831,7 @@ def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: 
 
 def test_a_missing_right_to_the_logs_is_named(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     log_room(requests_mock)
-    requests_mock.post(LOGS_URL, status_code=403, json=arm_failure("InsufficientAccessError"))
+    requests_mock.post(LOG_QUERIES, status_code=403, json=arm_failure("InsufficientAccessError"))
     assert "Microsoft.Insights/logs/StorageBlobLogs/read" in log_war_room.run(LOG_SEARCH, **ONE).error
 
 
@@ -5820,7 +5840,7 @@ def test_an_answer_without_a_table_is_no_empty_answer(
     log_war_room: WarRoom, requests_mock: rm.Mocker, broken: dict[str, Any]
 ) -> None:
     log_room(requests_mock)
-    requests_mock.post(LOGS_URL, json=broken)
+    requests_mock.post(LOG_QUERIES, json=broken)
     assert "holds no table" in log_war_room.run(LOG_SEARCH, **ONE).error
 
 
@@ -5872,7 +5892,7 @@ def test_signatures_in_logged_addresses_are_hidden(
 def test_an_expert_has_a_query_of_their_own(log_war_room: WarRoom, requests_mock: rm.Mocker, tmp_path: Path) -> None:
     log_room(requests_mock)
     columns = [{"name": "Caller"}, {"name": "count_"}]
-    requests_mock.post(LOGS_URL, json={"tables": [{"columns": columns, "rows": [["=a", 2], ["b", None]]}]})
+    requests_mock.post(LOG_QUERIES, json={"tables": [{"columns": columns, "rows": [["=a", 2], ["b", None]]}]})
     query = "StorageBlobLogs | summarize count() by Caller = CallerIpAddress"
     found = result_of(log_war_room, query=query, limit="1")
     assert sent_query(requests_mock) == query
@@ -6133,3 +6153,1586 @@ def test_a_lost_answer_is_looked_up(signed_in: WarRoom, requests_mock: rm.Mocker
     requests_mock.put(LIFECYCLE, json=lose)
     result = signed_in.run("azure-storage-account-lifecycle-set", **ONE, rule_name="wipe", enabled="false")
     assert change_of(result)["changed"] is True
+
+
+# --- access ------------------------------------------------------------------------------------------------------------
+
+ASSIGNMENTS = f"{ACCOUNT_PATH}{az.ASSIGNMENTS_PATH}"
+DEFINITIONS = f"{ACCOUNT_PATH}/providers/Microsoft.Authorization/roleDefinitions"
+ANN, BOB, TEAM = (f"{number}0000000-aaaa-4bbb-8ccc-dddddddddddd" for number in (1, 2, 3))
+MANAGEMENT = "/providers/Microsoft.Management/managementGroups/contoso"
+BLOBS_ACTION = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+# Roles by a short name: actions, notActions, dataActions, notDataActions.
+ROLES: dict[str, tuple[list[str], list[str], list[str], list[str]]] = {
+    "owner": (["*"], [], [], []),
+    "contributor": (["*"], ["Microsoft.Authorization/*/Delete", "microsoft.authorization/*/WRITE"], [], []),
+    "reader": (["*/read"], [], [], []),
+    "keys": (["microsoft.storage/storageaccounts/LISTKEYS/action"], [], [], []),
+    "data": (
+        [],
+        [],
+        [f"{BLOBS_ACTION}/*"],
+        [f"{BLOBS_ACTION}/WRITE", f"{BLOBS_ACTION}/add/action", f"{BLOBS_ACTION}/delete"],
+    ),
+    "queue": ([], [], ["Microsoft.Storage/storageAccounts/queueServices/*"], []),
+}
+
+
+def role_id(name: str) -> str:
+    number = list(ROLES).index(name)
+    return f"{SUB_PATH}/providers/Microsoft.Authorization/roleDefinitions/9000000{number}-0000-4000-8000-000000000000"
+
+
+SUB_PATH = f"/subscriptions/{SUBSCRIPTION}"
+
+
+def definition(name: str) -> dict[str, Any]:
+    keys = ("actions", "notActions", "dataActions", "notDataActions")
+    permissions = [dict(zip(keys, ROLES[name], strict=True))]
+    return {"id": role_id(name), "properties": {"roleName": f"The {name}", "permissions": permissions}}
+
+
+def assignment(
+    name: str, role: str, principal: str = ANN, scope: str = ACCOUNT_PATH, kind: str = "User", **more: str
+) -> dict[str, Any]:
+    properties = {"scope": scope, "roleDefinitionId": role_id(role), "principalId": principal, "principalType": kind}
+    created = {"createdOn": "2026-11-01T00:00:00.123Z", "createdBy": BOB}
+    return {
+        "id": f"{scope.rstrip('/')}{az.ASSIGNMENTS_PATH}/{name}",
+        "name": name,
+        "properties": {**properties, **created, **more},
+    }
+
+
+def guid(number: int) -> str:
+    return f"c000000{number}-0000-4000-8000-000000000000"
+
+
+def access_room(mock: rm.Mocker, assignments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Role assignments that are listed, removed and set: with the filter those at or above the account, else all."""
+    held = list(assignments)
+
+    def listing(request: Any, context: Any) -> dict[str, Any]:
+        above = query(request).get("$filter") == "atScope()"
+        below = f"{ACCOUNT_PATH}/"
+        return {"value": [item for item in held if not above or not item["properties"]["scope"].startswith(below)]}
+
+    def change(request: Any, context: Any) -> dict[str, Any]:
+        path = unquote(urlsplit(request.url).path)
+        found = [item for item in held if item["id"] == path]
+        held[:] = [item for item in held if item["id"] != path]
+        if request.method == "DELETE":
+            context.status_code = 200 if found else 204
+            return found[0] if found else {}
+        scope = path.split(az.ASSIGNMENTS_PATH)[0]
+        item = {
+            "id": path,
+            "name": path.rpartition("/")[2],
+            "properties": {"scope": scope, **request.json()["properties"]},
+        }
+        held.append(item)
+        context.status_code = 201
+        return item
+
+    mock.get(ARM + ASSIGNMENTS, json=listing)
+    mock.get(ARM + DEFINITIONS, json={"value": [definition(name) for name in ROLES]})
+    for method in ("PUT", "DELETE"):
+        mock.register_uri(method, re.compile(f"{re.escape(ARM)}/.*roleAssignments/"), json=change)
+    return held
+
+
+def access_rows(result: SimpleNamespace) -> dict[str, dict[str, Any]]:
+    rows = result.context["AzureStorage.RoleAssignment(val.id && val.id == obj.id)"]
+    return {row["name"]: row for row in rows}
+
+
+EVERYWHERE = [
+    assignment(guid(0), "owner", scope=MANAGEMENT),
+    assignment(guid(1), "contributor", TEAM, SUB_PATH, "Group"),
+    assignment(guid(2), "reader", scope=GROUP_PATH),
+    assignment(guid(3), "keys"),
+    assignment(guid(4), "data", BOB, f"{CONTAINERS_PATH}/logs", "ServicePrincipal", condition="@Resource = 'x'"),
+    assignment(guid(5), "owner", BOB, f"{CONTAINERS_PATH}/logs"),
+    assignment(guid(6), "queue", scope=f"{ACCOUNT_PATH}/queueServices/default/queues/q"),
+    assignment(guid(7), "reader", scope="/"),
+]
+
+
+def test_access_tells_what_every_assignment_allows_here(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    result = signed_in.run("azure-storage-access-list", **ONE)
+    rows = access_rows(result)
+    rights = {
+        name: "".join(right.name[0] if row[right.name] else "-" for right in az.RIGHTS) for name, row in rows.items()
+    }
+    assert rights == {
+        guid(0): "rwlcg",
+        guid(1): "rwlc-",
+        guid(2): "-----",
+        guid(3): "rwl--",
+        guid(4): "r----",
+        guid(5): "----g",
+        guid(6): "-----",
+        guid(7): "-----",
+    }
+    kinds = ["management group", "subscription", "resource group", "account", "container", "container", "other service"]
+    assert [rows[guid(number)]["scopeType"] for number in range(8)] == [*kinds, "tenant root"]
+    assert {name for name, row in rows.items() if row["inherited"]} == {guid(number) for number in (0, 1, 2, 7)}
+    assert {name for name, row in rows.items() if row["dataByKeys"]} == {guid(number) for number in (0, 1, 3)}
+    assert "groups" in result.text
+    assert "deny assignments" in result.text
+    assert "Conditions are shown and not evaluated" in result.text
+    own = signed_in.run("azure-storage-access-list", **ONE, principal_id=BOB.upper())
+    assert list(access_rows(own)) == [guid(4), guid(5)]
+
+
+def test_keys_give_no_data_where_shared_key_is_off(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, allowSharedKeyAccess=False)
+    access_room(requests_mock, EVERYWHERE)
+    result = signed_in.run("azure-storage-access-list", **ONE)
+    assert (access_rows(result)[guid(3)]["readBlobs"], access_rows(result)[guid(3)]["listKeys"]) == (False, True)
+    assert "can enable Shared Key access" in result.text
+
+
+def test_a_role_that_is_not_listed_is_unknown_and_not_harmless(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, [assignment(guid(1), "owner")])
+    requests_mock.get(ARM + DEFINITIONS, json={"value": []})
+    row = access_rows(signed_in.run("azure-storage-access-list", **ONE))[guid(1)]
+    assert row["allows"] == ["unknown"]
+    assert "readBlobs" not in row
+
+
+def test_an_assignment_is_removed_and_put_back_as_it_was(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    condition = "((@Resource[a:name] StringEquals 'logs'))"
+    kept = assignment(guid(1), "data", condition=condition, conditionVersion="2.0", description='for "the" team')
+    held = access_room(requests_mock, [kept, *EVERYWHERE])
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=kept["id"].upper())
+    assert kept not in held
+    assert len(held) == len(EVERYWHERE)
+    change = change_of(result)
+    assert (change["changed"], change["before"]["condition"], change["after"]["condition"]) == (True, condition, None)
+    assert "other roles of this principal" in result.text
+    removed = result.context["AzureStorage.RemovedRoleAssignment(val.id && val.id == obj.id)"]
+    assert (removed["id"], removed["restore"]) == (kept["id"], change["undo"])
+    back = signed_in.run(*typed(change["undo"])[0], **typed(change["undo"])[1])
+    assert not back.error
+    put_back = held[-1]
+    assert put_back["id"] == kept["id"]
+    same = ("roleDefinitionId", "principalId", "principalType", "condition", "conditionVersion", "description")
+    assert {key: put_back["properties"][key] for key in same} == {key: kept["properties"][key] for key in same}
+    assert change_of(back)["undo"].startswith("!azure-storage-access-remove")
+    again = signed_in.run(*typed(change["undo"])[0], **typed(change["undo"])[1])
+    assert change_of(again)["changed"] is False
+
+
+def test_a_role_without_its_subscription_is_the_same_role(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    access_room(requests_mock, [])
+    given = assignment(guid(1), "data")
+    answer = {**given, "properties": {**given["properties"], "roleDefinitionId": role_id("data").upper()}}
+    requests_mock.put(ARM + given["id"], status_code=201, json=answer)
+    bare = role_id("data").removeprefix(SUB_PATH)
+    args = {"assignment_id": given["id"], "role_definition_id": bare, "principal_id": ANN}
+    result = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert not result.error
+    assert change_of(result)["changed"] is True
+    access_room(requests_mock, [given])
+    again = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert change_of(again)["changed"] is False
+
+
+def typed(line: str) -> tuple[list[str], dict[str, str]]:
+    """A command line of an undo, as the war room reads it."""
+    pairs = re.findall(r'(\w+)=(?:`([^`]*)`|"((?:\\.|[^"\\])*)"|(\S+))', line)
+    values = {name: tick or re.sub(r"\\(.)", r"\1", quoted) or bare for name, tick, quoted, bare in pairs}
+    return [line.split()[0].lstrip("!")], values
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "kind"),
+    [
+        (GROUP_PATH, GROUP, "resource group"),
+        (SUB_PATH, SUBSCRIPTION, "subscription"),
+        (MANAGEMENT, "contoso", "management group"),
+        ("/", "root", "tenant root"),
+    ],
+)
+def test_an_assignment_above_the_account_needs_its_name(
+    signed_in: WarRoom, requests_mock: rm.Mocker, scope: str, name: str, kind: str
+) -> None:
+    live_account(requests_mock)
+    wide = assignment(guid(1), "owner", scope=scope)
+    held = access_room(requests_mock, [wide, assignment(guid(2), "reader")])
+    refused = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert f"everything in the {kind} {name}" in refused.error
+    assert f"confirm={name}" in refused.error
+    assert not writes(requests_mock)
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1), confirm=name)
+    assert held == [assignment(guid(2), "reader")]
+    undo, values = typed(change_of(result)["undo"])
+    assert values["confirm"] == name
+    assert not signed_in.run(*undo, **values).error
+    assert held[-1]["id"] == wide["id"]
+
+
+def test_a_removal_whose_answer_is_lost_is_looked_at(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "reader")])
+
+    def lost(request: Any, context: Any) -> dict[str, Any]:
+        held.clear()
+        raise requests.exceptions.ReadTimeout("lost")
+
+    requests_mock.delete(ARM + assignment(guid(1), "reader")["id"], json=lost)
+    assert change_of(signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1)))["changed"] is True
+
+
+def test_an_assignment_that_stays_is_a_failure(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, [assignment(guid(1), "reader")])
+    requests_mock.delete(ARM + assignment(guid(1), "reader")["id"], status_code=200, json={})
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert "Azure accepted the change, but" in result.error
+
+
+def test_our_own_last_assignment_is_not_removed_unasked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    signed_in.sign_in(jwt(oid=ANN.upper()))
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "reader"), assignment(guid(2), "owner", BOB)])
+    refused = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert "`accept_lockout`" in refused.error
+    assert len(held) == 2
+    assert not signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(2)).error
+    accepted = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1), accept_lockout="true")
+    assert change_of(accepted)["changed"] is True
+    assert held == []
+
+
+def test_an_assignment_elsewhere_is_neither_removed_nor_restored(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    other = f"{GROUP_PATH}x{az.ASSIGNMENTS_PATH}/{guid(9)}"
+    absent = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=other)
+    assert "No role assignment" in absent.text
+    args = {"assignment_id": other, "role_definition_id": role_id("owner"), "principal_id": BOB}
+    refused = signed_in.run("azure-storage-access-restore", **ONE, **args)
+    assert f"its scope doesn't reach {ACCOUNT}" in refused.error
+    twin = {**args, "assignment_id": f"{CONTAINERS_PATH}/logs{az.ASSIGNMENTS_PATH}/{guid(9)}"}
+    assert "has this role at this scope already" in signed_in.run("azure-storage-access-restore", **ONE, **twin).text
+    assert not writes(requests_mock)
+
+
+def test_access_names_the_permission_that_is_missing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, EVERYWHERE)
+    requests_mock.get(ARM + ASSIGNMENTS, status_code=403, json=arm_failure("AuthorizationFailed"))
+    assert "Microsoft.Authorization/roleAssignments/read" in signed_in.run("azure-storage-access-list", **ONE).error
+    requests_mock.get(ARM + ASSIGNMENTS, text="<html>proxy</html>", headers={"Via": "a proxy"})
+    assert "proxy" in signed_in.run("azure-storage-access-list", **ONE).error
+
+
+# --- exposure ----------------------------------------------------------------------------------------------------------
+
+WEBSITE = f"https://{ACCOUNT}.z6.web.core.windows.net/"
+PROBED_URL = f"{BLOB_HOST}/logs/a.txt"
+LISTED = "<?xml version='1.0'?><EnumerationResults/>"
+PROXY_PAGE = {"text": "<html>Sign in to the proxy</html>", "headers": {"Via": "a proxy"}}
+
+
+def refused_with(status: int, name: str) -> dict[str, Any]:
+    return {"status_code": status, "headers": {"x-ms-error-code": name}}
+
+
+def exposure_room(mock: rm.Mocker, answer: dict[str, Any] | None = None) -> None:
+    """The endpoints of an account: all open, or all with one answer."""
+    endpoints = {"primaryEndpoints": {"blob": f"{BLOB_HOST}/", "web": WEBSITE}}
+    mock.get(ARM + ACCOUNT_PATH, json=account_body(**endpoints))
+    mock.head(PROBED_URL, **(answer or {"headers": BLOB_HEADERS}))
+    mock.get(f"{BLOB_HOST}/logs?restype=container&comp=list", **(answer or {"text": LISTED}))
+    mock.get(f"{BLOB_HOST}/?comp=list", **(answer or {"text": LISTED}))
+    service = {"text": "<?xml version='1.0'?><StorageServiceProperties/>"}
+    mock.get(f"{BLOB_HOST}/?restype=service&comp=properties", **(answer or service))
+    mock.head(WEBSITE, **(answer or {}))
+
+
+def exposure_rows(result: SimpleNamespace) -> dict[str, dict[str, Any]]:
+    assert not result.error
+    rows = result.context["AzureStorage.Exposure(val.id && val.id == obj.id)"]
+    return {row["target"]: row for row in rows}
+
+
+def test_a_probe_asks_as_a_stranger_does(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock)
+    rows = exposure_rows(result := signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    targets = {"blob", "container listing", "account containers", "account properties", "static website"}
+    assert rows.keys() == targets
+    assert {row["state"] for row in rows.values()} == {"open"}
+    asked = [request for request in requests_mock.request_history if ARM not in request.url]
+    assert len(asked) == len(targets)
+    assert not any("Authorization" in request.headers or "sig=" in request.url for request in asked)
+    assert "public address isn't set in the instance" in result.text
+    signed_in.params["own_ip_addresses"] = "203.0.113.7"
+    assert "203.0.113.7" in signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL).text
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "reason"),
+    [
+        (refused_with(409, "PublicAccessNotPermitted"), "closed", "disabled on the account"),
+        (refused_with(404, "ResourceNotFound"), "closed", "Private, or it doesn't exist"),
+        (refused_with(401, "NoAuthenticationInformation"), "closed", "requires a credential"),
+        (refused_with(403, "AuthorizationFailure"), "closed", "network rules"),
+        (refused_with(403, "SomethingNew"), "closed", "refused"),
+        (refused_with(404, "BlobNotFound"), "open", "nothing to read"),
+        (refused_with(400, "InvalidHeaderValue"), "unknown", "neither"),
+        (refused_with(302, ""), "unknown", "neither"),
+        ({"status_code": 403, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"status_code": 200, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"status_code": 404, **PROXY_PAGE}, "unknown", "proxy"),
+        ({"exc": requests.exceptions.ConnectTimeout}, "unknown", "did not answer"),
+        ({"exc": requests.exceptions.ReadTimeout}, "unknown", "longer"),
+        ({"status_code": 503}, "unknown", "neither"),
+    ],
+)
+def test_only_an_answer_of_the_service_says_closed(
+    signed_in: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], state: str, reason: str
+) -> None:
+    exposure_room(requests_mock, answer)
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    for name in ("blob", "container listing", "account containers", "account properties"):
+        assert rows[name]["state"] == state, rows[name]
+        assert reason in rows[name]["reason"]
+
+
+def test_a_page_with_the_headers_of_the_service_is_no_listing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock, {"text": "<html>EnumerationResults</html>"})
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    assert rows["container listing"]["state"] == "unknown"
+    assert rows["blob"]["state"] == "unknown"
+
+
+def test_a_probe_never_follows_a_redirect(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock, {"status_code": 302, "headers": {"Location": "https://evil.example/"}})
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=PROBED_URL))
+    assert {row["state"] for row in rows.values()} == {"unknown"}
+    assert not requests_to(requests_mock, "evil.example")
+
+
+def test_a_probe_with_a_sas_sends_only_that(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    exposure_room(requests_mock)
+    sas = "sv=2022-11-02&sr=c&sp=r&sig=MARKERSIGNATURE%3D"
+    signed_in.params["storage_credentials"] = {"identifier": ACCOUNT, "password": "A" * 86 + "=="}
+    result = signed_in.run("azure-storage-exposure-probe", account_name=ACCOUNT, container_name="logs", sas=sas)
+    rows = exposure_rows(result)
+    assert "static website" not in rows
+    assert {row["credential"] for row in rows.values()} == {"SAS"}
+    asked = [request for request in requests_mock.request_history if ARM not in request.url]
+    assert len(asked) == 3
+    assert all(request.url.endswith(sas) and "Authorization" not in request.headers for request in asked)
+    assert "MARKERSIGNATURE" not in json.dumps(result.entry)
+    assert not any("MARKERSIGNATURE" in line for line in signed_in.log)
+    foreign = signed_in.run("azure-storage-exposure-probe", **ONE, sas=f"https://other.blob.core.windows.net/?{sas}")
+    assert "for account other" in foreign.error
+
+
+@pytest.mark.parametrize("host", ["evil.example", f"{ACCOUNT}.blob.core.windows.net.evil.example", "127.0.0.1"])
+def test_a_probe_asks_only_the_storage_of_the_cloud(signed_in: WarRoom, requests_mock: rm.Mocker, host: str) -> None:
+    exposure_room(requests_mock)
+    result = signed_in.run("azure-storage-exposure-probe", blob_url=f"https://{host}/{ACCOUNT}/logs/a.txt")
+    assert result.error
+    assert not requests_to(requests_mock, host)
+
+
+def test_a_website_is_probed_where_its_address_says(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=403, json=arm_failure("AuthorizationFailed"))
+    requests_mock.head(f"{WEBSITE}a%20b/index.html")
+    requests_mock.head(re.compile(re.escape(BLOB_HOST)), **refused_with(409, "PublicAccessNotPermitted"))
+    requests_mock.get(re.compile(re.escape(BLOB_HOST)), **refused_with(409, "PublicAccessNotPermitted"))
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=f"{WEBSITE}a%20b/index.html"))
+    assert rows["static website"]["state"] == "open"
+    assert {row["state"] for name, row in rows.items() if name != "static website"} == {"closed"}
+    requests_mock.head(f"{WEBSITE}a%20b/index.html", **refused_with(404, "WebContentNotFound"))
+    rows = exposure_rows(signed_in.run("azure-storage-exposure-probe", blob_url=f"{WEBSITE}a%20b/index.html"))
+    assert rows["static website"]["state"] == "unknown"
+    nowhere = signed_in.run("azure-storage-exposure-probe", **ONE)
+    assert "static website, whose address could not be read" in nowhere.text
+
+
+# --- triage ------------------------------------------------------------------------------------------------------------
+
+ACTIVITY = f"{SUB_PATH}/providers/Microsoft.Insights/eventtypes/management/values"
+DEFENDER = f"{ACCOUNT_PATH}/providers/Microsoft.Security/defenderForStorageSettings/current"
+REPLICATION = f"{ACCOUNT_PATH}/objectReplicationPolicies"
+# The parts of a triage, and the path that tells each.
+TRIAGE_PARTS = {
+    "account": ACCOUNT_PATH,
+    "activity log": ACTIVITY,
+    "role definitions": DEFINITIONS,
+    "role assignments": ASSIGNMENTS,
+    "containers": CONTAINERS_PATH,
+    "blob service": SERVICE_PATH,
+    "locks": LOCKS,
+    "logging": SETTINGS,
+    "Defender": DEFENDER,
+    "replication policies": REPLICATION,
+}
+# What must not be said of a part that was not read.
+SAFE_WORDS = {
+    "account": ("Anonymous: closed", "Network: no public", "refused (Shared Key"),
+    "activity log": ("No change of public access",),
+    "role definitions": ("0 can read blobs",),
+    "role assignments": ("Identities: 0",),
+    "containers": ("Anonymous: closed",),
+    "blob service": ("Deleted blobs",),
+    "locks": ("Locks:** none",),
+    "logging": ("Blob logging",),
+    "Defender": ("Defender for Storage: on", "Defender for Storage: off"),
+    "replication policies": ("Object replication",),
+}
+ALERT_URL = f"{BLOB_HOST}/logs/a.txt?sv=2022-11-02&sr=c&sp=rl&si=partners&sig=MARKERSIGNATURE%3D"
+
+
+def account_events() -> list[dict[str, Any]]:
+    opened = event(4, "Microsoft.Storage/storageAccounts/write")
+    opened["properties"] = {"requestbody": json.dumps({"properties": {"networkAcls": {"defaultAction": "Allow"}}})}
+    opened["httpRequest"] = {"clientIpAddress": "198.51.100.9"}
+    begun = event(3, "Microsoft.Storage/storageAccounts/listKeys/action")
+    begun["status"] = {"value": "Started"}
+    keys = event(2, "Microsoft.Storage/storageAccounts/listKeys/action", caller="[mallory](https://evil.example)")
+    return [opened, begun, keys, event(1, "Microsoft.Storage/storageAccounts/write", f"{ACCOUNT_PATH}2")]
+
+
+def triage_room(mock: rm.Mocker, **properties: Any) -> None:
+    """Everything that a triage reads, of an account that is wide open."""
+    website = {"staticWebsite": {"enabled": False}}
+    mock.get(ARM + ACCOUNT_PATH, json=account_body(**{"allowBlobPublicAccess": True, **properties}))
+    mock.get(ARM + ACTIVITY, json={"value": account_events()})
+    access_room(mock, EVERYWHERE)
+    logs = {**container_body(publicAccess="Blob", hasLegalHold=False)}
+    mock.get(ARM + CONTAINERS_PATH, json={"value": [logs, {"name": "private", "properties": {"publicAccess": "None"}}]})
+    blob_service(mock, {"deleteRetentionPolicy": {"enabled": True, "days": 7}, **website})
+    mock.get(ARM + LOCKS, json={"value": [lock(ACCOUNT_PATH, "freeze", "ReadOnly")]})
+    mock.get(ARM + SETTINGS, json={"value": []})
+    mock.get(ARM + DEFENDER, json={"name": "current", "properties": {"isEnabled": True}})
+    policy = {"id": f"{REPLICATION}/1", "properties": {"destinationAccount": "elsewhere"}}
+    mock.get(ARM + REPLICATION, json={"value": [policy]})
+
+
+def triage_of(result: SimpleNamespace) -> dict[str, Any]:
+    assert not result.error
+    found: dict[str, Any] = result.context["AzureStorage.Triage(val.id && val.id == obj.id)"]
+    return found
+
+
+def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    result = signed_in.run("azure-storage-triage", blob_url=ALERT_URL)
+    facts = triage_of(result)
+    assert (facts["id"], facts["container"], facts["blob"]) == (ACCOUNT_PATH, "logs", "a.txt")
+    assert facts["anonymous"]["state"] == "open"
+    assert facts["anonymous"]["publicContainers"] == [{"name": "logs", "publicAccess": "Blob"}]
+    assert facts["network"]["reach"] == "all networks"
+    assert facts["identities"] == {
+        "assignments": 8,
+        "principals": 3,
+        "groups": 1,
+        "unknownRoles": 0,
+        "readBlobs": 3,
+        "writeBlobs": 2,
+        "listKeys": 2,
+        "changeAccount": 2,
+        "grantAccess": 2,
+    }
+    sas = result.context["AzureStorage.Sas(val.sha256 && val.sha256 == obj.sha256)"]
+    assert (sas["sha256"], sas["policy"]) == (facts["sas"], "partners")
+    assert "service SAS with a stored policy" in result.text
+    assert [(row["what"], row.get("settings")) for row in facts["changes"]] == [
+        ("account changed", ["networkAcls"]),
+        ("keys listed", None),
+    ]
+    assert facts["logging"]["notLogged"] == list(az.BLOB_LOGS)
+    assert (facts["softDeleteDays"], facts["versioning"]) == (7, False)
+    assert facts["replication"][0]["destination"] == "elsewhere"
+    assert facts["unknown"] == []
+    assert "Unknown" not in result.text
+    assert "MARKERSIGNATURE" not in json.dumps(result.entry)
+    assert "](https:" not in result.text, "a caller's name is no live link"
+    assert len(result.entry["HumanReadable"]) < 6000
+
+
+def test_a_triage_names_the_commands_in_their_order(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    lines = triage_of(signed_in.run("azure-storage-triage", blob_url=ALERT_URL))["commands"]
+    assert [line.split()[0].removeprefix("!azure-storage-") for line in lines] == [
+        "account-activity-list",
+        "account-lock-remove",
+        "account-logging-set",
+        "container-legal-hold-set",
+        "container-policy-revoke",
+        "account-isolate",
+        "access-list",
+        "exposure-probe",
+        "account-lock-set",
+    ]
+    assert "own_ip=" in lines[5]
+    for line in lines:
+        found = az.COMMANDS[line.split()[0].removeprefix("!")]
+        assert set(typed(line)[1]) <= found.arguments().keys()
+    signed_in.params["own_ip_addresses"] = "203.0.113.7"
+    lines = triage_of(signed_in.run("azure-storage-triage", blob_url=ALERT_URL))["commands"]
+    assert "own_ip" not in " ".join(lines)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock: rm.Mocker, elsewhere: bool) -> None:
+    triage_room(requests_mock)
+    if elsewhere:
+        signed_in.params |= {"resource_group_name": "rg-other"}
+        signed_in.sign_in()
+        wrong = f"{ARM}{ACCOUNT_PATH.replace(GROUP, 'rg-other')}"
+        requests_mock.get(wrong, status_code=404, json=arm_failure("ResourceNotFound"))
+        requests_mock.post(GRAPH, json={"data": [{"id": ACCOUNT_PATH}]})
+
+    def page(request: Any, context: Any) -> dict[str, Any]:
+        number = int(query(request).get("$skipToken", "0")) + 1
+        return {"value": account_events(), "nextLink": f"{request.url.partition('?')[0]}?%24skipToken={number}"}
+
+    requests_mock.get(ARM + ACTIVITY, json=page)
+    requests_mock.get(
+        ARM + LOCKS, json={"value": [], "nextLink": f"{ARM}{LOCKS}?api-version=2020-05-01&%24skipToken=1"}
+    )
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert len(requests_mock.request_history) == (14 if elsewhere else 12)
+    assert {row["part"] for row in triage_of(result)["unknown"]} == {"activity log", "locks"}
+    assert "only the first page" in result.text
+
+
+def test_a_triage_reads_at_most_eight_parts_at_once(
+    signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triage_room(requests_mock)
+    now, most, lock_of_count = 0, 0, threading.Lock()
+    real = az.ResourceManager.send
+
+    def counted(self: Any, *args: Any) -> Any:
+        nonlocal now, most
+        with lock_of_count:
+            now, most = now + 1, max(most, now + 1)
+        try:
+            return real(self, *args)
+        finally:
+            with lock_of_count:
+                now -= 1
+
+    monkeypatch.setattr(az.ResourceManager, "send", counted)
+    assert triage_of(signed_in.run("azure-storage-triage", **ONE))["unknown"] == []
+    assert 1 <= most <= 8
+
+
+def test_a_role_that_a_triage_does_not_know_is_counted(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + DEFINITIONS, json={"value": [definition("reader")]})
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert triage_of(result)["identities"]["unknownRoles"] == 3
+    assert "Principals whose roles could not be read: 3." in result.text
+
+
+REFUSED = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
+
+
+@pytest.mark.parametrize("part", TRIAGE_PARTS)
+@pytest.mark.parametrize(("answer", "reason"), [(REFUSED, "required permission: Microsoft."), (PROXY_PAGE, "JSON")])
+def test_what_a_triage_cannot_read_is_unknown_and_never_safe(
+    signed_in: WarRoom, requests_mock: rm.Mocker, part: str, answer: dict[str, Any], reason: str
+) -> None:
+    triage_room(requests_mock, allowBlobPublicAccess=False if part == "account" else None)
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
+    requests_mock.get(ARM + TRIAGE_PARTS[part], **answer)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    unknown = {row["part"].removesuffix(" below"): row["reason"] for row in triage_of(result)["unknown"]}
+    assert unknown.keys() == {part}
+    assert reason in unknown[part]
+    assert f"{part}" in result.text.partition("#### Unknown")[2]
+    for words in SAFE_WORDS[part]:
+        assert words not in result.text
+
+
+def test_a_triage_that_reads_nothing_fails(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.get(re.compile(re.escape(ARM)), **REFUSED)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert "Required permission: Microsoft.Storage/storageAccounts/read" in result.error
+
+
+@pytest.mark.parametrize(
+    ("properties", "containers", "website", "state"),
+    [
+        ({"allowBlobPublicAccess": False}, ["Blob"], False, "closed"),
+        ({"allowBlobPublicAccess": False}, [], True, "open"),
+        ({"allowBlobPublicAccess": False}, [], None, "closed"),
+        ({"allowBlobPublicAccess": False}, ["$web"], None, "unknown"),
+        ({"allowBlobPublicAccess": None}, [], False, "closed"),
+        ({"allowBlobPublicAccess": None}, ["Container"], False, "open"),
+        ({"networkAcls": {"defaultAction": "Deny"}}, ["Blob"], False, "open from listed networks"),
+        ({"publicNetworkAccess": "Disabled"}, ["Blob"], True, "closed"),
+        ({"publicNetworkAccess": "SecuredByPerimeter"}, ["Blob"], False, "unknown"),
+    ],
+)
+def test_anonymous_access_as_far_as_it_is_known(
+    signed_in: WarRoom,
+    requests_mock: rm.Mocker,
+    properties: dict[str, Any],
+    containers: list[str],
+    website: bool | None,
+    state: str,
+) -> None:
+    triage_room(requests_mock, **properties)
+    rows = [
+        {"name": name.lower(), "properties": {"publicAccess": "None" if name == "$web" else name}}
+        for name in containers
+    ]
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": rows})
+    blob_service(requests_mock, {"staticWebsite": {"enabled": website}} if website is not None else {})
+    assert triage_of(signed_in.run("azure-storage-triage", **ONE))["anonymous"]["state"] == state
+
+
+def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
+    result = signed_in.run("azure-storage-triage", blob_url=PROBED_URL)
+    facts = triage_of(result)
+    assert "doesn't exist or was deleted" in result.text
+    assert facts["unknown"] == []
+    assert any(line.startswith("!azure-storage-container-restore") for line in facts["commands"])
+    assert not any("legal-hold" in line for line in facts["commands"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([], "What is open now was open before."),
+        ([event(1, "Microsoft.Storage/storageAccounts/listKeys/action")], "What is open now was open before."),
+        ([event(1, "Microsoft.Storage/storageAccounts/write")], "doesn't tell for every change"),
+    ],
+)
+def test_a_triage_says_no_more_of_the_past_than_the_log_does(
+    signed_in: WarRoom, requests_mock: rm.Mocker, changes: list[dict[str, Any]], words: str
+) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + ACTIVITY, json={"value": changes})
+    assert words in (text := signed_in.run("azure-storage-triage", **ONE).text)
+    assert text.count("open before") == ("open before" in words)
+
+
+def test_a_cloud_without_the_newest_version_is_read_with_an_older_one(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    triage_room(requests_mock)
+
+    def account(request: Any, context: Any) -> dict[str, Any]:
+        if query(request)["api-version"] == az.NEWEST_STORAGE_API:
+            context.status_code = 400
+            return arm_failure("InvalidApiVersionParameter")
+        return account_body(allowBlobPublicAccess=False)
+
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account)
+    facts = triage_of(signed_in.run("azure-storage-triage", **ONE))
+    assert facts["anonymous"]["publicAccessAllowed"] is False
+    versions = {query(request)["api-version"] for request in requests_to(requests_mock, "blobServices/default?")}
+    assert versions == {az.STORAGE_API}
+
+
+# --- evidence and custody ----------------------------------------------------------------------------------------------
+
+
+class FakeStore:
+    """A blob service that keeps what is written: blobs of `container/name`, with metadata, tags and holds.
+
+    refuse: (method, comp, part of the path) -> the next answers, each a status and an error code, or an exception.
+    """
+
+    def __init__(self, mock: rm.Mocker, **blobs: bytes) -> None:
+        self.mock, self.counter = mock, 0
+        self.blobs: dict[str, dict[str, Any]] = {}
+        self.refuse: dict[tuple[str, str, str], list[Any]] = {}
+        self.copy_status = "success"
+        self.written: list[str] = []
+        mock.register_uri(rm.ANY, re.compile(re.escape(BLOB_HOST)), content=self._answer)
+        for name, content in blobs.items():
+            self.put(name.replace("__", "/"), content)
+
+    def put(self, path: str, content: bytes, **more: Any) -> dict[str, Any]:
+        self.counter += 1
+        self.blobs[path] = {"content": content, "etag": f'"0x{self.counter}"', "metadata": {}, "tags": {}, **more}
+        return self.blobs[path]
+
+    def _answer(self, request: Any, context: Any) -> bytes:
+        parts = urlsplit(request.url)
+        path, asked = unquote(parts.path).lstrip("/"), {key.lower(): value for key, value in query(request).items()}
+        comp = asked.get("comp", "")
+        for (method, wanted, part), answers in self.refuse.items():
+            if answers and method == request.method and wanted == comp and part in path:
+                answer = answers.pop(0)
+                if isinstance(answer, Exception):
+                    if getattr(answer, "lands", False):
+                        self._do(request, context, path, comp)
+                    raise answer
+                context.status_code = answer[0]
+                context.headers["x-ms-error-code"] = answer[1]
+                return b""
+        if comp in ("list", "blobs"):
+            return self._list(path, asked).encode()
+        if request.method in ("PUT", "DELETE"):
+            self.written.append(f"{request.method} {comp} {path}".replace("  ", " "))
+        return self._do(request, context, path, comp)
+
+    def _list(self, path: str, asked: dict[str, str]) -> str:
+        container = path.strip("/")
+        found = [
+            name
+            for name, blob in sorted(self.blobs.items())
+            if (not container or name.startswith(f"{container}/"))
+            and name.partition("/")[2].startswith(asked.get("prefix", ""))
+            and all(f"\"{key}\"='{value}'" == asked.get("where") for key, value in blob["tags"].items() or [("", "")])
+            ^ (asked["comp"] == "list")
+        ]
+        rows = "".join(
+            f"<Blob><Name>{name.partition('/')[2]}</Name><ContainerName>{name.partition('/')[0]}</ContainerName></Blob>"
+            for name in found
+        )
+        return f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker/></EnumerationResults>"
+
+    def _do(self, request: Any, context: Any, path: str, comp: str) -> bytes:
+        blob = self.blobs.get(path)
+        source = request.headers.get("x-ms-copy-source")
+        if request.method == "PUT" and source:
+            origin = self.blobs[unquote(urlsplit(source).path).lstrip("/")]
+            metadata = {name: value for name, value in request.headers.items() if name.startswith("x-ms-meta-")}
+            md5 = self._head(origin).get("Content-MD5")
+            own = {"metadata": metadata, "md5": md5, "copy": self.copy_status}
+            blob = self.put(path, origin.get("arrives", origin["content"]), **own)
+            context.status_code, context.headers["x-ms-copy-id"] = 202, "copy-1"
+            return b""
+        if blob is None:
+            context.status_code, context.headers["x-ms-error-code"] = 404, "BlobNotFound"
+            return b""
+        context.headers.update(self._head(blob))
+        if request.method == "DELETE":
+            del self.blobs[path]
+            context.status_code = 202
+        elif request.method == "PUT":
+            context.status_code = {"tags": 204, "legalhold": 200}.get(comp, 201)
+            if comp == "tags":
+                found = re.findall("<Key>(.*?)</Key><Value>(.*?)</Value>", request.body.decode())
+                blob["tags"] = dict(found)
+            blob.update({"hold": True} if comp == "legalhold" else {})
+        elif comp == "tags":
+            rows = "".join(f"<Tag><Key>{key}</Key><Value>{value}</Value></Tag>" for key, value in blob["tags"].items())
+            return f"<Tags><TagSet>{rows}</TagSet></Tags>".encode()
+        elif request.method == "GET":
+            size = len(blob["content"])
+            context.status_code = 206
+            context.headers["Content-Range"] = f"bytes 0-{size - 1}/{size}"
+            return bytes(blob["content"])
+        return b""
+
+    @staticmethod
+    def _head(blob: dict[str, Any]) -> dict[str, str]:
+        digest = hashlib.md5(blob["content"], usedforsecurity=False).digest()
+        md5 = blob.get("md5", base64.b64encode(digest).decode())
+        return {
+            "ETag": blob["etag"],
+            "Content-Length": str(len(blob["content"])),
+            "Last-Modified": "Mon, 23 Nov 2026 12:00:00 GMT",
+            "x-ms-blob-type": "BlockBlob",
+            **({"Content-MD5": md5, "x-ms-blob-content-md5": md5} if md5 else {}),
+            **({"x-ms-legal-hold": "true"} if blob.get("hold") else {}),
+            **({"x-ms-copy-status": blob["copy"], "x-ms-copy-id": "copy-1"} if "copy" in blob else {}),
+            **blob["metadata"],
+        }
+
+
+class LostAnswer(requests.ConnectionError):
+    """The request was carried out, and the answer never came."""
+
+    lands = True
+
+
+UP = {"account_name": ACCOUNT, "container_name": "uploads"}
+SECURE = {**UP, "evidence_container_name": "secured", "case_id": "case-1"}
+SECURED_BLOB = f"secured/case-1/{ACCOUNT}/uploads/blobs/a.txt"
+
+
+@pytest.fixture
+def store(blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeStore:
+    monkeypatch.chdir(tmp_path)
+    return FakeStore(requests_mock, uploads__a=b"A", **{"uploads__a.txt": b"malware"})
+
+
+def secure(room: WarRoom, **args: str) -> SimpleNamespace:
+    """A quarantine: its result, its rows and the record that it leaves in the war room."""
+    last_entry = room.run("azure-storage-blob-quarantine", **{**SECURE, "blob_name": "a.txt", **args})
+    entry = room.entries[0]
+    context = entry.get("EntryContext") or {} if isinstance(entry, dict) else {}
+    rows: list[Any] = next((value for key, value in context.items() if key.startswith("AzureStorage.Quarantine")), [])
+    files = [found for found in room.entries[1:] if found.get("File")]
+    record = json.loads(next(Path().glob(f"*_{files[0]['FileID']}")).read_text()) if files else None
+    failed = isinstance(entry, dict) and entry.get("Type") == 4
+    return SimpleNamespace(
+        rows=rows, record=record, files=files, error=entry["Contents"] if failed else "", last=last_entry
+    )
+
+
+def actions(row: dict[str, Any]) -> list[str]:
+    return [event["action"] for event in row["events"]]
+
+
+ALL_ACTIONS = ["copy requested", "copied", "verified", "tagged", "held"]
+DELETED = ["source deletion requested", "source deleted"]
+
+
+def test_every_event_of_custody_has_its_time_actor_etag_and_hash(blob_room: WarRoom, store: FakeStore) -> None:
+    found = secure(blob_room, delete_source="true")
+    (row,) = found.rows
+    assert (row["result"], row["verified"], row["protection"]) == ("secured", "length and MD5", "legal hold")
+    assert actions(row) == ALL_ACTIONS + DELETED
+    assert all(event["actor"] == "ann@contoso.com" and event["time"] and event["etag"] for event in row["events"])
+    sha256 = hashlib.sha256(b"malware").hexdigest()
+    assert [event.get("sha256") for event in row["events"][2:5]] == [sha256] * 3
+    assert "uploads/a.txt" not in store.blobs
+    assert found.files[0]["File"] == "quarantine_case-1.json"
+    assert found.record["records"] == found.rows
+
+
+def test_custody_is_kept_over_repeated_runs(blob_room: WarRoom, store: FakeStore) -> None:
+    first = secure(blob_room).rows[0]
+    store.written.clear()
+    again = secure(blob_room)
+    assert again.rows[0]["result"] == "already secured"
+    assert again.rows[0]["events"] == first["events"]
+    assert change_of(SimpleNamespace(context=blob_room.entries[0]["EntryContext"]))["changed"] is False
+    assert not store.written
+    assert secure(blob_room, delete_source="true").rows[0]["events"][:5] == first["events"]
+
+
+def test_custody_of_a_copy_that_takes_long(blob_room: WarRoom, store: FakeStore) -> None:
+    store.copy_status = "pending"
+    blob_room.run("azure-storage-blob-quarantine", **SECURE, blob_name="a.txt", delete_source="true")
+    args = blob_room.entries[0]["PollingArgs"]
+    assert "uploads/a.txt" in store.blobs
+    store.blobs[SECURED_BLOB]["copy"] = "success"
+    blob_room.run("azure-storage-blob-quarantine", **args)
+    (row,) = next(value for key, value in blob_room.entries[0]["EntryContext"].items() if "Quarantine" in key)
+    assert (row["result"], row["changed"], row["sourceDeleted"]) == ("secured", True, True)
+    assert actions(row) == ALL_ACTIONS + DELETED
+
+
+def test_a_copy_that_fails_is_told_and_the_source_kept(blob_room: WarRoom, store: FakeStore) -> None:
+    store.copy_status = "failed"
+    found = secure(blob_room, delete_source="true")
+    assert "ended with failed" in found.error
+    assert found.rows[0]["result"] == "failed"
+    assert "uploads/a.txt" in store.blobs
+    assert found.record["records"][0]["events"][-1]["action"] == "failed"
+
+
+@pytest.mark.parametrize("lost", [("PUT", "", "secured"), ("DELETE", "", "uploads")])
+def test_a_lost_answer_leaves_a_correct_record(
+    blob_room: WarRoom, store: FakeStore, lost: tuple[str, str, str]
+) -> None:
+    store.refuse[lost] = [LostAnswer()]
+    found = secure(blob_room, delete_source="true")
+    assert not found.error
+    assert actions(found.rows[0]) == ALL_ACTIONS + DELETED
+
+
+@pytest.mark.parametrize(
+    ("broken", "done"),
+    [
+        (("PUT", "", "secured"), ["copy requested"]),
+        (("GET", "", "secured"), ["copy requested", "copied"]),
+        (("DELETE", "", "uploads"), [*ALL_ACTIONS, "source deletion requested"]),
+    ],
+)
+def test_a_broken_connection_leaves_a_record_that_the_next_run_goes_on_with(
+    blob_room: WarRoom, store: FakeStore, broken: tuple[str, str, str], done: list[str]
+) -> None:
+    store.refuse[broken] = [requests.ConnectionError()] * 10
+    found = secure(blob_room, delete_source="true")
+    assert found.error
+    assert actions(found.rows[0]) == [*done, "failed"]
+    assert "uploads/a.txt" in store.blobs
+    store.refuse.clear()
+    again = secure(blob_room, delete_source="true").rows[0]
+    assert again["result"] == "secured"
+    assert [action for action in actions(again) if action != "failed"][-2:] == DELETED
+    assert again["events"][: len(done)] == found.rows[0]["events"][: len(done)]
+
+
+def test_an_interruption_after_the_deletion_is_told_by_the_next_run(
+    blob_room: WarRoom, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = az.Quarantine._delete_source
+
+    def killed(blob: az.BlobRef, etag: str) -> None:
+        real(blob, etag)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(az.Quarantine, "_delete_source", staticmethod(killed))
+    with pytest.raises(KeyboardInterrupt):
+        secure(blob_room, delete_source="true")
+    monkeypatch.setattr(az.Quarantine, "_delete_source", staticmethod(real))
+    (row,) = secure(blob_room, delete_source="true").rows
+    assert row["sourceDeleted"] is True
+    assert actions(row) == ALL_ACTIONS + DELETED
+    assert "as was requested before" in row["events"][-1]["detail"]
+
+
+def test_a_source_that_somebody_else_deleted_is_not_claimed(blob_room: WarRoom, store: FakeStore) -> None:
+    secure(blob_room)
+    del store.blobs["uploads/a.txt"]
+    (row,) = secure(blob_room, delete_source="true").rows
+    assert row["sourceDeleted"] is False
+    assert actions(row)[-1] == "source missing"
+
+
+def test_metadata_of_the_source_cannot_speak_for_the_quarantine(blob_room: WarRoom, store: FakeStore) -> None:
+    fake = {"x-ms-meta-Quarantine_case": "case-1", "x-ms-meta-quarantine_source_etag": "0xF", "x-ms-meta-owner": "x"}
+    store.blobs["uploads/a.txt"]["metadata"] = fake
+    secure(blob_room)
+    names = {name.lower() for name in store.blobs[SECURED_BLOB]["metadata"]}
+    assert "x-ms-meta-owner" in names
+    assert store.blobs[SECURED_BLOB]["metadata"]["x-ms-meta-quarantine_source_etag"] == "0x2"
+    assert sum(name == "x-ms-meta-quarantine_case" for name in names) == 1
+
+
+@pytest.mark.parametrize("value", ["x" * 8180, "M\xfcnchen"])
+def test_metadata_that_does_not_fit_stays_in_the_record(blob_room: WarRoom, store: FakeStore, value: str) -> None:
+    store.blobs["uploads/a.txt"]["metadata"] = {"x-ms-meta-note": value}
+    (row,) = secure(blob_room).rows
+    assert row["result"] == "secured"
+    assert row["source"]["metadata"] == {"note": value}
+    assert "x-ms-meta-note" not in store.blobs[SECURED_BLOB]["metadata"]
+    assert "only in this record" in row["events"][0]["detail"]
+
+
+def test_a_planted_copy_is_not_taken_for_evidence(blob_room: WarRoom, store: FakeStore) -> None:
+    source = store.blobs["uploads/a.txt"]
+    own = {"x-ms-meta-quarantine_case": "case-1", "x-ms-meta-quarantine_source_etag": source["etag"].strip('"')}
+    planted = {**own, "x-ms-meta-quarantine_source_size": "4"}
+    store.put(SECURED_BLOB, b"fake", metadata=planted)
+    found = secure(blob_room, delete_source="true")
+    assert "differs from its source" in found.error
+    assert "uploads/a.txt" in store.blobs
+    store.put(SECURED_BLOB, b"malware", metadata={})
+    assert "is not a copy of this quarantine" in secure(blob_room, delete_source="true").error
+
+
+def test_a_copy_found_in_place_of_which_only_the_length_is_known_keeps_the_source(
+    blob_room: WarRoom, store: FakeStore
+) -> None:
+    source = store.blobs["uploads/a.txt"]
+    source["md5"] = None
+    own = {"x-ms-meta-quarantine_case": "case-1", "x-ms-meta-quarantine_source_etag": source["etag"].strip('"')}
+    store.put(SECURED_BLOB, b"harmles", metadata=own)
+    (row,) = secure(blob_room, delete_source="true").rows
+    assert row["sourceDeleted"] is False
+    assert "only the length" in row["events"][-1]["detail"]
+    assert "uploads/a.txt" in store.blobs
+
+
+def test_evidence_that_changed_since_it_was_verified_is_told(blob_room: WarRoom, store: FakeStore) -> None:
+    store.blobs["uploads/a.txt"]["md5"] = None
+    secure(blob_room)
+    store.blobs[SECURED_BLOB]["content"] = b"harmles"
+    found = secure(blob_room, delete_source="true")
+    assert "has changed since it was verified" in found.error
+    assert "uploads/a.txt" in store.blobs
+
+
+def test_a_custody_record_that_cannot_be_saved_loses_nothing_and_deletes_nothing(
+    blob_room: WarRoom, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the database is down")
+
+    monkeypatch.setattr(az, "set_integration_context", broken)
+    found = secure(blob_room, delete_source="true")
+    (row,) = found.rows
+    assert row["unsaved"] is True
+    assert actions(row) == [*ALL_ACTIONS, "source kept"]
+    assert "could not be saved" in row["events"][-1]["detail"]
+    assert found.record["records"][0]["events"] == row["events"]
+
+
+def test_names_of_evidence_never_meet(blob_room: WarRoom) -> None:
+    azure = az.Azure(az.read_settings(blob_room.params))
+    service = azure.blobs(ACCOUNT)
+    job = az.QuarantineJob(az.Collected(service, [az.BlobRef(service, "uploads", "a")]), service, "secured")
+    work = az.Quarantine(azure, job, "case-1", "", az.Treatment())
+    moment = "2026-11-23T12:00:00.0000000Z"
+    long = "x" * 1024
+    sources = [
+        az.BlobRef(service, "uploads", "a"),
+        az.BlobRef(service, "uploads", "a", version=moment),
+        az.BlobRef(service, "uploads", "a", snapshot=moment),
+        az.BlobRef(service, "uploads", f"versions/{moment}/a"),
+        az.BlobRef(service, "uploads", long),
+        az.BlobRef(service, "uploads", long, version=moment),
+        az.BlobRef(service, "uploads", long[:-1] + "y"),
+        az.BlobRef(service, "uploads", "/".join("a" * 254)),
+    ]
+    names = [work.evidence_of(source).name for source in sources]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 1024 and name.count("/") < 254 for name in names)
+
+
+def test_one_blob_that_fails_does_not_stop_the_others(blob_room: WarRoom, store: FakeStore) -> None:
+    long = "x" * 1024
+    store.put(f"uploads/{long}", b"long")
+    names = json.dumps(["gone.txt", long, "a.txt"])
+    found = secure(blob_room, blob_name="", blob_names=names)
+    assert [row["result"] for row in found.rows] == ["failed", "secured", "secured"]
+    assert "gone.txt" in found.error
+    assert [actions(row)[-1] for row in found.record["records"]] == ["failed", "held", "held"]
+
+
+def test_blobs_are_secured_by_prefix_with_one_record(blob_room: WarRoom, store: FakeStore) -> None:
+    for number in range(3):
+        store.put(f"uploads/in/{number}", b"x%d" % number)
+    found = secure(blob_room, blob_name="", prefix="in/", limit="2", delete_source="true")
+    assert [row["source"]["name"] for row in found.rows] == ["in/0", "in/1"]
+    assert len(found.files) == 1
+    assert len(found.record["records"]) == 2
+    assert "there are more. Raise `limit`" in blob_room.entries[0]["HumanReadable"]
+    assert "uploads/in/2" in store.blobs
+    assert "uploads/in/0" not in store.blobs
+
+
+def test_an_interrupted_quarantine_of_many_ends_with_one_record_of_all(
+    blob_room: WarRoom, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        store.put(f"uploads/in/{number}", b"x%d" % number)
+    real = az.Quarantine._delete_source
+
+    def killed(blob: az.BlobRef, etag: str) -> None:
+        real(blob, etag)
+        if blob.name == "in/1":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(az.Quarantine, "_delete_source", staticmethod(killed))
+    with pytest.raises(KeyboardInterrupt):
+        secure(blob_room, blob_name="", prefix="in/", delete_source="true")
+    for _ in range(2):
+        found = secure(blob_room, blob_name="", prefix="in/", delete_source="true")
+        assert [row["source"]["name"] for row in found.record["records"]] == ["in/0", "in/1", "in/2"]
+        assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in found.rows)
+    assert "No blob was found" in secure(blob_room, blob_name="", prefix="in/", case_id="case-2").last.error
+
+
+def test_blobs_are_secured_by_tag_without_the_evidence_itself(blob_room: WarRoom, store: FakeStore) -> None:
+    store.blobs["uploads/a.txt"]["tags"] = {"case": "case-1"}
+    store.put("secured/old", b"evidence", tags={"case": "case-1"})
+    found = secure(blob_room, container_name="", blob_name="", tag="case=case-1")
+    assert [row["source"]["name"] for row in found.rows] == ["a.txt"]
+    assert "No blob was found" in secure(blob_room, blob_name="", tag="case=other").last.error
+
+
+def test_the_rounds_of_a_large_quarantine_end(
+    blob_room: WarRoom, store: FakeStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        store.put(f"uploads/in/{number}", b"x%d" % number)
+    real = az.Quarantine._secure
+
+    def slow(self: az.Quarantine, blob: az.BlobRef, row: dict[str, Any]) -> None:
+        real(self, blob, row)
+        clock.time += 35
+
+    monkeypatch.setattr(az.Quarantine, "_secure", slow)
+    args: dict[str, Any] = {**SECURE, "prefix": "in/", "delete_source": "true"}
+    rounds = 0
+    while args:
+        blob_room.run("azure-storage-blob-quarantine", **args)
+        args, rounds = blob_room.entries[0].get("PollingArgs") or {}, rounds + 1
+    assert rounds == 3
+    context: dict[str, Any] = blob_room.entries[0]["EntryContext"]
+    rows = next(value for key, value in context.items() if "Quarantine" in key)
+    assert [row["result"] for row in rows] == ["secured"] * 5
+    assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in rows)
+    assert sum(line.startswith("PUT legalhold") for line in store.written) == 5, "nothing is done twice"
+
+
+def test_the_actor_is_whoever_was_authorised(blob_room: WarRoom, store: FakeStore) -> None:
+    key = base64.b64encode(b"k" * 64).decode()
+    blob_room.params["storage_credentials"] = {"identifier": ACCOUNT, "password": key}
+    (row,) = secure(blob_room).rows
+    assert {event["actor"] for event in row["events"]} == {f"account key of {ACCOUNT} in the instance"}
+
+
+def test_several_blobs_are_read_with_a_manifest(blob_room: WarRoom, store: FakeStore) -> None:
+    store.put("uploads/in/=cmd", b"formula", metadata={})
+    store.put("uploads/in/b", b"other", md5="AAAAAAAAAAAAAAAAAAAAAA==")
+    store.put("uploads/in/c", b"third")
+    store.refuse["GET", "", "in/c"] = [(403, "AuthorizationFailure")]
+    blob_room.run("azure-storage-blob-get", **UP, prefix="in/")
+    summary, *files = blob_room.entries
+    assert [entry["File"] for entry in files] == ["=cmd", "b", "manifest.csv"]
+    assert summary["Type"] == 4, "one of them failed"
+    import csv
+
+    text = next(Path().glob(f"*_{files[-1]['FileID']}")).read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["name"] for row in rows] == ["in/=cmd", "in/b", "in/c"]
+    assert [row["file"] for row in rows] == ["'=cmd", "b", ""], "no cell is a formula"
+    assert rows[0]["sha256"] == hashlib.sha256(b"formula").hexdigest()
+    assert rows[0]["etag"] and rows[0]["md5"] and rows[0]["time"]
+    assert "DIFFERS" in rows[1]["verified"]
+    assert rows[2]["result"].startswith("failed")
+
+
+def test_reading_by_prefix_or_tag_is_bounded_and_exclusive(blob_room: WarRoom, store: FakeStore) -> None:
+    store.put("uploads/b.txt", b"b", tags={"case": "7"})
+    blob_room.run("azure-storage-blob-get", **UP, prefix="a", limit="1")
+    assert "Only the first 1 blobs were read" in blob_room.entries[0]["HumanReadable"]
+    blob_room.run("azure-storage-blob-get", account_name=ACCOUNT, tag="case=7")
+    assert [entry["File"] for entry in blob_room.entries[1:]] == ["b.txt", "manifest.csv"]
+    both = blob_room.run("azure-storage-blob-get", **UP, prefix="a", tag="case=7")
+    assert "`prefix` can't be combined with `tag`" in both.error
+    assert "can't be combined" in blob_room.run("azure-storage-blob-get", **UP, prefix="a", blob_name="b").error
+    assert "can't be combined" in blob_room.run("azure-storage-blob-get", **UP, prefix="a", range="0-1").error
+
+
+# --- restoring versions ------------------------------------------------------------------------------------------------
+
+NOON = "2026-11-23T12:00:00Z"
+BOX = f"{BLOB_HOST}/box-1"
+RESTORE = {"account_name": ACCOUNT, "container_name": "box-1", "time_to_restore": NOON}
+LIVE = "<IsCurrentVersion>true</IsCurrentVersion>"
+GONE = "<Deleted>true</Deleted>"
+
+
+def kept(
+    name: str, modified: str, *marks: str, md5: str = "", created: str = "08", gone: str = "", day: str = "23"
+) -> str:
+    """A row of a listing that was written at an hour of the day; marks: elements beside the properties."""
+    version = modified if "v" in marks else ""
+    snapshot = modified if "s" in marks else ""
+    own = "".join(
+        (
+            f"<Snapshot>2026-11-23T{snapshot}:30:00.0000000Z</Snapshot>" if snapshot else "",
+            f"<VersionId>2026-11-{day}T{version}:00:00.5000000Z</VersionId>" if version else "",
+            *(mark for mark in marks if mark.startswith("<")),
+        )
+    )
+    properties = (
+        f"<Creation-Time>Mon, {day} Nov 2026 {created}:00:00 GMT</Creation-Time>"
+        f"<Last-Modified>Mon, {day} Nov 2026 {modified}:00:00 GMT</Last-Modified>"
+        f"<Etag>&quot;0x{modified}&quot;</Etag><Content-Length>1</Content-Length>"
+        + (f"<Content-MD5>{md5}</Content-MD5>" if md5 else "")
+        + (f"<DeletedTime>Mon, 23 Nov 2026 {gone}:00:00 GMT</DeletedTime>" if gone else "")
+    )
+    return f"<Blob><Name>{name}</Name>{own}<Properties>{properties}</Properties></Blob>"
+
+
+class Versions:
+    """A container whose listing is given, page by page, and that takes down what is written."""
+
+    def __init__(self, mock: rm.Mocker, *pages: list[str], versioning: bool = True, soft_delete: bool = True) -> None:
+        self.pages, self.written, self.refused = pages, list[Any](), dict[str, Any]()
+        self.listed: list[str] = []
+        service = {
+            "id": SERVICE_PATH,
+            "properties": {"isVersioningEnabled": versioning, "deleteRetentionPolicy": {"enabled": soft_delete}},
+        }
+        mock.get(f"{ARM}{ACCOUNT_PATH}", json=account_body(isHnsEnabled=False))
+        mock.get(f"{ARM}{SERVICE_PATH}", json=service)
+        mock.register_uri(rm.ANY, re.compile(re.escape(BOX)), text=self._answer)
+
+    def _answer(self, request: Any, context: Any) -> str:
+        asked = query(request)
+        if asked.get("comp") == "list":
+            assert asked["include"] == "versions,deleted,deletedwithversions,snapshots,metadata"
+            marker = asked.get("marker", "0")
+            self.listed.append(marker)
+            following = str(int(marker) + 1) if int(marker) + 1 < len(self.pages) else ""
+            rows = "".join(self.pages[int(marker)])
+            return f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker>{following}</NextMarker></EnumerationResults>"
+        name = unquote(urlsplit(request.url).path).removeprefix("/box-1/")
+        if request.method == "HEAD":
+            context.status_code, context.headers["x-ms-error-code"] = 404, "BlobNotFound"
+            return ""
+        source = request.headers.get("x-ms-copy-source", "").partition("?")[2]
+        condition = request.headers.get("If-Match") or request.headers.get("If-None-Match")
+        self.written.append((request.method, asked.get("comp") or ("copy" if source else ""), name, source, condition))
+        kind = {"undelete": 200, "snapshot": 201}.get(asked.get("comp", ""), 202)
+        context.status_code, context.headers["x-ms-error-code"] = self.refused.get(name, (kind, ""))
+        return ""
+
+
+def restored(result: SimpleNamespace) -> dict[str, Any]:
+    return next(value for key, value in result.context.items() if key.startswith("AzureStorage.BlobVersionsRestore"))
+
+
+def version_of(hour: str) -> str:
+    return f"versionid=2026-11-23T{hour}:00:00.5000000Z"
+
+
+def test_versions_that_were_current_are_promoted(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    rows = [
+        kept("changed", "09", "v"),
+        kept("changed", "11", "v"),
+        kept("changed", "13", "v"),
+        kept("changed", "14", "v", LIVE),
+        kept("deleted", "10", "v"),
+        kept("kept", "10", "v", LIVE),
+        kept("made-and-deleted-since", "13", "v", created="13"),
+        kept("new", "13", "v", LIVE, created="13"),
+        kept("purged", "13", "v", LIVE, created="07"),
+        kept("soft", "10", "v", GONE, gone="15"),
+        kept("../odd", "10", "v"),
+    ]
+    room = Versions(requests_mock, rows)
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, confirm="box-1")
+    assert sorted(room.written) == sorted(
+        [
+            ("PUT", "copy", "changed", version_of("11"), '"0x14"'),
+            ("PUT", "copy", "deleted", version_of("10"), "*"),
+            ("PUT", "undelete", "soft", "", None),
+            ("PUT", "copy", "soft", version_of("10"), "*"),
+        ]
+    )
+    found = restored(result)
+    counts = {key: found[key] for key in az.RESTORE_RESULTS if found[key]}
+    assert counts == {"restored": 3, "same": 1, "newer": 1, "notKept": 1, "unaddressable": 1}
+    assert {row["name"] for row in found["blobs"]} == {"new", "purged", "../odd"}
+    assert change_of(result)["after"] == {"restored": 3}
+    assert "kept as a version" in result.text
+    assert "doesn't record when a version ceased to be current" in result.text
+
+
+def test_without_versions_soft_deleted_blobs_and_snapshots_come_back(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    rows = [
+        kept("deleted", "10", GONE, gone="13"),
+        kept("deleted-before", "10", GONE, gone="11"),
+        kept("overwritten", "10", "s", GONE, gone="13"),
+        kept("overwritten", "13"),
+        kept("snapshot", "10", "s"),
+        kept("snapshot", "13"),
+    ]
+    room = Versions(requests_mock, rows, versioning=False)
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, confirm="box-1")
+    moment = "snapshot=2026-11-23T10:30:00.0000000Z"
+    assert sorted(room.written, key=lambda row: (row[2], row[1] != "undelete")) == [
+        ("PUT", "undelete", "deleted", "", None),
+        ("PUT", "undelete", "overwritten", "", None),
+        ("PUT", "copy", "overwritten", moment, '"0x13"'),
+        ("PUT", "copy", "snapshot", moment, '"0x13"'),
+    ]
+    assert change_of(result)["after"] == {"restored": 2, "undeleted": 1}
+    assert "kept as a soft-deleted snapshot" in result.text
+
+
+def test_what_nothing_keeps_gets_a_snapshot_before_it_is_replaced(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(requests_mock, [kept("a", "10", "s"), kept("a", "13")], versioning=False, soft_delete=False)
+    blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="a")
+    assert [row[:3] for row in room.written] == [("PUT", "snapshot", "a"), ("PUT", "copy", "a")]
+    refused = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="a", delete_newer="true")
+    assert "couldn't be brought back" in refused.error
+
+
+def test_newer_blobs_are_deleted_only_when_asked(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(requests_mock, [kept("new", "13", "v", LIVE, created="13"), kept("old", "13", "v", LIVE)])
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="x", delete_newer="true")
+    assert room.written == [("DELETE", "", "new", "", '"0x13"')]
+    assert (restored(result)["deleted"], restored(result)["notKept"]) == (1, 1)
+
+
+def test_a_dry_run_counts_and_writes_nothing(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(requests_mock, [kept("a", "10", "v"), kept("a", "13", "v", LIVE), kept("b", "10", "v", LIVE)])
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, dry_run="true")
+    assert not room.written
+    assert change_of(result)["after"] == {"restored": 1}
+    assert "Dry run: no changes made" in result.text
+    assert restored(result)["same"] == 1
+
+
+def test_a_whole_container_is_confirmed(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(requests_mock, [kept("a", "10", "v")])
+    assert "confirm=box-1" in blob_room.run("azure-storage-blob-versions-restore", **RESTORE).error
+    assert not room.written
+    late = {**RESTORE, "time_to_restore": "2039-01-01"}
+    assert "in the future" in blob_room.run("azure-storage-blob-versions-restore", **late, confirm="box-1").error
+
+
+def test_what_was_restored_is_left_alone_by_another_run(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    same = "AAAAAAAAAAAAAAAAAAAAAA=="
+    rows = [kept("a", "10", "v", md5=same), kept("a", "13", "v"), kept("a", "14", "v", LIVE, md5=same)]
+    room = Versions(requests_mock, rows)
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="a")
+    assert not room.written
+    assert change_of(result)["changed"] is False
+
+
+@pytest.mark.parametrize("dry_run", ["false", "true"])
+def test_a_long_restore_goes_on_where_it_was(
+    blob_room: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, dry_run: str
+) -> None:
+    """Contract: slices end on the clock, each blob is handled once, also where its rows lie on two pages."""
+    names = [f"b{number:02}" for number in range(9)]
+    rows = [row for name in names for row in (kept(name, "10", "v"), kept(name, "13", "v", LIVE))]
+    room = Versions(requests_mock, rows[:5], rows[5:11], rows[11:])
+    monkeypatch.setattr(az, "RESTORE_BATCH", 2)
+    real = az.VersionsRestore._result
+
+    def slow(self: az.VersionsRestore, found: az.Kept, rehearse: bool) -> tuple[str, str]:
+        clock.time += 20
+        return real(self, found, rehearse)
+
+    monkeypatch.setattr(az.VersionsRestore, "_result", slow)
+    args: dict[str, Any] = {**RESTORE, "prefix": "b", "dry_run": dry_run}
+    rounds, result = 0, SimpleNamespace()
+    while args:
+        result = blob_room.run("azure-storage-blob-versions-restore", **args)
+        args, rounds = result.entry.get("PollingArgs") or {}, rounds + 1
+    assert rounds == 3
+    assert [row[2] for row in room.written] == ([] if dry_run == "true" else names)
+    assert restored(result)["restored"] == 9
+
+
+def test_a_blob_that_fails_is_told_and_the_others_restored(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    rows = [kept(name, "10", "v") for name in "abc"]
+    room = Versions(requests_mock, rows)
+    room.refused["b"] = (409, "BlobImmutableDueToPolicy")
+    result = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="x")
+    assert "1 blobs could not be restored" in result.error
+    assert "BlobImmutableDueToPolicy" in result.error
+    found = restored(result)
+    assert (found["restored"], found["failed"]) == (2, 1)
+    assert change_of(result)["changed"] is True
+
+
+def test_a_hierarchical_account_is_refused_with_the_reason(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = Versions(
+        requests_mock,
+        [kept("dir/", "10").replace("<Content-Length>", "<ResourceType>directory</ResourceType><Content-Length>")],
+    )
+    assert "hierarchical namespace" in blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="d").error
+    requests_mock.get(f"{ARM}{ACCOUNT_PATH}", json=account_body(isHnsEnabled=True))
+    assert "hierarchical namespace" in blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="d").error
+    assert not room.written
+
+
+# --- containers through the blob service -------------------------------------------------------------------------------
+
+CONTAINER_ROWS = """<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="https://x/"><Containers>
+<Container><Name>logs-1</Name><Properties><Last-Modified>Mon, 23 Nov 2026 12:00:00 GMT</Last-Modified><Etag>"0x1"</Etag>
+<LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState><PublicAccess>container</PublicAccess>
+<HasImmutabilityPolicy>false</HasImmutabilityPolicy><HasLegalHold>true</HasLegalHold></Properties>
+<Metadata><owner>finance</owner></Metadata></Container>
+<Container><Name>logs-2</Name><Version>01D</Version><Deleted>true</Deleted><Properties><Etag>"0x2"</Etag>
+<DeletedTime>Mon, 23 Nov 2026 13:00:00 GMT</DeletedTime><RemainingRetentionDays>6</RemainingRetentionDays></Properties></Container>
+</Containers><NextMarker>%s</NextMarker></EnumerationResults>"""
+ACCOUNT_SAS = "sv=2022-11-02&ss=b&srt=sco&sp=rwdlac&se=2030-01-01T00:00:00Z&sig=bWFya2VyLXNhcw%3D%3D"
+ACCOUNT_KEY = base64.b64encode(b"k" * 64).decode()
+OLD_POLICY = (
+    "<SignedIdentifiers><SignedIdentifier><Id>partners</Id><AccessPolicy><Permission>r</Permission></AccessPolicy>"
+    "</SignedIdentifier></SignedIdentifiers>"
+)
+
+
+class FakeContainers:
+    """The containers of a blob service, of which each keeps its access level."""
+
+    def __init__(self, mock: rm.Mocker, **levels: str) -> None:
+        self.mock, self.levels, self.sent = (
+            mock,
+            {name.replace("_", "-"): level for name, level in levels.items()},
+            list[Any](),
+        )
+        self.denied = False
+        mock.register_uri(rm.ANY, re.compile(re.escape(BLOB_HOST)), text=self._answer)
+
+    def _answer(self, request: Any, context: Any) -> str:
+        asked, name = query(request), urlsplit(request.url).path.strip("/")
+        self.sent.append(request)
+        if self.denied:
+            context.status_code, context.headers["x-ms-error-code"] = 403, "AuthorizationPermissionMismatch"
+            return ""
+        if asked.get("comp") == "list":
+            return CONTAINER_ROWS % ("" if "marker" in asked else "m2")
+        level = request.headers.get("x-ms-blob-public-access", "")
+        if request.method == "PUT" and asked.get("comp") != "acl":
+            self.levels[name], context.status_code = level, 201
+        elif name not in self.levels:
+            context.status_code, context.headers["x-ms-error-code"] = 404, "ContainerNotFound"
+        elif request.method == "PUT":
+            self.levels[name] = level
+        elif request.method == "DELETE":
+            del self.levels[name]
+            context.status_code = 202
+        else:
+            context.headers.update({"ETag": '"0x5"', "Last-Modified": "Mon, 23 Nov 2026 12:00:00 GMT"})
+            context.headers.update({"x-ms-lease-state": "available", "x-ms-has-legal-hold": "false"})
+            context.headers.update({"x-ms-blob-public-access": self.levels[name]} if self.levels[name] else {})
+            return OLD_POLICY if asked.get("comp") == "acl" else ""
+        return ""
+
+
+def to_arm(mock: rm.Mocker) -> list[Any]:
+    return [request for request in mock.request_history if "management.azure.com" in request.url]
+
+
+@pytest.fixture(params=["sas", "key", "data roles"])
+def data_room(request: pytest.FixtureRequest, war_room: WarRoom, requests_mock: rm.Mocker) -> WarRoom:
+    """A session that Resource Manager is closed to: nobody signed in but a SAS or key, or an identity with data roles."""
+    if request.param == "data roles":
+        war_room.sign_in()
+        refused = arm_failure("AuthorizationFailed", "The client does not have authorization.")
+        requests_mock.register_uri(rm.ANY, re.compile("management.azure.com"), status_code=403, json=refused)
+    else:
+        secret = ACCOUNT_SAS if request.param == "sas" else ACCOUNT_KEY
+        war_room.params["storage_credentials"] = {"identifier": ACCOUNT, "password": secret}
+    return war_room
+
+
+def test_containers_are_listed_without_resource_manager(data_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    fake = FakeContainers(requests_mock)
+    result = data_room.run(
+        "azure-storage-blob-containers-list", **ONE, prefix="logs", limit="2", include_deleted="true"
+    )
+    first, second = result.raw
+    assert (first["id"], first["account"], first["name"]) == (f"{BLOB_HOST}/logs-1", ACCOUNT, "logs-1")
+    assert first["etag"] == '"0x1"'
+    assert first["properties"] == {
+        "publicAccess": "Container",
+        "lastModifiedTime": "2026-11-23T12:00:00Z",
+        "leaseStatus": "Unlocked",
+        "leaseState": "Available",
+        "hasImmutabilityPolicy": False,
+        "hasLegalHold": True,
+        "metadata": {"owner": "finance"},
+    }
+    assert second["properties"] == {
+        "publicAccess": "None",
+        "deleted": True,
+        "deletedTime": "2026-11-23T13:00:00Z",
+        "remainingRetentionDays": 6,
+        "version": "01D",
+    }
+    asked = query(fake.sent[-1])
+    assert (asked["prefix"], asked["include"], asked["maxresults"]) == ("logs", "metadata,deleted", "2")
+    token = result.context["AzureStorage(true)"]["BlobContainerNextToken"]
+    data_room.run("azure-storage-blob-containers-list", **ONE, prefix="logs", next_token=token)
+    assert query(fake.sent[-1])["marker"] == "m2"
+    if "storage_credentials" in data_room.params:
+        assert not to_arm(requests_mock), "nobody is signed in, so that Resource Manager is not asked"
+
+
+def test_a_container_is_made_closed_and_deleted_without_resource_manager(
+    data_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    fake = FakeContainers(requests_mock)
+    here = {**ONE, "container_name": "logs-9"}
+    made = data_room.run("azure-storage-blob-containers-create", **here, public_access="Container")
+    assert not made.error
+    assert fake.levels == {"logs-9": "container"}
+    assert (
+        change_of(made)["undo"] == f"!azure-storage-blob-container-delete account_name={ACCOUNT} container_name=logs-9"
+    )
+    closed = data_room.run("azure-storage-blob-containers-update", **here, public_access="None")
+    assert fake.levels == {"logs-9": ""}
+    assert change_of(closed)["before"] == {"publicAccess": "Container"}
+    assert "public_access=Container" in change_of(closed)["undo"]
+    put = next(request for request in reversed(fake.sent) if request.method == "PUT")
+    assert b"<Id>partners</Id>" in put.body, "stored access policies stay"
+    assert data_room.run("azure-storage-blob-containers-list", **here).raw["id"] == f"{BLOB_HOST}/logs-9"
+    assert "was deleted" in data_room.run("azure-storage-blob-container-delete", **here).text
+    assert fake.levels == {}
+    assert "There is no container" in data_room.run("azure-storage-blob-container-delete", **here).text
+    assert (
+        "ContainerNotFound" in data_room.run("azure-storage-blob-containers-update", **here, public_access="None").error
+    )
+
+
+def test_what_the_blob_service_cannot_change_is_said(data_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    FakeContainers(requests_mock, logs_9="")
+    args = {**ONE, "container_name": "logs-9", "default_encryption_scope": "finance"}
+    error = data_room.run("azure-storage-blob-containers-update", **args).error
+    assert "sets defaultEncryptionScope only when a container is created" in error
+
+
+def test_a_reader_with_a_data_role_writes_through_the_blob_service(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    fake = FakeContainers(requests_mock, logs="blob")
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", json=container_body(publicAccess="Blob"))
+    denied = arm_failure("AuthorizationFailed")
+    requests_mock.patch(f"{ARM}{CONTAINERS_PATH}/logs", status_code=403, json=denied)
+    requests_mock.get(f"{ARM}{ACCOUNT_PATH}", json=account_body())
+    result = signed_in.run("azure-storage-blob-containers-update", **ONE, container_name="logs", public_access="None")
+    assert not result.error
+    assert fake.levels == {"logs": ""}
+    assert change_of(result)["after"] == {"publicAccess": "None"}
+
+
+def test_what_neither_way_allows_is_told_in_the_words_of_resource_manager(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    fake = FakeContainers(requests_mock)
+    fake.denied = True
+    refused = arm_failure("AuthorizationFailed")
+    requests_mock.register_uri(rm.ANY, re.compile("management.azure.com"), status_code=403, json=refused)
+    error = signed_in.run("azure-storage-blob-containers-list", **ONE).error
+    assert "403 AuthorizationFailed" in error
+    assert "blobServices/containers/read" in error
+
+
+def test_resource_manager_is_used_where_it_can_be(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    signed_in.params["storage_credentials"] = {"identifier": ACCOUNT, "password": ACCOUNT_KEY}
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}", json={"value": [container_body()]})
+    result = signed_in.run("azure-storage-blob-containers-list", **ONE, prefix="lo")
+    assert query(last(requests_mock))["$filter"] == "lo"
+    assert result.raw[0]["id"].startswith("/subscriptions/")
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}", status_code=500)
+    assert "500" in signed_in.run("azure-storage-blob-containers-list", **ONE).error, "a failure is no refusal"
+
+
+def test_nobody_signed_in_and_no_credential_says_so(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    error = war_room.run("azure-storage-blob-containers-list", **ONE).error
+    assert "isn't signed in" in error
+    assert not requests_mock.request_history
+
+
+def test_a_sas_is_signed_with_the_key_of_the_instance(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    war_room.params["storage_credentials"] = {"identifier": ACCOUNT, "password": ACCOUNT_KEY}
+    result = war_room.run("azure-storage-sas-create", **BLOB, expires_in="1h")
+    assert not result.error
+    assert "account_key" in json.dumps(result.context)
+    assert not requests_mock.request_history, "signing needs no request"
+
+
+def test_a_deleted_container_comes_back_without_resource_manager(data_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    fake = FakeContainers(requests_mock)
+    result = data_room.run("azure-storage-container-restore", **ONE, container_name="logs-2")
+    assert not result.error
+    put = next(request for request in fake.sent if request.method == "PUT")
+    assert put.headers["x-ms-deleted-container-version"] == "01D"
+    assert change_of(result)["after"] == {"deleted": False, "version": "01D"}
+    assert result.raw["id"] == f"{BLOB_HOST}/logs-2"
+
+
+def test_an_account_that_resource_graph_does_not_show_is_tried_by_its_usual_address(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    signed_in.params.update(subscription_id="", resource_group_name="")
+    signed_in.sign_in()
+    FakeContainers(requests_mock)
+    result = signed_in.run("azure-storage-blob-containers-list", **ONE)
+    assert [item["name"] for item in result.raw] == ["logs-1", "logs-2"] * 2
+    requests_mock.register_uri(rm.ANY, re.compile(re.escape(BLOB_HOST)), exc=requests.ConnectionError)
+    assert "No subscription that the signed-in" in signed_in.run("azure-storage-blob-containers-list", **ONE).error

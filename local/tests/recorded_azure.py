@@ -33,6 +33,8 @@ SERVICE = f"{THE_ACCOUNT}/blobServices/default"
 CONTAINERS = f"{SERVICE}/containers"
 POLICY = f"{CONTAINERS}/evidence/immutabilityPolicies/default"
 LOCKS = f"{THE_ACCOUNT}/providers/Microsoft.Authorization/locks"
+ASSIGNMENTS = f"{THE_ACCOUNT}/providers/Microsoft.Authorization/roleAssignments"
+ASSIGNMENT = f"{ASSIGNMENTS}/5a0c1e2d-3b4f-4a6b-8c7d-9e0f1a2b3c4d"
 LOGGING = f"{SERVICE}/providers/Microsoft.Insights/diagnosticSettings"
 
 # Resources that commands change: where they are, and their recording.
@@ -43,6 +45,8 @@ RESOURCES = {
     SERVICE: "blob_service",
     f"{CONTAINERS}/evidence": "container",
     POLICY: "immutability",
+    ASSIGNMENT: "role_assignment",
+    f"{THE_ACCOUNT}/providers/Microsoft.Security/defenderForStorageSettings/current": "defender",
     f"{LOGGING}/to-workspace": "logging_setting",
     f"{THE_ACCOUNT}/managementPolicies/default": "lifecycle",
 }
@@ -53,6 +57,8 @@ LISTS = {
     (f"{IN_SUBSCRIPTION}/providers/Microsoft.Storage/storageAccounts", ""): "accounts_page1",
     (f"{IN_SUBSCRIPTION}/providers/Microsoft.Storage/storageAccounts", "Y29udG9zb2xvZ3M"): "accounts_page2",
     (CONTAINERS, ""): "containers_page1",
+    (f"{THE_ACCOUNT}/objectReplicationPolicies", ""): "replication",
+    (f"{THE_ACCOUNT}/providers/Microsoft.Authorization/roleDefinitions", ""): "role_definitions",
     (CONTAINERS, f"/{ACCOUNT}/reports"): "containers_page2",
     (f"{IN_SUBSCRIPTION}/providers/Microsoft.Insights/eventtypes/management/values", ""): "activity",
 }
@@ -60,7 +66,7 @@ LISTS = {
 REFUSED = {
     THE_ACCOUNT + az.DEEP_SOURCES[name].path
     for name in az.DEEP_SOURCES
-    if name not in ("locks", "service", "website", "containers", "logs", "lifecycle")
+    if name not in ("locks", "service", "website", "containers", "logs", "lifecycle", "defender", "replication")
 }
 # A container that only exists soft-deleted until it is restored.
 DELETED_CONTAINER = "old-backups"
@@ -115,7 +121,7 @@ class RecordedArm:
             return 403, recorded("errors/AuthorizationFailed")
         if (path, token) in LISTS:
             return 200, recorded(LISTS[path, token])
-        if path in (LOCKS, LOGGING):
+        if path in (LOCKS, LOGGING, ASSIGNMENTS):
             own = [found for place, found in self.resources.items() if place.startswith(f"{path}/")]
             return 200, {"value": [*own, *([self.inherited_lock] if path == LOCKS else [])]}
         if path not in self.resources:
@@ -127,10 +133,11 @@ class RecordedArm:
         return 200, deepcopy(self.resources[path])
 
     def put(self, path: str, query: dict[str, str], body: Any) -> Answer:
-        """A new lock or container begins as the recorded one."""
+        """A new lock, role assignment or container begins as the recorded one."""
         old = self.resources.get(path)
         if old is None:
-            old = recorded("lock" if path.startswith(LOCKS) else "container")
+            kinds = {LOCKS: "lock", ASSIGNMENTS: "role_assignment"}
+            old = recorded(kinds.get(path.rpartition("/")[0], "container"))
             old = {**old, "id": path, "name": path.rpartition("/")[2]}
         created = path not in self.resources
         self.resources[path] = merge(old, body)
@@ -249,6 +256,8 @@ class RecordedBlobs:
 
     def reply(self, request: Any, path: str, query: dict[str, str]) -> Reply:
         operation = query.get("comp", "")
+        if "Authorization" not in request.headers and "sig" not in query:
+            return Reply(409, {"x-ms-error-code": "PublicAccessNotPermitted"})
         if (request.method, path, operation) in DOCUMENTS:
             return Reply(200, {}, (TEST_DATA / "blob" / DOCUMENTS[request.method, path, operation]).read_bytes())
         if query.get("restype") == "container":
@@ -359,6 +368,8 @@ def answer(mock: rm.Mocker) -> None:
     arm = RecordedArm()
     mock.register_uri(rm.ANY, re.compile(re.escape(ARM)), text=json_text(arm.answer))
     mock.register_uri(rm.ANY, re.compile(re.escape(BLOBS)), content=RecordedBlobs(arm).answer)
+    website = re.compile(rf"https://{ACCOUNT}\.(z\d+\.)?web\.")
+    mock.head(website, status_code=404, headers={"x-ms-error-code": "WebContentNotFound"})
 
 
 def json_text(answer_of: Callable[[Any, Any], Any]) -> Callable[[Any, Any], str]:

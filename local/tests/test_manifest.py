@@ -59,6 +59,12 @@ NEVER_RECORDED = {
         "listed where a change has several steps or one failed; test_flags compares them",
     ),
     "AzureStorage.BlobContainer.properties.metadata.metadata": "one name of many that people give to metadata",
+    "AzureStorage.BlobContainer.account": "only of a container that the blob service tells",
+    "AzureStorage.Quarantine.unsaved": "only where the integration context could not be saved",
+    **dict.fromkeys(
+        ("AzureStorage.Quarantine.source.metadata", "AzureStorage.Quarantine.events.copyId"),
+        "only of a copy that this run began",
+    ),
 }
 # Objects whose names people choose: the object is declared, not what is in it.
 FREE_OBJECTS = {"tags", "metadata", "replication", "userAssignedIdentities", "before", "after", "restore"}
@@ -454,6 +460,8 @@ PARAMS = {"auth_type": "Device Code", "subscription_id": SUBSCRIPTION}
 ONE = {"account_name": ACCOUNT, "resource_group_name": GROUP}
 EVIDENCE = {**ONE, "container_name": "evidence"}
 PAYROLL = {**EVIDENCE, "blob_name": "2026/payroll.xlsx"}
+PAYROLL_URL = f"https://{ACCOUNT}.blob.core.windows.net/evidence/2026/payroll.xlsx"
+ROLE = "/providers/Microsoft.Authorization/roleDefinitions/2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
 USER, TENANT = "0d9c8b7a-6f5e-4d3c-8b2a-190817263544", "8a6f1c5e-2d1b-4b0c-9b7e-6a9f3f0d7c11"
 LEAKED = (
     "?sv=2022-11-02&sr=b&sp=r&se=2026-11-23T13:00:00Z&sig=bWFya2Vy",
@@ -529,8 +537,23 @@ EXAMPLES: dict[str, list[dict[str, str]]] = {
     "azure-storage-log-search": [ONE, {**ONE, "query": "StorageBlobLogs | take 2"}],
     "azure-storage-account-lifecycle-get": [ONE],
     "azure-storage-account-lifecycle-set": [{**ONE, "rule_name": "expire", "enabled": "false"}],
+    "azure-storage-access-list": [ONE],
+    "azure-storage-access-remove": [{**ONE, "assignment_id": recorded_azure.ASSIGNMENT}],
+    "azure-storage-access-restore": [
+        {
+            **ONE,
+            "assignment_id": f"{recorded_azure.ASSIGNMENTS}/{USER}",
+            "role_definition_id": ROLE,
+            "principal_id": USER,
+        }
+    ],
+    "azure-storage-exposure-probe": [PAYROLL],
+    "azure-storage-triage": [{"blob_url": f"{PAYROLL_URL}{LEAKED[1]}"}, {"blob_url": LEAKED[2]}],
     "azure-storage-account-logging-get": [ONE],
     "azure-storage-account-logging-set": [{**ONE, "setting_name": "to-workspace"}],
+    "azure-storage-blob-versions-restore": [
+        {**EVIDENCE, "time_to_restore": "1 hour", "prefix": "2026/", "dry_run": "true"}
+    ],
     "azure-storage-blob-ranges-restore": [{**EVIDENCE, "time_to_restore": "1 hour"}],
     "azure-storage-container-legal-hold-set": [{**EVIDENCE, "tags": "case1234"}],
     "azure-storage-container-legal-hold-clear": [{**EVIDENCE, "tags": "case4711"}],
@@ -716,11 +739,10 @@ def test_no_function_has_a_default_that_it_could_change() -> None:
 
 
 def test_every_listing_can_be_continued() -> None:
-    """A log search is whole: what its limit leaves out of context is in its file."""
-    for name, command in az.COMMANDS.items():
-        if name == "azure-storage-log-search":
-            continue
-        given = command.arguments()
+    """What a log search leaves out of context is in its file; what evidence is collected of has no further page."""
+    bounded = {"azure-storage-log-search", "azure-storage-blob-get", "azure-storage-blob-quarantine"}
+    for name in az.COMMANDS.keys() - bounded:
+        given = az.COMMANDS[name].arguments()
         assert ("limit" in given) is ("next_token" in given) is ("all_results" in given), name
 
 
