@@ -32,6 +32,7 @@ import hashlib
 import hmac
 import html
 import inspect
+import io
 import ipaddress
 import itertools
 import json
@@ -55,7 +56,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
+from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
 from xml.parsers import expat
 
@@ -110,6 +111,7 @@ TURN_PATIENCE = 8.0  # seconds without a sign of life after which another comman
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
 CONTEXT_SIZE = 900_000  # bytes of JSON of them: an entry, which holds them as context and as contents, stays below 2 MB
+WORK_SLICE = 60.0  # seconds of work in one polling round
 SNIPPET = 200  # characters shown of an unexpected answer
 
 
@@ -185,7 +187,7 @@ READ_ROLES, WRITE_ROLES, DELETE_ROLES = (
 READ_DEFINITIONS = "Microsoft.Authorization/roleDefinitions/read"
 READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
 READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
-READ_LOGS = "microsoft.insights/logs/StorageBlobLogs/read"
+READ_LOGS = "Microsoft.Insights/logs/StorageBlobLogs/read"
 READ_DEFENDER = "Microsoft.Security/defenderForStorageSettings/read"
 READ_SUBSCRIPTIONS = "Microsoft.Resources/subscriptions/read"
 READ_GROUPS = "Microsoft.Resources/subscriptions/resourceGroups/read"
@@ -608,6 +610,7 @@ class AzureStorageError(Exception):
 
     AzureStorageError
       UsageError          an argument or an instance parameter is wrong; nothing was sent
+        UnknownAccountError  nothing tells where a storage account is
       SignInError         Entra ID refused, or this instance is not signed in
         SignInPending     the sign-in in the browser is not finished; not a failure
       NetworkError        no usable answer: DNS, connection, TLS, proxy, time-out, or not an answer of the service
@@ -632,6 +635,10 @@ class UsageError(AzureStorageError):
     """An argument or an instance parameter is wrong; nothing was sent."""
 
 
+class UnknownAccountError(UsageError):
+    """Nothing tells where a storage account is."""
+
+
 class SignInError(AzureStorageError):
     """Entra ID refused, or this instance is not signed in. `code` is OAuth's error name."""
 
@@ -650,6 +657,12 @@ class NetworkError(AzureStorageError):
     def __init__(self, message: str, next_step: str = "", *, sent: bool = False) -> None:
         super().__init__(message, next_step)
         self.sent = sent
+
+
+# Refusals that a role changes.
+ROLE_CODES = frozenset(
+    {"AuthorizationFailed", "AuthorizationPermissionMismatch", "LinkedAuthorizationFailed", "InsufficientAccessError"}
+)
 
 
 class ServiceError(AzureStorageError):
@@ -680,6 +693,15 @@ class ServiceError(AzureStorageError):
 
     def __str__(self) -> str:
         return super().__str__() + (f"\nRequest ID: {self.request_id}" if self.request_id else "")
+
+    @property
+    def permission(self) -> str:
+        """The permission that is lacking; empty where a role would change nothing."""
+        return (
+            f"Required permission: {self.needs}."
+            if self.status == 403 and self.code in ROLE_CODES and self.needs
+            else ""
+        )
 
     @property
     def brief(self) -> str:
@@ -1618,7 +1640,7 @@ def read_sas_credential(account: str, text: str) -> StorageCredential:
         sas = read_sas(text)
     except ValueError:
         raise UsageError(
-            "Storage Account Credentials: give an account SAS token (sv=...&sig=...), a SAS URL, a connection string or an account key."
+            "Account SAS Token or Account Key: give an account SAS token (sv=...&sig=...), a SAS URL, a connection string or an account key."
         ) from None
     return StorageCredential(
         account or (sas.address.account if sas.address else ""), sas.token, Secret(""), sas.address
@@ -2209,8 +2231,10 @@ class SessionStore:
             result = change(edited)
             if edited == document and not (redeemed and context.pop(redeemed, None)):
                 return result
-            context.pop(redeemed, None)
-            if self._save({**context, self.KEY: json.dumps({"version": self.VERSION, **edited})}, version):
+            for key in (redeemed, self.KEY):
+                context.pop(key, None)
+            kept = {self.KEY: json.dumps({"version": self.VERSION, **edited})} if any(edited.values()) else {}
+            if self._save({**context, **kept}, version):
                 return result
             Clock.wait(random.uniform(0.01, 0.02 * min(attempt + 1, 10)))  # noqa: S311 - spreads colliding commands
         raise SignInError(
@@ -2498,8 +2522,14 @@ class MicrosoftAuth:
                 if self.settings.certificate_key
                 else ""
             )
+            # msal's own RuntimeError says that an ID token is for another application or another login.
+            cause = (
+                "the answer belongs to another sign-in"
+                if isinstance(error, RuntimeError)
+                else "the answer or the credential can't be used"
+            )
             raise SignInError(
-                f"Could not {action}: the answer or the credential can't be used ({type(error).__name__}).",
+                f"Could not {action}: {cause} ({type(error).__name__}).",
                 f"{key}Check the Application ID and the Tenant ID, then sign in again with !azure-storage-auth-start.",
                 "invalid_answer",
             ) from None
@@ -2728,7 +2758,8 @@ class MicrosoftAuth:
     def identity(self) -> Json:
         """Who is signed in, from the stored session and the claims of the ARM token, which are shown and never trusted."""
         session, settings = self.store.read(), self.settings
-        entry = (session.get("tokens") or {}).get(settings.cloud.audience) or {}
+        tokens = session.get("tokens") or {}
+        entry = tokens.get(settings.cloud.audience) or tokens.get(STORAGE_AUDIENCE) or {}
         claims = token_claims(str(entry.get("token") or ""))
         person = settings.auth_type in USER_FLOWS
         name = session.get("username") or claims.get("upn") or claims.get("unique_name") if person else ""
@@ -2944,7 +2975,7 @@ CONTAINER_UPDATE: Endpoint[ContainerRef] = Endpoint("PATCH", "", "update contain
 CONTAINER_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", "", "delete container {}", DELETE_CONTAINER, "nothing", (200, 204))
 HOLD_SET: Endpoint[ContainerRef] = Endpoint("POST", "/setLegalHold", "set the legal hold of container {}", SET_HOLD, "document")
 HOLD_CLEAR: Endpoint[ContainerRef] = Endpoint("POST", "/clearLegalHold", "clear the legal hold of container {}", CLEAR_HOLD, "document")
-CONTAINER_LEASE: Endpoint[ContainerRef] = Endpoint("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "document", replayable=False)
+CONTAINER_LEASE: Endpoint[ContainerRef] = Endpoint("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "lease", replayable=False)
 IMMUTABILITY_GET: Endpoint[ContainerRef] = Endpoint("GET", POLICY_PATH, "read the immutability policy of container {}", f"{IMMUTABILITY}/read")
 IMMUTABILITY_SET: Endpoint[ContainerRef] = Endpoint("PUT", POLICY_PATH, "set the immutability policy of container {}", f"{IMMUTABILITY}/write")
 IMMUTABILITY_EXTEND: Endpoint[ContainerRef] = Endpoint("POST", POLICY_PATH + "/extend", "extend the immutability policy of container {}", f"{IMMUTABILITY}/extend/action")
@@ -2976,6 +3007,7 @@ SHAPES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "keys": ("account keys", has_list("keys")),
     "tables": ("a table of logs", has_list("tables")),
     "document": ("a JSON object", lambda body: isinstance(body, dict) and bool(body)),
+    "lease": ("a lease", lambda body: isinstance(body, dict) and body.keys() <= {"leaseId", "leaseTimeSeconds"}),
     "nothing": ("an empty answer", lambda body: body is None or isinstance(body, dict)),
 }
 # What Resource Manager says of an account that is not in the group or subscription where it was looked for.
@@ -3134,7 +3166,7 @@ def read_token(text: str) -> tuple[str, int]:
     """What place_token made."""
     found = json_value(base64.urlsafe_b64decode(text.encode() + b"==").decode())
     place, skip = at_path(found, "u"), at_path(found, "s")
-    if not isinstance(place, str) or not isinstance(skip, int) or not place or skip < 0:
+    if not isinstance(place, str) or not isinstance(skip, int) or skip < 0 or not (place or skip):
         raise ValueError
     return place, skip
 
@@ -3391,12 +3423,36 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("ImmutabilityPolicyUntilDate", "x-ms-immutability-policy-until-date", "immutableUntil", http_date),
     ("ImmutabilityPolicyMode", "x-ms-immutability-policy-mode", "immutabilityMode", str),
 )
+# The same of a container, at the paths and in the words of Resource Manager.
+# https://learn.microsoft.com/rest/api/storageservices/list-containers2
+CONTAINER_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+    ("Last-Modified", "Last-Modified", "properties.lastModifiedTime", http_date),
+    ("Etag", "ETag", "etag", str),
+    ("LeaseStatus", "x-ms-lease-status", "properties.leaseStatus", str.capitalize),
+    ("LeaseState", "x-ms-lease-state", "properties.leaseState", str.capitalize),
+    ("LeaseDuration", "x-ms-lease-duration", "properties.leaseDuration", str.capitalize),
+    ("PublicAccess", "x-ms-blob-public-access", "properties.publicAccess", str.capitalize),
+    ("HasImmutabilityPolicy", "x-ms-has-immutability-policy", "properties.hasImmutabilityPolicy", is_true_text),
+    ("HasLegalHold", "x-ms-has-legal-hold", "properties.hasLegalHold", is_true_text),
+    ("DefaultEncryptionScope", "x-ms-default-encryption-scope", "properties.defaultEncryptionScope", str),
+    ("DenyEncryptionScopeOverride", "x-ms-deny-encryption-scope-override", "properties.denyEncryptionScopeOverride", is_true_text),
+    ("ImmutableStorageWithVersioningEnabled", "x-ms-immutable-storage-with-versioning-enabled", "properties.immutableStorageWithVersioning.enabled", is_true_text),
+    ("DeletedTime", "", "properties.deletedTime", http_date),
+    ("RemainingRetentionDays", "", "properties.remainingRetentionDays", whole),
+)
 # fmt: on
-LISTED_PROPERTIES = {listed_name: (name, read) for listed_name, _, name, read in BLOB_PROPERTIES}
+# The elements that are rows of a listing: what they stand in, and what is read of their properties.
+LISTED_BLOB = ("Blobs", {listed: (name, read) for listed, _, name, read in BLOB_PROPERTIES})
+LISTED_ROWS = {
+    "Blob": LISTED_BLOB,
+    "BlobPrefix": LISTED_BLOB,
+    "Container": ("Containers", {listed: (name, read) for listed, _, name, read in CONTAINER_PROPERTIES}),
+}
 
 
-class BlobPage:
-    """A page of a listing, read as it arrives: rows with the names that context has, and where the next page begins.
+class ListedPage:
+    """A page of a listing of blobs or containers, read as it arrives: rows with the names that context has, and where the
+    next page begins.
 
     ValueError for a document that is not a listing.
     """
@@ -3409,13 +3465,15 @@ class BlobPage:
         self._words: list[str] = []
         self._encoded = False
         self._tag = ""
+        self._known = LISTED_BLOB[1]
         feed_xml(self._start, self._end, self._words.append, arriving)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._path and name != "EnumerationResults":
             raise ValueError(f"<{name}> is not a listing")
-        if name in ("Blob", "BlobPrefix") and self._path[-1:] == ["Blobs"]:
+        if name in LISTED_ROWS and self._path[-1:] == [LISTED_ROWS[name][0]]:
             self._row = {"isPrefix": True} if name == "BlobPrefix" else {}
+            self._known = LISTED_ROWS[name][1]
         self._path.append(name)
         self._words.clear()
         self._encoded = attributes.get("Encoded") == "true"
@@ -3428,9 +3486,9 @@ class BlobPage:
         if self._row is None:
             if name == "NextMarker":
                 self.marker = text.strip()
-        elif name in ("Blob", "BlobPrefix") and parent == "Blobs":
+        elif name in LISTED_ROWS and parent == LISTED_ROWS[name][0]:
             if not self._row.get("name"):
-                raise ValueError("a blob without a name")
+                raise ValueError("a row without a name")
             self.rows.append(self._row)
             self._row = None
         else:
@@ -3438,16 +3496,16 @@ class BlobPage:
 
     def _field(self, row: Json, parent: str, name: str, text: str) -> None:
         if parent == "Properties":
-            if text and name in LISTED_PROPERTIES:
-                key, read = LISTED_PROPERTIES[name]
-                row[key] = read(text)
+            if text and name in self._known:
+                path, read = self._known[name]
+                put_path(row, path, read(text))
         elif parent in ("Metadata", "OrMetadata"):
             row.setdefault("metadata" if parent == "Metadata" else "replication", {})[name] = text
         elif parent == "Tag" and name == "Key":
             self._tag = text
         elif parent == "Tag":
             row.setdefault("tags", {})[self._tag] = text
-        elif parent in ("Blob", "BlobPrefix"):
+        elif parent in LISTED_ROWS:
             self._own(row, name, text)
 
     def _own(self, row: Json, name: str, text: str) -> None:
@@ -3457,7 +3515,7 @@ class BlobPage:
             row["container"] = text
         elif name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly"):
             row[name[0].lower() + name[1:]] = is_true_text(text)
-        elif name in ("Snapshot", "VersionId", "DeletionId") and text.strip():
+        elif name in ("Snapshot", "Version", "VersionId", "DeletionId") and text.strip():
             row[name[0].lower() + name[1:]] = text.strip()
 
 
@@ -3675,6 +3733,10 @@ class BlobHttp:
         return True
 
 
+def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
+
+
 class BlobService:
     """The blob service of one account: operations are rows, `ask` asks any of them."""
 
@@ -3709,13 +3771,13 @@ class BlobService:
 
     # Listing
 
-    def _page(self, operation: Operation, target: str, query: Json) -> BlobPage:
+    def _page(self, operation: Operation, target: str, query: Json) -> ListedPage:
         """Read as it arrives; NetworkError if it is no listing, or breaks off."""
         with self.ask(operation, target, query=query, stream=True) as answer:
             try:
-                return BlobPage(pieces(answer, MAX_LISTING))
+                return ListedPage(pieces(answer, MAX_LISTING))
             except (ValueError, *BROKEN):
-                words = f"Could not {operation.action.format(target)}: {self.http.endpoint} did not answer with a whole listing."
+                words = f"Could not {operation.action.format(target or self.account)}: {self.http.endpoint} did not answer with a whole listing."
                 raise NetworkError(words, f"Run the command again. {PROXY_ANSWER}") from None
 
     def rows(self, container: str, query: Json, place: str = "") -> Iterator[Page]:
@@ -3748,7 +3810,39 @@ class BlobService:
 
         return paged(fetch, place, BLOBS_FIND.action)
 
+    def containers(self, query: Json, place: str = "") -> Iterator[Page]:
+        """The containers of the account, as Resource Manager would show them."""
+
+        def fetch(marker: str) -> tuple[list[Json], str]:
+            page = self._page(CONTAINERS_READ, "", {**query, "marker": marker or None})
+            for row in page.rows:
+                told = {key: row.pop(key) for key in ("metadata", "deleted", "version") if key in row}
+                row["properties"] = {**row.get("properties", {}), **told}
+            return [self.container_item(row["name"], row) for row in page.rows], page.marker
+
+        return paged(fetch, place, CONTAINERS_READ.action.format(self.account))
+
+    def container_item(self, name: str, found: Json) -> Json:
+        """A container by its URL, since the blob service does not tell its ARM ID; without a level it is private."""
+        properties = {"publicAccess": "None", **found.get("properties", {})}
+        return {**found, "id": self.container_id(name), "account": self.account, "name": name, "properties": properties}
+
     # Reading
+
+    def container(self, name: str) -> Json | None:
+        """A container as Resource Manager would show it, or None."""
+        try:
+            headers = self.ask(CONTAINER_HEAD, name).headers
+        except ServiceError as error:
+            if error.status == 404 and error.code in ("ContainerNotFound", ""):
+                return None
+            raise
+        found: Json = {}
+        for _, header, path, read in CONTAINER_PROPERTIES:
+            if header and headers.get(header):
+                put_path(found, path, read(headers[header]))
+        put_path(found, "properties.metadata", metadata_of(headers))
+        return self.container_item(name, found)
 
     def open(self, blob: BlobRef, headers: Json) -> requests.Response:
         """The content as a stream, which the caller closes."""
@@ -3865,12 +3959,11 @@ def properties_of(answer: requests.Response, action: str) -> Json:
         }
     except ValueError:
         raise not_the_service(answer, action, "properties of a blob") from None
-    metadata = {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
     current = True if headers.get("x-ms-is-current-version") == "true" else None
     return {
         **found,
         **given_only({"versionId": headers.get("x-ms-version-id"), "isCurrentVersion": current}),
-        "metadata": metadata,
+        "metadata": metadata_of(headers),
     }
 
 
@@ -4107,6 +4200,23 @@ class Downloader:
         return b"".join(found)
 
 
+def put_blocks(blob: BlobRef, file: BinaryIO, digests: Digests) -> list[str]:
+    """Stages the blocks of a file, several at a time, and counts its digests; returns their ids in order."""
+    session, block_ids = uuid.uuid4().hex[:8], list[str]()
+    running: deque[Future[requests.Response]] = deque()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        while data := file.read(BLOCK_SIZE):
+            block_ids.append(base64.b64encode(f"{session}-{len(block_ids):05d}".encode()).decode())
+            if len(running) == PARALLEL:
+                running.popleft().result()
+            query = {"blockid": block_ids[-1]}
+            running.append(pool.submit(blob.service.ask, BLOCK_PUT, blob, query=query, data=data))
+            digests.update(data)
+        for future in running:
+            future.result()
+    return block_ids
+
+
 def upload(blob: BlobRef, path: str, headers: Json) -> Json:
     """Write a file as a blob: one request up to a block, blocks in parallel above. The old blob stays until the end.
 
@@ -4117,20 +4227,8 @@ def upload(blob: BlobRef, path: str, headers: Json) -> Json:
         if len(data) <= BLOCK_SIZE:
             return upload_at_once(blob, data, headers)
         file.seek(0)
-        session = uuid.uuid4().hex[:8]
-        block_ids: list[str] = []
-        with Digests() as digests, ThreadPoolExecutor(PARALLEL) as pool:
-            running: deque[Future[requests.Response]] = deque()
-            while data := file.read(BLOCK_SIZE):
-                block_ids.append(base64.b64encode(f"{session}-{len(block_ids):05d}".encode()).decode())
-                if len(running) == PARALLEL:
-                    running.popleft().result()
-                running.append(
-                    pool.submit(blob.service.ask, BLOCK_PUT, blob, query={"blockid": block_ids[-1]}, data=data)
-                )
-                digests.update(data)
-            for future in running:
-                future.result()
+        with Digests() as digests:
+            block_ids = put_blocks(blob, file, digests)
     content_md5 = base64.b64encode(digests.md5.digest()).decode()
     body = "".join(f"<Latest>{block_id}</Latest>" for block_id in block_ids)
     data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{body}</BlockList>'.encode()
@@ -4169,14 +4267,15 @@ class Azure:
 
     def keep(self, value: str) -> str:
         """A handle to a value that polling arguments, which the server keeps in clear text, must not hold."""
-        handle = uuid.uuid4().hex
         remember_secret(value)
-        self.store.edit(
-            lambda document: document.update(
-                handles=dict([*(document.get("handles") or {}).items(), (handle, value)][-20:])
-            )
-        )
-        return handle
+
+        def remember(document: Json) -> str:
+            known = {held: handle for handle, held in (document.get("handles") or {}).items()}
+            handle = known.pop(value, "") or uuid.uuid4().hex
+            document["handles"] = dict([*((other, held) for held, other in known.items()), (handle, value)][-20:])
+            return handle
+
+        return self.store.edit(remember)
 
     def kept(self, handle: str) -> str:
         """What a handle stands for. UsageError if it is not known any more."""
@@ -4213,7 +4312,7 @@ class Azure:
             return ref
         found = self.find_account(name)
         if not found:
-            raise UsageError(
+            raise UnknownAccountError(
                 f"No subscription that the signed-in identity can read has a storage account {name!r}.",
                 "Check the name. If it is right, the identity lacks the role Reader there, or the account was deleted or is in "
                 "another tenant. For a new account, give resource_group_name and subscription_id.",
@@ -4521,6 +4620,18 @@ def unused(given: Given, *parts: str) -> None:
             )
 
 
+def check_named(given: Given, *arguments: str) -> None:
+    """Refuse at once all that is missing: the account, and what else the arguments or the blob_url have to name."""
+    url: BlobAddress | None = given["blob_url"]
+    lacking = [
+        f"`{name}`"
+        for name in ("account_name", *arguments)
+        if not given[name] and not (url and getattr(url, name.removesuffix("_name")))
+    ]
+    if len(lacking) > 1:
+        raise UsageError(f"Missing required arguments: {', '.join(lacking)}, or a `blob_url` that holds them.")
+
+
 def named(given: Given, argument: str, part: str) -> str:
     """A container or blob that an argument or the blob_url names; UsageError without one, or with two."""
     url: BlobAddress | None = given["blob_url"]
@@ -4576,11 +4687,13 @@ class ContainerPlace(NamedTuple):
 
 def build_container(azure: Azure, given: Given) -> ContainerPlace:
     unused(given, "blob", "version", "snapshot")
+    check_named(given, "container_name")
     return ContainerPlace(service_in(azure, given), named(given, "container_name", "container"))
 
 
 def build_container_target(azure: Azure, given: Given) -> ContainerRef:
     unused(given, "blob", "version", "snapshot")
+    check_named(given, "container_name")
     return ContainerRef(build_target(azure, given), named(given, "container_name", "container"))
 
 
@@ -4592,6 +4705,7 @@ def build_blob(azure: Azure, given: Given) -> BlobRef:
 
 def build_version(azure: Azure, given: Given) -> BlobRef:
     """The blob, or the version or snapshot of it, that the arguments or the blob_url name."""
+    check_named(given, "container_name", "blob_name")
     container, name = named(given, "container_name", "container"), named(given, "blob_name", "blob")
     url: BlobAddress | None = given["blob_url"]
     told = {"version_id": url.version if url else "", "snapshot": url.snapshot if url else ""}
@@ -4763,10 +4877,13 @@ Column = str | Callable[[Json], Any]
 
 
 def shown(value: object) -> str:
-    """A value in a sentence."""
+    """A value in a sentence, on one line; a tuple holds several acceptable ones."""
     if value is None:
         return "not set"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        return " or ".join(map(shown, value))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " ".join(text.splitlines())
 
 
 def cell(value: object) -> object:
@@ -4845,8 +4962,23 @@ def show_list(view: View, listing: Listing, note: str = "") -> CommandResults:
     )
 
 
+def guarded(value: object) -> str:
+    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def csv_file(name: str, columns: Mapping[str, str], rows: Iterable[Json]) -> Json:
+    """Rows as a CSV file of the war room: each column and the dotted path that it comes from."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([guarded(at_path(row, path)) for path in columns.values()] for row in rows)
+    return dict(fileResult(name, out.getvalue()))
+
+
 def account_of(item: Json) -> str:
-    return resource_id(item).account
+    return resource_id(item).account or str(item.get("account") or "")
 
 
 def subscription_of(item: Json) -> str:
@@ -4874,6 +5006,11 @@ def or_default(path: str, default: str) -> Callable[[Json], object]:
 def short_time(path: str) -> Callable[[Json], str]:
     """A time without fractions of a second."""
     return lambda item: re.sub(r"\.\d+(?=Z|[+-]\d\d:?\d\d|$)", "", str(at_path(item, path) or ""))
+
+
+def told_blobs(item: Json) -> str:
+    """The blobs that were not simply restored, as far as a cell can show them."""
+    return "\n".join(f"{row['name']}: {row['result']}" for row in item["blobs"][:20])
 
 
 def same_names(*names: str) -> dict[str, Column]:
@@ -4922,6 +5059,7 @@ SNAPSHOT_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Snapshot": "sn
 WRITTEN_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Result": "result"})
 DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
 UNDELETE_VIEW = DELETED_VIEW._replace(title="Azure Storage Blobs restored")
+VERSIONS_VIEW = View("BlobVersionsRestore", "Azure Storage restore of blob versions", {"Container": "container", "Prefix": "prefix", "Restored to": "timeToRestore", "Restored": "restored", "Undeleted": "undeleted", "Unchanged": "same", "Newer": "newer", "Deleted": "deleted", "Not kept": "notKept", "Unaddressable": "unaddressable", "Failed": "failed", "Blobs": told_blobs})
 QUARANTINE_VIEW = View("Quarantine", "Azure Storage blob quarantine", {"Blob": "source.name", "Result": "result", "Evidence": "evidence.id", "Size": "source.size", "SHA-256": "evidence.sha256", "Verified": "verified", "Protected by": "protection", "Source deleted": "sourceDeleted"})
 SAS_VIEW = View("Sas", "Azure Storage shared access signature", {"Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "IP": "ip", "Signed by": "signedBy"}, key="sha256")
 INSPECT_VIEW = View("Sas", "Shared access signature", {"Kind": "kind", "Account": "account", "Services": "services", "Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "Expired": "expired", "IP": "ip", "Protocol": "protocol", "Policy": "policy", "Signed by": "signer", "Bound to": "boundTo", "SHA-256": "sha256"}, key="sha256")
@@ -4975,6 +5113,11 @@ def same(left: object, right: object) -> bool:
     if isinstance(right, list) and left is None:
         return not right
     return canonical(left) == canonical(right)
+
+
+def uncompared(left: object, right: object) -> bool:
+    """For objects in which Azure fills in and reorders: whatever is read back is fine."""
+    return True
 
 
 def exactly(left: object, right: object) -> bool:
@@ -5033,9 +5176,10 @@ def leaves(before: object, after: Json, path: str = "") -> Iterator[tuple[str, o
 class Step(NamedTuple):
     """One request of a change.
 
-    name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the error when it is not known whether the request
-    was carried out, tells whether what it wanted is there (None: cannot be told). detail: what is true once it is done.
-    vital: its failure ends the change. hidden: it is not part of what people asked for.
+    name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the
+    error when it is not known whether the request was carried out, tells whether what it wanted is there (None: cannot be
+    told). detail: what is true once it is done. vital: its failure ends the change. hidden: it is not part of what people
+    asked for. tentative: where it fails, the steps behind it do the same one by one, so that only their results count.
     """
 
     name: str
@@ -5044,10 +5188,11 @@ class Step(NamedTuple):
     detail: str = ""
     vital: bool = True
     hidden: bool = False
+    tentative: bool = False
 
 
 class Outcome(NamedTuple):
-    """What became of a step: its result (done, failed, unknown), what it returned, and the error."""
+    """What became of a step: its result (done, already set, failed, unknown), what it returned, and the error."""
 
     step: Step
     result: str
@@ -5067,7 +5212,7 @@ class Later(NamedTuple):
     """A polling command goes on: what people read now, and what the next round is given. Never a secret.
 
     interval: seconds, where the service asks for more than the command does. command: another one that goes on. failure:
-    what is raised where nobody polls.
+    what is raised where nobody polls; instead: what is returned then, in place of the text alone.
     """
 
     text: str
@@ -5075,6 +5220,7 @@ class Later(NamedTuple):
     interval: int = 0
     command: str = ""
     failure: AzureStorageError | None = None
+    instead: CommandResults | None = None
 
 
 def nothing_read(outcomes: list[Outcome]) -> Json | None:
@@ -5091,7 +5237,7 @@ class Plan:
     the object after the steps (from their answers where these hold it), of which `state` picks what compares with after.
     equal: what counts as the same value. undo: the command line that takes the change back, made from what was really
     changed; empty where nothing does. note: always said; done: said once it is done. confirm: what has to be typed, and
-    why. later: what a polling round goes on with. carried_out: an earlier round did the steps. missed: what is said when
+    why. later: what a polling round goes on with; files: entries that follow the result. carried_out: an earlier round did the steps. missed: what is said when
     there is nothing to do.
     """
 
@@ -5114,6 +5260,7 @@ class Plan:
     carried_out: bool = False
     tell_steps: bool = False
     more_context: Callable[[list[Outcome], Json], Json] = lambda outcomes, record: {}
+    files: Callable[[], list[Json]] = list
 
     @property
     def needed(self) -> bool:
@@ -5168,7 +5315,7 @@ def take(step: Step) -> Outcome:
 
 
 def take_all(steps: Steps) -> list[Outcome]:
-    """Do the steps in order, until a vital one was not done."""
+    """Do the steps in order, until a vital one was not done. A tentative one that failed is left out."""
     outcomes: list[Outcome] = []
     flow = iter(steps)
     step = next(flow, None)
@@ -5181,7 +5328,10 @@ def take_all(steps: Steps) -> list[Outcome]:
             step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
         except StopIteration:
             step = None
-    return outcomes
+        except AzureStorageError as error:  # of what is read between two steps
+            outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=error))
+            step = None
+    return [outcome for outcome in outcomes if not (outcome.step.tentative and outcome.result == FAILED)]
 
 
 def picked(after: Json, now: Json) -> Json:
@@ -5197,10 +5347,14 @@ def picked(after: Json, now: Json) -> Json:
 def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
     """The settings that are not what was wanted, in words."""
     return [
-        f"{path} is {shown(is_now)} and not {shown(wanted)}"
+        f"{path} is {shown(is_now)}, not {shown(wanted)}"
         for path, is_now, wanted in leaves(now, after)
         if wanted != NEW and not acceptable(is_now, wanted, equal)
     ]
+
+
+def rows_of(item: Json | list[Json] | None) -> list[Json]:
+    return item if isinstance(item, list) else [item] if item else []
 
 
 class Report(NamedTuple):
@@ -5250,10 +5404,10 @@ class Report(NamedTuple):
                 if self.plan.planned and self.plan.needed
                 else []
             )
-        elif not self.plan.needed:
+        elif not self.plan.needed or not (self.changed or self.problems):
             parts = [self.plan.missed]
         else:
-            parts = ["\n".join(["Changed:", *lines])] if self.changed else []
+            parts = ["\n".join(["Changed:", *lines])] if self.changed and lines else []
         parts += [f"Failed: {md(problem)}" for problem in self.problems]
         if self.changed and self.undo:
             parts.append(f"To undo this change, run: {code(self.undo)}")
@@ -5263,8 +5417,7 @@ class Report(NamedTuple):
         plan, record = self.plan, self.record()
         outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if self.item else {})}
         outputs |= plan.more_context(self.outcomes, record)
-        rows = self.item if isinstance(self.item, list) else [self.item] if self.item else []
-        words = self.words()
+        rows, words = rows_of(self.item), self.words()
         text = table(plan.view, rows, note=words) if rows else f"### {plan.view.title}\n{words}\n"
         raw: Any = self.item or record
         kind = EntryType.ERROR if self.problems else None
@@ -5273,7 +5426,7 @@ class Report(NamedTuple):
         )
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
+def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later | list[Any]:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
@@ -5286,25 +5439,35 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
     if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    later = plan.later(outcomes) if not problems else None
+    later, item, now, unread = seen(plan, outcomes)
     if later:
         return later
-    item, now, unread = seen(plan, outcomes)
-    if now is not None and not problems:
-        problems += [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
+    lacking = astray(plan.after, now, plan.equal) if now is not None and not problems else []
+    if lacking:
+        problems += [f"Azure accepted the change, but {words}." for words in lacking]
+        plan = replace(plan, done="")
     if told and all(outcome.result == ALREADY for outcome in told):
         plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    result = report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    files = plan.files()
+    return [result, *files] if files else result
 
 
 def problem_of(outcome: Outcome) -> str:
     """A step that was not done, in words with the next step."""
-    error = outcome.error
-    step = f" Next step: {error.next_step}" if error and error.next_step else ""
     unknown = " It is unknown whether Azure carried it out." if outcome.result == UNSURE else ""
-    return f"{outcome.step.name}: {redact(error.message if error else '')}{unknown}{step}"
+    return f"{outcome.step.name}: {whole_words(outcome.error, unknown)}"
+
+
+def whole_words(error: AzureStorageError | None, more: str = "") -> str:
+    """A failure among several, on one line: what failed, the permission that it needs, the next step."""
+    if not error:
+        return ""
+    needs = f" {error.permission}" if isinstance(error, ServiceError) and error.permission else ""
+    step = f" Next step: {error.next_step}" if error.next_step else ""
+    return f"{redact(error.message)}{more}{needs}{step}"
 
 
 def not_known(error: AzureStorageError) -> AzureStorageError:
@@ -5314,19 +5477,21 @@ def not_known(error: AzureStorageError) -> AzureStorageError:
     return error
 
 
-def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Any, Json | None, list[str]]:
-    """The object after the steps, what of it compares with the wanted settings, and what is said where it was not read."""
+def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Later | None, Any, Json | None, list[str]]:
+    """What a later round goes on with, also where a step failed; or the object after the steps, what of it compares with
+    the wanted settings, and what is said where it could not be read."""
     try:
-        item = plan.read_back(outcomes)
-    except AzureStorageError as error:
-        return plan.item, None, [f"The result could not be read back: {redact(error.message)}"]
-    return (plan.item, None, []) if item is None else (item, plan.state(item), [])
+        later = plan.later(outcomes)
+        item = None if later else plan.read_back(outcomes)
+    except (NetworkError, ServiceError, SignInError) as error:
+        return None, plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
+    return (later, plan.item, None, []) if item is None else (None, item, plan.state(item), [])
 
 
 def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     """Before and after of what really changed, by what was read back."""
     actual = picked(plan.after, now)
-    after = differences(plan.before, actual, plan.equal)[1]
+    after = differences(plan.before, actual, same if plan.equal is uncompared else plan.equal)[1]
     before = picked(after, plan.before)
     return before, after
 
@@ -5378,9 +5543,9 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
         raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
     done, every = 0 if dry_run else tally.done, tally.rows.count
     notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
-    problems = [f"{tally.failed} of {every} blobs: {redact(tally.failure.error.message)}"] if tally.failure else []
-    problems += [f"The rest was not tried: {redact(stopped.message)}"] if stopped else []
-    before, after = ({"blobs": every}, {"blobs": every - tally.done}) if tally.done else ({}, {})
+    problems = [f"{tally.failed} of {every} blobs: {whole_words(tally.failure.error)}"] if tally.failure else []
+    problems += [f"The rest was not tried: {whole_words(stopped)}"] if stopped else []
+    before, after = ({bulk.verb: 0}, {bulk.verb: tally.done}) if tally.done else ({}, {})
     note = "\n\n".join(filter(None, notes))
     plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
     undo = bulk.undo if done else ""
@@ -5515,7 +5680,7 @@ class Command(NamedTuple):
         if not read["polling"]:
             if later.failure:
                 raise later.failure
-            return CommandResults(readable_output=later.text)
+            return later.instead or CommandResults(readable_output=later.text)
         schedule = ScheduledCommand(
             command=later.command or self.name,
             next_run_in_seconds=interval,
@@ -5920,6 +6085,22 @@ def last_answer(azure: Azure, endpoint: Endpoint[Target], target: Target) -> Cal
     )
 
 
+def removal(azure: Azure, endpoint: Endpoint[Target], target: Target, missing_code: str) -> Callable[[], object]:
+    """Deletes something. ALREADY where Azure says, by a 204 or that code, that it was not there any more."""
+
+    def act() -> object:
+        try:
+            answer = azure.arm.call(endpoint, target)
+        except ServiceError as error:
+            if error.status == 404 and error.code == missing_code and not error.repeated:
+                return ALREADY
+            raise
+        azure.arm.body(answer, endpoint.action.format(target), endpoint.shape)
+        return ALREADY if answer.status_code == 204 and not answer.history else None
+
+    return act
+
+
 def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) -> Plan:
     """What turns an account into what is wanted, in one PATCH."""
     patch, before, after = account_patch(current, body)
@@ -5977,7 +6158,7 @@ def account_create_update(
         ACCOUNT_VIEW,
         [create],
         read_back=lambda outcomes: azure.arm.ask(ACCOUNT_GET, account),
-        equal=lambda now, wanted: True,  # Azure fills in and reorders; what was created is shown
+        equal=uncompared,
         undo=lambda before, after: command_line("account-delete", account.arguments),
         later=lambda outcomes: creating(azure, account, outcomes[0].answer, first=True),
     )
@@ -6131,7 +6312,7 @@ def account_delete(azure: Azure, account: TargetArgs) -> Plan:
         [
             Step(
                 "delete the account",
-                lambda: azure.arm.ask(ACCOUNT_DELETE, account),
+                removal(azure, ACCOUNT_DELETE, account, "ResourceNotFound"),
                 lambda error: is_gone(azure, account),
             )
         ],
@@ -6256,8 +6437,9 @@ def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
         DELEGATION_VIEW,
         [revocation(azure, account)],
         item=azure.arm.ask(ACCOUNT_GET, account),
-        note=f"{REVOKED} Nothing undoes it. In urgent cases, also deny the network.\n"
+        note="Nothing undoes it. In urgent cases, also deny the network.\n"
         "Still allowed: the identity that signed can request a new key as long as it has its role; account keys and SAS signed with them.",
+        done=REVOKED,
     )
 
 
@@ -6423,7 +6605,7 @@ def account_lock_set(
         return any(
             lock_state(lock) == lock_state(body)
             for lock in azure.arm.listing(LOCKS_LIST, account).items
-            if is_own_lock(account, lock)
+            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower()
         )
 
     return Plan(
@@ -6473,7 +6655,7 @@ def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) 
         settings,
         dict.fromkeys(settings),
         LOCKS_VIEW,
-        [Step("remove the lock", lambda: azure.arm.ask(LOCK_DELETE, lock), lambda error: there() is None)],
+        [Step("remove the lock", removal(azure, LOCK_DELETE, lock, "LockNotFound"), lambda error: there() is None)],
         item=found,
         read_back=lambda outcomes: there() or [],
         state=lambda item: lock_state(item) if item else {},
@@ -6481,6 +6663,374 @@ def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) 
         note=inherited,
         missed=f"There is no lock {lock_name} on {account}.",
         confirm=(scope.rpartition("/")[2], f"{inherited} Nothing undoes it.") if inherited else None,
+    )
+
+
+# --- commands: access --------------------------------------------------------------------------------------------------
+
+
+class Right(NamedTuple):
+    """What a role can allow on an account: any of the operations is enough. Below the account only `data` counts, and
+    granting access."""
+
+    name: str
+    words: str
+    operations: tuple[str, ...]
+    data: bool = False
+
+
+# Rotating a key returns it, and an account or service SAS is signed with one.
+KEY_OPERATIONS = (
+    LIST_KEYS,
+    REGENERATE_KEY,
+    *(f"{STORAGE_ACCOUNTS}/{name}/action" for name in ("listAccountSas", "listServiceSas")),
+)
+RIGHTS = (
+    Right("readBlobs", "read blobs", (READ_BLOB,), data=True),
+    Right("writeBlobs", "write blobs", (WRITE_BLOB, ADD_BLOB, DELETE_BLOB), data=True),
+    Right("listKeys", "list keys", KEY_OPERATIONS),
+    Right("changeAccount", "change the account", (WRITE_ACCOUNT, DELETE_ACCOUNT)),
+    Right("grantAccess", "grant access", (WRITE_ROLES,)),
+)
+DATA_RIGHTS = tuple(right.name for right in RIGHTS if right.data)
+ASSIGNMENT_ID = re.compile(rf"(?i)(?:/[^?#]*)?/providers/Microsoft\.Authorization/roleAssignments/{GUID.pattern}")
+MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
+AT_SCOPE = {"$filter": "atScope()"}
+NOT_LISTED = (
+    "Not included: members of groups, eligible assignments of Privileged Identity Management, deny assignments, classic administrators, "
+    "delegations of Azure Lighthouse, and SAS that were handed out."
+)
+BY_KEY = "Shared Key access is allowed: a role that lists keys counts as access to all data."
+NO_KEYS = "Shared Key access is disabled: keys give no data. A role that also changes the account can enable Shared Key access."
+ROLE_DELAY = "Azure caches role assignments: it can take up to 10 minutes until the change applies everywhere."
+
+
+def listed_in(patterns: object, operation: str) -> bool:
+    """Whether a list of operations with wildcards holds an operation; Azure compares without case."""
+    return isinstance(patterns, list) and any(
+        re.fullmatch(re.escape(str(pattern)).replace(r"\*", ".*"), operation, re.IGNORECASE) for pattern in patterns
+    )
+
+
+def permits(definition: Json, right: Right) -> bool:
+    """Whether a role has a right: one of its permissions allows an operation and does not take it out again."""
+    allowed, excluded = ("dataActions", "notDataActions") if right.data else ("actions", "notActions")
+    return any(
+        listed_in(permission.get(allowed), operation) and not listed_in(permission.get(excluded), operation)
+        for permission in dicts(at_path(definition, "properties.permissions"))
+        for operation in right.operations
+    )
+
+
+def scope_kind(account: AccountRef, scope: str) -> str:
+    """What a scope is, seen from an account that an assignment at it reaches."""
+    plain, here = plain_id(scope), plain_id(account.id)
+    if f"{plain}/".startswith(f"{here}/"):
+        below = plain.removeprefix(here)
+        return "account" if not below else "container" if "/containers/" in below else "other service"
+    if plain.startswith(MANAGEMENT_GROUP):
+        return "management group"
+    return "resource group" if "/resourcegroups/" in plain else "subscription" if plain else "tenant root"
+
+
+WIDER = frozenset({"resource group", "subscription", "management group", "tenant root"})
+
+
+def allowed_here(definition: Json, kind: str, shared_key: bool) -> Json:
+    """Each right of a role, by its name, at a scope of a kind; dataByKeys: data is reached only with a key."""
+    reaches = {
+        right.name: permits(definition, right)
+        and kind != "other service"
+        and (kind != "container" or right.data or right.name == "grantAccess")
+        for right in RIGHTS
+    }
+    own = all(reaches[name] for name in DATA_RIGHTS)
+    by_keys = reaches["listKeys"] and shared_key and not own
+    return {**reaches, **(dict.fromkeys(DATA_RIGHTS, True) if by_keys else {}), "dataByKeys": by_keys}
+
+
+def in_text(value: object) -> str:
+    """A value in a text for people, without a live link or image."""
+    return md(shown(value))
+
+
+def role_guid(definition: object) -> str:
+    return plain_id(definition).rpartition("/")[2]
+
+
+def assignment_row(
+    assignment: Json, account: AccountRef, definitions: Mapping[str, Json] | None, shared_key: bool
+) -> Json:
+    """A role assignment as context has it. A role whose definition could not be read has no rights in it: they are not
+    known."""
+    properties = at_path(assignment, "properties") or {}
+    kind = scope_kind(account, str(properties.get("scope") or ""))
+    role = (definitions or {}).get(role_guid(properties.get("roleDefinitionId")))
+    rights = allowed_here(role, kind, shared_key) if role else {}
+    words = [right.words for right in RIGHTS if rights.get(right.name)]
+    return {
+        "id": assignment.get("id"),
+        "name": assignment.get("name"),
+        "account": account.name,
+        **properties,
+        "role": at_path(role, "properties.roleName") or role_guid(properties.get("roleDefinitionId")),
+        "scopeType": kind,
+        "inherited": kind in WIDER,
+        **rights,
+        "allows": (words or ["nothing on blobs, keys or the account"]) if role else ["unknown"],
+    }
+
+
+def merged_assignments(*lists: Iterable[Json]) -> list[Json]:
+    """Assignments of several lists, each once."""
+    return list({plain_id(item.get("id")): item for item in itertools.chain(*lists)}.values())
+
+
+def role_assignments(azure: Azure, account: AccountRef) -> list[Json]:
+    """All that reach the account: at and above it, and (without the filter) below it, on its containers."""
+    lists = (azure.arm.listing(ASSIGNMENTS_LIST, account, params=params).items for params in (AT_SCOPE, None))
+    return merged_assignments(*lists)
+
+
+def assignment_rows(azure: Azure, account: AccountRef) -> tuple[list[Json], bool]:
+    """The rows of all assignments, and whether Shared Key access is allowed."""
+    shared_key = at_path(azure.arm.ask(ACCOUNT_GET, account), "properties.allowSharedKeyAccess") is not False
+    found = role_assignments(azure, account)
+    definitions = by_guid(azure.arm.listing(DEFINITIONS_LIST, account).items)
+    return [assignment_row(item, account, definitions, shared_key) for item in found], shared_key
+
+
+def by_guid(definitions: Iterable[Json]) -> dict[str, Json]:
+    return {role_guid(item.get("id")): item for item in definitions}
+
+
+def allows_words(row: Json) -> str:
+    return ", ".join(row.get("allows") or []) + (" (data by account key)" if row.get("dataByKeys") else "")
+
+
+# fmt: off
+ACCESS_VIEW = View("RoleAssignment", "Role assignments that reach a storage account", {"Principal": "principalId", "Type": "principalType", "Role": "role", "Allows": allows_words, "Scope": "scope", "Inherited": "inherited", "Condition": "condition", "Created by": "createdBy", "Created": short_time("createdOn"), "Assignment": "name"})
+# fmt: on
+REMOVED = ACCESS_VIEW._replace(name="RemovedRoleAssignment").context
+REMEMBERED = (
+    *("id", "name", "account", "scope", "role", "roleDefinitionId", "principalId", "principalType"),
+    *("condition", "conditionVersion", "description"),
+)
+Principal = Annotated[str, Reader("an object ID (GUID)", lambda text: matching(GUID, text).lower())]
+
+
+@command("azure-storage-access-list", needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS), role="Reader")
+def access_list(azure: Azure, account: TargetArgs, principal_id: Principal | None = None) -> CommandResults:
+    """Who has a role on the account, from wherever it is assigned, and what the role allows here."""
+    rows, shared_key = assignment_rows(azure, account)
+    kept = [row for row in rows if principal_id in (None, str(row.get("principalId")).lower())]
+    narrowed = "Conditions are shown and not evaluated: they can narrow what a role allows."
+    parts = (BY_KEY if shared_key else NO_KEYS, narrowed if any(row.get("condition") for row in kept) else "")
+    text = table(ACCESS_VIEW, kept, note=" ".join(filter(None, (*parts, NOT_LISTED))))
+    return CommandResults(outputs={ACCESS_VIEW.context: kept}, readable_output=text, raw_response=kept)
+
+
+AssignmentId = Annotated[
+    str, Reader("the ARM ID of a role assignment", lambda text: matching(ASSIGNMENT_ID, unquoted(text).rstrip("/")))
+]
+AssignmentName = Annotated[
+    str,
+    Reader(
+        "the ARM ID or the name (GUID) of a role assignment",
+        lambda text: matching(re.compile(f"{ASSIGNMENT_ID.pattern}|{GUID.pattern}"), unquoted(text).rstrip("/")),
+    ),
+]
+RoleId = Annotated[
+    str, Reader("the ARM ID of a role definition", lambda text: matching(re.compile(rf"/[^?#]*/{GUID.pattern}"), text))
+]
+PrincipalType = Annotated[str, choice("User", "Group", "ServicePrincipal", "ForeignGroup", "Device")]
+# What a restored assignment is made of.
+ASSIGNMENT_FIELDS = {
+    "role_definition_id": BodyField(required(RoleId), "roleDefinitionId"),
+    "principal_id": BodyField(required(Principal), "principalId"),
+    **body_fields(
+        ("principal_type", PrincipalType, "principalType"),
+        ("condition", Text, "condition"),
+        ("condition_version", Text, "conditionVersion"),
+        ("description", Text, "description"),
+        ("delegated_identity_id", ArmId, "delegatedManagedIdentityResourceId"),
+    ),
+}
+AssignmentBody = Annotated[Json, body_group(ASSIGNMENT_FIELDS)]
+
+
+def assignment_state(item: object) -> Json:
+    """What makes an assignment, of one as Azure or as context has it."""
+    found = at_path(item, "properties") if has_path(item, "properties") else item
+    return given_only({field.path: at_path(found, field.path) for field in ASSIGNMENT_FIELDS.values()})
+
+
+def wide_name(account: AccountRef, scope: str) -> str:
+    """The name of a scope above the account; empty for any other."""
+    name = urllib.parse.unquote(scope).rstrip("/").rpartition("/")[2] or "root"
+    return name if scope_kind(account, scope) in WIDER else ""
+
+
+def wide_confirm(account: AccountRef, scope: str, verb: str) -> tuple[str, str] | None:
+    """What has to be typed for an assignment that reaches more than the account."""
+    name = wide_name(account, scope)
+    words = f"The role assignment is {verb} for everything in the {scope_kind(account, scope)} {name}."
+    return (name, words) if name else None
+
+
+def restore_line(account: AccountRef, row: Json) -> str:
+    """The command that puts an assignment back as it was."""
+    what = {name: row.get(field.path) for name, field in ASSIGNMENT_FIELDS.items()}
+    wide = wide_name(account, str(row.get("scope") or "")) or None
+    return command_line(
+        "access-restore", account.arguments, given_only({"assignment_id": row.get("id"), **what, "confirm": wide})
+    )
+
+
+def assignment_there(azure: Azure, account: AccountRef, assignment: str) -> Json | None:
+    wanted = plain_id(assignment)
+    return next((item for item in role_assignments(azure, account) if plain_id(item.get("id")) == wanted), None)
+
+
+def chosen_assignment(rows: list[Json], wanted: str) -> Json | None:
+    """The row with an ARM ID, or with a name that only one has."""
+    found = [row for row in rows if plain_id(wanted) in (plain_id(row.get("id")), plain_id(row.get("name")))]
+    if len(found) > 1:
+        raise invalid("assignment_id", "several role assignments have this name. Give the ARM ID of one.")
+    return found[0] if found else None
+
+
+def other_roles(rows: list[Json], chosen: Json) -> str:
+    """What a principal keeps when one of its assignments is removed."""
+    others = (row for row in rows if row is not chosen and row.get("principalId") == chosen.get("principalId"))
+    names = ", ".join(str(row["role"]) for row in others)
+    return f"Still allowed: the other roles of this principal: {in_text(names)}." if names else ""
+
+
+def check_own_access(azure: Azure, rows: list[Json], chosen: Json, accepted: bool) -> None:
+    """The last assignment of the identity that this instance works with is not removed unasked."""
+    own = str(token_claims(azure.auth.token(azure.settings.cloud.audience)).get("oid") or "").lower()
+    ours = [row for row in rows if own and str(row.get("principalId")).lower() == own]
+    if ours == [chosen] and not accepted:
+        words = "true, since this is the last role assignment of the identity that this instance works with"
+        raise missing("accept_lockout", words)
+
+
+@command(
+    "azure-storage-access-remove",
+    needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS, DELETE_ROLES),
+    role=LOCKS_ROLE,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def access_remove(
+    azure: Azure, account: TargetArgs, assignment_id: AssignmentName, accept_lockout: Flag = False
+) -> Plan:
+    """Only one that reaches the account. One above it is gone for everything there, so `confirm` is asked for."""
+    rows, _ = assignment_rows(azure, account)
+    row = chosen_assignment(rows, assignment_id)
+    if row is None:
+        return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=f"No role assignment {assignment_id} reaches {account}.")
+    check_own_access(azure, rows, row, accept_lockout)
+    settings = assignment_state(row)
+    target = Scope(id_path(str(row["id"])), str(row["name"]))
+    confirm = wide_confirm(account, str(row.get("scope") or ""), "removed")
+    notes = (confirm and confirm[1], other_roles(rows, row))
+
+    def there() -> Json | None:
+        return assignment_there(azure, account, target.id)
+
+    def removed(outcomes: list[Outcome], change: Json) -> Json:
+        kept = {key: row.get(key) for key in REMEMBERED}
+        return {REMOVED: {**kept, "restore": restore_line(account, row)}} if change["changed"] else {}
+
+    remove = Step("remove the role", lambda: azure.arm.ask(ASSIGNMENT_DELETE, target), lambda error: there() is None)
+    return Plan(
+        str(row["id"]),
+        settings,
+        dict.fromkeys(settings),
+        ACCESS_VIEW,
+        [remove],
+        item=row,
+        read_back=lambda outcomes: row if there() else [],
+        state=lambda item: assignment_state(item) if item else {},
+        undo=lambda before, after: restore_line(account, row),
+        note=" ".join(filter(None, notes)),
+        done=ROLE_DELAY,
+        confirm=confirm,
+        more_context=removed,
+    )
+
+
+def same_part(left: object, right: object) -> bool:
+    """Whether two values of an assignment mean the same; the ID of a role comes with its subscription and without."""
+    is_role = "/roledefinitions/" in plain_id(right)
+    return role_guid(left) == role_guid(right) if is_role else same(left, right)
+
+
+def same_grant(item: Json, scope: str, wanted: Json) -> bool:
+    """Whether an assignment gives the same principal the same role at the same scope; Azure takes no second one."""
+    has = at_path(item, "properties") or {}
+    return (
+        plain_id(has.get("scope")) == plain_id(scope)
+        and str(has.get("principalId")).lower() == wanted["principalId"]
+        and role_guid(has.get("roleDefinitionId")) == role_guid(wanted["roleDefinitionId"])
+    )
+
+
+def reaching_scope(account: AccountRef, assignment: str) -> str:
+    """The scope of an assignment by its ID. UsageError for one that has nothing to do with the account; whether a
+    management group holds the account is not told."""
+    scope = re.split(r"(?i)/providers/Microsoft\.Authorization/roleAssignments/", assignment)[0]
+    plain, here = plain_id(scope), plain_id(account.id)
+    related = f"{here}/".startswith(f"{plain}/") or f"{plain}/".startswith(f"{here}/")
+    if plain and not related and not plain.startswith(MANAGEMENT_GROUP):
+        raise invalid("assignment_id", f"its scope doesn't reach {account}.")
+    return scope
+
+
+@command(
+    "azure-storage-access-restore",
+    needs=(READ_ROLES, WRITE_ROLES),
+    role=LOCKS_ROLE,
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentId, wanted: AssignmentBody) -> Plan:
+    """Puts a removed role assignment back, with its own ID. Only one that reaches the account."""
+    scope = reaching_scope(account, assignment_id)
+    found = role_assignments(azure, account)
+    there = next((item for item in found if plain_id(item.get("id")) == plain_id(assignment_id)), None)
+    twin = any(same_grant(item, scope, wanted) for item in found)
+    before, after = ({}, {}) if twin and not there else differences(assignment_state(there or {}), wanted, same_part)
+    target = Scope(id_path(assignment_id), f"of {wanted['principalId']}")
+    confirm = wide_confirm(account, scope, "given")
+    where = given_only({"assignment_id": assignment_id, "confirm": wide_name(account, scope) or None})
+
+    def look(error: AzureStorageError) -> bool:
+        item = assignment_there(azure, account, assignment_id)
+        return not differences(assignment_state(item or {}), wanted, same_part)[1]
+
+    def now(outcomes: list[Outcome]) -> Json:
+        item = outcomes[-1].answer or assignment_there(azure, account, assignment_id) or {}
+        return without(assignment_row(item, account, None, False), ["allows"])  # the role was not asked for
+
+    return Plan(
+        assignment_id,
+        before,
+        after,
+        ACCESS_VIEW,
+        [Step("restore the role", lambda: azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted}), look)],
+        read_back=now,
+        state=assignment_state,
+        equal=same_part,
+        undo=lambda old, new: command_line("access-remove", account.arguments, where),
+        note=confirm[1] if confirm else "",
+        missed="No changes needed: the principal has this role at this scope already.",
+        done=ROLE_DELAY,
+        confirm=confirm,
     )
 
 
@@ -6577,46 +7127,45 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
     wanted = isolation_settings(isolation, current)
     patches = {part: account_patch(current, {"properties": {key: value}}) for part, (key, value) in wanted.items()}
     due = {part: found[0]["properties"] for part, found in patches.items() if found[0]}
-    old = {key: deepcopy(at_path(current, f"properties.{key}")) for properties in due.values() for key in properties}
     wrote = {key: value for properties in due.values() for key, value in properties.items()}
+    old = {key: deepcopy(at_path(current, f"properties.{key}")) for key in wrote}
     record: Json = {"account": account.id, "time": iso_time(Clock.now()), "settings": old, "wrote": wrote}
-    keys = ("key2", "key1") if isolation.parts["rotate_keys"] else ()
-    names = [
-        *due,
-        *(["delegation_keys"] if isolation.parts["delegation_keys"] else []),
-        *(f"rotate {key}" for key in keys),
-    ]
-    before = (
-        {"properties": {key: value for part in due for key, value in patches[part][1]["properties"].items()}}
-        if due
-        else {}
-    )
-    after = (
-        {"properties": {key: value for part in due for key, value in patches[part][2]["properties"].items()}}
-        if due
-        else {}
-    )
-    others = names[len(due) :]
+    others = isolation_others(isolation)
+    names = [*due, *others]
+    before, after = (joined_properties(patches[part][side] for part in due) for side in (1, 2))
+    now: Json = {}  # the account afterwards, and a row for each part
     return Plan(
         account.id,
         {**before, **dict.fromkeys(others)},
         {**after, **dict.fromkeys(others, DONE)},
         ISOLATION_VIEW,
         isolation_steps(azure, account, current, due, record, names),
-        read_back=lambda outcomes: isolation_result(azure, account, wanted, due, outcomes),
-        state=lambda rows: isolation_state(rows, after),
-        undo=lambda old_settings, new: (
-            command_line("account-restore-settings", account.arguments) if at_path(new, "properties") else ""
-        ),
+        read_back=lambda outcomes: isolation_rows(azure, account, wanted, due, outcomes, now),
+        state=lambda rows: {**now, **{row["step"]: DONE for row in rows if row["result"] == DONE}},
+        undo=lambda _, new: command_line("account-restore-settings", account.arguments) if "properties" in new else "",
         note=still_open(current, isolation),
         planned=names,
         tell_steps=True,
-        item=[
-            {"step": part, "result": PLANNED if part in due else ALREADY, "detail": PART_WORDS[part]} for part in wanted
-        ]
-        + [{"step": name, "result": PLANNED, "detail": ""} for name in others],
-        more_context=lambda outcomes, change: isolation_context(account, record, change),
+        item=[planned_part(part, PLANNED if part in due else ALREADY, PART_WORDS[part]) for part in wanted]
+        + [planned_part(name, PLANNED) for name in others],
+        more_context=lambda outcomes, change: isolation_context(account, record, change, now.get("rows") or []),
     )
+
+
+def isolation_others(isolation: Isolation) -> list[str]:
+    """The steps of an isolation that aren't settings, in their order."""
+    keys = ["rotate key2", "rotate key1"] if isolation.parts["rotate_keys"] else []
+    return [*(["delegation_keys"] if isolation.parts["delegation_keys"] else []), *keys]
+
+
+def joined_properties(bodies: Iterable[Json]) -> Json:
+    """One body with the properties of all; {} where there is none."""
+    properties = {key: value for body in bodies for key, value in body["properties"].items()}
+    return {"properties": properties} if properties else {}
+
+
+def planned_part(step: str, result: str, detail: str = "") -> Json:
+    return {"step": step, "result": result, "detail": detail}
 
 
 def check_own_credential(azure: Azure, account: AccountRef, isolation: Isolation) -> None:
@@ -6664,8 +7213,9 @@ def isolation_steps(
     yield Step("remember the settings", lambda: keep_record(azure, record, current), hidden=True)
     if due:
         whole = {"properties": {key: value for properties in due.values() for key, value in properties.items()}}
-        outcome = yield patch_step(azure, account, whole, ", ".join(due), vital=False)
-        if outcome.result == FAILED and len(due) > 1:
+        whole_step = patch_step(azure, account, whole, ", ".join(due), vital=False)._replace(tentative=len(due) > 1)
+        outcome = yield whole_step
+        if outcome.result == FAILED and whole_step.tentative:
             for part, properties in due.items():
                 yield patch_step(azure, account, {"properties": properties}, part, vital=False)
     if "delegation_keys" in names:
@@ -6676,43 +7226,38 @@ def isolation_steps(
             yield rotation(azure, account, key, at_path(current, f"properties.keyCreationTime.{key}"))
 
 
-def isolation_result(
+def isolation_rows(
     azure: Azure,
     account: AccountRef,
     wanted: Mapping[str, tuple[str, object]],
     due: Mapping[str, Json],
     outcomes: list[Outcome],
+    now: Json,
 ) -> list[Json]:
-    """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back."""
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back.
+    `now` is filled with the account and the rows."""
+    now.update(azure.arm.ask(ACCOUNT_GET, account))
     rows = []
     for part, (key, value) in wanted.items():
-        there = not account_patch(current, {"properties": {key: value}})[0]
+        there = not account_patch(now, {"properties": {key: value}})[0]
         failure = next((o.error for o in reversed(outcomes) if o.error and part in o.step.name.split(", ")), None)
         lacking = redact(failure.message) if failure else "Azure accepted the setting, but it is not there any more."
         result = ALREADY if there and part not in due else DONE if there else FAILED
         rows.append({"step": part, "result": result, "detail": PART_WORDS[part] if there else lacking})
-    return rows + [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
+    rows += [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
+    now["rows"] = rows
+    return rows
 
 
-def isolation_state(rows: list[Json], after: Json) -> Json:
-    """What is isolated, as the plan has it: the settings whose rows are done, and the other steps that are done."""
-    done = {row["step"] for row in rows if row["result"] in (DONE, ALREADY)}
-    kept = {SETTINGS_OF[part] for part in done if part in SETTINGS_OF}
-    settings = {key: value for key, value in (after.get("properties") or {}).items() if key in kept}
-    return {
-        **({"properties": settings} if settings else {}),
-        **{step: DONE for step in done if step not in SETTINGS_OF},
-    }
-
-
-def isolation_context(account: AccountRef, record: Json, change: Json) -> Json:
+def isolation_context(account: AccountRef, record: Json, change: Json, rows: list[Json]) -> Json:
+    """rows: what became of each part; empty where nothing was done, or where it could not be read back."""
+    steps = rows or change.get("steps", [])
     item = {
         "id": account.id,
         "account": account.name,
         "time": record["time"],
-        "complete": change["changed"] and not any(step["result"] != DONE for step in change.get("steps", [])),
-        "steps": change.get("steps", []),
+        "complete": change["changed"] and all(row["result"] in (DONE, ALREADY) for row in steps),
+        "steps": steps,
         "restore": record,
     }
     return {ISOLATION_VIEW.context: item}
@@ -6801,7 +7346,39 @@ def account_restore_settings(
     subscription_id: Subscription | None = None,
 ) -> Plan:
     """Takes an isolation back: from its record, or from what the instance remembers of it. Keys stay rotated."""
-    clue = account_name or (parse_account(str(record["account"])) if record else None)
+    place, found = isolation_record(azure, account_name, record)
+    scope = {"resource_group_name": resource_group_name, "subscription_id": subscription_id}
+    account = account_in(azure, scope, place)
+    current = azure.arm.ask(ACCOUNT_GET, account)
+    settings, foreign = found["settings"], foreign_settings(current, found)
+    wanted = {key: RESTORABLE[key] if value is None else value for key, value in settings.items() if key not in foreign}
+    unset = sorted(key for key in wanted if settings[key] is None)
+    notes = (
+        "Rotated keys and revoked SAS stay so.",
+        f"Not set before, and now set to what that meant: {', '.join(unset)}." if unset else "",
+        f"Left as they are, since somebody changed them after the isolation: {', '.join(foreign)}." if foreign else "",
+    )
+    plan = update_plan(azure, account, current, {"properties": wanted})
+    steps = plan.steps if record else restoring(azure, account, plan.steps, wanted)
+    words = " ".join(filter(None, notes))
+    return replace(plan, view=NETWORK_VIEW, steps=steps, note=words, done="", undo=lambda before, after: "")
+
+
+def restoring(azure: Azure, account: AccountRef, steps: Steps, wanted: Json) -> Generator[Step, Outcome, None]:
+    """The steps, and behind them one that forgets the record, once the account says that everything is back."""
+
+    def forget() -> None:
+        azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None))
+
+    for step in steps:
+        outcome = yield step
+        if outcome.answer is None or not account_patch(outcome.answer, {"properties": wanted})[0]:
+            yield Step("forget the record", forget, hidden=True)
+
+
+def isolation_record(azure: Azure, clue: AccountClue | None, record: Json | None) -> tuple[AccountClue, Json]:
+    """The account and its restore record, which is given or was saved by the isolation."""
+    clue = clue or (parse_account(str(record["account"])) if record else None)
     if not clue:
         raise missing("account_name", "a storage account name, or the record of an isolation")
     found = record or azure.store.section("isolations").get(clue.name)
@@ -6813,34 +7390,17 @@ def account_restore_settings(
     place = parse_account(str(found["account"]))
     if place.name != clue.name:
         raise invalid("account_name", f"the record is for {place.name}, not for {clue.name}.")
-    scope = {"resource_group_name": resource_group_name, "subscription_id": subscription_id}
-    account = account_in(azure, scope, place if place.group else clue)
-    current = azure.arm.ask(ACCOUNT_GET, account)
-    settings, wrote = found["settings"], found.get("wrote") or {}
-    # What somebody else has set since is not ours to open again.
-    foreign = sorted(
+    return (place if place.group else clue), found
+
+
+def foreign_settings(current: Json, record: Json) -> list[str]:
+    """The settings that somebody else has changed since the isolation: they are not ours to open again."""
+    settings, wrote = record["settings"], record.get("wrote") or {}
+    values = {key: at_path(current, f"properties.{key}") for key in settings}
+    return sorted(
         key
-        for key in settings
-        if key in wrote
-        and not same(at_path(current, f"properties.{key}"), wrote[key])
-        and not same(at_path(current, f"properties.{key}"), settings[key])
-    )
-    wanted = {key: RESTORABLE[key] if value is None else value for key, value in settings.items() if key not in foreign}
-    unset = sorted(key for key in wanted if settings[key] is None)
-    notes = (
-        "Rotated keys and revoked SAS stay so.",
-        f"Not set before, and now set to what that meant: {', '.join(unset)}." if unset else "",
-        f"Left as they are, since somebody changed them after the isolation: {', '.join(foreign)}." if foreign else "",
-    )
-    plan = update_plan(azure, account, current, {"properties": wanted})
-    forget = Step(
-        "forget the record",
-        lambda: azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None)),
-        hidden=True,
-    )
-    steps = [*plan.steps, *([] if record else [forget])]
-    return replace(
-        plan, view=NETWORK_VIEW, steps=steps, note=" ".join(filter(None, notes)), done="", undo=lambda before, after: ""
+        for key, value in values.items()
+        if key in wrote and not same(value, wrote[key]) and not same(value, settings[key])
     )
 
 
@@ -6890,36 +7450,32 @@ def account_activity_list(
 ) -> CommandResults:
     """Who read keys, changed rules or deleted things, newest first; Azure keeps it for 90 days. Filters look for parts of words."""
     azure.arm.ask(ACCOUNT_GET, account)  # an account that is elsewhere is found there
-    listing = activity(
-        azure,
-        account,
-        since or Clock.now() - 86_400,
-        until or Clock.now(),
-        paging._replace(to_show=False),
-        given_only({"operation": operation, "caller": caller, "status": status}),
-    )
-    return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
+    wanted = given_only({"operation": operation, "caller": caller, "status": status})
+    pages = activity_pages(azure, account, since or Clock.now() - 86_400, until or Clock.now(), paging.place)
+
+    def keep(row: Json) -> bool:
+        fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        return is_about(row, account) and all(fits)
+
+    return show_list(ACTIVITY_VIEW, collect(pages, paging, keep))
 
 
-def activity(
-    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
-) -> Listing:
-    """Events of the activity log, newest first. https://learn.microsoft.com/rest/api/monitor/activity-logs/list
+def is_about(row: Json, account: AccountRef) -> bool:
+    """Whether an event of the group is about the account or a part of it."""
+    return f"{plain_id(row.get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
+
+
+def activity_pages(azure: Azure, account: AccountRef, since: float, until: float, place: str = "") -> Iterator[Page]:
+    """Events of the activity log as context has them, newest first.
 
     The log is asked for the whole resource group: asked for the account, it leaves out what happened to its parts.
+    https://learn.microsoft.com/rest/api/monitor/activity-logs/list
     """
-    here = plain_id(account.id)
-
-    def keep(event: Json) -> bool:
-        row = event_row(event, account)
-        inside = f"{plain_id(row.get('resourceId'))}/".startswith(f"{here}/")
-        return inside and all(part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
-
     times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
     params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
-    return azure.arm.listing(
-        ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), paging, keep, params
-    )
+    scope = Scope(subscription_path(account.subscription), account.name)
+    for page, here, following in azure.arm.pages(ACTIVITY_LIST, scope, place, params):
+        yield [event_row(event, account) for event in page], here, following
 
 
 BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
@@ -6956,6 +7512,42 @@ def log_state(properties: object) -> dict[str, bool]:
     return {str(row.get("category") or row.get("categoryGroup")): row.get("enabled") is True for row in rows}
 
 
+def logging_setting(azure: Azure, account: AccountRef, name: str) -> Json:
+    """The diagnostic setting of a name; {} if there is none."""
+    items = azure.arm.listing(LOGGING_LIST, account).items
+    return next((item for item in items if str(item.get("name")).lower() == name.lower()), {})
+
+
+def logging_state(setting: object, categories: Iterable[str]) -> Json:
+    """The properties of a diagnostic setting, with whether each of the categories is on in place of the logs."""
+    properties = at_path(setting, "properties") or {}
+    state = log_state(properties)
+    return {**properties, "logs": {name: state.get(name, False) for name in categories}}
+
+
+def logs_groups(current: Json) -> bool:
+    """Whether a diagnostic setting logs category groups."""
+    return any(row.get("categoryGroup") and row.get("enabled") for row in dicts(current.get("logs")))
+
+
+def logging_logs(current: Json, categories: Collection[str], enabled: bool) -> list[Json]:
+    """The logs of a diagnostic setting with the categories on or off; other categories stay, groups can't."""
+    rows = dicts(current.get("logs"))
+    kept = [row for row in rows if row.get("category") not in categories and not row.get("categoryGroup")]
+    return [*kept, *({"category": name, "enabled": enabled} for name in categories)]
+
+
+def undo_logging(where: Mapping[str, str], categories: Iterable[str], enabled: bool, old: Json) -> str:
+    """The command that sets the changed categories and destinations back."""
+    flipped = (
+        {"enabled": not enabled, "categories": ",".join(old["logs"])}
+        if old.get("logs")
+        else {"enabled": enabled, "categories": ",".join(categories)}
+    )
+    sinks = {name: old[entry.path] for name, entry in SINKS.items() if old.get(entry.path)}
+    return command_line("account-logging-set", {**where, **flipped, **sinks})
+
+
 @command(
     "azure-storage-account-logging-set",
     needs=(READ_LOGGING, WRITE_LOGGING),
@@ -6972,66 +7564,705 @@ def account_logging_set(
     enabled: Flag = True,
 ) -> Plan:
     """Turns logs of the blob service on or off in one diagnostic setting; other categories and settings stay."""
-    found = next(
-        (
-            item
-            for item in azure.arm.listing(LOGGING_LIST, account).items
-            if str(item.get("name")).lower() == setting_name.lower()
-        ),
-        {},
-    )
+    found = logging_setting(azure, account, setting_name)
     current = dict(found.get("properties") or {})
+    chosen, groups = categories or BLOB_LOGS, logs_groups(current)
     if not sinks and not any(current.get(entry.path) for entry in SINKS.values()):
         raise missing("workspace_id", "where the logs go: workspace_id, storage_account_id or event_hub_rule_id")
-    state, chosen = log_state(current), categories or BLOB_LOGS
-    groups = any(row.get("categoryGroup") and row.get("enabled") for row in dicts(current.get("logs")))
     if groups and not enabled:
-        raise invalid(
-            "setting_name",
-            f"{setting_name!r} logs category groups, beside which Azure takes no single categories. Give another setting_name.",
-        )
-    wanted = {**sinks, **({} if groups else {"logs": dict.fromkeys(chosen, enabled)})}
-    before, after = differences({**current, "logs": {name: state.get(name, False) for name in chosen}}, wanted)
-    rows = [
-        row for row in dicts(current.get("logs")) if row.get("category") not in chosen and not row.get("categoryGroup")
-    ]
-    logs = [*rows, *({"category": name, "enabled": enabled} for name in chosen)]
-    body = {"properties": {**current, **sinks, "logs": logs}}
+        words = f"{setting_name!r} logs category groups, beside which Azure takes no single categories. Give another setting_name."
+        raise invalid("setting_name", words)
+    wanted = sinks if groups else {**sinks, "logs": dict.fromkeys(chosen, enabled)}
+    before, after = differences(logging_state(found, chosen), wanted)
+    body = {"properties": {**current, **sinks, "logs": logging_logs(current, chosen, enabled)}}
+    where = {**account.arguments, "setting_name": setting_name}
 
-    def seen_state(item: object) -> Json:
-        properties = at_path(item, "properties") or {}
-        return {**properties, "logs": {name: log_state(properties).get(name, False) for name in chosen}}
+    def change() -> Json:
+        return azure.arm.ask(LOGGING_SET, account, body, name=setting_name)
 
     def look(error: AzureStorageError) -> bool:
-        return any(seen_state(item) == seen_state(body) for item in azure.arm.listing(LOGGING_LIST, account).items)
-
-    def undo(old: Json, new: Json) -> str:
-        flipped = (
-            {"enabled": not enabled, "categories": ",".join(old["logs"])}
-            if old.get("logs")
-            else {"enabled": enabled, "categories": ",".join(chosen)}
-        )
-        sink = {name: old[entry.path] for name, entry in SINKS.items() if old.get(entry.path)}
-        return command_line("account-logging-set", account.arguments, {"setting_name": setting_name, **flipped, **sink})
+        return not differences(logging_state(logging_setting(azure, account, setting_name), chosen), wanted)[1]
 
     return Plan(
         f"{account.id}{LOGGING_PATH}/{segment(setting_name)}",
         before,
         after,
         LOGGING_VIEW,
-        [
-            Step(
-                "change the diagnostic setting",
-                lambda: azure.arm.ask(LOGGING_SET, account, body, name=setting_name),
-                look,
-            )
-        ],
+        [Step("change the diagnostic setting", change, look)],
         item=found or None,
         read_back=lambda outcomes: outcomes[-1].answer,
-        state=seen_state,
-        undo=undo,
+        state=lambda item: logging_state(item, chosen),
+        undo=lambda old, new: undo_logging(where, chosen, enabled, old),
         done="" if enabled else "Requests from now on can't be traced afterwards.",
     )
+
+
+# --- commands: log search ----------------------------------------------------------------------------------------------
+
+LOG_TABLE = "StorageBlobLogs"
+LOG_ROWS = 50_000  # the most rows of one query: its answer is held in memory
+KEPT_GROUPS, KEPT_BLOBS = 5_000, 200_000  # callers that are told apart, and names of blobs that are counted
+LONGEST_LINE = 1 << 20  # bytes
+CLOCK_SKEW = 60  # seconds that Azure's clock may be ahead of ours
+LOG_CONTEXT = CONTEXT_SIZE // 2  # bytes: an entry holds a summary and rows
+
+# What is shown of a request: the column, and where a line of PT1H.json has it.
+# https://learn.microsoft.com/azure/azure-monitor/reference/tables/storagebloblogs
+# https://learn.microsoft.com/azure/storage/blobs/monitor-blob-storage-reference#resource-logs
+LOG_FIELDS = {
+    "TimeGenerated": "time",
+    "Category": "category",
+    "OperationName": "operationName",
+    "StatusCode": "statusCode",
+    "StatusText": "statusText",
+    "CallerIpAddress": "callerIpAddress",
+    "AuthenticationType": "identity.type",
+    "AuthenticationHash": "identity.tokenHash",
+    "RequesterObjectId": "identity.requester.objectId",
+    "RequesterUpn": "identity.requester.upn",
+    "RequesterAppId": "identity.requester.appId",
+    "RequesterTenantId": "identity.requester.tenantId",
+    "Uri": "uri",
+    "ObjectKey": "properties.objectKey",
+    "UserAgentHeader": "properties.userAgentHeader",
+    "ResponseBodySize": "properties.responseBodySize",
+    "CorrelationId": "correlationId",
+}
+
+
+def address_of(text: str) -> str:
+    """An address of the logs without its port."""
+    found = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+)(?::\d+)?", text.strip())
+    return (found[1] or found[2]) if found else text.strip()
+
+
+# How a request was authorized, by what the type of authentication has in it: tables and lines write it differently.
+LOG_WAYS = (
+    ("anonymous", "anonymous"),
+    ("sas", "SAS"),
+    ("accountkey", "account key"),
+    ("sharedkey", "account key"),
+    ("oauth", "identity"),
+    ("kerberos", "identity"),
+)
+
+
+class LogRow(NamedTuple):
+    """A request to the blob service, with the names that the columns of StorageBlobLogs have."""
+
+    TimeGenerated: str
+    Category: str
+    OperationName: str
+    StatusCode: str
+    StatusText: str
+    CallerIpAddress: str
+    AuthenticationType: str
+    AuthenticationHash: str
+    RequesterObjectId: str
+    RequesterUpn: str
+    RequesterAppId: str
+    RequesterTenantId: str
+    Uri: str
+    ObjectKey: str
+    UserAgentHeader: str
+    ResponseBodySize: str
+    CorrelationId: str
+
+    @classmethod
+    def read(cls, value_of: Callable[[str], object]) -> "LogRow":
+        """A row out of the values of its columns; some of them come in quotes."""
+        found = map(value_of, cls._fields)
+        return cls(*("" if value is None else str(value).strip('"') for value in found))
+
+    @property
+    def path(self) -> str:
+        """The container and the blob, decoded, as container/blob."""
+        try:
+            parts = urllib.parse.urlsplit(self.Uri)
+        except ValueError:
+            parts = urllib.parse.urlsplit("")
+        if not parts.netloc:
+            return self.ObjectKey.lstrip("/").partition("/")[2]
+        return urllib.parse.unquote(account_and_path(parts.netloc.lower(), parts.path.lstrip("/"))[1])
+
+    @property
+    def way(self) -> str:
+        kind = self.AuthenticationType.lower().replace(" ", "")
+        return next((way for part, way in LOG_WAYS if part in kind), self.AuthenticationType)
+
+    @property
+    def sas_hash(self) -> str:
+        found = re.search(r"(?i)SasSignature\(([0-9a-f]+)\)", self.AuthenticationHash)
+        return found[1].lower() if found else ""
+
+    @property
+    def key(self) -> str:
+        """The key that authorized the request or signed its SAS: key1, key2 or user-delegation."""
+        found = re.search(r"(?i)\b(key[12]|user-delegation)\(", self.AuthenticationHash)
+        return found[1].lower() if found else ""
+
+    @property
+    def caller(self) -> str:
+        if self.way == "SAS" and self.sas_hash:
+            return f"SAS {self.sas_hash}"
+        return self.RequesterUpn or self.RequesterObjectId or self.key or self.way
+
+    @property
+    def size(self) -> int:
+        return int(self.ResponseBodySize) if re.fullmatch(r"\d{1,18}", self.ResponseBodySize, re.ASCII) else 0
+
+    @property
+    def failed(self) -> bool:
+        return self.StatusCode[:1] in ("4", "5")
+
+    def item(self) -> Json:
+        """For context. A copy is logged as several requests of one correlation ID."""
+        key = f"{self.CorrelationId}/{self.OperationName}/{self.path}"
+        uri = redact(self.Uri)
+        return {"id": key, **self._asdict(), "Uri": uri, "ResponseBodySize": self.size}
+
+
+class LogTest(NamedTuple):
+    """A comparison of a column with a text, without case: in a query, and here."""
+
+    column: str
+    operator: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.column} {self.operator} {kql(self.value)}"
+
+    def fits(self, row: LogRow) -> bool:
+        text, value = str(getattr(row, self.column)).lower(), self.value.lower()
+        if self.operator == "=~":
+            return text == value
+        return text.startswith(value) if self.operator == "startswith" else value in text
+
+
+# One of the comparisons has to be true; no comparison means every request.
+HUNTS: Mapping[str, tuple[LogTest, ...]] = {
+    "timeline": (),
+    "sas": (LogTest("AuthenticationType", "contains", "sas"),),
+    "anonymous": (LogTest("AuthenticationType", "startswith", "anonymous"),),
+    "account_key": tuple(LogTest("AuthenticationType", "startswith", way) for way in ("account", "sharedkey")),
+    "identity": tuple(LogTest("AuthenticationType", "startswith", way) for way in ("oauth", "kerberos")),
+    "deletions": (LogTest("Category", "=~", "StorageDelete"),),
+    "downloads": tuple(
+        LogTest("OperationName", "=~", name)
+        for name in ("GetBlob", "ReadFile", "CopyBlobSource", "QueryBlobContents", "SftpRead")
+    ),
+    "address": (),
+}
+# A SAS is no request of those, so that its hash would find nothing there, whatever it was used for.
+WITHOUT_SAS = ("anonymous", "account_key", "identity")
+
+
+class LogSearch(NamedTuple):
+    """Which requests are wanted, and where they are looked for: in workspaces, or in the containers of `archive`."""
+
+    account: AccountRef
+    since: float
+    until: float
+    hunt: str
+    sas_hash: str
+    ip: str
+    container: str
+    blob: str
+    prefix: str
+    archive: BlobService | None
+    query: str
+
+    @property
+    def tests(self) -> list[tuple[LogTest, ...]]:
+        """All of them have to hold; they leave too much in rather than too little, see `matcher`."""
+        found = [HUNTS[self.hunt]]
+        if self.sas_hash:
+            found.append((LogTest("AuthenticationHash", "contains", f"SasSignature({self.sas_hash})"),))
+        if self.ip:
+            with_port = f"[{self.ip}]" if ":" in self.ip else f"{self.ip}:"
+            found.append(
+                (LogTest("CallerIpAddress", "=~", self.ip), LogTest("CallerIpAddress", "startswith", with_port))
+            )
+        # Clients encode names as they like; letters, digits and _ . - are the same in all of them.
+        plain = max(re.findall(r"[\w.-]+", self.blob or self.prefix, re.ASCII), key=len, default="")
+        for text in filter(None, (self.container and f"/{self.container}", plain)):
+            found.append((LogTest("Uri", "contains", text), LogTest("ObjectKey", "contains", text)))
+        return [tests for tests in found if tests]
+
+    def kusto(self) -> str:
+        """The query: the newest rows, one more than are read, so that it is known whether there are more."""
+        start, end = (f"datetime({iso_time(time)})" for time in (self.since, self.until))
+        wheres = [f"TimeGenerated >= {start} and TimeGenerated <= {end}"]
+        wheres += [" or ".join(map(str, tests)) for tests in self.tests]
+        steps = [LOG_TABLE, *(f"where {where}" for where in wheres), f"project {', '.join(LOG_FIELDS)}"]
+        return "\n| ".join([*steps, "order by TimeGenerated desc", f"take {LOG_ROWS + 1}"])
+
+    def matcher(self) -> Callable[[LogRow], bool]:
+        """Tells whether a row is wanted, letter for letter."""
+        all_tests = self.tests
+
+        def fits(row: LogRow) -> bool:
+            if not all(any(test.fits(row) for test in tests) for tests in all_tests):
+                return False
+            if self.archive and not self.since <= (moment(row.TimeGenerated) or 0) <= self.until:
+                return False
+            container, _, blob = row.path.partition("/")
+            return self.container in ("", container) and self.blob in ("", blob) and blob.startswith(self.prefix)
+
+        return fits
+
+
+def read_sas_hash(text: str) -> str:
+    """The SHA-256 of a signature, bare or as the logs have it."""
+    found = re.search(r"(?i)SasSignature\(([0-9a-f]{64})\)|^([0-9a-f]{64})$", text.strip())
+    if not found:
+        raise ValueError
+    return (found[1] or found[2]).lower()
+
+
+LOG_SEARCH_ARGUMENTS = {
+    **BLOB_ARGUMENTS,
+    "hunt": optional(Annotated[str, choice(*HUNTS)], "timeline"),
+    "sas": optional(Sas),
+    "sas_hash": optional(Annotated[str, Reader("a SHA-256 of 64 hexadecimal digits", read_sas_hash)]),
+    "ip": optional(Annotated[str, Reader("an IP address", read_client_address)]),
+    "prefix": optional(ExactText),
+    "since": optional(Moment),
+    "until": optional(Moment),
+    "source": optional(Annotated[str, choice("workspace", "container")], "workspace"),
+    "log_account_name": optional(Account),
+    "query": optional(Text),
+}
+
+
+def check_log_search(given: Given) -> None:
+    """UsageError for arguments that contradict each other; one that was ignored would make an empty answer look like proof."""
+    filters = [name for name in ("sas", "sas_hash", "ip", "prefix", "blob_name", "container_name") if given[name]]
+    if given["query"] and (filters or given["hunt"] != "timeline" or given["source"] != "workspace"):
+        raise exclusive("query", "hunt", "source", "sas", "sas_hash", "ip", "container_name", "blob_name", "prefix")
+    if given["sas"] and given["sas_hash"]:
+        raise exclusive("sas", "sas_hash")
+    if given["hunt"] in WITHOUT_SAS and (given["sas"] or given["sas_hash"]):
+        raise invalid("hunt", f"requests of the hunt {given['hunt']} use no SAS. Expected: sas, or another hunt.")
+    if given["hunt"] == "address" and not given["ip"]:
+        raise missing("ip", "the IP address that the hunt looks for")
+    if given["source"] == "container" and not given["log_account_name"]:
+        raise missing("log_account_name", "the storage account that receives the logs")
+    if given["source"] == "workspace" and given["log_account_name"]:
+        raise invalid("log_account_name", "it is used only with `source=container`.")
+
+
+def build_log_search(azure: Azure, given: Given) -> LogSearch:
+    """The search that the arguments describe. A SAS that came with an address tells the account, and no more."""
+    check_log_search(given)
+    unused(given, "version", "snapshot", *(("container", "blob") if given["query"] else ()))
+    sas: SasToken | None = given["sas"]
+    if sas and sas.address and not (given["account_name"] or given["blob_url"]):
+        given = {**given, "account_name": AccountClue(sas.address.account)}
+    clue, url = clue_of(given), given["blob_url"]
+    if sas and sas.address and sas.address.account != clue.name:
+        raise invalid("sas", f"it belongs to account {sas.address.account}, not to {clue.name}.")
+    container, blob = (
+        named(given, argument, part) if given[argument] or (url and getattr(url, part)) else ""
+        for argument, part in (("container_name", "container"), ("blob_name", "blob"))
+    )
+    if (blob or given["prefix"]) and not container:
+        raise missing("container_name", "the container of the blobs")
+    if blob and given["prefix"]:
+        raise exclusive("prefix", "blob_name")
+    until = given["until"] or Clock.now() + CLOCK_SKEW
+    since = given["since"] or (given["until"] or Clock.now()) - 86_400
+    if since >= until:
+        raise invalid("until", "it has to be later than `since`.")
+    digest = hashlib.sha256(sas.fields["sig"].encode()).hexdigest() if sas else given["sas_hash"] or ""
+    account, log_clue, archive = account_in(azure, given, clue), given["log_account_name"], None
+    if log_clue:
+        scope = {"subscription_id": account.subscription, "resource_group_name": account.group}
+        archive = service_in(azure, {**scope, "account_name": log_clue, "blob_url": None})
+    words = (given["hunt"], digest, given["ip"] or "", container, blob, given["prefix"] or "")
+    return LogSearch(account, since, until, *words, archive, given["query"] or "")
+
+
+class LogAnswer(NamedTuple):
+    """The table that a query found, and what has to be said about it."""
+
+    columns: list[str]
+    rows: list[list[object]]
+    notes: list[str]
+
+
+def ask_logs(azure: Azure, search: LogSearch) -> LogAnswer:
+    """Query the logs of an account in every workspace that has them.
+
+    https://learn.microsoft.com/azure/azure-monitor/logs/api/azure-resource-queries
+    """
+    body = {
+        "query": search.query or search.kusto(),
+        "timespan": f"{iso_time(search.since)}/{iso_time(search.until)}",
+    }
+    found = azure.arm.ask(LOGS_QUERY, search.account, body, headers={"Prefer": "include-permissions=true"})
+    first = next(iter(dicts(found["tables"])), {})
+    columns = [str(column.get("name")) for column in dicts(first.get("columns"))]
+    rows = [row for row in first.get("rows") or [] if isinstance(row, list) and len(row) == len(columns)]
+    if not columns or len(rows) != len(first.get("rows") or []):
+        words = f"Could not {LOGS_QUERY.action.format(search.account)}: the answer holds no table."
+        raise NetworkError(words, PROXY_ANSWER)
+    return LogAnswer(columns, rows, answer_notes(found, search.account))
+
+
+def answer_notes(found: Json, account: AccountRef) -> list[str]:
+    """What an answer of the logs leaves out: rows that failed, and workspaces that may not be read."""
+    notes = []
+    error = found.get("error")
+    if isinstance(error, dict):
+        words = " ".join(str(part.get("message") or part.get("code")) for part in dicts(error.get("details")))
+        notes.append(f"The answer is incomplete ({shown(error.get('code'))}): {md(redact(words)) or 'no reason given'}")
+    if not isinstance(found.get("permissions"), dict):
+        return [*notes, "Azure did not report which workspaces were read."]
+    own = [
+        row
+        for row in dicts(at_path(found, "permissions.resources"))
+        if plain_id(row.get("resourceId")) == plain_id(account.id)
+    ]
+
+    def denied(rows: list[Json]) -> list[Json]:
+        return [row for row in rows if LOG_TABLE.lower() in map(str.lower, map(str, row.get("denyTables") or []))]
+
+    places = [str(place) for row in own for place in row.get("dataSources") or []]
+    closed = [str(row.get("resourceId")) for row in denied(dicts(at_path(found, "permissions.dataSources")))]
+    closed += [str(place) for row in denied(own) for place in row.get("dataSources") or []]
+    if not places:
+        notes.append("No readable workspace has logs of this account.")
+    if closed:
+        notes.append(f"Not read, because the identity lacks permission: {', '.join(map(md, dict.fromkeys(closed)))}.")
+    return notes
+
+
+def workspace_rows(azure: Azure, search: LogSearch, notes: list[str]) -> Iterator[LogRow]:
+    """The rows of Log Analytics, newest first."""
+    try:
+        answer = ask_logs(azure, search)
+    except ServiceError as error:
+        if error.status != 400:
+            raise
+        demisto.debug(f"log query refused: {redact(str(error))}")
+        words = f"No Log Analytics workspace that this identity can read has logs of {search.account} ({error.brief})."
+        raise AzureStorageError(
+            words, "Check the diagnostic settings with !azure-storage-account-logging-get."
+        ) from None
+    notes += answer.notes
+    if len(answer.rows) > LOG_ROWS:
+        notes.append(f"Only the newest {LOG_ROWS} requests were read. Narrow the time range or the filters.")
+    for row in answer.rows[:LOG_ROWS]:
+        yield LogRow.read(dict(zip(answer.columns, row, strict=True)).get)
+
+
+# Logs in containers: https://learn.microsoft.com/azure/azure-monitor/platform/resource-logs#send-to-azure-storage
+
+
+def listed_blobs(service: BlobService, container: str, query: Json) -> Iterator[tuple[str, bool]]:
+    """The names in a container, and whether each is a folder."""
+    for rows, _, _ in service.rows(container, query):
+        yield from ((str(row["name"]), row.get("isPrefix") is True) for row in rows)
+
+
+def log_folders(service: BlobService, container: str, account: AccountRef) -> list[str]:
+    """The folders of an account's logs. They are looked for level by level, since the case of the id in them varies."""
+    found = [""]
+    for part in ["resourceid=", *plain_id(account.id).strip("/").split("/"), "blobservices", "default"]:
+        levels = (listed_blobs(service, container, {"prefix": name or None, "delimiter": "/"}) for name in found)
+        folders = [name for name, is_prefix in itertools.chain.from_iterable(levels) if is_prefix]
+        found = [name for name in folders if name.split("/")[-2].lower() == part]
+    return found
+
+
+LOG_HOUR = re.compile(r".*/y=(\d{4})/m=(\d\d)/d=(\d\d)/h=(\d\d)/m=\d\d/PT1H\.json", re.DOTALL)
+
+
+def log_hours(search: LogSearch, service: BlobService, container: str) -> Iterator[tuple[float, BlobRef]]:
+    """The blobs of the time range with their hours; what arrived late is in the hour after."""
+    folders = log_folders(service, container, search.account)
+    for name, _ in itertools.chain.from_iterable(
+        listed_blobs(service, container, {"prefix": folder}) for folder in folders
+    ):
+        found = LOG_HOUR.fullmatch(name)
+        hour = moment("{}-{}-{}T{}:00:00Z".format(*found.groups())) if found else None
+        if hour is not None and search.since - 3600 < hour <= search.until + 3600:
+            yield hour, BlobRef(service, container, name)
+
+
+def line_row(line: bytes) -> LogRow | None:
+    """The request that a line tells of; None if it tells of none."""
+    try:
+        event = json_value(line.decode("utf-8-sig"))
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or moment(event.get("time")) is None:
+        return None
+    return LogRow.read(lambda name: at_path(event, LOG_FIELDS[name]))
+
+
+def log_lines(blob: BlobRef, junk: Counter[str]) -> Iterator[LogRow]:
+    """The requests in a blob, however large it is and while it grows, by way of a file that is removed again.
+
+    junk counts the lines that tell of no request.
+    """
+    path = Path(f"log-{uuid.uuid4().hex}")
+    try:
+        Downloader(blob).run(str(path), 1 << 48)
+        with path.open("rb") as file:
+            for line in filter(bytes.strip, iter(lambda: file.readline(LONGEST_LINE), b"")):
+                row = line_row(line)
+                junk["lines"] += row is None
+                yield from [row] if row else []
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def archived_rows(search: LogSearch, service: BlobService, notes: list[str]) -> Iterator[LogRow]:
+    """The lines of the log containers, hour by hour. What could not be read is told at the end."""
+    hours: list[tuple[float, BlobRef]] = []
+    for name in BLOB_LOGS:
+        container = f"insights-logs-{name.lower()}"
+        try:
+            hours += log_hours(search, service, container)
+        except ServiceError as error:
+            if error.code != "ContainerNotFound":
+                raise
+            notes.append(f"{service.account} has no container {container}: {name} was never logged there.")
+    junk, failures = Counter[str](), list[AzureStorageError]()
+    for _, blob in sorted(hours, key=lambda entry: entry[0]):
+        try:
+            yield from log_lines(blob, junk)
+        except AzureStorageError as error:
+            failures.append(error)
+    if failures and len(failures) == len(hours):
+        raise failures[0]
+    notes.append(f"Log files of {service.account} that were read: {len(hours) - len(failures)}.")
+    notes += (
+        [f"Log files that could not be read: {len(failures)}. {md(redact(failures[0].message))}"] if failures else []
+    )
+    notes += [f"Lines that are no log records: {junk['lines']}."] if junk["lines"] else []
+
+
+# What was found
+
+
+class Worst:
+    """The worst of many rows, in memory that does not grow with them."""
+
+    def __init__(self, rank: Callable[[Json], tuple[int, ...]], limit: int) -> None:
+        self.count, self._rank, self._limit = 0, rank, limit
+        self._rows: list[Json] = []
+
+    def add(self, row: Json) -> None:
+        self.count += 1
+        self._rows.append(row)
+        if len(self._rows) == 2 * self._limit:
+            self._rows = sorted(self._rows, key=self._rank)[: self._limit]
+
+    def rows(self, size: int) -> list[Json]:
+        """The worst first, as many as fit into so many bytes of JSON."""
+        ordered = sorted(self._rows, key=self._rank)[: self._limit]
+        sizes = itertools.accumulate(len(json.dumps(row)) for row in ordered)
+        return [row for row, total in zip(ordered, sizes, strict=True) if total <= size]
+
+
+@dataclass
+class LogGroup:
+    """The requests that one caller made from one address in one way."""
+
+    caller: str
+    address: str
+    way: str
+    key: str
+    object_id: str
+    sas_hash: str
+    first: str
+    last: str
+    requests: int = 0
+    failed: int = 0
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self.operations: dict[str, int] = {}
+        self.blobs: set[int] = set()
+
+    def add(self, row: LogRow, *, count_blob: bool) -> None:
+        self.requests, self.failed, self.size = self.requests + 1, self.failed + row.failed, self.size + row.size
+        self.operations[row.OperationName] = self.operations.get(row.OperationName, 0) + 1
+        self.first, self.last = min(self.first, row.TimeGenerated), max(self.last, row.TimeGenerated)
+        if count_blob and "/" in row.path:
+            self.blobs.add(hash(row.path))
+
+    def item(self, account: AccountRef) -> Json:
+        return {
+            "id": f"{account.id}#{self.caller}#{self.address}#{self.way}#{self.key}",
+            "account": account.name,
+            "caller": self.caller,
+            "callerObjectId": self.object_id,
+            "address": self.address,
+            "authorization": self.way,
+            "key": self.key,
+            "sasHash": self.sas_hash,
+            "requests": self.requests,
+            "failed": self.failed,
+            "operations": [{"name": name, "count": count} for name, count in sorted(self.operations.items())],
+            "blobs": len(self.blobs),
+            "bytesOut": self.size,
+            "first": self.first,
+            "last": self.last,
+        }
+
+
+# fmt: off
+LOG_SUMMARY_VIEW = View("LogSummary", "Azure Storage requests by caller", {"Caller": "caller", "Address": "address", "Authorization": "authorization", "Key": "key", "Requests": "requests", "Failed": "failed", "Operations": lambda item: ", ".join(f"{row['name']} {row['count']}" for row in item["operations"]), "Blobs": "blobs", "Bytes Out": "bytesOut", "First": short_time("first"), "Last": short_time("last")})
+LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short_time("TimeGenerated"), "Operation": "OperationName", "Status": "StatusCode", "Address": lambda item: address_of(item["CallerIpAddress"]), "Authorization": "AuthenticationType", "User": "RequesterUpn", "Object ID": "RequesterObjectId", "URL": "Uri", "Bytes Out": "ResponseBodySize", "User Agent": "UserAgentHeader"})
+# fmt: on
+
+
+class LogReport:
+    """Counts rows by who made them, keeps the newest, and writes all of them to a file while they are read.
+
+    The file is left only if nothing failed.
+    """
+
+    def __init__(self, account: AccountRef, limit: int) -> None:
+        self.account, self.groups = account, dict[tuple[str, ...], LogGroup]()
+        self.newest = Worst(lambda item: (-int(moment(item["TimeGenerated"]) or 0),), limit)
+        self.blobs = 0
+        self.path = Path(f"log-search-{uuid.uuid4().hex}")
+        self._file = self.path.open("w", encoding="utf-8", newline="")
+        self._csv = csv.writer(self._file)
+
+    def __enter__(self) -> "LogReport":
+        self._csv.writerow(LOG_FIELDS)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._file.close()
+        if kind or not self.newest.count:
+            self.path.unlink()
+
+    def add(self, row: LogRow) -> None:
+        item = row.item()
+        self.newest.add(item)
+        self._csv.writerow([guarded(item[name]) for name in LOG_FIELDS])
+        address = address_of(row.CallerIpAddress)
+        key = (row.caller, address, row.way, row.key)
+        if key not in self.groups and len(self.groups) >= KEPT_GROUPS:
+            key = ("others", "", row.way, "")
+        group = self.groups.get(key) or LogGroup(
+            *key, row.RequesterObjectId, row.sas_hash, row.TimeGenerated, row.TimeGenerated
+        )
+        before = len(group.blobs)
+        group.add(row, count_blob=self.blobs < KEPT_BLOBS)
+        self.blobs += len(group.blobs) - before
+        self.groups[key] = group
+
+    def summary(self) -> Worst:
+        """Who took most comes first."""
+        found = Worst(lambda item: (-item["bytesOut"], -item["requests"]), CONTEXT_LIMIT)
+        for group in self.groups.values():
+            found.add(group.item(self.account))
+        return found
+
+    def notes(self, kept: int, callers: int) -> list[str]:
+        count = self.newest.count
+        if not count:
+            return [
+                "No matching requests were found. This doesn't prove that there were none: only what was logged, kept and can be read is found, and logs arrive some minutes late."
+            ]
+        words = f"Matching requests: {count:,}. The newest {min(kept, DEFAULT_LIMIT)} are shown, the newest {kept:,} are in context, and all are in the CSV file."
+        capped = f"Only the first {KEPT_BLOBS:,} blob names were counted." if self.blobs >= KEPT_BLOBS else ""
+        cut = f"Context holds {callers:,} of {len(self.groups):,} callers." if callers < len(self.groups) else ""
+        return list(filter(None, (words, capped, cut)))
+
+
+def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
+    """What is not logged at present to where the search looks, and where else the logs go."""
+    try:
+        items = azure.arm.listing(LOGGING_LIST, search.account).items
+    except ServiceError as error:
+        if error.status != 403:
+            raise
+        return ["It is unknown whether logging is enabled: the identity can't read the diagnostic settings."]
+    sink, where = ("storageAccountId", "a storage account") if search.archive else ("workspaceId", "a workspace")
+    here = [item for item in items if at_path(item, f"properties.{sink}")]
+    lacking = not_logged(name for item in here for name in logged(item))
+    archives = {resource_id({"id": at_path(item, "properties.storageAccountId")}).account for item in items} - {""}
+    found = []
+    if lacking:
+        place = {"workspace_id" if sink == "workspaceId" else "storage_account_id": "<ARM ID>"}
+        line = command_line("account-logging-set", {"account_name": search.account.name}, place)
+        found.append(
+            f"Not logged to {where} at present: {', '.join(lacking)}. Requests made while logging was disabled can't be found. To enable it for the future, run: {code(line)}"
+        )
+    if archives and not search.archive:
+        names = ", ".join(sorted(archives))
+        found.append(
+            f"Logs also go to storage account {md(names)}. To search there, set source=container and log_account_name."
+        )
+    return found
+
+
+@command(
+    "azure-storage-log-search",
+    needs=(READ_LOGS, READ_LOGGING, READ_BLOB),
+    role=f"Reader with {READER}",
+)
+def log_search(
+    azure: Azure,
+    search: Annotated[LogSearch, Group(LOG_SEARCH_ARGUMENTS, build_log_search)],
+    limit: Annotated[int, number(1, CONTEXT_LIMIT)] = 200,
+) -> list[CommandResults | Json]:
+    """Who made which requests, by the storage logs: one query, or the log files of the time range. An answer without rows
+    never says that something was not used."""
+    notes = logging_notes(azure, search)
+    if search.query:
+        return query_result(ask_logs(azure, search), search, notes, limit)
+    azure.use_threads()
+    rows = archived_rows(search, search.archive, notes) if search.archive else workspace_rows(azure, search, notes)
+    with LogReport(search.account, limit) as report:
+        for row in filter(search.matcher(), rows):
+            report.add(row)
+    newest, summary = report.newest.rows(LOG_CONTEXT), report.summary().rows(LOG_CONTEXT)
+    words = "\n\n".join([*report.notes(len(newest), len(summary)), *notes])
+    title = f"Azure Storage log search: {search.hunt} of {search.account}, {iso_time(search.since)} to {iso_time(search.until)}"
+    parts = [table(LOG_SUMMARY_VIEW, summary), table(LOG_VIEW, newest[:DEFAULT_LIMIT])] if newest else []
+    result = CommandResults(
+        outputs={LOG_SUMMARY_VIEW.context: summary, LOG_VIEW.context: newest},
+        readable_output="\n".join([f"### {title}\n{words}\n", *parts]),
+        raw_response={"summary": summary, "rows": newest},
+    )
+    name = f"log-search-{search.account}.csv"
+    return [result, *([file_result_existing_file(str(report.path), name)] if report.newest.count else [])]
+
+
+def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
+    """The table of an expert's own query."""
+    kept = Worst(lambda item: (), limit)
+    path = Path(f"log-search-{uuid.uuid4().hex}")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(map(guarded, answer.columns))
+        for row in answer.rows:
+            values = [redact(value) if isinstance(value, str) else value for value in row]
+            writer.writerow([guarded(as_text(value)) for value in values])
+            kept.add(dict(zip(answer.columns, values, strict=True)))
+    rows = kept.rows(LOG_CONTEXT)
+    lines = [{name: cell(value) for name, value in row.items()} for row in rows[:DEFAULT_LIMIT]]
+    words = f"Rows: {kept.count:,}. The first {len(lines)} are shown, the first {len(rows)} are in context, and all are in the CSV file."
+    text = tableToMarkdown(f"Azure Storage log query of {search.account}", lines, headers=answer.columns)
+    found = {"id": search.account.id, "account": search.account.name, "query": search.query, "rows": rows}
+    return [
+        CommandResults(
+            outputs={"AzureStorage.LogQuery(val.id && val.id == obj.id)": found},
+            readable_output="\n\n".join([f"{text}\n{words}", *answer.notes, *notes]),
+            raw_response=found,
+        ),
+        file_result_existing_file(str(path), f"log-query-{search.account}.csv"),
+    ]
 
 
 # --- commands: blob service --------------------------------------------------------------------------------------------
@@ -7094,6 +8325,143 @@ def check_retention(properties: Json) -> None:
             raise missing(argument, "a number of days, without which the policy can't be turned on")
 
 
+# --- commands: lifecycle -----------------------------------------------------------------------------------------------
+
+EARLY_DAYS = 7  # a rule that deletes sooner may be how somebody destroys data without a single deletion: MITRE T1485
+
+
+def rule_actions(rule: Json) -> list[Json]:
+    """What a lifecycle rule does to blobs, snapshots and versions, and after how many days since what.
+
+    https://learn.microsoft.com/azure/storage/blobs/lifecycle-management-policy-structure
+    """
+    actions = at_path(rule, "definition.actions") or {}
+    return [
+        {"target": target, "action": name, "condition": condition, "days": days}
+        for target, steps in actions.items()
+        if isinstance(steps, dict)
+        for name, conditions in steps.items()
+        if isinstance(conditions, dict)
+        for condition, days in conditions.items()
+    ]
+
+
+def deletes_after(rule: Json) -> float | None:
+    """After how many days a rule deletes at the earliest; None if it deletes nothing."""
+    days = [row["days"] for row in rule_actions(rule) if row["action"] == "delete"]
+    return min((day for day in days if isinstance(day, int | float)), default=None)
+
+
+def lifecycle_row(account: AccountRef, policy: Json, rule: Json) -> Json:
+    days, enabled = deletes_after(rule), rule.get("enabled") is not False
+    filters = at_path(rule, "definition.filters") or {}
+    return {
+        "id": f"{account.id}{LIFECYCLE_GET.path}#{rule.get('name')}",
+        "account": account.name,
+        "name": rule.get("name"),
+        "enabled": enabled,
+        "actions": rule_actions(rule),
+        "blobTypes": filters.get("blobTypes") or [],
+        "prefixes": filters.get("prefixMatch") or [],
+        "tags": dicts(filters.get("blobIndexMatch")),
+        "deletesAfterDays": days,
+        "deletesEarly": enabled and days is not None and days < EARLY_DAYS,
+        "policyModified": at_path(policy, "properties.lastModifiedTime"),
+    }
+
+
+def actions_text(item: Json) -> str:
+    return "\n".join(f"{row['target']}: {row['action']}, {row['condition']} {row['days']}" for row in item["actions"])
+
+
+def tags_text(item: Json) -> str:
+    return ", ".join(f"{tag.get('name')} {tag.get('op')} {tag.get('value')}" for tag in item["tags"])
+
+
+LIFECYCLE_VIEW = View(
+    "LifecycleRule",
+    "Azure Storage lifecycle rules",
+    {
+        "Rule": "name",
+        "Enabled": "enabled",
+        "Actions": actions_text,
+        "Prefixes": "prefixes",
+        "Tags": tags_text,
+        "Blob Types": "blobTypes",
+        "Deletes Early": "deletesEarly",
+    },
+)
+
+
+def lifecycle_rules(policy: Json | None) -> list[Json]:
+    return dicts(at_path(policy, "properties.policy.rules"))
+
+
+def lifecycle_policy(azure: Azure, account: AccountRef) -> Json | None:
+    return azure.arm.ask_if_there(LIFECYCLE_GET, account, "ManagementPolicyNotFound")
+
+
+@command("azure-storage-account-lifecycle-get", needs=(READ_LIFECYCLE,), role="Reader")
+def account_lifecycle_get(azure: Azure, account: TargetArgs) -> CommandResults:
+    """The lifecycle rules of an account, and which of them delete early."""
+    policy = lifecycle_policy(azure, account) or {}
+    rows = [lifecycle_row(account, policy, rule) for rule in lifecycle_rules(policy)]
+    early = [md(str(row["name"])) for row in rows if row["deletesEarly"]]
+    words = (
+        f"Enabled rules that delete blobs within {EARLY_DAYS} days: {', '.join(early)}. To disable one, run !azure-storage-account-lifecycle-set."
+        if early
+        else ""
+    )
+    return show_list(LIFECYCLE_VIEW, Listing(rows), words or ("" if rows else "The account has no lifecycle rules."))
+
+
+@command(
+    "azure-storage-account-lifecycle-set",
+    needs=(READ_LIFECYCLE, WRITE_LIFECYCLE),
+    role=ACCOUNT_CONTRIBUTOR,
+    changes=True,
+    execution=True,
+)
+def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, enabled: Flag) -> Plan:
+    """Enables or disables one rule. Azure replaces the whole policy, so all other rules go along as they are."""
+    policy = lifecycle_policy(azure, account) or {}
+    rules = lifecycle_rules(policy)
+
+    def row_of(found: Json | None) -> Json:
+        """The rule in a policy. UsageError if it is not there."""
+        others = lifecycle_rules(found)
+        rule = next((rule for rule in others if rule.get("name") == rule_name), None)
+        if rule is None:
+            names = ", ".join(repr(rule.get("name")) for rule in others)
+            raise invalid("rule_name", f"{account} has no lifecycle rule {rule_name!r}. Its rules: {names or 'none'}.")
+        return lifecycle_row(account, found or {}, rule)
+
+    row = row_of(policy)
+    changed = [{**rule, "enabled": enabled} if rule.get("name") == rule_name else rule for rule in rules]
+    body = {"properties": {"policy": {**policy["properties"]["policy"], "rules": changed}}}
+    before, after = differences(row, {"enabled": enabled})
+    read = last_answer(azure, LIFECYCLE_GET, account)
+    return Plan(
+        row["id"],
+        before,
+        after,
+        LIFECYCLE_VIEW,
+        [
+            Step(
+                f"{'enable' if enabled else 'disable'} the lifecycle rule",
+                lambda: azure.arm.ask(LIFECYCLE_SET, account, body),
+                lambda error: row_of(lifecycle_policy(azure, account))["enabled"] is enabled,
+            )
+        ],
+        item=row,
+        read_back=lambda outcomes: row_of(read(outcomes)),
+        undo=lambda old, new: command_line(
+            "account-lifecycle-set", account.arguments, {"rule_name": rule_name, "enabled": not enabled}
+        ),
+        done="Azure applies the change within 24 hours. A run that is in progress continues.",
+    )
+
+
 # --- commands: point-in-time restore -----------------------------------------------------------------------------------
 
 
@@ -7114,10 +8482,10 @@ def read_ranges(text: str) -> list[Json]:
     if not 1 <= len(found) <= 10 or len(found) != len(parts):
         raise ValueError("1 to 10 ranges, each with a start and an end")
     if any(
-        "/" not in item["startRange"].strip("/") or not item["endRange"] or item["startRange"] >= item["endRange"]
+        not item["startRange"].find("/") > 0 or not item["endRange"] or item["startRange"] >= item["endRange"]
         for item in found
     ):
-        raise ValueError("a range begins with container/blob and ends behind that")
+        raise ValueError("a range begins with container/ and ends behind that")
     return found
 
 
@@ -7209,7 +8577,7 @@ def blob_ranges_restore(
             azure, account, body, outcomes[0].answer or "", str(last.get("restoreId") or "")
         ),
         read_back=lambda outcomes: restore_item(account, body, restore_status(azure, account)),
-        equal=lambda now, wanted: True,
+        equal=uncompared,
         confirm=(account.name, "This restores the whole account.") if target.everything else None,
         note="Nothing undoes a restore.",
     )
@@ -7316,6 +8684,155 @@ def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
     return azure.arm.ask_if_there(CONTAINER_GET, container, "ContainerNotFound")
 
 
+class Containers:
+    """The containers of one account: through Resource Manager or, where that can't be used, through the blob service.
+
+    The blob service takes over once nobody is signed in, the identity has no role in Resource Manager, or nothing tells
+    where the account is. What it can't do either is told in Resource Manager's words.
+    """
+
+    def __init__(self, azure: Azure, given: Given) -> None:
+        self.azure, self._given = azure, {"blob_url": None, **given}
+        clue = clue_of(self._given)
+        self.name = clue.name
+        self.account: AccountRef | None = None
+        self._refusal: AzureStorageError | None = None
+        self._service: BlobService | None = None
+        try:
+            self.account = account_in(azure, given, clue)
+        except (ServiceError, SignInError, UnknownAccountError) as error:
+            self._refused(error)
+
+    def _refused(self, error: AzureStorageError) -> None:
+        """Remember why Resource Manager can't be used; any other error is raised."""
+        if isinstance(error, ServiceError) and error.code != "AuthorizationFailed":
+            own = self.azure.settings.storage_credential_for(self.name)
+            if not own or error.code not in MISPLACED:
+                raise error
+        self._refusal = error
+
+    def either(self, by_arm: Callable[[AccountRef], T], by_blobs: Callable[[BlobService], T]) -> T:
+        """What Resource Manager answers, or the blob service in its place."""
+        if self.account and not self._refusal:
+            try:
+                return by_arm(self.account)
+            except (ServiceError, SignInError) as error:
+                self._refused(error)
+        try:
+            return by_blobs(self.service)
+        except (NetworkError, ServiceError, SignInError) as error:
+            denied = not isinstance(error, ServiceError) or error.status == 403
+            if denied and self._refusal and not self.azure.settings.storage_credential_for(self.name):
+                raise self._refusal from None
+            raise
+
+    @property
+    def service(self) -> BlobService:
+        self._service = self._service or service_in(self.azure, self._given)
+        return self._service
+
+    def place(self, name: str) -> ContainerRef | ContainerPlace:
+        """A container, named as the way that is in use names it."""
+        if self.account and not self._refusal:
+            return ContainerRef(self.account, name)
+        return ContainerPlace(self.service, name)
+
+    def read(self, name: str) -> Json | None:
+        return self.either(
+            lambda account: container_if_there(self.azure, ContainerRef(account, name)),
+            lambda service: service.container(name),
+        )
+
+    def existing(self, name: str) -> Json:
+        """A container that has to be there."""
+        return self.either(
+            lambda account: self.azure.arm.ask(CONTAINER_GET, ContainerRef(account, name)),
+            lambda service: service.container(name) or container_missing(service, name),
+        )
+
+    def listing(
+        self, paging: Paging, page_size: int | None = None, deleted: bool = False, prefix: str | None = None
+    ) -> Listing:
+        if paging.place and not paging.place.startswith("/subscriptions/"):
+            self.account = None  # the earlier page was one of the blob service
+        include = "metadata,deleted" if deleted else "metadata"
+        size = page_size or min(5000, 5000 if paging.all_results else paging.limit)
+        query = {"prefix": prefix, "include": include, "maxresults": size}
+        return self.either(
+            lambda account: containers(self.azure, account, paging, page_size, deleted, prefix),
+            lambda service: collect(service.containers(query, paging.place), paging),
+        )
+
+    def create(self, name: str, properties: Json) -> Json:
+        headers = {
+            "x-ms-blob-public-access": access_header(properties.get("publicAccess")),
+            "x-ms-default-encryption-scope": properties.get("defaultEncryptionScope"),
+            "x-ms-deny-encryption-scope-override": as_text(properties.get("denyEncryptionScopeOverride")) or None,
+        }
+
+        def make(service: BlobService) -> Json:
+            service.ask(CONTAINER_MAKE, name, headers=headers)
+            return {}
+
+        return self.either(
+            lambda account: self.azure.arm.ask(
+                CONTAINER_CREATE, ContainerRef(account, name), {"properties": properties}
+            ),
+            make,
+        )
+
+    def update(self, name: str, properties: Json) -> None:
+        """The blob service keeps the stored access policies, which are set together with the access level."""
+
+        def set_access(service: BlobService) -> None:
+            fixed = [key for key in properties if key != "publicAccess"]
+            if fixed:
+                words = f"Could not update container {name}: the blob service sets {', '.join(fixed)} only when a container is created."
+                raise UsageError(words, f"Sign in with an identity that has the role {ACCOUNT_CONTRIBUTOR}.")
+            access = access_header(properties["publicAccess"])
+            service.set_access_policies(name, service.access_policies(name)._replace(public_access=access))
+
+        def patch(account: AccountRef) -> None:
+            self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), {"properties": properties})
+
+        self.either(patch, set_access)
+
+    def delete(self, name: str) -> object:
+        """ALREADY where Azure says that it was not there any more."""
+
+        def remove(service: BlobService) -> object:
+            service.ask(CONTAINER_REMOVE, name)
+            return None
+
+        def delete(account: AccountRef) -> object:
+            return removal(self.azure, CONTAINER_DELETE, ContainerRef(account, name), "ContainerNotFound")()
+
+        return self.either(delete, remove)
+
+
+def access_header(level: object) -> str | None:
+    """The access level as the blob service writes it; None where it is private."""
+    return None if level in (None, "None") else str(level).lower()
+
+
+def container_missing(service: BlobService, name: str) -> Json:
+    """What the blob service says of a container that is not there."""
+    words = f"The account {service.account} has no container of this name."
+    raise ServiceError(CONTAINER_HEAD.action.format(name), 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
+
+
+ContainersArgs = Annotated[Containers, Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, Containers)]
+
+
+def build_one_container(azure: Azure, given: Given) -> tuple[Containers, str]:
+    """A container, and how its account is reached."""
+    unused(given, "blob", "version", "snapshot")
+    return Containers(azure, given), named(given, "container_name", "container")
+
+
+OneContainerArgs = Annotated[tuple[Containers, str], Group(CONTAINER_ARGUMENTS, build_one_container)]
+
+
 @command(
     "azure-storage-blob-containers-create",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
@@ -7323,27 +8840,27 @@ def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
     changes=True,
 )
 def blob_containers_create(
-    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody
+    azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
 ) -> Plan:
     """Creates the container; one that is there only gets the given settings, never an empty body that would reset it."""
-    container = ContainerRef(account, container_name)
-    current = container_if_there(azure, container)
+    current = account.read(container_name)
     if current is not None:
-        return container_plan(azure, CONTAINER_VIEW, container, current, properties)
+        return container_plan(account, CONTAINER_VIEW, container_name, current, properties)
+    place = account.place(container_name)
     create = Step(
         "create the container",
-        lambda: azure.arm.ask(CONTAINER_CREATE, container, {"properties": properties}),
-        lambda error: container_if_there(azure, container) is not None,
+        lambda: account.create(container_name, properties),
+        lambda error: account.read(container_name) is not None,
     )
     return Plan(
-        container.id,
+        place.id,
         {},
         {"name": container_name, **properties},
         CONTAINER_VIEW,
         [create],
-        read_back=last_answer(azure, CONTAINER_GET, container),
-        equal=lambda now, wanted: True,  # the answer holds what was set, and what Azure filled in
-        undo=lambda before, after: command_line("blob-container-delete", container.arguments),
+        read_back=lambda outcomes: outcomes[-1].answer or account.existing(container_name),
+        equal=uncompared,
+        undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
 
@@ -7355,29 +8872,30 @@ def blob_containers_create(
     execution=True,
 )
 def blob_containers_update(
-    azure: Azure, account: AccountArgs, container_name: Container, properties: ContainerBody
+    azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
 ) -> Plan:
-    container = ContainerRef(account, container_name)
-    return container_plan(azure, UPDATED_CONTAINER_VIEW, container, azure.arm.ask(CONTAINER_GET, container), properties)
+    current = account.existing(container_name)
+    return container_plan(account, UPDATED_CONTAINER_VIEW, container_name, current, properties)
 
 
-def container_plan(azure: Azure, view: View, container: ContainerRef, current: Json, wanted: Json) -> Plan:
+def container_plan(account: Containers, view: View, name: str, current: Json, wanted: Json) -> Plan:
     before, after = differences(at_path(current, "properties") or {}, wanted)
+    place = account.place(name)
 
     def look(error: AzureStorageError) -> bool:
-        return not differences(at_path(azure.arm.ask(CONTAINER_GET, container), "properties") or {}, wanted)[1]
+        return not differences(at_path(account.existing(name), "properties") or {}, wanted)[1]
 
-    private = str(after.get("publicAccess")) == "None" and container.name == "$web"
+    private = str(after.get("publicAccess")) == "None" and name == "$web"
     return Plan(
-        container.id,
+        place.id,
         before,
         after,
         view,
-        [Step("update the container", lambda: azure.arm.ask(CONTAINER_UPDATE, container, {"properties": after}), look)],
+        [Step("update the container", lambda: account.update(name, after), look)],
         item=current,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        read_back=lambda outcomes: account.existing(name),
         state=lambda item: at_path(item, "properties") or {},
-        undo=undo_with("blob-containers-update", container.arguments, CONTAINER_FIELDS),
+        undo=undo_with("blob-containers-update", place.arguments, CONTAINER_FIELDS),
         note="Still allowed: a static website serves $web to everybody whatever its access level is."
         if private
         else "",
@@ -7388,8 +8906,9 @@ def container_plan(azure: Azure, view: View, container: ContainerRef, current: J
 @command("azure-storage-blob-containers-list", needs=(READ_CONTAINER,), role="Reader")
 def blob_containers_list(
     azure: Azure,
-    account: AccountArgs,
+    account: ContainersArgs,
     container_name: Container | None = None,
+    prefix: Annotated[str, pattern("the start of a container name", r"[a-z0-9$][a-z0-9-]{0,62}")] | None = None,
     include_deleted: Flag = False,
     maxpagesize: Annotated[int, number(1, 5000)] | None = None,
     limit: Count | None = None,
@@ -7397,10 +8916,12 @@ def blob_containers_list(
     next_token: PageToken | None = None,
 ) -> CommandResults:
     """`maxpagesize` alone also says how many are wanted, as it does in playbooks made for the existing pack."""
+    if container_name and prefix:
+        raise exclusive("prefix", "container_name")
     if container_name and not include_deleted:
-        return show(CONTAINERS_VIEW, azure.arm.ask(CONTAINER_GET, ContainerRef(account, container_name)))
+        return show(CONTAINERS_VIEW, account.existing(container_name))
     paging = Paging(limit or maxpagesize or DEFAULT_LIMIT, all_results or bool(container_name), *(next_token or ()))
-    listing = containers(azure, account, paging, maxpagesize, include_deleted, container_name)
+    listing = account.listing(paging, maxpagesize, include_deleted, prefix or container_name)
     if container_name:
         listing = Listing([item for item in listing.items if item.get("name") == container_name])
     return show_list(DELETED_CONTAINERS_VIEW if include_deleted else CONTAINERS_VIEW, listing)
@@ -7425,24 +8946,23 @@ def containers(
     changes=True,
     execution=True,
 )
-def blob_container_delete(azure: Azure, account: AccountArgs, container_name: Container) -> Plan:
-    container = ContainerRef(account, container_name)
-    current = container_if_there(azure, container)
-    name = {"name": container_name} if current else {}
+def blob_container_delete(azure: Azure, account: ContainersArgs, container_name: Container) -> Plan:
+    current = account.read(container_name)
+    place, name = account.place(container_name), {"name": container_name} if current else {}
 
     def gone(error: AzureStorageError | None = None) -> bool:
-        found = container_if_there(azure, container)
+        found = account.read(container_name)
         return found is None or bool(at_path(found, "properties.deleted"))
 
     return Plan(
-        container.id,
+        place.id,
         name,
         dict.fromkeys(name),
         DELETED_CONTAINER_VIEW,
-        [Step("delete the container", lambda: azure.arm.ask(CONTAINER_DELETE, container), gone)],
-        undo=lambda before, after: command_line("container-restore", container.arguments),
-        missed=f"There is no container {container}.",
-        done=f"Container {container} was deleted. The undo works while container soft delete keeps it.",
+        [Step("delete the container", lambda: account.delete(container_name), gone)],
+        undo=lambda before, after: command_line("container-restore", place.arguments),
+        missed=f"There is no container {place}.",
+        done=f"Container {place} was deleted. The undo works while container soft delete keeps it.",
     )
 
 
@@ -7719,60 +9239,66 @@ LeaseArgs = Annotated[Lease, Group(LEASE_ARGUMENTS, build_lease)]
 Lent = tuple[str, int | None]  # lease id and seconds left, as the service answers
 
 
-def lease_plan(
-    target: str,
-    name: str,
-    where: Mapping[str, str],
-    lease: Lease,
-    view: View,
-    read: Callable[[], Json],
-    path: str,
-    act: Callable[[], Lent],
-) -> Plan:
+class LeaseTarget(NamedTuple):
+    """A blob or container that has a lease: its id, the command and arguments that name it, how it is read, and how the
+    lease is asked for."""
+
+    id: str
+    command: str
+    arguments: Mapping[str, str]
+    view: View
+    read: Callable[[], Json]
+    path: str
+    act: Callable[[], Lent]
+
+    def state(self, item: object) -> str:
+        """The lease state, which Resource Manager writes Leased and the blob service leased."""
+        return str(at_path(item, self.path) or "")
+
+
+def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
     """The lease of a blob or container: what happened comes from the service's answer, the state is read back.
 
     A lease that is renewed or changed is leased before and after; what is asked for is done all the same.
     """
-    current = read()
-    state, wanted = at_path(current, path), LEASE_STATES[lease.action]
+    current, wanted = target.read(), LEASE_STATES[lease.action]
+    state = target.state(current)
     before = {"leaseState": state, "lease": lease.lease_id if lease.action != "acquire" else None}
     after = {"leaseState": wanted, "lease": {"release": None, "break": None}.get(lease.action, NEW)}
 
     def read_back(outcomes: list[Outcome]) -> Json:
         lent: Lent = outcomes[-1].answer or ("", None)
         told = {"leaseId": lent[0] or None, "leaseSecondsLeft": lent[1]}
-        return {**read(), **given_only(told)}
-
-    def undo(old: Json, new: Json) -> str:
-        held = str(new.get("lease") or "")
-        lines: dict[str, Json] = {
-            "acquire": {"action": "release", "lease_id": held},
-            "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
-            "release": {"action": "acquire", "proposed_lease_id": lease.lease_id},
-        }
-        return (
-            command_line(name, where, lines[lease.action])
-            if lease.action in lines and (held or lease.action == "release")
-            else ""
-        )
+        return {**target.read(), **given_only(told)}
 
     def look(error: AzureStorageError) -> bool | None:
-        found = at_path(read(), path)
-        return None if lease.action in ("renew", "change") else found in wanted and found != state
+        found = target.state(target.read())
+        return None if lease.action in ("renew", "change") else found.lower() in wanted and found != state
 
     return Plan(
-        target,
+        target.id,
         {key: value for key, value in before.items() if key == "leaseState" or value},
         {key: value for key, value in after.items() if key == "leaseState" or value or before["lease"]},
-        view,
-        [Step(f"{lease.action} the lease", act, look)],
+        target.view,
+        [Step(f"{lease.action} the lease", target.act, look)],
         item=current,
         read_back=read_back,
-        state=lambda item: {"leaseState": at_path(item, path), "lease": at_path(item, "leaseId")},
-        equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == asked,
-        undo=undo,
+        state=lambda item: {"leaseState": target.state(item), "lease": at_path(item, "leaseId")},
+        equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == str(asked).lower(),
+        undo=lambda old, new: undo_lease(target, lease, str(new.get("lease") or "")),
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
+
+
+def undo_lease(target: LeaseTarget, lease: Lease, held: str) -> str:
+    """The command that takes a lease back; held: the lease id that the service answered."""
+    lines: dict[str, Json] = {
+        "acquire": {"action": "release", "lease_id": held},
+        "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
+        "release": {"action": "acquire", "proposed_lease_id": lease.lease_id},
+    }
+    known = lease.action in lines and (held or lease.action == "release")
+    return command_line(target.command, target.arguments, lines[lease.action]) if known else ""
 
 
 @command(
@@ -7802,16 +9328,16 @@ def container_lease(azure: Azure, container: ContainerTarget, lease: LeaseArgs) 
     def read() -> Json:
         return azure.arm.ask(CONTAINER_GET, container)
 
-    return lease_plan(
+    target = LeaseTarget(
         container.id,
         "container-lease",
         container.arguments,
-        lease,
         CONTAINER_LEASE_VIEW,
         read,
         "properties.leaseState",
         act,
     )
+    return lease_plan(target, lease)
 
 
 # --- commands: stored access policies ----------------------------------------------------------------------------------
@@ -7900,21 +9426,21 @@ def container_policy_revoke(
     role=f"{ACCOUNT_CONTRIBUTOR} with {CONTRIBUTOR}",
     changes=True,
 )
-def container_restore(azure: Azure, container: ContainerTarget, version: Text | None = None) -> Plan:
+def container_restore(azure: Azure, container: OneContainerArgs, version: Text | None = None) -> Plan:
     """Brings back a soft-deleted container with its blobs: the last one of that name that was deleted, or the version given."""
-    account, name = container.account, container.name
-    current = container_if_there(azure, container)
+    account, name = container
+    current, place = account.read(name), account.place(name)
     if current is not None:
         return Plan(
-            container.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
+            place.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
         )
-    everything = containers(azure, account, Paging(all_results=True), None, True, name).items
+    everything = account.listing(Paging(all_results=True), None, True, name).items
     deleted = [item for item in everything if item.get("name") == name and at_path(item, "properties.deleted")]
     chosen = [item for item in deleted if version in (None, at_path(item, "properties.version"))]
     if not chosen:
         known = ", ".join(str(at_path(item, "properties.version")) for item in deleted)
         raise UsageError(
-            f"There is no soft-deleted container {container}"
+            f"There is no soft-deleted container {place}"
             + (f" of version {version}; there is {known}." if known else "."),
             "Soft delete must have been on when it was deleted. !azure-storage-blob-containers-list include_deleted=true shows what can be restored.",
         )
@@ -7923,19 +9449,19 @@ def container_restore(azure: Azure, container: ContainerTarget, version: Text | 
     headers = {"x-ms-deleted-container-name": name, "x-ms-deleted-container-version": found}
 
     def restore() -> object:
-        azure.blobs(account.name, account.subscription, account.group).ask(CONTAINER_UNDELETE, name, headers=headers)
+        account.service.ask(CONTAINER_UNDELETE, name, headers=headers)
         return None
 
     return Plan(
-        container.id,
+        place.id,
         {"deleted": True},
         {"deleted": False, "version": found},
         RESTORED_VIEW,
-        [Step("restore the container", restore, lambda error: container_if_there(azure, container) is not None)],
+        [Step("restore the container", restore, lambda error: account.read(name) is not None)],
         item=last,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        read_back=lambda outcomes: account.existing(name),
         state=lambda item: {"deleted": bool(at_path(item, "properties.deleted")), "version": found},
-        undo=lambda before, after: command_line("blob-container-delete", container.arguments),
+        undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
 
@@ -8181,15 +9707,19 @@ def sas_kind(fields: Mapping[str, str], service: str) -> tuple[str, str]:
     return kind, REVOKE_BY_KEY
 
 
+def sas_lifetime(fields: Mapping[str, str]) -> tuple[float | None, float | None]:
+    """Start and end; a delegation SAS lives no longer than the key that signed it."""
+    starts = [time for time in map(moment, (fields.get("st"), fields.get("skt"))) if time is not None]
+    ends = [time for time in map(moment, (fields.get("se"), fields.get("ske"))) if time is not None]
+    return max(starts, default=None), min(ends, default=None)
+
+
 def inspect_sas(sas: SasToken) -> Json:
     """The fields of a SAS in words, and the SHA-256 of its decoded signature, as the logs have it; never the signature."""
     fields, address = sas.fields, sas.address
     service = "table" if "tn" in fields else address.service if address else ""
     kind, revoked = sas_kind(fields, service)
-    starts = [time for time in map(moment, (fields.get("st"), fields.get("skt"))) if time is not None]
-    ends = [time for time in map(moment, (fields.get("se"), fields.get("ske"))) if time is not None]
-    # A delegation SAS lives no longer than the key that signed it.
-    start, end = max(starts, default=None), min(ends, default=None)
+    start, end = sas_lifetime(fields)
     scopes = ", ".join(SERVICES.get(letter, letter) for letter in fields.get("ss", ""))
     types = ", ".join(RESOURCE_TYPES.get(letter, letter) for letter in fields.get("srt", ""))
     resource = RESOURCES.get(fields.get("sr", ""), "") or (f"table {fields['tn']}" if "tn" in fields else types)
@@ -8238,6 +9768,11 @@ INCLUDES = (
     "legalhold",
     "immutabilitypolicy",
 )
+
+
+def is_folder(row: Json) -> bool:
+    """Whether a listed blob is a directory of an account with a hierarchical namespace."""
+    return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
 
 
 class BlobFilter(NamedTuple):
@@ -8322,55 +9857,116 @@ def read_range(text: str) -> tuple[int, int | None]:
     return int(found[1]), int(found[2]) if found[2] else None
 
 
+class Collected(NamedTuple):
+    """Blobs to be collected: those that are named, or the first that a selection finds. more: it finds others, too."""
+
+    service: BlobService
+    blobs: list[BlobRef]
+    selection: str = ""
+    more: bool = False
+
+    def note(self, done: str) -> str:
+        return (
+            f"Only the first {len(self.blobs)} blobs were {done}; there are more. Raise `limit`." if self.more else ""
+        )
+
+    def nothing_found(self) -> UsageError:
+        step = "Check it with !azure-storage-blob-list or !azure-storage-blob-find."
+        return UsageError("No blob was found by this `prefix` or `tag`.", step)
+
+
+COLLECT_ARGUMENTS = {
+    **BLOBS_ARGUMENTS,
+    "prefix": optional(ExactText),
+    "tag": optional(BlobTag),
+    "limit": optional(Annotated[int, number(1, 200)], DEFAULT_LIMIT),
+}
+
+
+def build_collected(azure: Azure, given: Given) -> Collected:
+    """The blobs that are named, or at most `limit` that a prefix, or a tag in a container or the account, finds."""
+    prefix, tag = given["prefix"], given["tag"]
+    if not prefix and not tag:
+        named_blobs = build_blobs(azure, given)
+        return Collected(named_blobs[0].service, named_blobs)
+    for name in ("blob_name", "blob_names", "version_id", "snapshot", *(["tag"] if prefix else [])):
+        if given[name]:
+            raise exclusive("prefix" if prefix else "tag", name)
+    url: BlobAddress | None = given["blob_url"]
+    if prefix or given["container_name"] or (url and url.container):
+        place = build_container(azure, given)
+        service, container = place.service, place.name
+    else:
+        service, container = service_in(azure, given), ""
+    pages = (
+        service.rows(container, {"prefix": prefix, "include": "metadata"})
+        if prefix
+        else service.find(tag_test(*tag), container, min(5000, given["limit"] + 1))
+    )
+    # Anybody can call a blob a folder; one that holds something is evidence all the same.
+    listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row) or row.get("size", 0) > 0)
+    blobs = [BlobRef(service, row["container"], row["name"]) for row in listing.items]
+    return Collected(service, blobs, json.dumps([container, prefix, tag]), bool(listing.token))
+
+
+# The columns of the manifest, and where each comes from.
+# fmt: off
+MANIFEST = {
+    "account": "account", "container": "container", "name": "name", "version": "versionId", "snapshot": "snapshot", "size": "size",
+    "etag": "etag", "md5": "md5", "sha256": "sha256", "last modified": "lastModified", "time": "readAt", "file": "fileName",
+    "verified": "verified", "result": "result",
+}
+# fmt: on
+
+
 @command("azure-storage-blob-get", needs=(READ_BLOB,), role=READER)
 def blob_get(
     azure: Azure,
-    blob: BlobsArgs,
+    blob: Annotated[Collected, Group(COLLECT_ARGUMENTS, build_collected)],
     range: Annotated[tuple[int, int | None], Reader("bytes such as 0-1023 or 4096-", read_range)] | None = None,
     max_size: Size = 1 << 30,
 ) -> list[Any]:
-    """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others."""
-    if range and len(blob) > 1:
-        raise exclusive("range", "blob_names")
+    """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others.
+
+    Blobs that a prefix or tag finds come with a manifest.
+    """
+    blobs = blob.blobs
+    if not blobs:
+        raise blob.nothing_found()
+    if range and (blob.selection or len(blobs) > 1):
+        raise exclusive("range", "blob_names", "prefix", "tag")
     azure.use_threads()
     start, end = range or (0, None)
 
     def read(each: BlobRef) -> Download | AzureStorageError:
         try:
-            return Downloader(each, start, end, parallel=len(blob) == 1).run(f"download_{uuid.uuid4()}", max_size)
+            return Downloader(each, start, end, parallel=len(blobs) == 1).run(f"download_{uuid.uuid4()}", max_size)
         except AzureStorageError as error:
             return error
 
-    files, rows, failures = list[Any](), list[Json](), list[AzureStorageError]()
-    for each, found in zip(blob, in_order(read, blob), strict=True):
-        if isinstance(found, AzureStorageError):
-            failures.append(found)
-            rows.append({**each.identity(), "result": f"failed: {redact(found.message)}"})
-            continue
-        entry = file_result_existing_file(found.path, safe_file_name(each.name))
-        facts = {
-            "sha256": found.sha256,
-            "md5": found.md5,
-            "size": found.size,
-            "verified": found.verified,
-            "fileName": entry["File"],
-        }
-        rows.append({**each.identity(), **found.properties, **facts})
-        files.append(entry)
-    if len(failures) == len(blob):
+    found = list(in_order(read, blobs))
+    rows = [read_row(each, outcome) for each, outcome in zip(blobs, found, strict=True)]
+    failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
+    if failures and len(blobs) == 1:
         raise failures[0]
-    note = f"{len(files)} of {len(blob)} blobs read." + (f" {len(failures)} failed." if failures else "")
-    text = table(READ_VIEW, rows, note=note)
-    kind = EntryType.ERROR if failures else None
-    return [
-        CommandResults(
-            outputs={READ_VIEW.context: rows},
-            readable_output=text,
-            raw_response=text if kind else rows,
-            entry_type=kind,
-        ),
-        *files,
-    ]
+    read_ones = ((outcome, row) for outcome, row in zip(found, rows, strict=True) if isinstance(outcome, Download))
+    files = [file_result_existing_file(outcome.path, row["fileName"]) for outcome, row in read_ones]
+    if blob.selection:
+        files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
+    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read, {len(failures)} failed. {blob.note('read')}"
+    text = table(READ_VIEW, rows, note=note.rstrip())
+    outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
+    raw = text if kind else rows
+    return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
+
+
+def read_row(blob: BlobRef, found: Download | AzureStorageError) -> Json:
+    """What context tells of a blob that was read, or could not be."""
+    told = {**blob.identity(), "readAt": iso_time(Clock.now())}
+    if isinstance(found, AzureStorageError):
+        return {**told, "result": f"failed: {redact(found.message)}"}
+    facts = {"sha256": found.sha256, "md5": found.md5, "size": found.size, "verified": found.verified}
+    return {**told, **found.properties, **facts, "fileName": safe_file_name(blob.name)}
 
 
 class Upload(NamedTuple):
@@ -8472,10 +10068,18 @@ def blob_put(
             lambda jobs: in_order(lambda job: upload_row(job, write), list(jobs)),
             lambda job: Row(job.blob.identity(), PLANNED, True),
         )
-    job = uploads[0]
-    before = job.blob.service.properties_if_there(job.blob)
-    if before and not overwrite:
-        raise UsageError(f"Blob {job.blob} already exists.", "Choose another name, or set `overwrite=true`.")
+    return write_plan(uploads[0], write, replaceable(uploads[0].blob, overwrite))
+
+
+def replaceable(blob: BlobRef, overwrite: bool) -> Json | None:
+    """The properties of the blob that is there, None where none is; UsageError if it is and must not be replaced."""
+    found = blob.service.properties_if_there(blob)
+    if found and not overwrite:
+        raise UsageError(f"Blob {blob} already exists.", "Choose another name, or set `overwrite=true`.")
+    return found
+
+
+def write_plan(job: Upload, write: Callable[[Upload], Json], before: Json | None) -> Plan:
     return Plan(
         job.blob.id,
         {"etag": before.get("etag") if before else None},
@@ -8564,11 +10168,6 @@ def batches_of(selection: list[BlobRef] | Prefix, query: Json) -> Iterator[list[
 
 def depth(blob: BlobRef) -> int:
     return blob.name.rstrip("/").count("/")
-
-
-def is_folder(row: Json) -> bool:
-    """Whether a listed blob is a directory of an account with a hierarchical namespace."""
-    return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
 
 
 @command(
@@ -8725,13 +10324,14 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
         return "already there", False, found
     if dry_run:
         return PLANNED, True, {}
-    if gone or not any(row.get("versionId") for row in rows):
+    asked = bool(gone) or not any(row.get("versionId") for row in rows)
+    if asked:
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
         return "deleted snapshots restored", True, found
-    back = service.properties_if_there(live)
+    back = service.properties_if_there(live) if asked else None
     if back is None:
         # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
         versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
@@ -8739,6 +10339,14 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
             raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
         return promote(live._replace(version=max(versions)), None, False, False)
     return "restored", True, back
+
+
+def source_address(blob: BlobRef) -> str:
+    """The address of a source of a copy, with the instance's SAS where that authorises requests: it does so for the
+    target only. https://learn.microsoft.com/rest/api/storageservices/copy-blob"""
+    own = blob.service.http.authorization
+    sas = own.token.reveal() if isinstance(own, SasAuthorization) else ""
+    return f"{blob.id}{'&' if '?' in blob.id else '?'}{sas}" if sas else blob.id
 
 
 def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
@@ -8750,8 +10358,10 @@ def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool
         )
     if not dry_run:
         condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
-        version.service.ask(BLOB_COPY, version.current, headers={"x-ms-copy-source": version.id, **condition})
-    return (PLANNED if dry_run else f"restored from version {version.version}"), True, {}
+        headers = {"x-ms-copy-source": source_address(version), **condition}
+        version.service.ask(BLOB_COPY, version.current, headers=headers)
+        found = version.service.properties_if_there(version.current)
+    return (PLANNED if dry_run else f"restored from version {version.version}"), True, found or {}
 
 
 # Properties, metadata and tags
@@ -9004,16 +10614,16 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
         seconds = answer.headers.get("x-ms-lease-time", "")
         return answer.headers.get("x-ms-lease-id", ""), int(seconds) if seconds.isdigit() else None
 
-    return lease_plan(
+    target = LeaseTarget(
         blob.id,
         "blob-lease",
         blob.arguments,
-        lease,
         BLOB_LEASE_VIEW,
         lambda: blob.service.properties(blob),
         "leaseState",
         act,
     )
+    return lease_plan(target, lease)
 
 
 @command(
@@ -9131,13 +10741,9 @@ def blob_copy(
     if blobs.source is None:
         return abort_plan(target, blobs.abort)
     if copy_id:
-        return copied(target, target.service.properties(target), copy_id)
-    before = target.service.properties_if_there(target)
-    if before and not overwrite:
-        raise UsageError(f"Blob {target} already exists.", "Choose another name, or set `overwrite=true`.")
-    source = blobs.source
-
-    latest: Json = {}
+        undo = "" if overwrite else undo_write(target, None)  # what was there before is known to the first round only
+        return copied(target, target.service.properties(target), copy_id, undo)
+    before, source, latest = replaceable(target, overwrite), blobs.source, dict[str, Any]()
 
     def later(outcomes: list[Outcome]) -> Later | None:
         latest.update(target.service.properties(target))
@@ -9161,7 +10767,7 @@ def blob_copy(
     )
 
 
-def copied(target: BlobRef, current: Json, copy_id: str) -> Plan | Later:
+def copied(target: BlobRef, current: Json, copy_id: str, undo: str = "") -> Plan | Later:
     """The end of a copy, or what the next round goes on with. Raises where it failed, or where another copy is there."""
     status = current.get("copyStatus", "success")
     if copy_id and current.get("copyId", copy_id) != copy_id:
@@ -9176,7 +10782,15 @@ def copied(target: BlobRef, current: Json, copy_id: str) -> Plan | Later:
     if status != "success":
         words = f"The copy to blob {target} ended with {status}: {current.get('copyStatusDescription', '')}"
         raise AzureStorageError(words, "Check that Azure can read the source, then copy again.")
-    return Plan(target.id, {"etag": None}, {"etag": current.get("etag")}, COPY_VIEW, item=current, carried_out=True)
+    return Plan(
+        target.id,
+        {"etag": None},
+        {"etag": current.get("etag")},
+        COPY_VIEW,
+        item=current,
+        carried_out=True,
+        undo=lambda old, new: undo,
+    )
 
 
 def start_copy(
@@ -9200,9 +10814,10 @@ def start_copy(
     if source.blob:
         found = found or source.blob.service.properties(source.blob)
         headers["x-ms-source-if-match"] = f'"{found.get("etag")}"' if found.get("etag") else None
-        address = source.blob.id
+        address = source_address(source.blob)
         if source.blob.service.account != target.service.account:
-            address += f"{'&' if '?' in address else '?'}{lent_sas(source.blob)}"
+            if address == source.blob.id:
+                address += f"{'&' if '?' in address else '?'}{lent_sas(source.blob)}"
             # Azure finishes block blobs up to this size before it answers; others are copied later.
             small = found.get("size", SYNC_COPY_SIZE + 1) <= SYNC_COPY_SIZE and found.get("type") == "BlockBlob"
             headers["x-ms-requires-sync"] = "true" if small else None
@@ -9238,117 +10853,395 @@ def abort_plan(target: BlobRef, copy_id: str) -> Plan:
     )
 
 
+# --- commands: restore versions ----------------------------------------------------------------------------------------
+
+RESTORE_BATCH = 32  # blobs between two looks at the clock
+TOLD_BLOBS = 100  # blobs that the result names, of those that were not simply restored
+EVERYTHING_KEPT = "versions,deleted,deletedwithversions,snapshots,metadata"
+# What becomes of a blob, in the order in which a result tells it, and whether the result names such blobs.
+RESTORE_RESULTS = {
+    "restored": False, "undeleted": False, "same": False, "newer": True, "deleted": True, "notKept": True, "unaddressable": True, "failed": True,
+}  # fmt: skip
+RESTORE_CHANGES = ("restored", "undeleted", "deleted")
+
+
+class Protection(NamedTuple):
+    """What keeps content of an account that is replaced or deleted; neither where the identity may not read it."""
+
+    versioning: bool = False
+    soft_delete: bool = False
+
+
+def protection_of(account: Containers, *, needed: bool) -> Protection:
+    """UsageError for an account with a hierarchical namespace, where Resource Manager tells; and where it is needed, for
+    one in which nothing keeps what is deleted."""
+
+    def by_arm(ref: AccountRef) -> Protection:
+        arm = account.azure.arm
+        if at_path(arm.ask(ACCOUNT_GET, ref), "properties.isHnsEnabled"):
+            raise no_versions(ref.name)
+        found = at_path(arm.ask(SERVICE_GET, ref), "properties")
+        kept = at_path(found, "deleteRetentionPolicy.enabled") is True
+        return Protection(at_path(found, "isVersioningEnabled") is True, kept)
+
+    def by_blobs(service: BlobService) -> Protection:
+        found, _ = service.document(SERVICE_PROPERTIES, "", "StorageServiceProperties")
+        return Protection(soft_delete=is_true_text(str(at_path(found, "DeleteRetentionPolicy.Enabled"))))
+
+    try:
+        found = account.either(by_arm, by_blobs)
+    except ServiceError as error:
+        if error.status != 403:
+            raise
+        found = Protection()
+    if needed and not any(found):
+        words = "neither versioning nor soft delete is on, as far as the identity can read, so that deleted blobs couldn't be brought back."
+        step = "Turn on soft delete with !azure-storage-blob-service-properties-set, or omit `delete_newer`."
+        raise invalid("delete_newer", words, step)
+    return found
+
+
+def no_versions(account: str) -> UsageError:
+    words = f"Account {account} has a hierarchical namespace, which has no blob versions to restore."
+    return UsageError(words, "Restore soft-deleted blobs with !azure-storage-blob-undelete.")
+
+
+class Kept(NamedTuple):
+    """All that Azure keeps of one blob, and the marker of the page of the listing where that begins."""
+
+    name: str
+    marker: str
+    rows: list[Json]
+
+    @property
+    def current(self) -> Json | None:
+        live = (row for row in self.rows if not row.get("deleted") and not row.get("snapshot"))
+        return next(
+            (
+                row
+                for row in live
+                if row.get("isCurrentVersion") or not (row.get("versionId") or row.get("hasVersionsOnly"))
+            ),
+            None,
+        )
+
+    def at(self, when: float) -> Json | None:
+        """What was current at a moment, as far as it is kept. When a version ceased to be current is not recorded."""
+        known = [row for row in self.rows if was_there(row, when)]
+        return max(
+            known,
+            key=lambda row: (row["lastModified"], row.get("versionId", ""), not row.get("snapshot")),
+            default=None,
+        )
+
+    def existed(self, when: float) -> bool:
+        """Whether there was a blob of this name at a moment, also where what it held is not kept."""
+        return any(
+            (moment(row.get("created")) or when + 1) <= when and (moment(row.get("deletedTime")) or when + 1) > when
+            for row in self.rows
+        )
+
+
+def was_there(row: Json, when: float) -> bool:
+    """Whether a blob, version or snapshot had been written by a moment and not been deleted. A version ID is more exact
+    than the time of the last change, which is in whole seconds."""
+    version, modified, deleted = row.get("versionId"), moment(row.get("lastModified")), moment(row.get("deletedTime"))
+    if modified is None or (deleted is not None and deleted <= when) or (row.get("hasVersionsOnly") and not version):
+        return False
+    return modified < when or (version <= f"{iso_time(when)[:-1]}.0000000Z" if version else modified <= when)
+
+
+def kept_blobs(place: ContainerPlace, prefix: str, marker: str = "", done: str = "") -> Iterator[Kept]:
+    """What is kept of each blob, by name, from a page of the listing on and behind the blob that was done last."""
+    pages = place.service.rows(place.name, {"prefix": prefix or None, "include": EVERYTHING_KEPT}, marker)
+    rows = ((row, here) for page, here, _ in pages for row in page)
+    for name, group in itertools.groupby(rows, lambda pair: str(pair[0]["name"])):
+        found = list(group)
+        if any(row.get("resourceType") == "directory" for row, _ in found):
+            raise no_versions(place.service.account)
+        if name == done:
+            done = ""
+        elif not done or name > done:
+            done = ""
+            yield Kept(name, found[0][1], [row for row, _ in found])
+
+
+def read_progress(text: str) -> Json:
+    found = json_value(text)
+    counts = at_path(found, "counts")
+    if not isinstance(found, dict) or not isinstance(counts, dict) or not isinstance(found.get("blobs"), list):
+        raise ValueError
+    return {**found, "counts": {key: whole(counts.get(key)) for key in RESTORE_RESULTS}}
+
+
+NO_PROGRESS: Json = {"marker": "", "done": "", "counts": dict.fromkeys(RESTORE_RESULTS, 0), "blobs": []}
+
+
+class VersionsRestore:
+    """Brings blobs back to what they were at a moment, slice by slice; `progress` is what the next slice goes on with."""
+
+    def __init__(
+        self, place: ContainerPlace, prefix: str, when: float, protection: Protection, delete_newer: bool
+    ) -> None:
+        self.place, self.prefix, self.when = place, prefix, when
+        self.protection, self.delete_newer = protection, delete_newer
+        self.progress = deepcopy(NO_PROGRESS)
+        self.finished = False
+        self.broken: AzureStorageError | None = None
+
+    def run(self, *, rehearse: bool = False) -> object:
+        """A slice of bounded time."""
+        try:
+            self._slice(rehearse)
+        except AzureStorageError as error:
+            self.broken = error
+        return {} if any(self.progress["counts"][key] for key in RESTORE_CHANGES) else ALREADY
+
+    def _slice(self, rehearse: bool) -> None:
+        start = Clock.now()
+        blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
+        while batch := list(itertools.islice(blobs, RESTORE_BATCH)):
+            results = in_order(lambda kept: self._result(kept, rehearse), batch)
+            for kept, (result, words) in zip(batch, results, strict=True):
+                self._note(kept, result, words)
+            if Clock.now() - start >= WORK_SLICE:
+                return
+        self.finished = True
+
+    def _note(self, kept: Kept, result: str, words: str) -> None:
+        told: list[Json] = self.progress["blobs"]
+        if result:
+            self.progress["counts"][result] += 1
+        if RESTORE_RESULTS.get(result) and len(told) < TOLD_BLOBS * (2 if result == "failed" else 1):
+            told.append({"name": kept.name, "result": words or result})
+        self.progress |= {"marker": kept.marker, "done": kept.name}
+
+    def check(self) -> object:
+        """Raises what broke the slice, or at the end what failed."""
+        if self.broken:
+            raise self.broken
+        failed = [row["result"] for row in self.progress["blobs"] if row["result"].startswith("failed")]
+        if self.finished and self.progress["counts"]["failed"]:
+            words = f"{self.progress['counts']['failed']} blobs could not be restored; the first {failed[0] if failed else ''}"
+            step = "Fix the cause, then run the command again. Blobs that are restored are left as they are."
+            raise AzureStorageError(words, step)
+        return ALREADY
+
+    def later(self) -> Later | None:
+        if self.finished:
+            return None
+        text = f"{sum(self.progress['counts'].values())} blobs of {self.place} were handled so far; more are left. With polling, this command goes on by itself. Without, run it again."
+        told = {"time_to_restore": iso_time(self.when), "progress": json.dumps(self.progress)}
+        return Later("" if self.progress.get("rounds") else text, {**self.place.arguments, **told})
+
+    @property
+    def undo_words(self) -> str:
+        kinds = ((self.protection.versioning, "a version"), (self.protection.soft_delete, "a soft-deleted snapshot"))
+        kind = next((name for kept, name in kinds if kept), "a snapshot")
+        return f"The former content of each blob that was replaced is kept as {kind}. !azure-storage-blob-undelete brings deleted blobs back."
+
+    @property
+    def item(self) -> Json:
+        where = {"account": self.place.service.account, "container": self.place.name, "prefix": self.prefix}
+        told = {"timeToRestore": iso_time(self.when), **self.progress["counts"], "blobs": self.progress["blobs"]}
+        return {"id": self.place.id, **where, **told}
+
+    def _result(self, kept: Kept, rehearse: bool) -> tuple[str, str]:
+        """What became of a blob, or would, and words for people; empty where there is nothing to say."""
+        wanted, current = kept.at(self.when), kept.current
+        result = self._decide(kept, wanted, current)
+        acting = result in RESTORE_CHANGES and not rehearse
+        step = Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted))
+        outcome = take(step) if acting else None
+        if outcome and outcome.error and outcome.result != DONE:
+            words = outcome.error.brief if isinstance(outcome.error, ServiceError) else redact(outcome.error.message)
+            unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
+            return "failed", f"failed: {words}{unknown}"
+        return result, ""
+
+    def _decide(self, kept: Kept, wanted: Json | None, current: Json | None) -> str:
+        if not DOT_SEGMENTS.isdisjoint(kept.name.split("/")):
+            return "unaddressable"
+        if wanted is None:
+            if kept.existed(self.when):
+                return "notKept"
+            return ("deleted" if self.delete_newer else "newer") if current else ""
+        if current is not None and (wanted is current or same_content(wanted, current)):
+            return "same"
+        base = wanted.get("deleted") and not (wanted.get("versionId") or wanted.get("snapshot"))
+        return "undeleted" if base else "restored"
+
+    def _landed(self, kept: Kept, wanted: Json | None) -> bool | None:
+        """Whether a change of which the answer was lost is there; None where nothing tells."""
+        found = self.place.service.properties_if_there(self.place.blob(kept.name))
+        if wanted is None or found is None:
+            return found is None and wanted is None
+        return found.get("md5") == wanted["md5"] if wanted.get("md5") else None
+
+    def _act(self, kept: Kept, wanted: Json | None, current: Json | None) -> None:
+        blob = self.place.blob(kept.name)
+        unchanged = {"If-Match": f'"{current["etag"]}"'} if current else {"If-None-Match": "*"}
+        if wanted is None:
+            snapshots = (
+                "include" if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows) else None
+            )
+            blob.service.ask(BLOB_DELETE, blob, headers={**unchanged, "x-ms-delete-snapshots": snapshots})
+            return
+        source = blob._replace(version=wanted.get("versionId", ""), snapshot=wanted.get("snapshot", ""))
+        if wanted.get("deleted"):
+            blob.service.ask(BLOB_UNDELETE, blob)
+            if source == blob:
+                return
+            found = None if current else blob.service.properties_if_there(blob)
+            unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
+        if current and not any(self.protection):
+            blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
+        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source_address(source), **unchanged})
+
+
+def same_content(wanted: Json, current: Json) -> bool:
+    """Whether two rows hold the same, so that nothing has to be restored."""
+    parts = ("md5", "size", "contentType", "contentEncoding", "metadata")
+    return bool(wanted.get("md5")) and all(wanted.get(part) == current.get(part) for part in parts)
+
+
+class RestoreTarget(NamedTuple):
+    """A container, and how its account is reached."""
+
+    account: Containers
+    place: ContainerPlace
+
+
+def build_restore(azure: Azure, given: Given) -> RestoreTarget:
+    return RestoreTarget(Containers(azure, given), build_container(azure, given))
+
+
+RestoreArgs = Annotated[RestoreTarget, Group(CONTAINER_ARGUMENTS, build_restore)]
+Progress = Annotated[Json, Reader("the progress of an earlier round", read_progress)]
+
+
+@command(
+    "azure-storage-blob-versions-restore",
+    needs=(READ_ACCOUNT, READ_SERVICE, READ_BLOB, WRITE_BLOB, DELETE_BLOB, WRITE_CONTAINER),
+    role=f"{CONTRIBUTOR} with Reader",
+    changes=True,
+    execution=True,
+    confirm=True,
+    polling=Polling(10, 43_200),
+)
+def blob_versions_restore(
+    azure: Azure,
+    target: RestoreArgs,
+    time_to_restore: Moment,
+    prefix: ExactText | None = None,
+    delete_newer: Flag = False,
+    dry_run: Flag = False,
+    *,
+    progress: Progress | None = None,
+) -> Plan | Later:
+    """A container, or what in it has a prefix, as of a moment: from versions, soft-deleted blobs and snapshots."""
+    if time_to_restore > Clock.now():
+        raise invalid("time_to_restore", "it is in the future.")
+    place, protection = target.place, protection_of(target.account, needed=delete_newer)
+    azure.use_threads()
+    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer)
+    work.progress |= {**(progress or {}), "rounds": bool(progress)}
+    if dry_run:
+        work.run(rehearse=True)
+        work.check()
+        later = work.later()
+        if later:
+            return later
+    counts = {key: work.progress["counts"][key] if dry_run else NEW for key in RESTORE_CHANGES}
+    return Plan(
+        place.id,
+        {key: 0 for key, count in counts.items() if count},
+        {key: count for key, count in counts.items() if count},
+        VERSIONS_VIEW,
+        [Step("restore the blobs", work.run), Step("restore every blob", work.check)],
+        item=work.item,
+        read_back=lambda outcomes: work.item,
+        state=lambda item: {key: item[key] for key in RESTORE_CHANGES},
+        later=lambda outcomes: work.later() if outcomes[-1].result in FINE else None,
+        tell_steps=True,
+        note="A blob that was deleted before that time comes back too where the account keeps versions: Azure doesn't record when a version ceased to be current.",
+        done=work.undo_words,
+        missed="No changes needed: the blobs are what they were at that time.",
+        confirm=None if prefix else (place.name, f"This restores every blob of container {place}."),
+    )
+
+
 # --- commands: quarantine ----------------------------------------------------------------------------------------------
 
 HASH_LIMIT = 1 << 30  # bytes; a larger evidence copy is not read back for its SHA-256
-LONGEST_NAME = 1024
+LONGEST_NAME, MOST_SEGMENTS = 1024, 254  # of a blob's name
+CUSTODY_LIMIT = 200  # blobs whose events are kept
 CaseId = Annotated[str, pattern("1 to 64 letters, digits and - . _", r"(?!\.+$)[\w.-]{1,64}")]
+
+
+def read_sources(text: str) -> list[tuple[str, str, str, str]]:
+    """What quarantine_arguments wrote: container, name, version and snapshot of each blob."""
+    found = json_value(text)
+    if not isinstance(found, list) or not found:
+        raise ValueError
+    for container, name, *moments in found:
+        if len(moments) != 2 or not all(isinstance(part, str) for part in (container, name, *moments)):
+            raise ValueError
+        for part in filter(None, moments):
+            matching(VERSION, part)
+    return [(container, name, version, snapshot) for container, name, version, snapshot in found]
+
+
 QUARANTINE_ARGUMENTS = {
-    **BLOBS_ARGUMENTS,
+    **COLLECT_ARGUMENTS,
     "evidence_container_name": required(Container),
     "evidence_account_name": optional(Account),
+    "sources": optional(Annotated[list[tuple[str, str, str, str]], Reader("blobs", read_sources)], hidden=True),
 }
 
 
 class QuarantineJob(NamedTuple):
     """The blobs to be secured, and the container that takes the copies."""
 
-    blobs: list[BlobRef]
+    collected: Collected
     evidence: BlobService
     container: str
 
 
 def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
+    """Evidence that a tag finds is left out: it is secured already."""
     container, account = given["evidence_container_name"], given["evidence_account_name"]
-    blobs = build_blobs(azure, given)
-    service = blobs[0].service
+    if given["sources"]:
+        source = service_in(azure, given)
+        found = Collected(source, [BlobRef(source, *parts) for parts in given["sources"]])
+    else:
+        found = build_collected(azure, given)
+    service = found.service
     if account and account.name != service.account:
         scope = {"subscription_id": account.subscription or None, "resource_group_name": account.group or None}
         service = service_in(azure, {**given, **scope, "account_name": account, "blob_url": None})
-    if service.account == blobs[0].service.account and container == blobs[0].container:
+    others = [blob for blob in found.blobs if (blob.service.account, blob.container) != (service.account, container)]
+    if len(others) < len(found.blobs) and not given["tag"]:
         raise invalid("evidence_container_name", "it is the container of the blob. Choose another one.")
-    return QuarantineJob(blobs, service, container)
+    if len(others) > CUSTODY_LIMIT:
+        raise invalid("blob_names", f"at most {CUSTODY_LIMIT} blobs can be secured at a time.")
+    return QuarantineJob(found._replace(blobs=others), service, container)
 
 
 QuarantineArgs = Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)]
 
 
-@command(
-    "azure-storage-blob-quarantine",
-    needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB, DELETE_BLOB, READ_TAGS, WRITE_TAGS, WRITE_CONTAINER),
-    role=OWNER,
-    changes=True,
-    execution=True,
-    polling=Polling(15, 7200),
-)
-def blob_quarantine(
-    azure: Azure,
-    job: QuarantineArgs,
-    case_id: CaseId,
-    delete_source: Flag = False,
-    legal_hold: Flag = True,
-    sha256: Flag = True,
-    *,
-    later_round: Flag = False,
-) -> Plan | Later:
-    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
-
-    What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
-    """
-    work = Quarantine(azure, job, case_id, delete_source, legal_hold, sha256)
-    target = job.evidence.container_id(job.container)
-    secured = {blob.id: "secured" for blob in job.blobs}
-    rows: list[Json] = []
-
-    def secure(blob: BlobRef) -> Callable[[], Json]:
-        def act() -> Json:
-            rows.append(work.secure(blob))
-            if rows[-1]["result"] == FAILED:
-                raise work.failures[-1]
-            return rows[-1]
-
-        return act
-
-    def later(outcomes: list[Outcome]) -> Later | None:
-        if not any(row["result"] == "copying" for row in rows):
-            return None
-        text = f"Azure is copying {len(rows)} blobs to {job.container}. This command ends when it is done."
-        return Later("" if later_round else text, quarantine_arguments(job))
-
-    return Plan(
-        target,
-        dict.fromkeys(secured),
-        secured,
-        QUARANTINE_VIEW,
-        [Step(f"secure {blob}", secure(blob), vital=False) for blob in job.blobs],
-        item=[work.row(blob, PLANNED) for blob in job.blobs],
-        read_back=lambda outcomes: rows,
-        state=lambda found: {
-            row["source"]["id"]: "secured" for row in found if row["result"] in ("secured", "already secured")
-        },
-        later=later,
-        planned=[f"secure {blob}" for blob in job.blobs],
-        tell_steps=len(job.blobs) > 1,
-        note="The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
-        if delete_source
-        else "",
-    )
-
-
-def quarantine_arguments(job: QuarantineJob) -> dict[str, str]:
-    first = job.blobs[0]
-    one = {"blob_name": first.name, "version_id": first.version, "snapshot": first.snapshot}
+def quarantine_arguments(job: QuarantineJob, blobs: Sequence[BlobRef], run: str) -> dict[str, str]:
+    """What the next round is given in place of what found the blobs: they may not be there any more."""
+    sources = [[blob.container, blob.name, blob.version, blob.snapshot] for blob in blobs]
+    replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
     return {
-        "account_name": first.service.account,
-        "container_name": first.container,
-        **(
-            {name: value for name, value in one.items() if value}
-            if len(job.blobs) == 1
-            else {"blob_names": json.dumps([blob.name for blob in job.blobs])}
-        ),
+        **dict.fromkeys(replaced, ""),
+        "account_name": job.collected.service.account,
         "evidence_account_name": job.evidence.account,
         "evidence_container_name": job.container,
-        "later_round": "true",
+        "sources": json.dumps(sources),
+        "run_id": run,
     }
 
 
@@ -9359,33 +11252,97 @@ PINNED = {
     "md5": "quarantine_source_md5",
     "lastModified": "quarantine_source_modified",
 }
+METADATA_ROOM = 8192  # bytes of names and values
 FALSE_MD5 = "the MD5 that the uploader stored does not match the content"
+COPYING, WAITING, SECURED, AS_BEFORE = "copying", "waiting", "secured", "already secured"
+# What a row of the custody record keeps from one round to the next.
+ROW_STATE = ("evidence", "result", "verified", "protection", "sourceDeleted", "changed")
+
+
+def proof(found: Json) -> Json:
+    """What an event tells of a blob's content."""
+    return {key: found.get(key) for key in ("etag", "size", "md5", "sha256")}
+
+
+def has_event(row: Json, *actions: str) -> bool:
+    return any(event["action"] in actions for event in row["events"])
+
+
+class Treatment(NamedTuple):
+    """What is done to a blob besides copying and verifying it."""
+
+    delete_source: bool = False
+    legal_hold: bool = True
+    sha256: bool = True
 
 
 class Quarantine:
     """Secures one blob after the other, and writes down what happened to each.
 
     The events of a blob are kept beside the sessions under the id of its evidence, so that later rounds and repeated runs
-    add to them.
+    add to them. Each is written down as soon as it happened, and what can't be taken back also before.
     """
 
-    def __init__(
-        self, azure: Azure, job: QuarantineJob, case_id: str, delete_source: bool, legal_hold: bool, sha256: bool
-    ) -> None:
-        self.azure, self.job, self.case_id = azure, job, case_id
-        self.delete_source, self.legal_hold, self.sha256 = delete_source, legal_hold, sha256
+    def __init__(self, azure: Azure, job: QuarantineJob, case_id: str, run: str, treatment: Treatment) -> None:
+        self.azure, self.job, self.case_id, self.treatment = azure, job, case_id, treatment
+        self.first_round, self.run = not run, run or uuid.uuid4().hex
+        self.rows: list[Json] = []
+        self.deadline = Clock.now() + WORK_SLICE
         self.failures: list[AzureStorageError] = []
+        self.custody = azure.store.section("custody")
+        self.blobs = self._blobs()
+
+    def _blobs(self) -> list[BlobRef]:
+        """The blobs of the job, and those that an earlier run of the same selection secured: they may be gone by now."""
+        found = self.job.collected
+        here = f"{self.job.evidence.container_id(self.job.container)}/{self.case_id}/{found.service.account}/"
+        kept = (dict(entry) for name, entry in self.custody.items() if name.startswith(here))
+        earlier = [entry["source"] for entry in kept if found.selection and entry.get("selection") == found.selection]
+        refs = [
+            BlobRef(found.service, row["container"], row["name"], row.get("versionId", ""), row.get("snapshot", ""))
+            for row in earlier
+        ]
+        blobs = list(dict.fromkeys([*refs, *found.blobs]))
+        if not blobs:
+            raise found.nothing_found()
+        return blobs[-CUSTODY_LIMIT:]
+
+    def step(self, blob: BlobRef) -> Step:
+        def act() -> object:
+            self.rows.append(self.secure(blob))
+            if self.rows[-1]["result"] == FAILED:
+                raise self.failures[-1]
+            return self.rows[-1] if self.rows[-1]["changed"] else ALREADY
+
+        return Step(f"secure {blob}", act, vital=False)
+
+    def later(self) -> Later | None:
+        left = sum(row["result"] in (COPYING, WAITING) for row in self.rows)
+        if not left:
+            return None
+        text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.container}. This command ends when it is done."
+        rows = table(QUARANTINE_VIEW, self.rows, note=text)
+        told = CommandResults(
+            outputs={QUARANTINE_VIEW.context: self.rows}, readable_output=rows, raw_response=self.rows
+        )
+        again = quarantine_arguments(self.job, self.blobs, self.run)
+        return Later(text if self.first_round else "", again, instead=told)
+
+    def record(self) -> list[Json]:
+        """The custody record of all blobs, as a file."""
+        document = {"case": self.case_id, "written": iso_time(Clock.now()), "records": self.rows}
+        return [dict(fileResult(f"quarantine_{self.case_id}.json", json.dumps(document, indent=2, ensure_ascii=False)))]
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet. Versions
-        and snapshots have a folder of their own; a name that would be too long ends in its hash."""
+        and snapshots have a folder of their own, and so have names that would become too long."""
         moment_of = blob.version or blob.snapshot
-        folder = "versions/" if blob.version else "snapshots/" if blob.snapshot else "blobs/"
-        start = f"{self.case_id}/{blob.service.account}/{blob.container}/{folder}{moment_of + '/' if moment_of else ''}"
-        name = start + blob.name
-        if len(name) > LONGEST_NAME:
-            digest = hashlib.sha256(blob.name.encode()).hexdigest()
-            name = f"{start}{blob.name[: LONGEST_NAME - len(start) - len(digest) - 1]}~{digest}"
+        kind = "versions/" if blob.version else "snapshots/" if blob.snapshot else "blobs/"
+        start = f"{self.case_id}/{blob.service.account}/{blob.container}/"
+        name = f"{start}{kind}{moment_of + '/' if moment_of else ''}{blob.name}"
+        if len(name) > LONGEST_NAME or name.count("/") >= MOST_SEGMENTS:
+            start += f"hashed/{hashlib.sha256(blob.id.encode()).hexdigest()}/"
+            name = start + blob.name.replace("/", "_")[: LONGEST_NAME - len(start)]
         return BlobRef(self.job.evidence, self.job.container, name)
 
     def actor(self, service: BlobService) -> str:
@@ -9396,138 +11353,177 @@ class Quarantine:
         return str(self.azure.auth.identity().get("identity") or self.azure.settings.app_id)
 
     def row(self, blob: BlobRef, result: str = "") -> Json:
+        """The row of a blob in the custody record, with what earlier rounds and runs wrote down."""
         evidence = self.evidence_of(blob)
-        return {
+        kept = dict(self.custody.get(evidence.id) or {})
+        row = {
             "id": evidence.id,
             "case": self.case_id,
-            "source": blob.identity(),
+            "source": {**dict(kept.get("source") or {}), **blob.identity()},
             "evidence": evidence.identity(),
             "result": result,
             "verified": "",
             "protection": "",
             "sourceDeleted": False,
             "changed": False,
-            "events": list(dict(self.azure.store.section("custody").get(evidence.id) or {}).get("events") or []),
+            "events": list(kept.get("events") or []),
         }
+        return {**row, **dict(kept.get("state") or {})} if kept.get("run") == self.run and not result else row
 
     def secure(self, blob: BlobRef) -> Json:
         """One row of the custody record. A failure is written down and does not stop the others."""
         row = self.row(blob)
+        if row["result"] == FAILED:  # in an earlier round
+            self.failures.append(AzureStorageError(row["events"][-1]["detail"], "Run the command again."))
+        if row["result"] in (FAILED, SECURED, AS_BEFORE):
+            return row
+        if Clock.now() >= self.deadline:
+            return {**row, "result": WAITING}
         try:
             self._secure(blob, row)
         except AzureStorageError as error:
             self.failures.append(error)
-            self._event(row, blob.service, "failed", redact(error.message))
             row["result"] = FAILED
+            self._event(row, blob.service, "failed", redact(error.message))
+        self._save(row)
         return row
 
-    def _event(self, row: Json, service: BlobService, action: str, detail: str, **facts: object) -> None:
-        """Write an event down, in the row and where the next round finds it. Failures of writing are told, not raised."""
-        event = {
+    def _event(self, row: Json, service: BlobService, action: str, detail: str, facts: Json | None = None) -> None:
+        """Write an event down, in the row and where the next round finds it."""
+        told = {
             "time": iso_time(Clock.now()),
-            "actor": self.actor(service),
+            "actor": "",
             "action": action,
             "detail": detail,
-            **given_only(facts),
+            **given_only(facts or {}),
         }
-        row["events"].append(event)
+        row["events"].append(told)
+        try:
+            told["actor"] = self.actor(service)
+        except Exception as error:  # the platform may raise anything; the event counts all the same
+            told["actor"] = f"unknown ({type(error).__name__})"
+        self._save(row)
 
-        def remember(document: Json) -> None:
+    def _save(self, row: Json) -> None:
+        """Keep the row for later rounds and runs. A failure is told in the row and loses nothing of it."""
+
+        def remember(document: Json) -> list[Json]:
             custody = dict(document.get("custody") or {})
-            custody[row["id"]] = {**(custody.get(row["id"]) or {}), "events": row["events"], "source": row["source"]}
-            document["custody"] = dict(list(custody.items())[-500:])
+            old = dict(custody.pop(row["id"], None) or {})
+            known = list(old.get("events") or [])
+            events = known + [event for event in row["events"] if event not in known]
+            state = {key: row[key] for key in ROW_STATE}
+            selection = self.job.collected.selection or old.get("selection", "")
+            kept = {"run": self.run, "selection": selection, "source": row["source"], "state": state, "events": events}
+            custody[row["id"]] = kept
+            document["custody"] = dict(list(custody.items())[-CUSTODY_LIMIT:])
+            return events
 
-        self.azure.store.edit(remember)
-
-    def _pinned(self, row: Json, copy: Json) -> Json:
-        """What was read of the source before it was copied: as remembered, or else what the evidence blob says."""
-        kept = dict(self.azure.store.section("custody").get(row["id"]) or {}).get("source") or {}
-        if kept.get("etag"):
-            return {key: kept[key] for key in PINNED if key in kept}
-        told = {key: copy["metadata"][name] for key, name in PINNED.items() if name in copy["metadata"]}
-        if "etag" not in told or copy["metadata"].get("quarantine_case") != self.case_id:
-            raise AzureStorageError(
-                f"Blob {row['evidence']['name']} exists and is not a copy of this quarantine.",
-                "Choose another case_id or container.",
-            )
-        return {**told, "size": whole(told.get("size"))}
+        try:
+            row["events"] = deepcopy(self.azure.store.edit(remember))
+            row.pop("unsaved", None)
+        except Exception as error:  # the platform may raise anything
+            demisto.error(f"the custody record could not be saved: {redact(str(error))}")
+            row["unsaved"] = True
 
     def _secure(self, blob: BlobRef, row: Json) -> None:
         evidence = self.evidence_of(blob)
-        copy = evidence.service.properties_if_there(evidence)
-        if copy is None:
-            copy = self._copy(blob, evidence, row)
-        pinned = self._pinned(row, copy)
-        row["source"] |= pinned
-        if copy.get("copyStatus", "success") == "pending":
-            row["result"] = "copying"
+        copy = evidence.service.properties_if_there(evidence) or self._copy(blob, evidence, row)
+        told = self._claims(copy, row)
+        status = copy.get("copyStatus", "success")
+        if status == "pending":
+            row["result"] = COPYING
             return
-        self._same_source(blob, pinned)
+        if status != "success":
+            words = f"The copy to {evidence} ended with {status}: {copy.get('copyStatusDescription', '')}"
+            raise AzureStorageError(words, "Delete the copy and secure the blob again.")
+        source = self._source(blob, row, told)
+        if not has_event(row, "copied"):
+            how = (
+                "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
+            )
+            detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
+            self._event(row, evidence.service, "copied", detail, {**proof(copy), "copyId": copy.get("copyId")})
         self._verify(evidence, copy, row)
         self._protect(evidence, copy, row)
-        self._delete(blob, str(pinned["etag"]), row)
-        row["result"] = "secured" if row["changed"] else "already secured"
+        if self.treatment.delete_source:
+            self._delete(blob, source, row)
+        row["result"] = SECURED if row["changed"] else AS_BEFORE
 
-    @staticmethod
-    def _same_source(blob: BlobRef, pinned: Json) -> None:
-        """The evidence must be of what the source is now, or the source must be gone."""
+    def _claims(self, copy: Json, row: Json) -> Json:
+        """What the evidence says of its source. Raises if it is no copy of this quarantine, whatever was written down."""
+        metadata = {name.lower(): value for name, value in copy["metadata"].items()}
+        told = {key: metadata[name] for key, name in PINNED.items() if name in metadata}
+        kept = row["source"].get("etag", told.get("etag"))
+        if metadata.get("quarantine_case") != self.case_id or not kept or told.get("etag") != kept:
+            words = f"Blob {row['evidence']['name']} exists and is not a copy of this quarantine."
+            raise AzureStorageError(words, "Choose another case_id or container.")
+        return {**told, "size": whole(told.get("size"))}
+
+    def _source(self, blob: BlobRef, row: Json, told: Json) -> Json | None:
+        """The source, if it is there. The evidence must be of what it is now; else what was written down counts, and at
+        last what the evidence says of it."""
         source = blob.service.properties_if_there(blob)
-        if source and source.get("etag") != pinned["etag"]:
+        if source and source.get("etag") != told["etag"]:
             words = f"Blob {blob} has changed since it was secured for this case; the new content is not secured."
             raise AzureStorageError(words, "Secure it under another case_id.")
+        if source:
+            kept = {key: value for key, value in row["source"].items() if key not in PINNED}
+            row["source"] = {**kept, **{key: source[key] for key in PINNED if key in source}}
+        elif "etag" not in row["source"]:
+            row["source"] |= told
+        return source
 
     def _copy(self, blob: BlobRef, evidence: BlobRef, row: Json) -> Json:
-        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as there is room, never
-        under names that the quarantine uses itself."""
+        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as a request can carry
+        it, never under names that the quarantine uses itself."""
         source = blob.service.properties(blob)
-        facts = {name: str(source[key]) for key, name in PINNED.items() if key in source} | {
-            "quarantine_case": self.case_id
-        }
+        pinned = {key: source[key] for key in PINNED if key in source}
+        facts = {PINNED[key]: str(value) for key, value in pinned.items()} | {"quarantine_case": self.case_id}
         own = {name: value for name, value in source["metadata"].items() if not name.lower().startswith("quarantine_")}
-        room = 8192 - sum(len(name) + len(value) for name, value in facts.items())
-        fits = sum(len(name) + len(value) for name, value in own.items()) <= room
-        row["source"] |= {key: source[key] for key in PINNED if key in source}
-        row["source"]["metadata"] = own
-        self._event(
-            row,
-            evidence.service,
-            "copy requested",
-            f"{blob.id} to {evidence.id}",
-            etag=source.get("etag"),
-            size=source.get("size"),
+        plain = all(part.isascii() and part.isprintable() for pair in own.items() for part in pair)
+        fits = sum(len(part) for pair in (*own.items(), *facts.items()) for part in pair) <= METADATA_ROOM
+        row["source"] |= {**pinned, "metadata": source["metadata"]}
+        left = "" if plain and fits else "; its metadata is only in this record, since it does not fit"
+        self._event(row, evidence.service, "copy requested", f"{blob.id} to {evidence.id}{left}", proof(source))
+        metadata = {**(own if plain and fits else {}), **facts}
+
+        def is_there(error: AzureStorageError) -> bool:
+            found = evidence.service.properties_if_there(evidence)
+            return bool(found) and self._claims(found or {}, row)["etag"] == source.get("etag")
+
+        outcome = take(
+            Step(
+                "copy",
+                lambda: start_copy(evidence, CopySource(blob, Secret("")), None, metadata, False, source),
+                is_there,
+            )
         )
-        start_copy(evidence, CopySource(blob, Secret("")), None, {**(own if fits else {}), **facts}, False, source)
+        if outcome.error and outcome.result != DONE:
+            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
         row["changed"] = True
-        self._event(
-            row,
-            evidence.service,
-            "copied",
-            f"{blob.id} of ETag {source.get('etag')} to {evidence.id}, by the service",
-            etag=source.get("etag"),
-            md5=source.get("md5"),
-        )
         return evidence.service.properties(evidence)
 
     def _verify(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Compare what arrived with what was read of the source before. Raises if it differs; then nothing is deleted."""
         source = row["source"]
-        if copy.get("copyStatus", "success") != "success":
-            raise AzureStorageError(
-                f"The copy to {evidence} ended with {copy['copyStatus']}: {copy.get('copyStatusDescription', '')}"
-            )
         row["evidence"] |= {key: copy[key] for key in ("etag", "size", "md5", "lastModified") if key in copy}
         if copy.get("size") != source.get("size") or (source.get("md5") and copy.get("md5") != source["md5"]):
-            raise AzureStorageError(
-                f"The copy {evidence} differs from its source in length or MD5.", "Delete it and secure the blob again."
-            )
+            words = f"The copy {evidence} differs from its source in length or MD5."
+            raise AzureStorageError(words, "Delete it and secure the blob again.")
         row["verified"] = (
             "length and stored MD5" if source.get("md5") else "length; the service holds no MD5 of the source"
         )
-        if self.sha256 and copy.get("size", 0) <= HASH_LIMIT:
+        if self.treatment.sha256 and copy.get("size", 0) <= HASH_LIMIT:
             self._hash(evidence, row)
-        told = {key: row["evidence"].get(key) for key in ("etag", "md5", "sha256")}
-        if not any(event["action"] == "verified" and event.get("sha256") == told["sha256"] for event in row["events"]):
-            self._event(row, evidence.service, "verified", row["verified"], **told)
+        found = row["evidence"].get("sha256")
+        earlier = [event["sha256"] for event in row["events"] if event["action"] == "verified" and event.get("sha256")]
+        if found and earlier and earlier[-1] != found:
+            raise AzureStorageError(
+                f"The evidence {evidence} has changed since it was verified.", "Look at its events."
+            )
+        if not has_event(row, "verified") or (found and not earlier):
+            self._event(row, evidence.service, "verified", row["verified"], proof(row["evidence"]))
 
     def _hash(self, evidence: BlobRef, row: Json) -> None:
         path = f"quarantine_{uuid.uuid4()}"
@@ -9544,38 +11540,44 @@ class Quarantine:
 
     def _protect(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Tags for the case, and a legal hold; where the container takes none, a snapshot. What fails is written down."""
-        service = evidence.service
+        service, content = evidence.service, proof(row["evidence"])
         tags = {"case": self.case_id, **({"sha256": row["evidence"]["sha256"]} if "sha256" in row["evidence"] else {})}
         try:
             old = service.tags(evidence)
             if not tags.items() <= old.items():
                 service.set_tags(evidence, {**old, **tags})
                 row["changed"] = True
-                self._event(row, service, "tagged", ", ".join(f"{key}={value}" for key, value in tags.items()))
+                words = ", ".join(f"{key}={value}" for key, value in tags.items())
+                self._event(row, service, "tagged", words, content)
         except AzureStorageError as error:
-            self._event(row, service, "not tagged", redact(error.message))
-        if self.legal_hold and copy.get("legalHold"):
+            if not has_event(row, "not tagged"):
+                self._event(row, service, "not tagged", redact(error.message))
+        if self.treatment.legal_hold and copy.get("legalHold"):
             row["protection"] = "legal hold"
-        elif self.legal_hold:
+            if not has_event(row, "held"):
+                self._event(row, service, "held", "legal hold, found in place", content)
+        elif self.treatment.legal_hold:
             self._hold(evidence, row)
 
     def _hold(self, evidence: BlobRef, row: Json) -> None:
+        content = proof(row["evidence"])
         try:
             evidence.service.ask(BLOB_HOLD, evidence, headers={"x-ms-legal-hold": "true"})
             row.update(protection="legal hold", changed=True)
-            self._event(row, evidence.service, "held", "legal hold")
+            self._event(row, evidence.service, "held", "legal hold", content)
             return
         except AzureStorageError as error:
             brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
-            if not any(event["action"] == "not held" for event in row["events"]):
+            if not has_event(row, "not held"):
                 self._event(row, evidence.service, "not held", f"{brief}: no legal hold is possible here")
         try:
-            self._snapshot(evidence, row)
+            self._snapshot(evidence, row, content)
         except AzureStorageError as error:
             row["protection"] = "none"
-            self._event(row, evidence.service, "not protected", redact(error.message))
+            if not has_event(row, "not protected"):
+                self._event(row, evidence.service, "not protected", redact(error.message))
 
-    def _snapshot(self, evidence: BlobRef, row: Json) -> None:
+    def _snapshot(self, evidence: BlobRef, row: Json, content: Json) -> None:
         """Once is enough: the listing tells whether the evidence has a snapshot."""
         pages = evidence.service.rows(evidence.container, {"prefix": evidence.name, "include": "snapshots"})
         taken = [
@@ -9587,31 +11589,104 @@ class Quarantine:
         if not taken:
             taken = [evidence.service.ask(SNAPSHOT_TAKE, evidence).headers.get("x-ms-snapshot", "")]
             row["changed"] = True
-            self._event(row, evidence.service, "snapshot taken", taken[0])
+            self._event(row, evidence.service, "snapshot taken", taken[0], content)
         row["protection"] = f"snapshot {taken[0]}"
 
-    def _delete(self, blob: BlobRef, etag: str, row: Json) -> None:
-        """Only after the copy was verified, only when asked, and only if the source is still what was copied."""
-        if not self.delete_source:
-            return
-        if FALSE_MD5 in row["verified"]:
-            self._event(row, blob.service, "source kept", FALSE_MD5)
-            return
-        if blob.service.properties_if_there(blob) is not None:
-            pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
-            operation = VERSION_DELETE if blob.version else BLOB_DELETE
-            outcome = take(
-                Step(
-                    "delete the source",
-                    lambda: blob.service.ask(operation, blob, headers=pinned),
-                    lambda error: is_deleted(blob, error),
+    def _delete(self, blob: BlobRef, source: Json | None, row: Json) -> None:
+        """Only after the copy was verified, and only if the source is still what was copied."""
+        reasons = (
+            (FALSE_MD5 in row["verified"], FALSE_MD5),
+            (
+                "md5" not in row["source"] and not has_event(row, "copy requested"),
+                "only the length of a copy that was found in place could be verified",
+            ),
+            ("unsaved" in row, "the custody record could not be saved"),
+        )
+        kept = next((words for broken, words in reasons if broken), "")
+        etag, asked = row["source"]["etag"], has_event(row, "source deletion requested")
+        content = proof(row["source"])
+        if source and kept:
+            self._event(row, blob.service, "source kept", kept, content)
+        elif source:
+            self._event(row, blob.service, "source deletion requested", f"{blob.id} of ETag {etag}", content)
+            self._delete_source(blob, etag)
+            row.update(changed=True, sourceDeleted=True)
+            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", content)
+        elif asked:
+            row["sourceDeleted"] = True
+            if not has_event(row, "source deleted"):
+                self._event(
+                    row, blob.service, "source deleted", "The source is gone, as was requested before.", content
                 )
+        elif not has_event(row, "source missing"):
+            self._event(row, blob.service, "source missing", "The source is gone; this quarantine did not delete it.")
+
+    @staticmethod
+    def _delete_source(blob: BlobRef, etag: str) -> None:
+        pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
+        operation = VERSION_DELETE if blob.version else BLOB_DELETE
+        outcome = take(
+            Step(
+                "delete the source",
+                lambda: blob.service.ask(operation, blob, headers=pinned),
+                lambda error: is_deleted(blob, error),
             )
-            if outcome.result != DONE and outcome.error:
-                raise outcome.error
-            row["changed"] = True
-            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", etag=etag)
-        row["sourceDeleted"] = True
+        )
+        if outcome.error and outcome.result != DONE:
+            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
+
+
+@command(
+    "azure-storage-blob-quarantine",
+    needs=(
+        READ_BLOB,
+        WRITE_BLOB,
+        ADD_BLOB,
+        DELETE_BLOB,
+        DELETE_VERSION,
+        READ_TAGS,
+        WRITE_TAGS,
+        FIND_BLOBS,
+        WRITE_CONTAINER,
+    ),
+    role=OWNER,
+    changes=True,
+    execution=True,
+    polling=Polling(15, 7200),
+)
+def blob_quarantine(
+    azure: Azure,
+    job: QuarantineArgs,
+    case_id: CaseId,
+    delete_source: Flag = False,
+    legal_hold: Flag = True,
+    sha256: Flag = True,
+    *,
+    run_id: Text | None = None,
+) -> Plan | Later:
+    """Secures blobs as evidence: copy, verify, tag, hold, and only then, when asked, delete the source.
+
+    What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
+    """
+    work = Quarantine(azure, job, case_id, run_id or "", Treatment(delete_source, legal_hold, sha256))
+    secured = {blob.id: SECURED for blob in work.blobs}
+    undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
+    return Plan(
+        job.evidence.container_id(job.container),
+        dict.fromkeys(secured),
+        secured,
+        QUARANTINE_VIEW,
+        [work.step(blob) for blob in work.blobs],
+        item=[work.row(blob, PLANNED) for blob in work.blobs],
+        read_back=lambda outcomes: work.rows,
+        state=lambda found: {row["source"]["id"]: SECURED for row in found if row["result"] in (SECURED, AS_BEFORE)},
+        later=lambda outcomes: work.later(),
+        planned=[f"secure {blob}" for blob in work.blobs],
+        tell_steps=True,
+        note="\n\n".join(filter(None, (undo if delete_source else "", job.collected.note("secured")))),
+        missed="No changes needed: the blobs are already secured.",
+        files=work.record,
+    )
 
 
 # --- commands: posture -------------------------------------------------------------------------------------------------
@@ -10289,7 +12364,6 @@ def judge_geo(case: Case) -> Finding:
 
 AUDIT_GROUP, EVERY_LOG = "audit", {"categoryGroup": "allLogs", "enabled": True}
 LOG_SINKS = ("workspaceId", "storageAccountId", "eventHubAuthorizationRuleId", "marketplacePartnerId")
-EARLY_DAYS = 7  # a rule that deletes sooner leaves no time to notice it
 
 
 def judge_lock(levels: tuple[str, ...], words: str) -> Judge:
@@ -10432,9 +12506,8 @@ def judge_lifecycle(case: Case) -> Finding:
 
 def first_deletion(rule: Json) -> float:
     """After how many days a lifecycle rule deletes at the earliest; infinity if it is off or deletes nothing."""
-    actions = [at_path(rule, f"definition.actions.{kind}.delete") for kind in ("baseBlob", "snapshot", "version")]
-    days = [value for action in dicts(actions) for value in action.values() if isinstance(value, int | float)]
-    return min(days, default=math.inf) if rule.get("enabled") is not False else math.inf
+    days = deletes_after(rule)
+    return math.inf if days is None or rule.get("enabled") is False else days
 
 
 def judge_task(case: Case, assignment: Json) -> Finding:
@@ -10743,12 +12816,6 @@ REPORT_VIEW = POSTURE_VIEW._replace(
 )
 
 
-def guarded(value: object) -> str:
-    """A cell that a spreadsheet shows and never runs. https://owasp.org/www-community/attacks/CSV_Injection"""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-
-
 def row_rank(row: Json) -> tuple[int, ...]:
     """Smaller is worse: what needs no action comes last, then by severity, then by result."""
     return row["result"] not in TO_SEE, SEVERITIES.index(row["severity"]), WORST_FIRST.index(row["result"])
@@ -10756,26 +12823,6 @@ def row_rank(row: Json) -> tuple[int, ...]:
 
 def account_rank(counts: Json) -> tuple[int, ...]:
     return tuple(-counts[name] for name in POSTURE_COUNTS)
-
-
-class Worst:
-    """The worst of many rows, in memory that does not grow with them."""
-
-    def __init__(self, rank: Callable[[Json], tuple[int, ...]], limit: int) -> None:
-        self.count, self._rank, self._limit = 0, rank, limit
-        self._rows: list[Json] = []
-
-    def add(self, row: Json) -> None:
-        self.count += 1
-        self._rows.append(row)
-        if len(self._rows) == 2 * self._limit:
-            self._rows = sorted(self._rows, key=self._rank)[: self._limit]
-
-    def rows(self, size: int) -> list[Json]:
-        """The worst first, as many as fit into so many bytes of JSON."""
-        ordered = sorted(self._rows, key=self._rank)[: self._limit]
-        sizes = itertools.accumulate(len(json.dumps(row)) for row in ordered)
-        return [row for row, total in zip(ordered, sizes, strict=True) if total <= size]
 
 
 class PostureFile:
@@ -10993,6 +13040,1010 @@ def read_source(azure: Azure, budget: ReadBudget, account: Json, name: str) -> o
         return error
 
 
+# --- commands: posture fix ---------------------------------------------------------------------------------------------
+
+# Checks whose fix can cut somebody off, or can't be taken back, and what is said before it is carried out.
+FIX_RISKS: Mapping[str, str] = {
+    "https-only": "Clients that use HTTP lose access.",
+    "no-anonymous-blobs": "Everybody who reads blobs without signing in loses access.",
+    "no-shared-key": "Everybody who uses an account key, or a SAS signed with one, loses access.",
+    "no-shared-key-per-service": "Everybody who uses an account key, or a SAS signed with one, loses access.",
+    "no-public-network": "Everybody loses access who doesn't use a private endpoint, this engine included.",
+    "default-deny": "Every network that no rule allows loses access, that of this engine included.",
+    "narrow-ip-rules": "The addresses of the removed rules lose access.",
+    "own-resource-instances": "The removed resource instances lose access.",
+    "private-endpoints": "Clients behind the rejected private endpoints lose access.",
+    "no-cross-tenant-replication": "Replication to other tenants ends.",
+    "no-cross-tenant-delegation-sas": "User delegation SAS of other tenants stop working.",
+    "young-keys": "Everybody who uses the old keys, or a SAS signed with them, loses access. Nothing undoes it.",
+    "sas-lifetime": "SAS that live longer than the policy allows stop working.",
+    "user-bound-delegation-sas": "User delegation SAS that are not bound to a user stop working.",
+    "copy-scope": "Copies from storage accounts of other tenants are refused.",
+    "no-sftp": "SFTP clients lose access.",
+    "expected-encryption-keys": "The account is encrypted with Microsoft-managed keys from now on.",
+    "read-only-lock": "Nobody can change the account, or list or rotate its keys, until the lock is removed.",
+    "no-static-website": "Visitors of the static website lose access.",
+    "no-wildcard-cors": "Web pages of the removed origins lose access.",
+    "no-public-containers": "Everybody who reads blobs without signing in loses access.",
+    "known-replication": "Replication to the other account ends, and its policy is deleted.",
+    "known-encryption-scopes": "Blobs in the disabled encryption scopes can't be read until the scopes are enabled again.",
+    "file-shares": "SMB clients without SMB 3.1.1 and AES-256-GCM lose access.",
+    "no-data-sharing": "Connectors, access points and data shares are deleted. Nothing undoes it.",
+}
+
+
+def holds(now: object, wanted: object) -> bool:
+    """Whether a setting is at least what was wanted: Azure adds its own fields, and what is off, to lists of objects."""
+    if isinstance(wanted, dict):
+        return isinstance(now, dict) and all(holds(now.get(key), value) for key, value in wanted.items())
+    if not isinstance(wanted, list) or not dicts(wanted):
+        return same(now, wanted)
+    rows = dicts(now)
+    extra = [row for row in rows if row.get("enabled") is not False and not any(holds(row, item) for item in wanted)]
+    return not extra and all(any(holds(row, item) for row in rows) for item in wanted)
+
+
+def right_to(path: str, verb: str) -> str:
+    """The permission to write or delete what is at a path of Resource Manager."""
+    provider, *parts = path.rpartition("/providers/")[2].split("/")
+    return "/".join([provider, *parts[::2], verb])
+
+
+# The settings of the blob service with their paths in the whole object.
+SERVICE_PATHS = {name: entry._replace(path=f"properties.{entry.path}") for name, entry in BLOB_SERVICE_FIELDS.items()}
+
+
+def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
+    """One request of a check's action, on something below the account."""
+    deletes = send.method == "DELETE"
+    target = Scope(id_path(send.path), send.path.rpartition("/providers/")[2])
+    read = replace(RESOURCE_GET, api=send.api, needs=right_to(send.path, "read"))
+    row, verb = (RESOURCE_DELETE, "delete") if deletes else (RESOURCE_PUT, "write")
+    change = replace(row, method=send.method, api=send.api, needs=right_to(send.path, verb))
+
+    def state() -> Json:
+        try:
+            found = azure.arm.ask(read, target)
+        except ServiceError as error:
+            if error.status != 404 or error.code in GONE_CODES:
+                raise
+            found = {}
+        return {"exists": bool(found), "settings": found.get("properties")} if deletes else found
+
+    now, wanted = state(), {"exists": False, "settings": None} if deletes else send.body
+    before, after = differences(now, wanted, holds)
+    whole = merged(dict(now.get("properties") or {}), dict(send.body.get("properties") or {}))
+    body = None if deletes else {"properties": whole} if send.method == "PUT" and send.merge else send.body
+    step = Step(
+        row.action.format(target),
+        lambda: azure.arm.ask(change, target, body),
+        lambda error: not differences(state(), wanted, holds)[1],
+    )
+    of_blobs = plain_id(send.path) == plain_id(f"{account.id}{SERVICE_GET.path}")
+    return Plan(
+        target.id,
+        before,
+        after,
+        POSTURE_VIEW,
+        [step],
+        read_back=lambda outcomes: state(),
+        equal=holds,
+        undo=undo_with("blob-service-properties-set", account.arguments, SERVICE_PATHS if of_blobs else {}),
+    )
+
+
+def delegated_plan(azure: Azure, delegate: Delegate) -> Plan:
+    """What another command would do with these arguments."""
+    other = COMMANDS[f"azure-storage-{delegate.command}"]
+    read = other._read(other._given(delegate.arguments))
+    found = other.run(azure, **other._values(azure, read))
+    assert isinstance(found, Plan), delegate.command  # noqa: S101 - a slip of ours in the table of checks
+    return found
+
+
+def united(actions: Iterable[Send | Delegate]) -> list[Send | Delegate]:
+    """The same actions, with the settings of one object in one request."""
+    found: list[Send | Delegate] = []
+    for action in actions:
+        last = found[-1] if found else None
+        if isinstance(action, Send) and isinstance(last, Send) and action.merge and action[:2] == last[:2]:
+            found[-1] = last._replace(body=merged(last.body, action.body), api=max(last.api, action.api))
+        else:
+            found.append(action)
+    return found
+
+
+def account_plan(azure: Azure, account: AccountRef, current: Json, send: Send) -> Plan:
+    """Settings of the account itself, with the version that knows them."""
+    update, read = (replace(row, api=send.api) for row in (ACCOUNT_UPDATE, ACCOUNT_GET))
+    patched = account_patch(current, send.body)[0]
+    step = Step(
+        "update the account",
+        lambda: azure.arm.ask(update, account, patched),
+        lambda error: not account_patch(azure.arm.ask(read, account), patched)[0],
+    )
+    plan = update_plan(azure, account, current, send.body)
+    return replace(plan, steps=[step], read_back=last_answer(azure, read, account))
+
+
+def part_plans(azure: Azure, account: AccountRef, current: Json, actions: Iterable[Send | Delegate]) -> list[Plan]:
+    return [
+        delegated_plan(azure, action)
+        if isinstance(action, Delegate)
+        else account_plan(azure, account, current, action)
+        if action.method == "PATCH" and plain_id(action.path) == plain_id(account.id)
+        else setting_plan(azure, account, action)
+        for action in united(actions)
+    ]
+
+
+def combined(account: AccountRef, parts: list[Plan]) -> Plan:
+    """Several plans as one: the steps of all, in order, and each part's settings under its own name."""
+    parts = [part for part in parts if part.needed] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
+    names = [part.target[len(account.id) :].lstrip("/") or "account" for part in parts]
+    steps = [list(part.steps) for part in parts]
+
+    def read_back(outcomes: list[Outcome]) -> Json:
+        now, rest = dict[str, Json](), list(outcomes)
+        for name, part, own in zip(names, parts, steps, strict=True):
+            done, rest = rest[: len(own)], rest[len(own) :]
+            found = part.read_back(done) if done else None
+            now[name] = part.before if found is None else part.state(found)
+        return now
+
+    def undo(before: Json, after: Json) -> str:
+        changed = [(part, name) for part, name in zip(parts, names, strict=True) if after.get(name)]
+        return "\n".join(filter(None, (part.undo(before[name], after[name]) for part, name in changed)))
+
+    before = {name: part.before for name, part in zip(names, parts, strict=True)}
+    after = {name: part.after for name, part in zip(names, parts, strict=True)}
+    return Plan(
+        account.id,
+        before,
+        after,
+        POSTURE_VIEW,
+        list(itertools.chain.from_iterable(steps)),
+        read_back=read_back,
+        equal=holds,
+        undo=undo,
+        note="\n".join(dict.fromkeys(part.note for part in parts if part.note)),
+        done="\n".join(dict.fromkeys(part.done for part in parts if part.done)),
+        tell_steps=True,
+    )
+
+
+class PostureFix(NamedTuple):
+    """A check of an account, and what it is held against."""
+
+    azure: Azure
+    account: AccountRef
+    check: Check
+    options: PostureOptions
+
+    def judge(self) -> tuple[Json, Finding]:
+        """The account as it is now, and what the check finds in it."""
+        current = self.azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), self.account)
+        sources = [name for name in (self.check.source, *self.check.also) if name in DEEP_SOURCES]
+        budget = ReadBudget()
+        facts = {name: read_source(self.azure, budget, current, name) for name in sources}
+        finding = judged(self.check, current, {"account": current, **facts}, self.options)
+        assert finding is not None, self.check.name  # noqa: S101 - every source of the check was read
+        return current, finding
+
+    def plan(self, whole: Plan, row: Json, decisions: str) -> Plan:
+        """The plan of the actions, which ends with the check being judged again."""
+        found: list[Json] = []
+        risk = FIX_RISKS.get(self.check.name)
+
+        def read_back(outcomes: list[Outcome]) -> Json:
+            item = whole.read_back(outcomes)
+            found.append(whole.before if item is None else whole.state(item))
+            current, finding = self.judge()
+            return posture_row(self.check, finding, current)
+
+        left = f"Then a person has to decide: {decisions}" if decisions else ""
+        undone = bool(whole.undo(whole.before, whole.after))
+        lasting = "" if undone else "No command undoes this change. The context keeps the previous settings."
+        return replace(
+            whole,
+            view=POSTURE_VIEW,
+            item=row,
+            read_back=read_back,
+            state=lambda item: found[-1],
+            note="\n".join(filter(None, (whole.note, left))),
+            done="\n".join(filter(None, (whole.done, lasting))),
+            confirm=(self.account.name, risk) if risk else None,
+        )
+
+
+FIX_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "check": required(Annotated[str, Reader("the name or number of a check, such as https-only", read_check)]),
+    "key_vaults": optional(Texts),
+    "own_subscriptions": optional(Annotated[list[str], listed(Reader("subscription ids", parse_subscription))]),
+    "evidence_containers": optional(Texts),
+    "max_key_age_days": optional(Annotated[int, number(1, 3650)], 90),
+}
+
+
+def build_fix(azure: Azure, given: Given) -> PostureFix:
+    account = build_target(azure, given)
+    check = next(check for check in CHECKS if check.name == given["check"])
+    tenant = ""
+    if check.name == "own-resource-instances":
+        subscription = Scope(subscription_path(account.subscription), account.subscription)
+        tenant = str(azure.arm.ask(SUBSCRIPTION_GET, subscription).get("tenantId") or "")
+    options = PostureOptions(
+        Clock.now(),
+        tenant,
+        given["key_vaults"] or (),
+        given["own_subscriptions"] or (),
+        given["evidence_containers"] or (),
+        given["max_key_age_days"],
+    )
+    return PostureFix(azure, account, check, options)
+
+
+FIX_WRITES = (
+    *(WRITE_ACCOUNT, WRITE_SERVICE, WRITE_CONTAINER, WRITE_LOCKS, WRITE_LOGGING, WRITE_LIFECYCLE),
+    *(REGENERATE_KEY, SET_HOLD, "Microsoft.Security/defenderForStorageSettings/write"),
+    *(
+        f"{STORAGE_ACCOUNTS}/{kind}/write"
+        for kind in ("fileServices", "encryptionScopes", "storageTaskAssignments", "privateEndpointConnections")
+    ),
+    *(
+        f"{STORAGE_ACCOUNTS}/{kind}/delete"
+        for kind in ("objectReplicationPolicies", "connectors", "dataShares", "blobAccessPointConfigurations")
+    ),
+)
+
+
+@command(
+    "azure-storage-posture-fix",
+    needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values()), *FIX_WRITES),
+    role="Owner",
+    changes=True,
+    execution=True,
+    confirm=True,
+)
+def posture_fix(azure: Azure, fix: Annotated[PostureFix, Group(FIX_ARGUMENTS, build_fix)]) -> Plan:
+    """Carries out what one check asks for, or says what a person has to decide first."""
+    current, finding = fix.judge()
+    row = posture_row(fix.check, finding, current)
+    actions = posture_fix_steps(fix.check, current, finding)
+    decisions = " ".join(md(action.text) for action in actions if isinstance(action, Decide))
+    doable: list[Send | Delegate] = []
+    for action in actions:
+        if isinstance(action, Decide):
+            break
+        doable.append(action)
+    if doable:
+        whole = combined(fix.account, part_plans(azure, fix.account, current, doable))
+        return fix.plan(whole, row, decisions)
+    words = f"A person has to decide: {decisions}" if decisions else f"The check passes: {md(finding.evidence)}."
+    return Plan(fix.account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
+
+
+# --- commands: exposure ------------------------------------------------------------------------------------------------
+
+
+class Anonymous:
+    """Requests without any credential."""
+
+    def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
+        yield request
+
+
+class Question(NamedTuple):
+    """What a probe asks: its name, the request, and what an answer of the service holds: the root element of its body, or
+    a header where the body is not XML."""
+
+    name: str
+    request: Request
+    holds: str
+
+
+class Probe(NamedTuple):
+    """Where a probe asks: the blob service, what is named in it, and the website endpoint (empty: nothing tells it)."""
+
+    service: BlobService
+    container: str
+    blob: BlobRef | None
+    website: str
+
+
+def build_probe(azure: Azure, given: Given) -> Probe:
+    url: BlobAddress | None = given["blob_url"]
+    if url and url.service == "web" and url.suffix == azure.settings.cloud.storage_suffix:
+        given = {**given, "blob_url": url._replace(zone="")}  # the zone of a website is none of the blob endpoint
+    service = service_in(azure, given)
+    blob = named(given, "blob_name", "blob") if given["blob_name"] or (url and url.blob) else ""
+    container = (
+        named(given, "container_name", "container")
+        if blob or given["container_name"] or (url and url.container)
+        else ""
+    )
+    ref = BlobRef(service, container, blob, url.version if url else "", url.snapshot if url else "") if blob else None
+    website = f"https://{url.host}" if url and url.service == "web" else told_website(azure, given)
+    return Probe(service, container, ref, website)
+
+
+def told_website(azure: Azure, given: Given) -> str:
+    """The website endpoint that Resource Manager tells; empty where it can't: a probe needs no role."""
+    try:
+        account = azure.arm.ask(ACCOUNT_GET, build_target(azure, given))
+    except AzureStorageError as error:
+        if isinstance(error, ServiceError) and azure.look_elsewhere(error):
+            return told_website(azure, given)
+        return ""
+    found = str(at_path(account, "properties.primaryEndpoints.web") or "").rstrip("/")
+    suffixes = filter(None, (azure.settings.cloud.storage_suffix, azure.settings.cloud.zone_suffix))
+    return found if any(host_of(found).endswith(f".{suffix}") for suffix in suffixes) else ""
+
+
+ProbeArgs = Annotated[Probe, Group(BLOB_ARGUMENTS, build_probe)]
+IS_OPEN, IS_CLOSED = "open", "closed"
+# Codes of refusals, and what they say of the way in. https://learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes
+# fmt: off
+REFUSALS = {
+    "PublicAccessNotPermitted": "Anonymous access is disabled on the account.",
+    "ResourceNotFound": "Private, or it doesn't exist: Azure answers both alike without a credential.",
+    "NoAuthenticationInformation": "The service requires a credential.",
+    "AuthorizationFailure": "The network rules of the account, or the SAS, don't allow this request.",
+    "AuthenticationFailed": "The SAS is invalid, expired or revoked.",
+    "KeyBasedAuthenticationNotPermitted": "Shared Key access is disabled, so the SAS is refused.",
+    "AuthorizationSourceIPMismatch": "The SAS is for other IP addresses than that of this engine.",
+    "AuthorizationProtocolMismatch": "The SAS is for another protocol.",
+    "AuthorizationPermissionMismatch": "The SAS doesn't have this permission.",
+    "AuthorizationServiceMismatch": "The SAS is for another service.",
+    "AuthorizationResourceTypeMismatch": "The SAS is for other kinds of resources.",
+    "AccountIsDisabled": "The account is disabled.",
+}
+# fmt: on
+LET_IN = frozenset({"BlobNotFound", "ContainerNotFound"})
+NOT_AZURE = "The answer isn't from Azure Storage. A proxy may have answered in its place."
+
+
+def questions(probe: Probe, *, with_sas: bool) -> list[Question]:
+    """What is asked, each once. A website takes no SAS."""
+    http = probe.service.http
+    listing = {"comp": "list", "maxresults": 1}
+    wanted = [
+        ("account containers", "GET", "/", listing, "EnumerationResults"),
+        ("account properties", "GET", "/", SERVICE_PROPERTIES.query, "StorageServiceProperties"),
+    ]
+    if probe.container:
+        path = blob_path(probe.container)
+        wanted.insert(0, ("container listing", "GET", path, {**IN_CONTAINER, **listing}, "EnumerationResults"))
+    if probe.blob:
+        wanted.insert(0, ("blob", "HEAD", probe.blob.path, probe.blob.query, "x-ms-blob-type"))
+    found = [Question(row[0], http.request(*row[1:4], {}), row[4]) for row in wanted]
+    if probe.website and not with_sas:
+        page = probe.blob.name if probe.blob and probe.container == "$web" else ""
+        address = f"{probe.website}/{urllib.parse.quote(page, safe='/~')}"
+        found.append(Question("static website", Request("HEAD", address, ""), "x-ms-request-id"))
+    return [each._replace(request=each.request._replace(action=f"probe the {each.name}")) for each in found]
+
+
+def verdict(question: Question, answer: requests.Response) -> tuple[str, str]:
+    """Open, closed or unknown, and why. Only an answer of the service tells anything."""
+    status, name = answer.status_code, answer.headers.get("x-ms-error-code", "")
+    if "x-ms-request-id" not in answer.headers:
+        return UNKNOWN, NOT_AZURE
+    if status == 200:
+        there = question.holds in answer.headers or f"<{question.holds}" in text_of(answer)[:SNIPPET]
+        return (IS_OPEN, "The request was answered.") if there else (UNKNOWN, NOT_AZURE)
+    if name in LET_IN:
+        return IS_OPEN, "The request was let in, but there is nothing to read at this address."
+    if name in REFUSALS:
+        return IS_CLOSED, REFUSALS[name]
+    if status in (401, 403) and name:
+        return IS_CLOSED, "The service refused the request."
+    if question.name == "static website" and status == 404:
+        return UNKNOWN, "The endpoint has no page at this address: the static website is off, or empty."
+    return UNKNOWN, "The answer tells neither that access is open nor that it is closed."
+
+
+def probed(network: Network, question: Question, authorization: Authorization, account: str) -> Json:
+    """What became of one question. A failure to get an answer is unknown, never closed."""
+    url, way = question.request.url, "none" if isinstance(authorization, Anonymous) else "SAS"
+    row: Json = {"id": f"{url}#{way}", "account": account, "target": question.name, "url": url, "credential": way}
+    try:
+        answer = send(network, question.request, authorization)
+        state, reason = verdict(question, answer)
+    except AzureStorageError as error:
+        return {**row, "state": UNKNOWN, "reason": snippet(error.message), "time": iso_time(Clock.now())}
+    told = {"status": answer.status_code, "code": answer.headers.get("x-ms-error-code", "")}
+    return {**row, "state": state, "reason": reason, **told, "time": iso_time(Clock.now())}
+
+
+# fmt: off
+EXPOSURE_VIEW = View("Exposure", "Exposure of a storage account", {"Target": "target", "State": "state", "Reason": "reason", "Status": "status", "Code": "code", "Address": "url"})
+# fmt: on
+
+
+@command("azure-storage-exposure-probe", needs=(READ_ACCOUNT,), role="Reader")
+def exposure_probe(azure: Azure, probe: ProbeArgs, sas: Sas | None = None) -> CommandResults:
+    """Asks as a stranger does: without a credential, or with the given SAS only. No token goes to the storage service."""
+    service = probe.service
+    if sas and sas.address and sas.address.account != service.account:
+        raise invalid("sas", f"it is for account {sas.address.account}, not for {service.account}.")
+    network = Network(azure.settings.verify, tries=2)
+    authorization = SasAuthorization(sas.token) if sas else Anonymous()
+    azure.use_threads()
+    asked = questions(probe, with_sas=sas is not None)
+    rows = list(in_order(lambda each: probed(network, each, authorization, service.account), asked))
+    own = ", ".join(str(rule["value"]) for rule in azure.settings.own_addresses)
+    where = f"by its settings {own}" if own else "whose public address isn't set in the instance"
+    no_website = not sas and not probe.website
+    notes = (
+        f"Asked {'with the given SAS only' if sas else 'without a credential'} from this engine ({where}). Network rules may let other addresses in.",
+        "Not probed: the static website, whose address could not be read." if no_website else "",
+    )
+    text = table(EXPOSURE_VIEW, rows, note=" ".join(filter(None, notes)))
+    return CommandResults(outputs={EXPOSURE_VIEW.context: rows}, readable_output=text, raw_response=rows)
+
+
+# Triage: one look at all that matters in the first minutes
+
+TRIAGE_DAYS = 7
+TRIAGE_EVENTS = 50
+TRIAGE_PARALLEL = 8
+SHOWN_EVENTS = 10
+
+
+class Alert(NamedTuple):
+    """What an alert is about: the account, what its URL names in it, and the facts of the SAS in the URL."""
+
+    account: AccountRef
+    container: str = ""
+    blob: str = ""
+    sas: Json | None = None
+
+
+def read_alert_url(text: str) -> tuple[BlobAddress, SasToken | None]:
+    """An address, and the SAS in it, which is decoded and never used."""
+    address = parse_blob_url(text)
+    try:
+        return address, read_sas(text)
+    except ValueError:
+        return address, None
+
+
+ALERT_ARGUMENTS = {
+    **STORAGE_SCOPE,
+    "blob_url": optional(
+        Annotated[
+            tuple[BlobAddress, SasToken | None],
+            Reader("the URL of an account, a container or a blob, also with a SAS", read_alert_url, secret=True),
+        ]
+    ),
+}
+
+
+def build_alert(azure: Azure, given: Given) -> Alert:
+    address, sas = given["blob_url"] or (None, None)
+    account = build_target(azure, {**given, "blob_url": address})
+    facts = inspect_sas(sas) if sas else None
+    return Alert(account, address.container, address.blob, facts) if address else Alert(account)
+
+
+AlertArgs = Annotated[Alert, Group(ALERT_ARGUMENTS, build_alert)]
+
+
+class Reading(NamedTuple):
+    """One part of a triage: an object, or the items of a list (more: not all of them), or why neither is known."""
+
+    body: Json | None = None
+    items: list[Json] | None = None
+    more: bool = False
+    error: ServiceError | NetworkError | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why it is not known."""
+        if isinstance(self.error, ServiceError):
+            needs = self.error.needs if self.error.status == 403 else ""
+            return self.error.brief + (f", required permission: {needs}" if needs else "")
+        return snippet(self.error.message) if self.error else ""
+
+
+Readings = Mapping[str, Reading]
+
+
+def attempt(read: Callable[[], Reading]) -> Reading:
+    try:
+        return read()
+    except (ServiceError, NetworkError) as error:
+        return Reading(error=error)
+
+
+def first_pages(pages: Iterator[Page], most: int = 1, keep: Callable[[Json], bool] = bool) -> Reading:
+    """The items on the first pages of a list: a triage asks a bounded number of times."""
+    read = list(itertools.islice(pages, most))
+    found = [item for page, _, _ in read for item in page if keep(item)]
+    return Reading(items=found, more=bool(read and read[-1][2]))
+
+
+def read_account(azure: Azure, account: AccountRef) -> tuple[Reading, bool]:
+    """The account by the newest version, and whether the cloud has that version. ServiceError where it is not there."""
+    newest = attempt(lambda: Reading(azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), account)))
+    error = newest.error
+    if isinstance(error, ServiceError) and error.status == 404 and error.code in MISPLACED:
+        raise error
+    if isinstance(error, ServiceError) and error.code in UNKNOWN_VERSION:
+        return attempt(lambda: Reading(azure.arm.ask(ACCOUNT_GET, account))), False
+    return newest, True
+
+
+def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
+    """Everything else, some at a time; the slowest first."""
+    arm, account, now = azure.arm, alert.account, Clock.now()
+    service = replace(SERVICE_GET, api=NEWEST_STORAGE_API if newest else STORAGE_API)
+    reads: dict[str, Callable[[], Reading]] = {
+        "activity log": lambda: first_pages(
+            activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
+            2 if newest else 1,
+            lambda row: is_about(row, account),
+        ),
+        "role definitions": lambda: first_pages(arm.pages(DEFINITIONS_LIST, account)),
+        "role assignments": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account, params=AT_SCOPE)),
+        "role assignments below": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account)),
+        "containers": lambda: first_pages(arm.pages(CONTAINERS_LIST, account)),
+        "blob service": lambda: Reading(arm.ask(service, account)),
+        "locks": lambda: first_pages(arm.pages(LOCKS_LIST, account)),
+        "logging": lambda: first_pages(arm.pages(LOGGING_LIST, account)),
+        "Defender": lambda: Reading(arm.ask(DEFENDER_GET, account)),
+        "replication policies": lambda: first_pages(arm.pages(REPLICATION_LIST, account)),
+    }
+    azure.use_threads()
+    return dict(zip(reads, in_order(attempt, list(reads.values()), TRIAGE_PARALLEL), strict=True))
+
+
+class Section(NamedTuple):
+    """A part of the triage: what context holds of it, and its lines for people."""
+
+    title: str
+    facts: Json
+    lines: list[str]
+
+
+def words_of(pairs: Iterable[tuple[str, object]]) -> str:
+    """Settings in a line; what is not set is left out."""
+    return ", ".join(f"{name} {in_text(value)}" for name, value in pairs if value not in (None, "", [], {}))
+
+
+def named_container(alert: Alert, found: Readings) -> Json | None:
+    """The properties of the container in the URL. None where the URL names none, or it isn't known; {} where it is gone."""
+    listing = found["containers"]
+    if not alert.container or listing.items is None:
+        return None
+    rows = (at_path(row, "properties") or {} for row in listing.items if row.get("name") == alert.container)
+    return next(rows, None if listing.more else {})
+
+
+def summary(alert: Alert, found: Readings) -> Section:
+    """What the account is, and what the URL names in it."""
+    account, properties = found["account"].body or {}, at_path(found["account"].body, "properties") or {}
+    container = named_container(alert, found)
+    kinds = (("hierarchical namespace", "isHnsEnabled"), ("SFTP", "isSftpEnabled"), ("NFS 3.0", "isNfsV3Enabled"))
+    flags = ", ".join(name for name, key in kinds if properties.get(key) is True)
+    where = [("resource group", alert.account.group), ("subscription", alert.account.subscription)]
+    lines = [words_of([("Account", alert.account.name), *where])]
+    if account:
+        created = short_time("creationTime")(properties)
+        about = [("created", created), ("tags", account.get("tags")), ("with", flags)]
+        lines.append(words_of([("Kind", account.get("kind")), ("in", account.get("location")), *about]))
+    if alert.container:
+        level, changed = at_path(container, "publicAccess"), short_time("lastModifiedTime")(container or {})
+        state = [("blob", alert.blob), ("public access", level), ("last modified", changed)]
+        gone = ". The container doesn't exist or was deleted" if container == {} else ""
+        lines.append(words_of([("Container", alert.container), *state]) + gone)
+    facts = {
+        "account": alert.account.name,
+        "subscriptionId": alert.account.subscription,
+        "resourceGroup": alert.account.group,
+        "container": alert.container,
+        "blob": alert.blob,
+        **{key: account.get(key) for key in ("kind", "location", "tags")},
+        "created": properties.get("creationTime"),
+    }
+    return Section("What it is", given_only(facts), lines)
+
+
+PUBLIC, LISTED_NETWORKS, NO_NETWORK, PERIMETER = (
+    "all networks",
+    "listed networks",
+    "no public network",
+    "a network security perimeter",
+)
+
+
+def network_reach(properties: Json) -> str:
+    """From where the account is reached, by its public network access and default action."""
+    access = str(properties.get("publicNetworkAccess") or "Enabled").lower()
+    if access != "enabled":
+        return PERIMETER if access == "securedbyperimeter" else NO_NETWORK
+    action = str(at_path(properties, "networkAcls.defaultAction") or "Allow")
+    return PUBLIC if action.lower() == "allow" else LISTED_NETWORKS
+
+
+def website_on(found: Readings) -> bool | None:
+    """Whether the static website is on, which is public whatever the account says of anonymous access. None: not known."""
+    account, told = found["account"].body, at_path(found["blob service"].body, "properties.staticWebsite.enabled")
+    if isinstance(told, bool):
+        return told
+    if account and account.get("kind") not in ("StorageV2", "BlockBlobStorage"):
+        return False
+    listing = found["containers"]
+    listed = listing.items is not None and not listing.more
+    return False if listed and not any(row.get("name") == "$web" for row in listing.items or []) else None
+
+
+def anonymous_reach(found: Readings) -> Json:
+    """Whether anybody reads without a credential: open, open from listed networks, closed or unknown."""
+    properties, listing = at_path(found["account"].body, "properties"), found["containers"]
+    names = (
+        (row.get("name"), at_path(row, "properties.publicAccess")) for row in filter(is_public, listing.items or [])
+    )
+    public = [{"name": name, "publicAccess": level} for name, level in names]
+    website, allowed = website_on(found), at_path(properties, "allowBlobPublicAccess")
+    unread = properties is None or ((listing.error or listing.more) and not public)
+    blobs = False if allowed is False else None if unread else bool(public)
+    network = network_reach(properties) if properties is not None else ""
+    if network == NO_NETWORK:
+        state = IS_CLOSED
+    elif True in (blobs, website):
+        state = {PUBLIC: IS_OPEN, LISTED_NETWORKS: "open from listed networks"}.get(network, UNKNOWN)
+    else:
+        state = UNKNOWN if None in (blobs, website) else IS_CLOSED
+    return {"state": state, "publicContainers": public, "publicAccessAllowed": allowed, "staticWebsite": website}
+
+
+def anonymous_words(facts: Json) -> str:
+    names = ", ".join(f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"])
+    setting = {True: "allowed", False: "disabled"}.get(facts["publicAccessAllowed"], "not set or unknown")
+    website = {True: "on, and always public", False: "off"}.get(facts["staticWebsite"], "unknown")
+    containers = f"public containers: {in_text(names or 'none found')}"
+    return f"**Anonymous: {facts['state']}.** Anonymous access {setting}; {containers}; static website {website}."
+
+
+def network_words(properties: Json) -> tuple[Json, str]:
+    kinds = {**RULE_KEYS, "ipv6Rules": "value"}
+    rules = {
+        kind: [str(rule.get(key)) for rule in dicts(at_path(properties, f"networkAcls.{kind}"))]
+        for kind, key in kinds.items()
+    }
+    endpoints = len(dicts(properties.get("privateEndpointConnections")))
+    bypass = at_path(properties, "networkAcls.bypass") or "AzureServices"
+    facts = {"reach": network_reach(properties), "bypass": bypass, **rules, "privateEndpoints": endpoints}
+    told = [("bypass", bypass), *((kind, ", ".join(found)) for kind, found in rules.items())]
+    return facts, f"**Network: {facts['reach']}.** {words_of([*told, ('private endpoints', endpoints or None)])}."
+
+
+def key_words(alert: Alert, properties: Json) -> tuple[Json, str]:
+    rows = key_rows(alert.account, {"properties": properties})
+    allowed = properties.get("allowSharedKeyAccess") is not False
+    ages = {f"{row['keyName']}AgeInDays": row["ageInDays"] for row in rows}
+    period, action = (at_path(properties, f"sasPolicy.{name}") for name in ("sasExpirationPeriod", "expirationAction"))
+    facts = {"sharedKey": allowed, **ages, "sasExpirationPeriod": period, "sasExpirationAction": action}
+    old = words_of(
+        (f"{row['keyName']} made", f"{row['ageInDays']} days ago") for row in rows if row["ageInDays"] is not None
+    )
+    policy = f"SAS policy {in_text(period)} ({in_text(action)})" if period else "no SAS policy"
+    words = "accepted" if allowed else "refused (Shared Key access is disabled)"
+    ages_known = old or "The age of the keys is not known"
+    return facts, f"**Account keys and SAS signed with them: {words}.** {ages_known}; {policy}."
+
+
+def sas_words(sas: Json) -> str:
+    """The SAS in the URL."""
+    ended = " It has expired." if sas.get("expired") else ""
+    parts = [
+        ("of", sas.get("resource")),
+        ("with", sas.get("permissions")),
+        ("from", sas.get("start")),
+        ("to", sas.get("expiry")),
+        ("for", sas.get("ip")),
+    ]
+    return f"**SAS in the URL: {in_text(sas['kind'])}** {words_of(parts)}.{ended} To revoke it: {in_text(sas['revokedBy'])}"
+
+
+def identities(alert: Alert, found: Readings) -> Json | None:
+    """How many principals have which right. None where no assignment is known; rights are left out without definitions."""
+    lists = [found[name].items for name in ("role assignments", "role assignments below")]
+    if all(items is None for items in lists):
+        return None
+    definitions, properties = found["role definitions"].items, at_path(found["account"].body, "properties")
+    shared_key = at_path(properties, "allowSharedKeyAccess") is not False
+    known = by_guid(definitions) if definitions is not None else None
+    assignments = merged_assignments(*(items or [] for items in lists))
+    rows = [assignment_row(item, alert.account, known, shared_key) for item in assignments]
+
+    def count(name: str, value: object = True) -> int:
+        return len({row.get("principalId") for row in rows if row.get(name) == value})
+
+    facts: Json = {
+        "assignments": len(rows),
+        "principals": len({row.get("principalId") for row in rows}),
+        "groups": count("principalType", "Group"),
+        "unknownRoles": count("allows", ["unknown"]),
+    }
+    return facts | ({right.name: count(right.name) for right in RIGHTS} if known is not None else {})
+
+
+def identity_words(facts: Json, found: Readings) -> str:
+    rights = ", ".join(f"{facts[right.name]} can {right.words}" for right in RIGHTS if right.name in facts)
+    partly = any(found[part].error or found[part].more for part in ("role assignments", "role assignments below"))
+    total = f"**Identities: {'at least ' if partly else ''}{facts['principals']}.**"
+    groups = f" Groups among them, whose members aren't counted: {facts['groups']}." if facts["groups"] else ""
+    unknown = (
+        f" Principals whose roles could not be read: {facts['unknownRoles']}."
+        if facts["unknownRoles"] and rights
+        else ""
+    )
+    return f"{total} {rights or 'What they can do is unknown'}.{unknown}{groups}"
+
+
+def reach(alert: Alert, found: Readings) -> Section:
+    """Who can reach the account."""
+    properties, facts, lines = at_path(found["account"].body, "properties"), dict[str, Any](), list[str]()
+    facts["anonymous"] = anonymous_reach(found)
+    lines.append(anonymous_words(facts["anonymous"]))
+    if properties is not None:
+        facts["network"], network_line = network_words(properties)
+        facts["keys"], key_line = key_words(alert, properties)
+        lines += [network_line, key_line]
+    else:
+        lines += ["**Network: unknown.**", "**Account keys and SAS: unknown.**"]
+    if alert.sas:
+        facts["sas"] = alert.sas["sha256"]
+        lines.append(sas_words(alert.sas))
+    facts["identities"] = identities(alert, found)
+    lines.append(identity_words(facts["identities"], found) if facts["identities"] else "**Identities: unknown.**")
+    if at_path(properties, "isSftpEnabled") is True:
+        lines.append("**SFTP: on.** Local users sign in with their own passwords and keys.")
+    policies = found["replication policies"].items or []
+    facts["replication"] = [
+        given_only({"id": row.get("id"), "destination": at_path(row, "properties.destinationAccount")})
+        for row in policies
+    ]
+    if policies:
+        lines.append(
+            f"**Object replication:** to {', '.join(in_text(row.get('destination')) for row in facts['replication'])}."
+        )
+    return Section("Who can reach it", facts, lines)
+
+
+# What is told of an operation in the activity log, by the end of its name.
+TOLD_CHANGES = {
+    "/storageaccounts/write": "account changed",
+    "/storageaccounts/delete": "account deleted",
+    "/listkeys/action": "keys listed",
+    "/regeneratekey/action": "key rotated",
+    "/listaccountsas/action": "account SAS issued",
+    "/listservicesas/action": "service SAS issued",
+    "/containers/write": "container created or changed",
+    "/containers/delete": "container deleted",
+    "/blobservices/write": "blob service changed",
+    "/roleassignments/write": "role assigned",
+    "/roleassignments/delete": "role removed",
+    "/diagnosticsettings/write": "logging changed",
+    "/diagnosticsettings/delete": "logging removed",
+    "/locks/write": "lock set",
+    "/locks/delete": "lock removed",
+    "/objectreplicationpolicies/write": "replication changed",
+    "/managementpolicies/write": "lifecycle changed",
+    "/localusers/write": "local user changed",
+}
+EXPOSING = (
+    "networkAcls",
+    "publicNetworkAccess",
+    "allowBlobPublicAccess",
+    "publicAccess",
+    "allowSharedKeyAccess",
+    "isSftpEnabled",
+)
+
+
+def change_row(row: Json) -> Json | None:
+    """An event of the activity log as a change; None for one that tells nothing, or only that something began. settings:
+    those in the request that affect who can reach the account; left out where the log doesn't hold the request."""
+    operation, status = str(row.get("operation") or "").lower(), str(row.get("status") or "")
+    what = next((words for end, words in TOLD_CHANGES.items() if operation.endswith(end)), "")
+    if not what or status.lower() in ("started", "accepted"):
+        return None
+    body = row.get("requestBody")
+    settings = None if body is None else [name for name in EXPOSING if f'"{name}"' in str(body)]
+    kept = {name: row.get(name) for name in ("time", "caller", "ip", "operation", "resource", "correlationId")}
+    return given_only({**kept, "what": what, "settings": settings, "status": status})
+
+
+def change_words(row: Json) -> str:
+    settings = f" ({', '.join(row['settings'])})" if row.get("settings") else ""
+    caller, address = row.get("caller") or "an unknown caller", row.get("ip") or "an unknown address"
+    status = "" if row["status"].lower() == "succeeded" else f" ({in_text(row['status'])})"
+    return f"{short_time('time')(row)}: {row['what']}{settings} by {in_text(caller)} from {in_text(address)}{status}"
+
+
+def history(alert: Alert, found: Readings) -> Section:
+    """Since when and by whom: the last changes, newest first."""
+    log = found["activity log"]
+    changes = [change for row in log.items or [] if (change := change_row(row))]
+    changes = sorted(changes, key=lambda row: str(row.get("time")), reverse=True)[:TRIAGE_EVENTS]
+    lines = [change_words(row) for row in changes[:SHOWN_EVENTS]]
+    if len(changes) > SHOWN_EVENTS:
+        lines.append(f"{len(changes) - SHOWN_EVENTS} more changes are in context.")
+    if any("settings" not in row and row["what"].endswith("changed") for row in changes):
+        lines.append("The log doesn't tell for every change which settings it set.")
+    elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
+        none_found = "No change of public access, network rules, Shared Key or SFTP was found"
+        lines.append(f"{none_found} in the last {TRIAGE_DAYS} days. What is open now was open before.")
+    return Section("Since when and by whom", {"changes": changes}, lines or ["Unknown."])
+
+
+def logging_since(found: Readings, changes: list[Json]) -> str:
+    """Since when the logging is as it is; Azure keeps no time in the setting."""
+    last_change = next((row for row in changes if str(row["what"]).startswith("logging")), None)
+    if last_change:
+        return f"changed at {last_change.get('time')}"
+    log = found["activity log"]
+    return (
+        f"unchanged for at least {TRIAGE_DAYS} days"
+        if log.items is not None and not log.more
+        else "since when is unknown"
+    )
+
+
+ON_OFF = {True: "on", False: "off"}
+
+
+def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
+    """What evidence there is."""
+    facts, lines = dict[str, Any](), list[str]()
+    settings, locks, defender = found["logging"].items, found["locks"].items, found["Defender"].body
+    if settings is not None:
+        lacking = not_logged(name for row in settings for name in logged(row))
+        since = logging_since(found, changes)
+        facts["logging"] = {"notLogged": lacking, "since": since, "settings": [row.get("name") for row in settings]}
+        state = "on" if not lacking else "off" if len(lacking) == len(BLOB_LOGS) else "partly on"
+        untold = f" Not logged: {', '.join(lacking)}. Such requests can't be traced." if lacking else ""
+        lines.append(f"**Blob logging: {state}** ({since}).{untold}")
+    if defender is not None:
+        facts["defender"] = at_path(defender, "properties.isEnabled") is True
+        lines.append(f"**Defender for Storage: {ON_OFF[facts['defender']]}.**")
+    if locks is not None:
+        facts["locks"] = [
+            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")} for row in locks
+        ]
+        names = ", ".join(f"{in_text(row['name'])} ({in_text(row['level'])})" for row in facts["locks"])
+        lines.append(f"**Locks:** {names or 'none'}.")
+    if container := named_container(alert, found):
+        held, fixed = (container.get(key) is True for key in ("hasLegalHold", "hasImmutabilityPolicy"))
+        facts |= {"legalHold": held, "immutabilityPolicy": fixed}
+        lines.append(
+            f"**Container {alert.container}:** legal hold {ON_OFF[held]}, immutability policy {ON_OFF[fixed]}."
+        )
+    return Section("Evidence", facts, lines or ["Unknown."])
+
+
+# What keeps deleted things for days: its name, its key in context, and its policy in the blob service.
+RETENTIONS = (
+    ("Deleted blobs", "softDeleteDays", "deleteRetentionPolicy"),
+    ("Deleted containers", "containerSoftDeleteDays", "containerDeleteRetentionPolicy"),
+    ("Point-in-time restore", "restoreDays", "restorePolicy"),
+)
+
+
+def recovery(found: Readings) -> Section:
+    """What can still be recovered."""
+    facts, properties = dict[str, Any](), at_path(found["blob service"].body, "properties")
+    if properties is None:
+        return Section("What can be recovered", facts, ["Unknown."])
+    for _, key, policy in RETENTIONS:
+        on = at_path(properties, f"{policy}.enabled") is True
+        facts[key] = at_path(properties, f"{policy}.days") if on else 0
+    facts["versioning"] = properties.get("isVersioningEnabled") is True
+    facts["changeFeed"] = at_path(properties, "changeFeed.enabled") is True
+    lines = [f"{name}: {f'{facts[key]} days' if facts[key] else 'off'}" for name, key, _ in RETENTIONS]
+    lines += [f"Versioning: {ON_OFF[facts['versioning']]}", f"Change feed: {ON_OFF[facts['changeFeed']]}"]
+    return Section("What can be recovered", facts, lines)
+
+
+KEEP_DELETED = {
+    "delete_retention_policy_enabled": "true",
+    "delete_retention_policy_days": "30",
+    "container_delete_retention_policy_enabled": "true",
+    "container_delete_retention_policy_days": "30",
+}
+
+
+def containment(azure: Azure, alert: Alert, found: Readings, proof: Json) -> list[str]:
+    """The commands to contain it: evidence first, the lock last. proof: the facts of the evidence."""
+    properties = at_path(found["account"].body, "properties") or {}
+    gone, own = named_container(alert, found) == {}, {"container_name": alert.container}
+    holds = alert.container[:1] not in ("", "$") and not any(
+        properties.get(key) for key in ("isSftpEnabled", "isNfsV3Enabled")
+    )
+    frozen = [lock["name"] for lock in proof.get("locks", []) if lock["level"] == "ReadOnly"]
+    soft = at_path(found["blob service"].body, "properties.deleteRetentionPolicy.enabled")
+    policy = str((alert.sas or {}).get("policy") or "")
+    address = {} if azure.settings.own_addresses else {"own_ip": "PUBLIC_ADDRESS_OF_THIS_ENGINE"}
+    rows: list[tuple[object, str, Json]] = [
+        (True, "account-activity-list", {"since": "90d", "all_results": "true"}),
+        *((True, "account-lock-remove", {"lock_name": name}) for name in frozen),
+        (at_path(proof, "logging.notLogged"), "account-logging-set", {"workspace_id": "ARM_ID_OF_A_WORKSPACE"}),
+        (holds and not gone, "container-legal-hold-set", {**own, "tags": "incident"}),
+        (gone, "container-restore", own),
+        (found["blob service"].body and soft is not True, "blob-service-properties-set", KEEP_DELETED),
+        (policy.isprintable() and policy and alert.container, "container-policy-revoke", {**own, "policy": policy}),
+        (True, "account-isolate", address),
+        (True, "access-list", {}),
+        (True, "exposure-probe", {**own, "blob_name": alert.blob}),
+        (True, "account-lock-set", {"level": "CanNotDelete"}),
+    ]
+    where = alert.account.arguments
+    given = ((name, {key: value for key, value in args.items() if value}) for wanted, name, args in rows if wanted)
+    return [command_line(name, where, args) for name, args in given]
+
+
+TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
+
+
+@command(
+    "azure-storage-triage",
+    needs=(
+        READ_ACCOUNT,
+        READ_CONTAINER,
+        READ_SERVICE,
+        READ_LOCKS,
+        READ_LOGGING,
+        READ_DEFENDER,
+        READ_ROLES,
+        READ_DEFINITIONS,
+        READ_REPLICATION,
+        READ_ACTIVITY,
+    ),
+    role="Reader",
+)
+def triage(azure: Azure, alert: AlertArgs) -> CommandResults:
+    """The whole picture in one entry: what could not be read is named as unknown with the reason, never as safe."""
+    account, newest = read_account(azure, alert.account)
+    found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
+    if account.error and all(reading.error for reading in found.values()):
+        raise account.error
+    changed = history(alert, found)
+    proof = evidence(alert, found, changed.facts["changes"])
+    sections = [summary(alert, found), reach(alert, found), changed, proof, recovery(found)]
+    unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
+    unknown += [
+        {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more
+    ]
+    commands = containment(azure, alert, found, proof.facts)
+    facts: Json = {"id": alert.account.id, "time": iso_time(Clock.now())}
+    for section in sections:
+        facts |= section.facts
+    facts |= {"unknown": unknown, "commands": commands}
+    return CommandResults(
+        outputs={TRIAGE_VIEW.context: facts} | ({INSPECT_VIEW.context: alert.sas} if alert.sas else {}),
+        readable_output=triage_text(alert, sections, unknown, commands),
+        raw_response=facts,
+    )
+
+
+def triage_text(alert: Alert, sections: list[Section], unknown: list[Json], commands: list[str]) -> str:
+    """Short sections, each with a line for a fact."""
+    parts = [Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown])] if unknown else []
+    text = [f"### Triage of {alert.account}"]
+    for section in (*sections, *parts):
+        text += [f"#### {section.title}", "\n".join(f"* {line}" for line in section.lines)]
+    steps = "\n".join(f"{number}. {code(line)}" for number, line in enumerate(commands, 1))
+    note = f"Replace values in capital letters. {NOT_LISTED}"
+    return "\n".join([*text, "#### Containment, in this order", steps, "", note, ""])
+
+
 # --- main --------------------------------------------------------------------------------------------------------------
 
 
@@ -11006,12 +14057,6 @@ def run(name: str, params: Mapping[str, Any], args: Mapping[str, Any]) -> Any:
     return found.call(azure, args)
 
 
-# Refusals that a role changes.
-ROLE_CODES = frozenset(
-    {"AuthorizationFailed", "AuthorizationPermissionMismatch", "LinkedAuthorizationFailed", "InsufficientAccessError"}
-)
-
-
 def explain(error: Exception, name: str) -> str:
     """What the war room shows of a failure: never a secret, and for a missing permission which one the call needs."""
     if isinstance(error, NotImplementedError):
@@ -11020,9 +14065,9 @@ def explain(error: Exception, name: str) -> str:
         demisto.debug(redact(traceback.format_exc()))
         return redact(f"Unexpected error in {name}: {type(error).__name__}: {error}")
     text = str(error)
-    if isinstance(error, ServiceError) and error.status == 403 and error.code in ROLE_CODES and error.needs:
+    if isinstance(error, ServiceError) and error.permission:
         role = COMMANDS[name].role if name in COMMANDS else ""
-        text += f"\nRequired permission: {error.needs}." + (f" The built-in role {role} includes it." if role else "")
+        text += f"\n{error.permission}" + (f" The built-in role {role} includes it." if role else "")
     return redact(text)
 
 

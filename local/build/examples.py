@@ -20,6 +20,9 @@ import yaml
 from azure.storage.blob import AccessPolicy
 
 from ..azure import LocalAzure
+from ..azure.arm.management_policies import LIFECYCLE
+from ..azure.arm.parts import add_part
+from ..azure.logs import sas_hash
 from ..xsoar.server import Run, Server
 from ..xsoar.walkthroughs import WALKTHROUGHS, Failed, Player, Walkthrough, server_without_defaults
 from .reference import EXAMPLES, joined, shown
@@ -116,8 +119,38 @@ def extend_restore_window(azure: LocalAzure) -> None:
     azure.arm.services[ACCOUNT]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
 
 
+def add_lifecycle_rule(azure: LocalAzure) -> None:
+    """A rule that deletes early, which no command makes."""
+    actions = {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": 1}}}
+    definition = {"actions": actions, "filters": {"blobTypes": ["blockBlob"], "prefixMatch": ["payroll/"]}}
+    rules = [{"name": "expire", "type": "Lifecycle", "enabled": True, "definition": definition}]
+    add_part(azure.arm, azure.arm.accounts[ACCOUNT], LIFECYCLE, "default", {"policy": {"rules": rules}})
+
+
+def serve_leaked_sas(azure: LocalAzure) -> None:
+    """Requests of a stranger with a SAS, in the logs."""
+    for name, size in (("ListBlobs", 734), ("GetBlob", 48_213)):
+        azure.log.record(
+            AccountName=ACCOUNT,
+            Category="StorageRead",
+            OperationName=name,
+            StatusCode="200",
+            AuthenticationType="SAS",
+            AuthenticationHash=sas_hash("key1", azure.arm.keys[ACCOUNT][0], "leaked"),
+            CallerIpAddress="198.51.100.7:50123",
+            Uri=f"https://{ACCOUNT}.blob.core.windows.net:443/payroll/2026/october.csv",
+            ResponseBodySize=size,
+            UserAgentHeader="azcopy/10.27.1",
+        )
+
+
 # What a step needs afterwards and no command does.
-PREPARATIONS = {"policies": add_policies, "restore window": extend_restore_window}
+PREPARATIONS = {
+    "policies": add_policies,
+    "restore window": extend_restore_window,
+    "lifecycle rule": add_lifecycle_rule,
+    "leaked SAS": serve_leaked_sas,
+}
 
 
 def cut(text: str) -> str:

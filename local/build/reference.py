@@ -55,7 +55,8 @@ def index(texts: Texts, registered: Registered) -> str:
         "One page for each subject, one line for each command. The examples are real output of the local Azure, with "
         "fixed IDs, times and addresses.",
         "Safeguards: `dry_run` previews the changes. *Asks first*: the server asks for confirmation before it runs the "
-        "command (potentially harmful). `confirm`: the command requires the name of the resource as confirmation.",
+        "command (potentially harmful). `confirm`: the command requires a typed name as confirmation, some commands only "
+        "where they reach further, such as a whole container or an inherited lock.",
     ]
     for page in texts.pages:
         rows = [

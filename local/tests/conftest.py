@@ -82,6 +82,13 @@ def succeed(run: Run) -> Run:
     return run
 
 
+def partly(run: Run) -> Run:
+    """A run that failed for some of what it was given, and says so in an error with context."""
+    assert run.error and run.context, run
+    assert not run.stray, run.stray
+    return run
+
+
 def items(found: Run, kind: str) -> list[Any]:
     """What a command put into context under one of our names."""
     value = next(value for key, value in found.context.items() if key.startswith(f"AzureStorage.{kind}("))

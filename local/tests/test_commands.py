@@ -97,7 +97,7 @@ def test_the_blob_service_keeps_what_was_set(server: Server, azure: LocalAzure) 
         delete_rentention_policy_enabled="true",
         delete_rentention_policy_days="9",
     )
-    assert "* deleteRetentionPolicy.days: unset -> 9" in changed.text
+    assert "* deleteRetentionPolicy.days: not set -> 9" in changed.text
     properties = items(run(server, "blob-service-properties-get", account_name=ACCOUNT), "BlobServiceProperties")[0][
         "properties"
     ]
@@ -164,7 +164,7 @@ def test_a_passing_fault_is_not_noticed(azure: LocalAzure, server: Server, fault
         ({"status": 307, "headers": {"Location": "https://evil.example/"}}, "redirect"),
         (
             {"status": 403, "body": json.dumps({"error": {"code": "AuthorizationFailed", "message": "No role."}})},
-            "Reader has it",
+            "The built-in role Reader includes it",
         ),
     ],
 )

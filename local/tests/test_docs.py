@@ -75,6 +75,12 @@ def test_the_readme_names_every_role_of_the_commands() -> None:
     assert {role for role in roles if role not in text} == set()
 
 
+def test_the_readme_names_every_command_that_asks_for_typed_confirmation() -> None:
+    (line,) = (line for line in README.read_text().splitlines() if line.startswith("- **Typed confirmation**"))
+    asking = {name for name, command in registry.commands().items() if command.confirms}
+    assert asking <= set(re.findall(r"`(azure-storage-[a-z-]+)`", line))
+
+
 def test_authorization_code_comes_first_and_is_recommended() -> None:
     """In the order of the vendor's guide: in the README, in the help of the form, and in the form."""
     for page in ("README.md", "AzureStorage_description.md"):

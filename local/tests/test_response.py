@@ -4,12 +4,13 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from azure.storage.blob import AccessPolicy
 
+import AzureStorage as az
 from local.azure import LocalAzure
 from local.xsoar.server import Run, Server
 
@@ -131,7 +132,7 @@ def test_a_container_is_frozen_and_set_free(azure: LocalAzure, server: Server) -
     run(server, "container-immutability-set", **here, days="1")
     run(server, "container-immutability-lock", **here, confirm=CONTAINER)
     assert change(run(server, "container-immutability-set", **here, days="2"))["changed"] is True
-    assert "cannot be removed" in fail(server, "container-immutability-delete", **here)
+    assert "is locked and can't be removed" in fail(server, "container-immutability-delete", **here)
 
 
 def test_a_container_lease_keeps_it(azure: LocalAzure, server: Server) -> None:
@@ -184,6 +185,57 @@ def test_a_malicious_blob_is_quarantined(azure: LocalAzure, server: Server) -> N
     put(server, "other.exe")
     held = run(server, "blob-quarantine", **args, blob_name="other.exe")
     assert items(held, "Quarantine")[0]["protection"] == "legal hold"
+
+
+def test_blobs_are_quarantined_by_prefix_with_one_record(azure: LocalAzure, server: Server) -> None:
+    for name in ("up/a.exe", "up/b.exe", "other.txt"):
+        put(server, name, f"malware {name}")
+    run(server, "blob-containers-create", container_name=EVIDENCE)
+    args = {"container_name": CONTAINER, "evidence_container_name": EVIDENCE, "case_id": "case-1", "prefix": "up/"}
+    found = run(server, "blob-quarantine", **args, delete_source="true")
+    record = json.loads(found.files[0].read_text())
+    assert [row["source"]["name"] for row in record["records"]] == ["up/a.exe", "up/b.exe"]
+    assert all(row["sourceDeleted"] and row["evidence"]["sha256"] for row in record["records"])
+    left = items(run(server, "blob-list", container_name=CONTAINER), "Blob")
+    assert [row["name"] for row in left] == ["other.txt"]
+    again = run(server, "blob-quarantine", **args, delete_source="true")
+    assert change(again)["changed"] is False
+    assert json.loads(again.files[0].read_text())["records"][0]["events"] == record["records"][0]["events"]
+
+
+@pytest.mark.parametrize("versioning", ["true", "false"])
+def test_a_container_comes_back_as_of_a_moment(azure: LocalAzure, server: Server, versioning: str) -> None:
+    keeping = {"delete_retention_policy_enabled": "true", "delete_retention_policy_days": "14"}
+    run(server, "blob-service-properties-set", **keeping, versioning=versioning)
+    here = {"container_name": CONTAINER}
+    for name in ("changed.txt", "deleted.txt", "kept.txt"):
+        put(server, name, "good")
+    good = time.time() + 1  # times of blobs are in whole seconds
+    while time.time() < good + 1:
+        run(server, "blob-list", **here)
+    run(server, "blob-put", **here, blob_name="changed.txt", text="encrypted", overwrite="true")
+    run(server, "blob-delete", **here, blob_name="deleted.txt")
+    put(server, "ransom.txt", "pay")
+    moment = datetime.fromtimestamp(good, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    args = {**here, "time_to_restore": moment, "delete_newer": "true"}
+    planned = change(run(server, "blob-versions-restore", **args, dry_run="true"))["after"]
+    assert sum(planned.values()) == 3
+    run(server, "blob-versions-restore", **args, confirm=CONTAINER)
+    left = items(run(server, "blob-list", **here), "Blob")
+    assert [(row["name"], row["size"]) for row in left] == [("changed.txt", 4), ("deleted.txt", 4), ("kept.txt", 4)]
+    again = run(server, "blob-versions-restore", **args, confirm=CONTAINER)
+    assert change(again)["changed"] is False
+
+
+def test_containers_are_reached_with_an_account_key_alone(azure: LocalAzure, server: Server) -> None:
+    key = {"identifier": ACCOUNT, "password": azure.arm.keys[ACCOUNT][0]}
+    server.instances.save("app", azure.instance("Device Code", storage_credentials=key))
+    made = run(server, "blob-containers-create", container_name="made-by-key")
+    assert items(made, "BlobContainer")[0]["id"].endswith("/made-by-key")
+    assert not [request for request in azure.requests if request.service == "arm"]
+    listed = items(run(server, "blob-containers-list", prefix="made"), "BlobContainer")
+    assert [(row["name"], row["properties"]["publicAccess"]) for row in listed] == [("made-by-key", "None")]
+    assert change(run(server, "blob-container-delete", container_name="made-by-key"))["changed"] is True
 
 
 def test_an_emptied_container_and_a_deleted_one_come_back(azure: LocalAzure, server: Server) -> None:
@@ -241,7 +293,7 @@ def test_a_missing_permission_is_named(azure: LocalAzure, server: Server) -> Non
     azure.arm.forbidden.append(("POST", ".*/regenerateKey"))
     error = fail(server, "account-key-rotate", key="key1")
     assert "AuthorizationFailed" in error
-    assert "Storage Account Contributor has it" in error
+    assert "The built-in role Storage Account Contributor includes it" in error
 
 
 def test_posture_finds_names_and_mends(azure: LocalAzure, server: Server) -> None:
@@ -263,8 +315,13 @@ def test_posture_finds_names_and_mends(azure: LocalAzure, server: Server) -> Non
         assert bad["result"] in ("fail", "unset"), check
         for line in bad["fix"].splitlines():
             name, *words = line[1:].split()
-            succeed(server.run("app", name, dict(word.partition("=")[::2] for word in words)))
-    again = run(server, "account-posture", account_name=OTHER)
+            args = dict(word.partition("=")[::2] for word in words)
+            if check in az.FIX_RISKS:
+                asked = server.run("app", name, args).error
+                assert f"confirm={OTHER}" in asked, asked
+                args["confirm"] = OTHER
+            succeed(server.run("app", name, args))
+    again = run(server, "account-posture", account_name=OTHER, include_passed="true")
     after = {row["check"]: row["result"] for row in items(again, "Posture")}
     assert {after["no-anonymous-blobs"], after["minimum-tls"], after["default-deny"], after["blob-soft-delete"]} == {
         "pass"

@@ -42,7 +42,7 @@ def forget_access_tokens(server: Server, instance: str) -> None:
 def test_device_code_too_early_then_done(azure: LocalAzure, server: Server) -> None:
     started = succeed(server.run("device", "azure-storage-auth-start"))
     early = server.run("device", "azure-storage-auth-complete")
-    assert "not finished yet" in early.error
+    assert "is not finished" in early.error
     assert "azure-storage-auth-complete again" in early.error
     azure.person().sign_in_device(*address_and_code(started))
     assert "ann@contoso.example" in succeed(server.run("device", "azure-storage-auth-complete")).text
@@ -191,7 +191,7 @@ def test_a_revoked_grant_says_to_sign_in_again(azure: LocalAzure, server: Server
     error = server.run("device", "azure-storage-subscriptions-list").error
     assert "invalid_grant" in error
     assert "azure-storage-auth-start" in error
-    assert "Nobody is signed in" in server.run("device", "azure-storage-subscriptions-list").error
+    assert "This instance isn't signed in" in server.run("device", "azure-storage-subscriptions-list").error
     sign_in_device(azure, server)
     succeed(server.run("device", "azure-storage-subscriptions-list"))
 
@@ -215,7 +215,7 @@ def revoke_by_replay(azure: LocalAzure, server: Server) -> None:
 def test_a_changed_client_never_uses_the_old_session(azure: LocalAzure, server: Server) -> None:
     sign_in_device(azure, server)
     server.instances.save("device", azure.instance("Device Code", app_id="11111111-2222-4333-8444-555555555555"))
-    assert "Nobody is signed in" in server.run("device", "azure-storage-subscriptions-list").error
+    assert "This instance isn't signed in" in server.run("device", "azure-storage-subscriptions-list").error
     assert "AADSTS700016" in server.run("device", "azure-storage-auth-start").error
     server.instances.save("device", azure.instance("Device Code"))
     succeed(server.run("device", "azure-storage-subscriptions-list"))
@@ -233,7 +233,7 @@ def test_a_corrupt_context_is_set_aside(azure: LocalAzure, server: Server) -> No
 def test_reset_forgets_the_sign_in(azure: LocalAzure, server: Server) -> None:
     sign_in_device(azure, server)
     succeed(server.run("device", "azure-storage-auth-reset"))
-    assert "Nobody is signed in" in server.run("device", "azure-storage-auth-test").error
+    assert "This instance isn't signed in" in server.run("device", "azure-storage-auth-test").error
 
 
 def test_an_expired_device_code(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_an_expired_device_code(tmp_path: Path) -> None:
         server.instances.save("device", azure.instance("Device Code"))
         succeed(server.run("device", "azure-storage-auth-start"))
         run = server.run("device", "azure-storage-auth-complete")
-        while "not finished yet" in run.error:
+        while "is not finished" in run.error:
             run = server.run("device", "azure-storage-auth-complete")
         assert "expired" in run.error
         assert "azure-storage-auth-start" in run.error
