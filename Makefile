@@ -50,8 +50,9 @@ fix: venv ## format, and mend what can be mended
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-manifest: venv ## write AzureStorage.yml and the reference in docs/ from the code and its texts
+manifest: venv ## write AzureStorage.yml, the reference in docs/ and the playbooks from the code and its texts
 	@$(BIN)/python -m local.build.manifest
+	@$(BIN)/python -m local.build.playbooks
 
 docs: manifest ## the same as manifest
 
