@@ -10,9 +10,8 @@ tasks are in their order, by a key of their own. Each does one thing:
   check: TEXT                          `if` has comparisons that must all hold; `then` and `else` say where it leads
   manual: TEXT                         a person does it
   note: TEXT                           prints a text
-  playbook: NAME                       a sub-playbook with its inputs in `with`
 
-next: where it leads; the task below by default, nowhere with `end`. fails: where it leads when it fails, or a text that
+next: where it leads; the task below by default, and `done` at the end. fails: where it leads when it fails, or a text that
 is printed before the work goes on. name: the title, where it is not the text. A value is a text, or a mapping with
 `root`, `where` (comparisons), `get` and `apply` (transformers). A comparison is [path, operator, text]. What stands in
 `shared` is for references within the file.
@@ -21,7 +20,7 @@ is printed before the work goes on. name: the title, where it is not the text. A
 import json
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,9 @@ FOLDER = Path(__file__).resolve().parent / "playbook_sources"
 PACK = ROOT / "pack"
 BRAND = "Azure Storage"
 PREFIX = "azure-storage-"
-KINDS = ("title", "command", "other", "ask", "check", "manual", "note", "playbook")
-TYPES = {"title": "title", "ask": "condition", "check": "condition", "playbook": "playbook"}
+KINDS = ("title", "command", "other", "ask", "check", "manual", "note")
+TYPES = {"title": "title", "ask": "condition", "check": "condition"}
+REQUIRED = {True: "Required", False: "Optional"}
 AUTOMATIONS = ("SetIfEmpty",)  # transformers that are automations, of the pack Filters And Transformers
 TEXT_OPERATORS = ("isEqualString", "isNotEqualString", "containsGeneral", "startWith", "in")
 COLUMN, ROW, LEFT = 440, 190, 450
@@ -74,35 +74,39 @@ class Task:
 
 def tasks_of(source: Json) -> list[Task]:
     """The tasks with the start, the end, and the notes that are printed on the way of a failure."""
-    found = [Task("start", {"title": ""})]
     names = [*source["tasks"], "done"]
+    found = [Task("start", {"title": ""}, {"#none#": [names[0]]})]
     for (key, spec), following in zip(source["tasks"].items(), names[1:], strict=True):
         task = Task(key, spec)
-        onward = as_list("done" if spec.get("end") else spec.get("next", following))
-        match task.kind:
-            case "ask":
-                task.ways = {answer: as_list(way) for answer, way in spec["answers"].items()}
-            case "check":
-                task.ways = {"yes": as_list(spec.get("then", following)), "#default#": as_list(spec["else"])}
-            case _:
-                task.ways = {"#none#": onward}
-        found.append(task)
-        fails = spec.get("fails")
-        if isinstance(fails, str) and fails in names:
-            task.ways["#error#"] = [fails]
-        elif fails:
-            note = Task(f"{key}-failed", {"note": fails, "name": f"Note that this failed: {task.name}"})
-            note.ways = {"#none#": onward}
-            task.ways["#error#"] = [note.key]
-            found.append(note)
-        elif task.kind in ("command", "other"):
-            raise ValueError(f"task {key} has no way out when it fails")
-    found[0].ways = {"#none#": [names[0]]}
+        task.ways = ways_of(task, following)
+        found += [task, *failing(task, names)]
     return [*found, Task("done", {"title": "Done"})]
 
 
-def as_list(value: Any) -> list[str]:
-    return list(value) if isinstance(value, list) else [str(value)]
+def ways_of(task: Task, following: str) -> dict[str, list[str]]:
+    """Where a task that succeeds leads."""
+    spec = task.spec
+    if task.kind == "ask":
+        return {answer: [way] for answer, way in spec["answers"].items()}
+    if task.kind == "check":
+        return {"yes": [spec["then"]], "#default#": [spec["else"]]}
+    return {"#none#": [spec.get("next", following)]}
+
+
+def failing(task: Task, names: list[str]) -> list[Task]:
+    """Gives a task its way out, and returns the note that this needs. ValueError for a command that has none."""
+    fails = task.spec.get("fails")
+    if fails in names:
+        task.ways["#error#"] = [fails]
+        return []
+    if fails:
+        name = f"Note that this failed: {task.name}"
+        note = Task(f"{task.key}-failed", {"note": fails, "name": name}, {"#none#": task.ways["#none#"]})
+        task.ways["#error#"] = [note.key]
+        return [note]
+    if task.kind in ("command", "other"):
+        raise ValueError(f"task {task.key} has no way out when it fails")
+    return []
 
 
 # Values
@@ -212,7 +216,7 @@ def described(source: Json, task: Task, numbers: dict[str, str], place: tuple[in
         found["conditions"] = [{"label": "yes", "condition": [[comparison(test)] for test in spec["if"]]}]
     if "#error#" in task.ways:
         found |= {"continueonerror": True, "continueonerrortype": "errorPath"}
-    found |= {"separatecontext": kind == "playbook", "note": False, **NOTHING_SPECIAL}
+    found |= {"separatecontext": False, "note": False, **NOTHING_SPECIAL}
     found["skipunavailable"] = kind == "other"
     found["view"] = json.dumps({"position": {"x": place[0], "y": place[1]}}, indent=2)
     return found
@@ -236,8 +240,6 @@ def inner(task: Task, task_id: str, shape: str) -> Json:
             found |= {"script": f"|||{spec[kind]}", "iscommand": True}
         case "note":
             found |= {"scriptName": "Print"}
-        case "playbook":
-            found |= {"playbookName": spec[kind]}
     return found
 
 
@@ -285,45 +287,36 @@ def as_yaml(found: Json) -> str:
 def readme(source: Json, found: Json) -> str:
     """The README in the form that demisto-sdk gives it."""
     tasks = source["tasks"].values()
-    commands = sorted(
-        {f"{PREFIX}{task['command']}" for task in tasks if "command" in task}
-        | {t["other"] for t in tasks if "other" in t}
-    )
-    below = sorted({task["playbook"] for task in tasks if "playbook" in task})
+    own = {f"{PREFIX}{task['command']}" for task in tasks if "command" in task}
     scripts = ["Print"] if any(task.kind == "note" for task in tasks_of(source)) else []
     scripts += [name for name in AUTOMATIONS if f"operator: {name}\n" in as_yaml(found)]
+    uses = {
+        "sub-playbooks": [],
+        "integrations": [BRAND] if own else [],
+        "scripts": scripts,
+        "commands": sorted(own | {task["other"] for task in tasks if "other" in task}),
+    }
+    inputs = [
+        (row["key"], row["description"], row["value"].get("simple", ""), REQUIRED[row["required"]])
+        for row in found["inputs"]
+    ]
+    outputs = [(row["contextPath"], row["description"], row["type"].lower()) for row in found["outputs"]]
     lines = [found["description"], "", "## Dependencies", ""]
     lines += ["This playbook uses the following sub-playbooks, integrations, and scripts.", ""]
-    lines += ["### Sub-playbooks", "", *bullets(below, "This playbook does not use any sub-playbooks.")]
-    lines += [
-        "### Integrations",
-        "",
-        *bullets([BRAND] if any("command" in t for t in tasks) else [], "This playbook does not use any integrations."),
-    ]
-    lines += ["### Scripts", "", *bullets(scripts, "This playbook does not use any scripts.")]
-    lines += ["### Commands", "", *bullets(commands, "This playbook does not use any commands.")]
+    for kind, names in uses.items():
+        listed = [f"* {name}" for name in names] or [f"This playbook does not use any {kind}."]
+        lines += [f"### {kind.capitalize()}", "", *listed, ""]
     lines += ["## Playbook Inputs", "", "---", ""]
-    if found["inputs"]:
-        lines += ["| **Name** | **Description** | **Default Value** | **Required** |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| {row['key']} | {row['description']} | {row['value'].get('simple', '')} | {'Required' if row['required'] else 'Optional'} |"
-            for row in found["inputs"]
-        ]
-    else:
-        lines += ["There are no inputs for this playbook."]
-    lines += ["", "## Playbook Outputs", "", "---", ""]
-    if found["outputs"]:
-        lines += ["| **Path** | **Description** | **Type** |", "| --- | --- | --- |"]
-        lines += [
-            f"| {row['contextPath']} | {row['description']} | {row['type'].lower()} |" for row in found["outputs"]
-        ]
-    else:
-        lines += ["There are no outputs for this playbook."]
+    lines += table("inputs", ("Name", "Description", "Default Value", "Required"), inputs)
+    lines += ["", "## Playbook Outputs", "", "---", "", *table("outputs", ("Path", "Description", "Type"), outputs)]
     return "\n".join(lines) + "\n"
 
 
-def bullets(names: list[str], otherwise: str) -> list[str]:
-    return [*(f"* {name}" for name in names), ""] if names else [otherwise, ""]
+def table(what: str, headers: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return [f"There are no {what} for this playbook."]
+    first = [[f"**{header}**" for header in headers], ["---"] * len(headers)]
+    return [f"| {' | '.join(row)} |" for row in [*first, *rows]]
 
 
 def files() -> dict[Path, str]:
