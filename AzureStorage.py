@@ -5426,7 +5426,7 @@ class Report(NamedTuple):
         )
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later | list[Any]:
+def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
@@ -5450,9 +5450,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    result = report._replace(undo=plan.undo(before, after) if report.changed else "").result()
-    files = plan.files()
-    return [result, *files] if files else result
+    for file in plan.files():
+        return_results(file)
+    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
 
 
 def problem_of(outcome: Outcome) -> str:

@@ -3874,7 +3874,9 @@ def test_posture_of_two_accounts_of_which_little_may_be_read(signed_in: WarRoom,
     bad = named_account("contosoweb", allowBlobPublicAccess=True, allowSharedKeyAccess=None)
     posture_room(requests_mock, named_account(ACCOUNT, allowBlobPublicAccess=False), bad)
     requests_mock.get(f"{ARM}{ACCOUNTS_PATH}/{ACCOUNT}/providers/Microsoft.Authorization/locks", json={"value": []})
-    result = signed_in.run("azure-storage-account-posture", account_name=f"{ACCOUNT},contosoweb,gone")
+    result = signed_in.run(
+        "azure-storage-account-posture", account_name=f"{ACCOUNT},contosoweb,gone", include_passed="true"
+    )
     rows = posture_rows(result)
     assert {number for _, number in rows} == {check.name for check in az.CHECKS}
     assert rows["contosoweb", "no-anonymous-blobs"]["result"] == "fail"
@@ -3882,9 +3884,8 @@ def test_posture_of_two_accounts_of_which_little_may_be_read(signed_in: WarRoom,
     assert rows["contosoweb", "delete-lock"]["result"] == "unknown", "a 403 is no pass"
     assert "Microsoft.Authorization/locks/read" in rows["contosoweb", "delete-lock"]["evidence"]
     assert rows[ACCOUNT, "delete-lock"]["result"] == "fail"
-    assert rows["contosoweb", "no-anonymous-blobs"]["fix"] == (
-        f"!azure-storage-account-update account_name=contosoweb {UNDO} allow_blob_public_access=false"
-    )
+    fix = "!azure-storage-posture-fix account_name=contosoweb check=no-anonymous-blobs"
+    assert rows["contosoweb", "no-anonymous-blobs"]["fix"] == fix
     assert "Not found: gone." in result.text
     assert result.text.index("contosoweb") < result.text.index(f"| {ACCOUNT} |"), "the worst first"
     versions = {query(request)["api-version"] for request in requests_mock.request_history if request.method == "GET"}
@@ -3893,9 +3894,9 @@ def test_posture_of_two_accounts_of_which_little_may_be_read(signed_in: WarRoom,
 
 def test_posture_of_many_accounts_is_one_query(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(51)))
-    result = signed_in.run("azure-storage-account-posture")
+    result = signed_in.run("azure-storage-account-posture", include_passed="true")
     assert [request.method for request in requests_mock.request_history] == ["POST"]
-    assert "give deep=true" in result.text
+    assert "Set deep=true for all checks." in result.text
     assert len(posture_rows(result)) == 51 * sum(check.source == "account" for check in az.CHECKS)
 
 
