@@ -3889,7 +3889,7 @@ def test_posture_of_two_accounts_of_which_little_may_be_read(signed_in: WarRoom,
     assert "Not found: gone." in result.text
     assert result.text.index("contosoweb") < result.text.index(f"| {ACCOUNT} |"), "the worst first"
     versions = {query(request)["api-version"] for request in requests_mock.request_history if request.method == "GET"}
-    assert versions == {az.STORAGE_API, az.LOCKS_API, az.DIAGNOSTICS_API, az.DEFENDER_API, az.SHARING_API}
+    assert versions == {az.STORAGE_API, az.LOCKS_API, az.DIAGNOSTICS_API, az.DEFENDER_API, az.NEWEST_STORAGE_API}
 
 
 def test_posture_of_many_accounts_is_one_query(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
