@@ -6974,10 +6974,10 @@ def store(blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.Monk
 def secure(room: WarRoom, **args: str) -> SimpleNamespace:
     """A quarantine: its result, its rows and the record that it leaves in the war room."""
     last_entry = room.run("azure-storage-blob-quarantine", **{**SECURE, "blob_name": "a.txt", **args})
-    entry = room.entries[0]
+    entry = room.entries[-1]
     context = entry.get("EntryContext") or {} if isinstance(entry, dict) else {}
     rows: list[Any] = next((value for key, value in context.items() if key.startswith("AzureStorage.Quarantine")), [])
-    files = [found for found in room.entries[1:] if found.get("File")]
+    files = [found for found in room.entries if isinstance(found, dict) and found.get("File")]
     record = json.loads(next(Path().glob(f"*_{files[0]['FileID']}")).read_text()) if files else None
     failed = isinstance(entry, dict) and entry.get("Type") == 4
     return SimpleNamespace(
@@ -7012,7 +7012,7 @@ def test_custody_is_kept_over_repeated_runs(blob_room: WarRoom, store: FakeStore
     again = secure(blob_room)
     assert again.rows[0]["result"] == "already secured"
     assert again.rows[0]["events"] == first["events"]
-    assert change_of(SimpleNamespace(context=blob_room.entries[0]["EntryContext"]))["changed"] is False
+    assert change_of(SimpleNamespace(context=blob_room.entries[-1]["EntryContext"]))["changed"] is False
     assert not store.written
     assert secure(blob_room, delete_source="true").rows[0]["events"][:5] == first["events"]
 
@@ -7024,7 +7024,7 @@ def test_custody_of_a_copy_that_takes_long(blob_room: WarRoom, store: FakeStore)
     assert "uploads/a.txt" in store.blobs
     store.blobs[SECURED_BLOB]["copy"] = "success"
     blob_room.run("azure-storage-blob-quarantine", **args)
-    (row,) = next(value for key, value in blob_room.entries[0]["EntryContext"].items() if "Quarantine" in key)
+    (row,) = next(value for key, value in blob_room.entries[-1]["EntryContext"].items() if "Quarantine" in key)
     assert (row["result"], row["changed"], row["sourceDeleted"]) == ("secured", True, True)
     assert actions(row) == ALL_ACTIONS + DELETED
 
@@ -7206,7 +7206,7 @@ def test_blobs_are_secured_by_prefix_with_one_record(blob_room: WarRoom, store: 
     assert [row["source"]["name"] for row in found.rows] == ["in/0", "in/1"]
     assert len(found.files) == 1
     assert len(found.record["records"]) == 2
-    assert "there are more. Raise `limit`" in blob_room.entries[0]["HumanReadable"]
+    assert "there are more. Raise `limit`" in blob_room.entries[-1]["HumanReadable"]
     assert "uploads/in/2" in store.blobs
     assert "uploads/in/0" not in store.blobs
 
@@ -7257,9 +7257,9 @@ def test_the_rounds_of_a_large_quarantine_end(
     rounds = 0
     while args:
         blob_room.run("azure-storage-blob-quarantine", **args)
-        args, rounds = blob_room.entries[0].get("PollingArgs") or {}, rounds + 1
+        args, rounds = blob_room.entries[-1].get("PollingArgs") or {}, rounds + 1
     assert rounds == 3
-    context: dict[str, Any] = blob_room.entries[0]["EntryContext"]
+    context: dict[str, Any] = blob_room.entries[-1]["EntryContext"]
     rows = next(value for key, value in context.items() if "Quarantine" in key)
     assert [row["result"] for row in rows] == ["secured"] * 5
     assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in rows)
@@ -7279,7 +7279,7 @@ def test_a_copy_with_the_sas_of_the_instance_reads_its_source_with_it(blob_room:
     assert not found.error
     copy = next(request for request in store.mock.request_history if "x-ms-copy-source" in request.headers)
     assert copy.headers["x-ms-copy-source"] == f"{BLOB_HOST}/uploads/a.txt?{ACCOUNT_SAS}"
-    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries[0]]), "the SAS is shown to nobody"
+    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries[-1]]), "the SAS is shown to nobody"
 
 
 def test_a_blob_that_is_called_a_folder_is_evidence(blob_room: WarRoom, store: FakeStore) -> None:
