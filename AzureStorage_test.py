@@ -213,21 +213,9 @@ def requests_to(mock: rm.Mocker, part: str) -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _answers_of_azure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Canned answers carry what every answer of Azure carries, unless they say that they come from elsewhere."""
-    real = rm.response._MatcherResponse.get_response
-
-    def get_response(self: Any, request: Any) -> Any:
-        answer = real(self, request)
-        if answer.headers.pop("Via", "") != "a proxy":
-            for name, value in (
-                ("x-ms-request-id", "11111111-2222-4333-8444-555555555555"),
-                ("x-ms-version", az.BLOB_API),
-            ):
-                answer.headers.setdefault(name, value)
-        return answer
-
-    monkeypatch.setattr(rm.response._MatcherResponse, "get_response", get_response)
+def _a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a command leaves its files, as the container that it runs in has one."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -3917,7 +3905,6 @@ def test_posture_as_a_file(
     report: str,
     start: bytes,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     posture_room(requests_mock, named_account(ACCOUNT))
     signed_in.run("azure-storage-account-posture", deep="false", report=report)
     entry = signed_in.entries[-1]
@@ -3965,7 +3952,6 @@ def test_an_object_without_an_id_gets_no_name_of_the_one_before(signed_in: WarRo
 def test_nothing_is_left_in_the_folder(
     blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Evidence(requests_mock)
     assert not blob_room.run("azure-storage-blob-quarantine", **QUARANTINE).error
     (record,) = [entry for entry in blob_room.entries if entry.get("File")]
@@ -5614,7 +5600,6 @@ def result_of(war_room: WarRoom, **args: str) -> Any:
 @pytest.fixture
 def log_war_room(signed_in: WarRoom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WarRoom:
     """Somebody is signed in, and files are written to a folder of the test."""
-    monkeypatch.chdir(tmp_path)
     return signed_in
 
 
@@ -5904,7 +5889,6 @@ def test_an_expert_has_a_query_of_their_own(log_war_room: WarRoom, requests_mock
 
 
 def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(az, "KEPT_GROUPS", 2)
     monkeypatch.setattr(az, "KEPT_BLOBS", 3)
     with az.LogReport(az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT), 5) as report:
@@ -6967,7 +6951,6 @@ SECURED_BLOB = f"secured/case-1/{ACCOUNT}/uploads/blobs/a.txt"
 
 @pytest.fixture
 def store(blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeStore:
-    monkeypatch.chdir(tmp_path)
     return FakeStore(requests_mock, uploads__a=b"A", **{"uploads__a.txt": b"malware"})
 
 
