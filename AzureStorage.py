@@ -8467,7 +8467,8 @@ def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, en
 
 def after_prefix(text: str) -> str:
     """The first text behind all that begin with this one, as the end of a range, which is not part of it."""
-    return text[:-1] + chr(ord(text[-1]) + 1)
+    head = text.rstrip("\U0010ffff")
+    return head[:-1] + ("\ue000" if head[-1] == "\ud7ff" else chr(ord(head[-1]) + 1))
 
 
 def read_ranges(text: str) -> list[Json]:
@@ -10112,12 +10113,14 @@ def upload_row(job: Upload, write: Callable[[Upload], Json]) -> Row:
 
 
 def file_digests(job: Upload) -> Json:
-    data = job.text.encode() if job.text is not None else Path(job.path).read_bytes()
-    return {
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
-        "size": len(data),
-    }
+    with Digests() as digests:
+        if job.text is not None:
+            digests.update(job.text.encode())
+        else:
+            with Path(job.path).open("rb") as file:
+                for data in iter(lambda: file.read(BLOCK_SIZE), b""):
+                    digests.update(data)
+    return digests.facts()
 
 
 def is_written(job: Upload) -> bool | None:
