@@ -5426,7 +5426,7 @@ class Report(NamedTuple):
         )
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later | list[Any]:
+def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
@@ -5450,9 +5450,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    result = report._replace(undo=plan.undo(before, after) if report.changed else "").result()
-    files = plan.files()
-    return [result, *files] if files else result
+    for file in plan.files():
+        return_results(file)
+    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
 
 
 def problem_of(outcome: Outcome) -> str:
@@ -8467,7 +8467,8 @@ def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, en
 
 def after_prefix(text: str) -> str:
     """The first text behind all that begin with this one, as the end of a range, which is not part of it."""
-    return text[:-1] + chr(ord(text[-1]) + 1)
+    head = text.rstrip("\U0010ffff")
+    return head[:-1] + ("\ue000" if head[-1] == "\ud7ff" else chr(ord(head[-1]) + 1))
 
 
 def read_ranges(text: str) -> list[Json]:
@@ -10112,12 +10113,14 @@ def upload_row(job: Upload, write: Callable[[Upload], Json]) -> Row:
 
 
 def file_digests(job: Upload) -> Json:
-    data = job.text.encode() if job.text is not None else Path(job.path).read_bytes()
-    return {
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
-        "size": len(data),
-    }
+    with Digests() as digests:
+        if job.text is not None:
+            digests.update(job.text.encode())
+        else:
+            with Path(job.path).open("rb") as file:
+                for data in iter(lambda: file.read(BLOCK_SIZE), b""):
+                    digests.update(data)
+    return digests.facts()
 
 
 def is_written(job: Upload) -> bool | None:

@@ -213,21 +213,9 @@ def requests_to(mock: rm.Mocker, part: str) -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _answers_of_azure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Canned answers carry what every answer of Azure carries, unless they say that they come from elsewhere."""
-    real = rm.response._MatcherResponse.get_response
-
-    def get_response(self: Any, request: Any) -> Any:
-        answer = real(self, request)
-        if answer.headers.pop("Via", "") != "a proxy":
-            for name, value in (
-                ("x-ms-request-id", "11111111-2222-4333-8444-555555555555"),
-                ("x-ms-version", az.BLOB_API),
-            ):
-                answer.headers.setdefault(name, value)
-        return answer
-
-    monkeypatch.setattr(rm.response._MatcherResponse, "get_response", get_response)
+def _a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a command leaves its files, as the container that it runs in has one."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -3874,7 +3862,9 @@ def test_posture_of_two_accounts_of_which_little_may_be_read(signed_in: WarRoom,
     bad = named_account("contosoweb", allowBlobPublicAccess=True, allowSharedKeyAccess=None)
     posture_room(requests_mock, named_account(ACCOUNT, allowBlobPublicAccess=False), bad)
     requests_mock.get(f"{ARM}{ACCOUNTS_PATH}/{ACCOUNT}/providers/Microsoft.Authorization/locks", json={"value": []})
-    result = signed_in.run("azure-storage-account-posture", account_name=f"{ACCOUNT},contosoweb,gone")
+    result = signed_in.run(
+        "azure-storage-account-posture", account_name=f"{ACCOUNT},contosoweb,gone", include_passed="true"
+    )
     rows = posture_rows(result)
     assert {number for _, number in rows} == {check.name for check in az.CHECKS}
     assert rows["contosoweb", "no-anonymous-blobs"]["result"] == "fail"
@@ -3882,20 +3872,19 @@ def test_posture_of_two_accounts_of_which_little_may_be_read(signed_in: WarRoom,
     assert rows["contosoweb", "delete-lock"]["result"] == "unknown", "a 403 is no pass"
     assert "Microsoft.Authorization/locks/read" in rows["contosoweb", "delete-lock"]["evidence"]
     assert rows[ACCOUNT, "delete-lock"]["result"] == "fail"
-    assert rows["contosoweb", "no-anonymous-blobs"]["fix"] == (
-        f"!azure-storage-account-update account_name=contosoweb {UNDO} allow_blob_public_access=false"
-    )
+    fix = "!azure-storage-posture-fix account_name=contosoweb check=no-anonymous-blobs"
+    assert rows["contosoweb", "no-anonymous-blobs"]["fix"] == fix
     assert "Not found: gone." in result.text
     assert result.text.index("contosoweb") < result.text.index(f"| {ACCOUNT} |"), "the worst first"
     versions = {query(request)["api-version"] for request in requests_mock.request_history if request.method == "GET"}
-    assert versions == {az.STORAGE_API, az.LOCKS_API, az.DIAGNOSTICS_API, az.DEFENDER_API, az.SHARING_API}
+    assert versions == {az.STORAGE_API, az.LOCKS_API, az.DIAGNOSTICS_API, az.DEFENDER_API, az.NEWEST_STORAGE_API}
 
 
 def test_posture_of_many_accounts_is_one_query(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(51)))
-    result = signed_in.run("azure-storage-account-posture")
+    result = signed_in.run("azure-storage-account-posture", include_passed="true")
     assert [request.method for request in requests_mock.request_history] == ["POST"]
-    assert "give deep=true" in result.text
+    assert "Set deep=true for all checks." in result.text
     assert len(posture_rows(result)) == 51 * sum(check.source == "account" for check in az.CHECKS)
 
 
@@ -3916,7 +3905,6 @@ def test_posture_as_a_file(
     report: str,
     start: bytes,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     posture_room(requests_mock, named_account(ACCOUNT))
     signed_in.run("azure-storage-account-posture", deep="false", report=report)
     entry = signed_in.entries[-1]
@@ -3964,7 +3952,6 @@ def test_an_object_without_an_id_gets_no_name_of_the_one_before(signed_in: WarRo
 def test_nothing_is_left_in_the_folder(
     blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Evidence(requests_mock)
     assert not blob_room.run("azure-storage-blob-quarantine", **QUARANTINE).error
     (record,) = [entry for entry in blob_room.entries if entry.get("File")]
@@ -5613,7 +5600,6 @@ def result_of(war_room: WarRoom, **args: str) -> Any:
 @pytest.fixture
 def log_war_room(signed_in: WarRoom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> WarRoom:
     """Somebody is signed in, and files are written to a folder of the test."""
-    monkeypatch.chdir(tmp_path)
     return signed_in
 
 
@@ -5903,7 +5889,6 @@ def test_an_expert_has_a_query_of_their_own(log_war_room: WarRoom, requests_mock
 
 
 def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(az, "KEPT_GROUPS", 2)
     monkeypatch.setattr(az, "KEPT_BLOBS", 3)
     with az.LogReport(az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT), 5) as report:
@@ -6966,17 +6951,16 @@ SECURED_BLOB = f"secured/case-1/{ACCOUNT}/uploads/blobs/a.txt"
 
 @pytest.fixture
 def store(blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeStore:
-    monkeypatch.chdir(tmp_path)
     return FakeStore(requests_mock, uploads__a=b"A", **{"uploads__a.txt": b"malware"})
 
 
 def secure(room: WarRoom, **args: str) -> SimpleNamespace:
     """A quarantine: its result, its rows and the record that it leaves in the war room."""
     last_entry = room.run("azure-storage-blob-quarantine", **{**SECURE, "blob_name": "a.txt", **args})
-    entry = room.entries[0]
+    entry = room.entries[-1]
     context = entry.get("EntryContext") or {} if isinstance(entry, dict) else {}
     rows: list[Any] = next((value for key, value in context.items() if key.startswith("AzureStorage.Quarantine")), [])
-    files = [found for found in room.entries[1:] if found.get("File")]
+    files = [found for found in room.entries if isinstance(found, dict) and found.get("File")]
     record = json.loads(next(Path().glob(f"*_{files[0]['FileID']}")).read_text()) if files else None
     failed = isinstance(entry, dict) and entry.get("Type") == 4
     return SimpleNamespace(
@@ -7011,7 +6995,7 @@ def test_custody_is_kept_over_repeated_runs(blob_room: WarRoom, store: FakeStore
     again = secure(blob_room)
     assert again.rows[0]["result"] == "already secured"
     assert again.rows[0]["events"] == first["events"]
-    assert change_of(SimpleNamespace(context=blob_room.entries[0]["EntryContext"]))["changed"] is False
+    assert change_of(SimpleNamespace(context=blob_room.entries[-1]["EntryContext"]))["changed"] is False
     assert not store.written
     assert secure(blob_room, delete_source="true").rows[0]["events"][:5] == first["events"]
 
@@ -7023,7 +7007,7 @@ def test_custody_of_a_copy_that_takes_long(blob_room: WarRoom, store: FakeStore)
     assert "uploads/a.txt" in store.blobs
     store.blobs[SECURED_BLOB]["copy"] = "success"
     blob_room.run("azure-storage-blob-quarantine", **args)
-    (row,) = next(value for key, value in blob_room.entries[0]["EntryContext"].items() if "Quarantine" in key)
+    (row,) = next(value for key, value in blob_room.entries[-1]["EntryContext"].items() if "Quarantine" in key)
     assert (row["result"], row["changed"], row["sourceDeleted"]) == ("secured", True, True)
     assert actions(row) == ALL_ACTIONS + DELETED
 
@@ -7205,7 +7189,7 @@ def test_blobs_are_secured_by_prefix_with_one_record(blob_room: WarRoom, store: 
     assert [row["source"]["name"] for row in found.rows] == ["in/0", "in/1"]
     assert len(found.files) == 1
     assert len(found.record["records"]) == 2
-    assert "there are more. Raise `limit`" in blob_room.entries[0]["HumanReadable"]
+    assert "there are more. Raise `limit`" in blob_room.entries[-1]["HumanReadable"]
     assert "uploads/in/2" in store.blobs
     assert "uploads/in/0" not in store.blobs
 
@@ -7256,9 +7240,9 @@ def test_the_rounds_of_a_large_quarantine_end(
     rounds = 0
     while args:
         blob_room.run("azure-storage-blob-quarantine", **args)
-        args, rounds = blob_room.entries[0].get("PollingArgs") or {}, rounds + 1
+        args, rounds = blob_room.entries[-1].get("PollingArgs") or {}, rounds + 1
     assert rounds == 3
-    context: dict[str, Any] = blob_room.entries[0]["EntryContext"]
+    context: dict[str, Any] = blob_room.entries[-1]["EntryContext"]
     rows = next(value for key, value in context.items() if "Quarantine" in key)
     assert [row["result"] for row in rows] == ["secured"] * 5
     assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in rows)
@@ -7278,7 +7262,7 @@ def test_a_copy_with_the_sas_of_the_instance_reads_its_source_with_it(blob_room:
     assert not found.error
     copy = next(request for request in store.mock.request_history if "x-ms-copy-source" in request.headers)
     assert copy.headers["x-ms-copy-source"] == f"{BLOB_HOST}/uploads/a.txt?{ACCOUNT_SAS}"
-    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries[0]]), "the SAS is shown to nobody"
+    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries[-1]]), "the SAS is shown to nobody"
 
 
 def test_a_blob_that_is_called_a_folder_is_evidence(blob_room: WarRoom, store: FakeStore) -> None:
