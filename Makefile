@@ -42,7 +42,7 @@ unit: venv ## tests that need no server
 	@$(BIN)/python -m pytest AzureStorage_test.py
 
 e2e: venv node ## tests against the local Azure
-	@$(BIN)/python -m pytest local/tests
+	@$(BIN)/python -m pytest local/tests --numprocesses 2 --dist loadfile
 
 test: lint types unit e2e ## everything a change must pass
 
