@@ -5418,7 +5418,9 @@ class Report(NamedTuple):
         outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if self.item else {})}
         outputs |= plan.more_context(self.outcomes, record)
         rows, words = rows_of(self.item), self.words()
-        text = table(plan.view, rows, note=words) if rows else f"### {plan.view.title}\n{words}\n"
+        name = f": {md(plan.target.rpartition('/')[2])}" if plan.view.compact else ""
+        title = plan.view.title + name
+        text = table(plan.view, rows, title, words) if rows else f"### {title}\n{words}\n"
         raw: Any = self.item or record
         kind = EntryType.ERROR if self.problems else None
         return CommandResults(
