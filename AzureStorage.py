@@ -11171,7 +11171,7 @@ def blob_versions_restore(
         tell_steps=True,
         note="A blob that was deleted before that time comes back too where the account keeps versions: Azure doesn't record when a version ceased to be current.",
         done=work.undo_words,
-        missed="No changes needed: the blobs are what they were at that time.",
+        missed="No changes needed: no blob has to be restored or deleted. Blobs that are newer or whose content isn't kept are counted.",
         confirm=None if prefix else (place.name, f"This restores every blob of container {place}."),
     )
 
