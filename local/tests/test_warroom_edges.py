@@ -247,11 +247,11 @@ def test_control_characters_of_a_blob_name_do_not_reach_the_terminal() -> None:
     assert not [char for char in "\x1b\x07\x9b\u202e" if char in shown.replace("\x1b[0m", "").replace("\x1b[1m", "")]
 
 
-def test_brackets_and_backslashes_of_a_cell_are_shown_as_they_are() -> None:
+def test_brackets_and_backslashes_of_a_cell_are_shown_as_markdown_means_them() -> None:
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(render("|[h]|\n|---|\n| a[0] \\[b] [/x] [red]r[/red] |\n"))
-    assert "a[0] \\[b] [/x] [red]r[/red]" in capture.get()
+        console.print(render("|[h]|\n|---|\n| a[0] \\\\[b] \\[c\\] &lt;d> [/x] [red]r[/red] https\\://e |\n"))
+    assert "a[0] \\[b] [c] <d> [/x] [red]r[/red] https://e" in capture.get()
     assert "[h]" in capture.get()
 
 

@@ -25,8 +25,11 @@ COMMAND_LINE = re.compile(r"(?<!\w)![a-z][\w-]+ +[\w-]+=")
 COPIED = re.compile(r"https?://|(?<!\w)![a-z][\w-]+")
 ITEM = re.compile(r"\s*(\d+[.)]|[-*+]) ")
 FENCE = re.compile(r"\s*(```|~~~)")
+ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&"}
+ENTITY = re.compile("|".join(ENTITIES))
 INLINE = re.compile(
-    r"\\(?P<escaped>[\\`*_{}\[\]()#+\-.!|<>~])|`(?P<code>[^`]+)`|\*\*(?P<bold>[^*]+)\*\*"
+    r"\\(?P<escaped>[!-/:-@\[-`{-~])|`(?P<code>[^`]+)`|\*\*(?P<bold>[^*]+)\*\*"
     r"|\[(?P<label>[^\]]*)\]\((?P<target>https?://[^)\s]+)\)|(?P<address>https?://[^\s<>\"'`|\\\])]+)"
 )
 
@@ -104,11 +107,16 @@ def linked(address: str) -> Text:
     return Text(address, f"underline link {address}")
 
 
+def unescaped(text: str) -> str:
+    """A text without the escapes of Markdown. Of the entities only those that cannot be a control character."""
+    return ENTITY.sub(lambda match: ENTITIES[match[0]], ESCAPED.sub(r"\1", text))
+
+
 def inline(line: str) -> Text:
     """A line of Markdown. A link shows its address, and only an address is a link of the terminal's."""
     found, at = Text(), 0
     for match in INLINE.finditer(line):
-        found.append(line[at : match.start()])
+        found.append(unescaped(line[at : match.start()]))
         at = match.end()
         if match["label"] is not None and match["label"] not in ("", match["target"]):
             found.append(f"{match['label']}: ")
@@ -117,7 +125,7 @@ def inline(line: str) -> Text:
         found.append(match["code"] or "", "cyan")
         found.append(match["bold"] or "", "bold")
         found.append(match["escaped"] or "")
-    found.append(line[at:])
+    found.append(unescaped(line[at:]))
     return found
 
 
@@ -132,9 +140,11 @@ def cell_text(cell: str) -> Text:
     alone = INLINE.fullmatch(cell)
     if alone and alone["target"]:
         return linked(alone["target"])
-    text = Text(cell)
-    for match in ADDRESS.finditer(cell):
-        text.stylize(f"link {match[0]}", match.start(), match.end())
+    text = Text(unescaped(cell))
+    for address in ADDRESS.findall(cell):  # one that is escaped is no link
+        at = text.plain.find(address)
+        if at >= 0:
+            text.stylize(f"link {address}", at, at + len(address))
     return text
 
 
