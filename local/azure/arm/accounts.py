@@ -114,7 +114,10 @@ def new_account(arm: Arm, sub: str, group: str, name: str, body: Json) -> Json:
         "accessTier": "Hot",
         "provisioningState": "Succeeded",
         "creationTime": created,
-        "primaryEndpoints": {"blob": arm.blobs.endpoint(name)},
+        "primaryEndpoints": {
+            "blob": arm.blobs.endpoint(name),
+            "web": arm.blobs.endpoint(name).replace(".blob.", ".web."),
+        },
         "primaryLocation": body["location"],
         "statusOfPrimary": "available",
     }
