@@ -5699,14 +5699,14 @@ summary span{font-weight:400;color:var(--soft)}svg{display:block;width:100%;heig
 figure{margin:0 0 1rem}figure svg{height:4rem;margin:0;border-bottom:1px solid var(--soft)}figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 1rem;color:var(--soft);font-size:.875rem}
 .high,.failed,.not-done{color:var(--high);fill:var(--high)}.medium,.unknown,.waiting,.copying{color:var(--medium);fill:var(--medium)}
 .low,.succeeded,.done{color:var(--low);fill:var(--low)}.pass,.secured,.already-secured{color:var(--good);fill:var(--good)}
-table{border-collapse:collapse;width:100%;font-size:.875rem}caption{text-align:left;color:var(--soft)}
+table{border-collapse:collapse;width:100%;font-size:.8125rem}caption{text-align:left;color:var(--soft)}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top}
-td.severity,td.result{font-weight:600}td.time,td.first,td.last{white-space:nowrap}td.check,td.evidence,td.detail,td.fix{min-width:13em}td.long{overflow-wrap:anywhere;min-width:11em}
+td[data-label=Severity],td[data-label=Result]{font-weight:600}td[data-label=Time],td[data-label=First],td[data-label=Last]{white-space:nowrap}td.long{overflow-wrap:anywhere;min-width:9em}td[data-label=Check],td[data-label=Evidence],td[data-label=Detail]{min-width:14em}td[data-label=Fix]{min-width:25em}
 li{overflow-wrap:anywhere;margin:.2rem 0}code{user-select:all;overflow-wrap:anywhere}
 button{font:inherit;font-size:.8em;cursor:pointer;margin-left:.4em;padding:0 .4em}button::after{content:"Copy"}button.copied::after{content:"Copied"}
-@media (max-width:48rem){table,tbody,tr,td,caption{display:block}thead{display:none}td{border:0;padding:.1rem 0;min-width:0!important;overflow-wrap:anywhere}td::before{content:attr(data-label) " ";color:var(--soft);font-weight:400}tr{border-bottom:1px solid var(--line);padding:.4rem 0}}
+@media (max-width:48rem){table,tbody,tr,td,caption{display:block}thead{display:none}td{border:0;padding:.1rem 0;min-width:0!important;overflow-wrap:anywhere}td::before{content:attr(data-label) " ";color:var(--soft);font-weight:400}td:empty{display:none}tr{border-bottom:1px solid var(--line);padding:.4rem 0}}
 @page{size:A4;margin:1cm}
-@media print{body{font-size:7pt;line-height:1.25;max-width:none;padding:0}h1{font-size:14pt;margin:0}form,button{display:none}table{font-size:7pt}dl{grid-template-columns:repeat(2,max-content 1fr)}td,th{padding:1pt 3pt}tr,figure{break-inside:avoid}}
+@media print{body{font-size:7pt;line-height:1.25;max-width:none;padding:0}h1{font-size:14pt;margin:0}form,button{display:none}table{font-size:7pt}dl{grid-template-columns:repeat(2,max-content 1fr)}td,th{padding:1pt 3pt}td[data-label=Fix]{min-width:20em}tr,figure{break-inside:avoid}}
 [hidden]{display:none!important}
 """
 REPORT_SCRIPT = """
@@ -5806,12 +5806,11 @@ def html_table(view: View, rows: Sequence[Json], caption: str, folded: bool = Fa
 
 def html_cell(header: str, value: object) -> Html:
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else as_text(value)
-    classes = [class_name(header), "long" if LONG_WORD.search(text) else ""]
+    kind = "long" if LONG_WORD.search(text) else ""
     if header in ("Severity", "Result"):
-        classes.append(class_name(text))
-        text = text.replace("_", " ")
+        kind, text = class_name(text), text.replace("_", " ")
     inner = element("code", text) if header == "Fix" and text else text
-    return element("td", inner, class_=" ".join(filter(None, classes)), data_label=header)
+    return element("td", inner, class_=kind, data_label=header)
 
 
 LINE_MARKS = re.compile(r"\*\*(?P<bold>.+?)\*\*|(?P<fence>`+) ?(?P<code>.+?) ?(?P=fence)")
@@ -5832,7 +5831,8 @@ def html_line(line: str) -> Html:
 
 
 def html_list(name: str, items: Iterable[Html]) -> Html:
-    return element(name, *(element("li", item) for item in items))
+    lines = [element("li", item) for item in items]
+    return element(name, *lines) if lines else Html()
 
 
 class Timeline:
@@ -8355,7 +8355,8 @@ def log_search(
         for row in filter(search.matcher(), rows):
             found.add(row)
     newest, summary = found.newest.rows(LOG_CONTEXT), found.summary().rows(LOG_CONTEXT)
-    words = "\n\n".join([*found.notes(len(newest), len(summary)), *notes])
+    told = found.notes(len(newest), len(summary))
+    words = "\n\n".join([*told, *notes])
     title = f"Azure Storage log search: {search.hunt} of {search.account}, {iso_time(search.since)} to {iso_time(search.until)}"
     parts = [table(LOG_SUMMARY_VIEW, summary), table(LOG_VIEW, newest[:DEFAULT_LIMIT])] if newest else []
     result = CommandResults(
@@ -8366,7 +8367,8 @@ def log_search(
     name = f"log-search-{search.account}"
     files = [file_result_existing_file(str(found.path), f"{name}.csv")] if found.newest.count else []
     if report:
-        page = log_page(title, report_facts(azure, log_scope(search)), found, newest, words.split("\n\n"))
+        facts = report_facts(azure, log_scope(search))
+        page = log_page(facts, found, newest, [*told[bool(newest) :], *notes])
         files.append(fileResult(f"{name}.html", "".join(page)))
     return [result, *files]
 
@@ -8379,7 +8381,16 @@ def log_scope(search: LogSearch) -> str:
     return f"{search.account.id}, {iso_time(search.since)} to {iso_time(search.until)}, {words}"
 
 
-def log_page(title: str, facts: Json, found: LogReport, newest: list[Json], notes: list[str]) -> Iterator[str]:
+# As a page is narrower than the war room: who it was in one column.
+LOG_PAGE_VIEW = LOG_VIEW._replace(
+    columns={
+        **{header: source for header, source in LOG_VIEW.columns.items() if header != "Object ID"},
+        "User": lambda item: item["RequesterUpn"] or item["RequesterObjectId"],
+    }
+)
+
+
+def log_page(facts: Json, found: LogReport, newest: list[Json], notes: list[str]) -> Iterator[str]:
     """The search as a page: who took most comes first, and the requests are folded away."""
     groups = found.groups.values()
     failed, size = (sum(getattr(group, name) for group in groups) for name in ("failed", "size"))
@@ -8392,11 +8403,13 @@ def log_page(title: str, facts: Json, found: LogReport, newest: list[Json], note
     parts = [
         html_list("ul", map(html_line, notes)),
         html_table(LOG_SUMMARY_VIEW, found.summary().rows(LOG_CONTEXT), "callers"),
-        html_table(LOG_VIEW, newest, "newest requests", folded=True),
+        html_table(LOG_PAGE_VIEW, newest, "newest requests", folded=True),
     ]
     bar = {"Failed": failed, "Succeeded": found.newest.count - failed}
     section = html_section(found.account.name, *parts, bar=bar)
-    return html_report(title, facts | totals, [section], timeline=found.timeline.html())
+    return html_report(
+        f"Azure Storage log search of {found.account}", facts | totals, [section], timeline=found.timeline.html()
+    )
 
 
 def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
@@ -11478,9 +11491,9 @@ class Quarantine:
     def page(self) -> Iterator[str]:
         """The custody record as a page: what failed comes first, and blobs without an event in this run are folded."""
         rows = sorted(self.rows, key=lambda row: CUSTODY_ORDER.index(row["result"]))
-        totals = {name.capitalize(): sum(row["result"] == name for row in rows) for name in CUSTODY_ORDER}
+        totals = {name.capitalize(): count for name, count in Counter(row["result"] for row in rows).items()}
         evidence = self.job.evidence.container_id(self.job.container)
-        facts = {"Case": self.case_id, "Evidence": evidence, "Blobs": len(rows), **given_only(totals)}
+        facts = {"Case": self.case_id, "Evidence": evidence, "Blobs": len(rows), **totals}
         about = report_facts(self.azure, self.job.collected.service.account)
         events = [(moment(event["time"]), event_kind(event)) for row in rows for event in row["events"]]
         sections = (
@@ -14100,10 +14113,10 @@ def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> list[Co
     )
     if not report:
         return [result]
-    changes = [(moment(row.get("time")), row["status"]) for row in facts["changes"]]
-    page = triage_page(
-        alert, report_facts(azure, alert.account.id), sections, commands, Timeline.around(changes).html()
-    )
+    timeline = Timeline(Clock.now() - TRIAGE_DAYS * 86_400, Clock.now())
+    for row in facts["changes"]:
+        timeline.add(moment(row.get("time")), row["status"])
+    page = triage_page(alert, report_facts(azure, alert.account.id), sections, commands, timeline.html())
     return [result, fileResult(f"triage-{alert.account}.html", "".join(page))]
 
 

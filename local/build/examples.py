@@ -19,7 +19,7 @@ import click
 import yaml
 from azure.storage.blob import AccessPolicy
 
-from ..azure import LocalAzure
+from ..azure import LocalAzure, address_and_code
 from ..azure.arm.management_policies import LIFECYCLE
 from ..azure.arm.parts import add_part
 from ..azure.logs import sas_hash
@@ -180,16 +180,10 @@ class Recorder:
         if found.error or found.stray:
             raise Failed(f"{step.line}: {found.error or found.stray}")
         if step.person == "device":
-            self._sign_in(found.text)
+            self.azure.person().sign_in_device(*address_and_code(found.text))
         if step.prepare:
             PREPARATIONS[step.prepare](self.azure)
         return found
-
-    def _sign_in(self, text: str) -> None:
-        address, code = re.search(r"\((https://\S+)\)", text), re.search(r"\*\*(\S+)\*\*", text)
-        if not address or not code:
-            raise Failed(f"no address and code in: {text}")
-        self.azure.person().sign_in_device(address[1], code[1])
 
     def record(self, script: Iterator[Step]) -> dict[str, dict[str, str]]:
         """The examples by command, in the order of their names."""

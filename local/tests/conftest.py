@@ -1,7 +1,6 @@
 """The local Azure, once for all end-to-end tests, and a server whose instances sign in there."""
 
 import copy
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 from azure.mgmt.storage import StorageManagementClient
 
-from local.azure import LocalAzure
+from local.azure import LocalAzure, person
 from local.xsoar.loop import find_local_names
 from local.xsoar.server import Run, Server
 
@@ -101,9 +100,7 @@ def change(found: Run) -> dict[str, Any]:
 
 def address_and_code(run: Run) -> tuple[str, str]:
     """What auth-start tells a person."""
-    address, code = re.search(r"\((https://\S+)\)", run.text), re.search(r"\*\*(\S+)\*\*", run.text)
-    assert address and code, run.text
-    return address[1], code[1]
+    return person.address_and_code(run.text)
 
 
 def sign_in_device(azure: LocalAzure, server: Server, instance: str = "device") -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..azure import LocalAzure
+from ..azure import LocalAzure, address_and_code
 from .drills import DRILLS, Failed, Player, showing
 from .render import render
 from .server import Run, Server
@@ -62,10 +62,7 @@ class Demo:
         self.server.instances.save("device", self.azure.instance("Device Code"))
         started = self.command("device", "azure-storage-auth-start").text
         self.command("device", "azure-storage-auth-complete", fails=True)
-        address, code = re.search(r"\((https://\S+)\)", started), re.search(r"\*\*(\S+)\*\*", started)
-        if not address or not code:
-            raise Failed(f"no address and code in: {started}")
-        self.azure.person(on_step=self.say).sign_in_device(address[1], code[1])
+        self.azure.person(on_step=self.say).sign_in_device(*address_and_code(started))
         self.command("device", "azure-storage-auth-complete")
 
     def authorization_code(self) -> None:
