@@ -15,6 +15,7 @@ The file reads from top to bottom; every name is defined before it is used:
     arguments         strings -> typed values, and the groups of arguments that commands share
     views             tables for people
     change            Plan, Bulk and Later: what a command wants; and the registry, which carries it out
+    reports           HTML pages from one template
     commands          grouped by noun
     main              parameters, dispatch, the one error boundary
 
@@ -5699,9 +5700,9 @@ summary span{font-weight:400;color:var(--soft)}svg{display:block;width:100%;heig
 figure{margin:0 0 1rem}figure svg{height:4rem;margin:0;border-bottom:1px solid var(--soft)}figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 1rem;color:var(--soft);font-size:.875rem}
 .high,.failed,.not-done{color:var(--high);fill:var(--high)}.medium,.unknown,.waiting,.copying{color:var(--medium);fill:var(--medium)}
 .low,.succeeded,.done{color:var(--low);fill:var(--low)}.pass,.secured,.already-secured{color:var(--good);fill:var(--good)}
-table{border-collapse:collapse;width:100%;font-size:.8125rem}caption{text-align:left;color:var(--soft)}
+table{border-collapse:collapse;width:100%;font-size:.8125rem}caption{text-align:left;color:var(--soft)}caption::first-letter{text-transform:uppercase}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top}
-td[data-label=Severity],td[data-label=Result]{font-weight:600}td[data-label=Time],td[data-label=First],td[data-label=Last]{white-space:nowrap}td.long{overflow-wrap:anywhere;min-width:9em}td[data-label=Check],td[data-label=Evidence],td[data-label=Detail]{min-width:14em}td[data-label=Fix]{min-width:25em}
+td[data-label=Severity],td[data-label=Result]{font-weight:600}td[data-label=Time],td[data-label=First],td[data-label=Last]{white-space:nowrap}td.long{overflow-wrap:anywhere;min-width:9em}td[data-label=Check],td[data-label=Evidence],td[data-label=Detail]{min-width:14em}td[data-label=Fix]{min-width:28em}td code{font-size:.92em}
 li{overflow-wrap:anywhere;margin:.2rem 0}code{user-select:all;overflow-wrap:anywhere}
 button{font:inherit;font-size:.8em;cursor:pointer;margin-left:.4em;padding:0 .4em}button::after{content:"Copy"}button.copied::after{content:"Copied"}
 @media (max-width:48rem){table,tbody,tr,td,caption{display:block}thead{display:none}td{border:0;padding:.1rem 0;min-width:0!important;overflow-wrap:anywhere}td::before{content:attr(data-label) " ";color:var(--soft);font-weight:400}td:empty{display:none}tr{border-bottom:1px solid var(--line);padding:.4rem 0}}

@@ -20,7 +20,7 @@ BEFORE = (
     f"blob-containers-create {UPLOADS}",
     f"blob-containers-create account_name={BACKUPS} container_name=evidence",
     f"blob-put {UPLOADS} blob_name=tools/update.exe text='not really malware'",
-    f"blob-put {UPLOADS} blob_name='tools/a longer name, with spaces & more/readme.html' text='<h1>hello</h1>'",
+    f"blob-put {UPLOADS} blob_name='tools/a longer name with <b>tags</b> & more/readme.html' text='<h1>hello</h1>'",
     f"blob-containers-create account_name={LEAK} container_name=invoices public_access=Blob",
     f"blob-put account_name={LEAK} container_name=invoices blob_name=2026/november.html text='a fake sign-in page'",
     f"account-key-list account_name={LEAK}",
