@@ -11402,9 +11402,18 @@ def proof(found: Json) -> Json:
     return {key: found.get(key) for key in ("etag", "size", "md5", "sha256")}
 
 
+EVENT_KINDS = ("Not done", "Done")
+
+
 def event_kind(event: Json) -> str:
     """Whether an event says that something was done."""
-    return "Not done" if event["action"] == "failed" or event["action"].startswith("not ") else "Done"
+    return EVENT_KINDS[event["action"] != "failed" and not event["action"].startswith("not ")]
+
+
+def source_words(source: Json) -> str:
+    """A blob by its container and name, and which version or snapshot it is."""
+    moment_of = source.get("versionId") or source.get("snapshot") or ""
+    return f"{source['container']}/{source['name']} {moment_of}".rstrip()
 
 
 CUSTODY_ORDER = (FAILED, WAITING, COPYING, PLANNED, SECURED, AS_BEFORE)
@@ -11499,10 +11508,10 @@ class Quarantine:
         events = [(moment(event["time"]), event_kind(event)) for row in rows for event in row["events"]]
         sections = (
             html_section(
-                row["source"]["id"],
+                source_words(row["source"]),
                 html_table(QUARANTINE_VIEW, [row], "evidence"),
                 html_table(CUSTODY_VIEW, row["events"], "chain of custody"),
-                bar=Counter(event_kind(event) for event in row["events"]),
+                bar={kind: sum(event_kind(event) == kind for event in row["events"]) for kind in EVENT_KINDS},
                 opened=row["result"] != AS_BEFORE and place < DEFAULT_LIMIT,
             )
             for place, row in enumerate(rows)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, Error, Page
 
 from .layout import WIDTHS, problems, texts
 from .reports import Kind
@@ -13,13 +13,14 @@ SHOWN_ROWS = (
 SECTIONS = "() => [...document.querySelectorAll('details.section')].filter(part => !part.hidden).map(part => part.dataset.name)"
 LINKS = "() => [...document.querySelectorAll('[href],[src],[action]')].map(element => element.outerHTML.slice(0, 80))"
 NO_MATCH = "no row has this text"
+TIMEOUT = 10_000  # milliseconds
 
 
 def filter_problems(page: Page) -> list[str]:
     """The filter shows the rows that have the text, in any case, or the severity, and all of them again."""
     found, every = list[str](), texts(page, SHOWN_ROWS)
     sections = texts(page, SECTIONS)
-    word = max(every[0].lower().replace("!", " ").split(), key=len)
+    word = max((page.locator("tbody td,li").nth(1).text_content() or "").lower().split(), key=len)
     page.fill("#text", word.upper())
     rows, names = texts(page, SHOWN_ROWS), texts(page, SECTIONS)
     wanted = [row for row in every if word in row.lower()]
@@ -72,20 +73,18 @@ def screenshots(page: Page, name: str, folder: Path) -> None:
 def check(browser: Browser, kind: Kind, path: Path, folder: Path) -> list[str]:
     """What is wrong with a report; its pictures go to the folder."""
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(TIMEOUT)
     page, found, asked = context.new_page(), list[str](), list[str]()
-
-    def note(request: Request) -> None:
-        asked.append(request.url)
-
-    page.on("request", note)
+    page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: found.append(f"the script fails: {error}"))
-    page.goto(path.as_uri())
-    screenshots(page, kind.name, folder)
-    found += print_problems(page, kind.pages, folder / f"{kind.name}.pdf")
-    found += filter_problems(page)
-    found += copy_problems(page)
-    found += [f"it refers to something else: {text}" for text in texts(page, LINKS)]
-    found += problems(page)
+    try:
+        page.goto(path.as_uri())
+        screenshots(page, kind.name, folder)
+        found += print_problems(page, kind.pages, folder / f"{kind.name}.pdf")
+        found += [*filter_problems(page), *copy_problems(page), *problems(page)]
+        found += [f"it refers to something else: {text}" for text in texts(page, LINKS)]
+    except Error as error:
+        found.append(f"the browser fails: {error.message}")
     found += [f"it loads {url}" for url in asked if url != path.as_uri()]
     context.close()
     return found
