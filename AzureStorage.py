@@ -57,7 +57,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
+from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
 from xml.parsers import expat
 
@@ -660,6 +660,12 @@ class NetworkError(AzureStorageError):
         self.sent = sent
 
 
+# Refusals that a role changes.
+ROLE_CODES = frozenset(
+    {"AuthorizationFailed", "AuthorizationPermissionMismatch", "LinkedAuthorizationFailed", "InsufficientAccessError"}
+)
+
+
 class ServiceError(AzureStorageError):
     """Azure answered with an error.
 
@@ -688,6 +694,15 @@ class ServiceError(AzureStorageError):
 
     def __str__(self) -> str:
         return super().__str__() + (f"\nRequest ID: {self.request_id}" if self.request_id else "")
+
+    @property
+    def permission(self) -> str:
+        """The permission that is lacking; empty where a role would change nothing."""
+        return (
+            f"Required permission: {self.needs}."
+            if self.status == 403 and self.code in ROLE_CODES and self.needs
+            else ""
+        )
 
     @property
     def brief(self) -> str:
@@ -2223,8 +2238,10 @@ class SessionStore:
             result = change(edited)
             if edited == document and not (redeemed and context.pop(redeemed, None)):
                 return result
-            context.pop(redeemed, None)
-            if self._save({**context, self.KEY: json.dumps({"version": self.VERSION, **edited})}, version):
+            for key in (redeemed, self.KEY):
+                context.pop(key, None)
+            kept = {self.KEY: json.dumps({"version": self.VERSION, **edited})} if any(edited.values()) else {}
+            if self._save({**context, **kept}, version):
                 return result
             Clock.wait(random.uniform(0.01, 0.02 * min(attempt + 1, 10)))  # noqa: S311 - spreads colliding commands
         raise SignInError(
@@ -2512,8 +2529,14 @@ class MicrosoftAuth:
                 if self.settings.certificate_key
                 else ""
             )
+            # msal's own RuntimeError says that an ID token is for another application or another login.
+            cause = (
+                "the answer belongs to another sign-in"
+                if isinstance(error, RuntimeError)
+                else "the answer or the credential can't be used"
+            )
             raise SignInError(
-                f"Could not {action}: the answer or the credential can't be used ({type(error).__name__}).",
+                f"Could not {action}: {cause} ({type(error).__name__}).",
                 f"{key}Check the Application ID and the Tenant ID, then sign in again with !azure-storage-auth-start.",
                 "invalid_answer",
             ) from None
@@ -4184,6 +4207,23 @@ class Downloader:
         return b"".join(found)
 
 
+def put_blocks(blob: BlobRef, file: BinaryIO, digests: Digests) -> list[str]:
+    """Stages the blocks of a file, several at a time, and counts its digests; returns their ids in order."""
+    session, block_ids = uuid.uuid4().hex[:8], list[str]()
+    running: deque[Future[requests.Response]] = deque()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        while data := file.read(BLOCK_SIZE):
+            block_ids.append(base64.b64encode(f"{session}-{len(block_ids):05d}".encode()).decode())
+            if len(running) == PARALLEL:
+                running.popleft().result()
+            query = {"blockid": block_ids[-1]}
+            running.append(pool.submit(blob.service.ask, BLOCK_PUT, blob, query=query, data=data))
+            digests.update(data)
+        for future in running:
+            future.result()
+    return block_ids
+
+
 def upload(blob: BlobRef, path: str, headers: Json) -> Json:
     """Write a file as a blob: one request up to a block, blocks in parallel above. The old blob stays until the end.
 
@@ -4194,20 +4234,8 @@ def upload(blob: BlobRef, path: str, headers: Json) -> Json:
         if len(data) <= BLOCK_SIZE:
             return upload_at_once(blob, data, headers)
         file.seek(0)
-        session = uuid.uuid4().hex[:8]
-        block_ids: list[str] = []
-        with Digests() as digests, ThreadPoolExecutor(PARALLEL) as pool:
-            running: deque[Future[requests.Response]] = deque()
-            while data := file.read(BLOCK_SIZE):
-                block_ids.append(base64.b64encode(f"{session}-{len(block_ids):05d}".encode()).decode())
-                if len(running) == PARALLEL:
-                    running.popleft().result()
-                running.append(
-                    pool.submit(blob.service.ask, BLOCK_PUT, blob, query={"blockid": block_ids[-1]}, data=data)
-                )
-                digests.update(data)
-            for future in running:
-                future.result()
+        with Digests() as digests:
+            block_ids = put_blocks(blob, file, digests)
     content_md5 = base64.b64encode(digests.md5.digest()).decode()
     body = "".join(f"<Latest>{block_id}</Latest>" for block_id in block_ids)
     data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{body}</BlockList>'.encode()
@@ -4246,14 +4274,15 @@ class Azure:
 
     def keep(self, value: str) -> str:
         """A handle to a value that polling arguments, which the server keeps in clear text, must not hold."""
-        handle = uuid.uuid4().hex
         remember_secret(value)
-        self.store.edit(
-            lambda document: document.update(
-                handles=dict([*(document.get("handles") or {}).items(), (handle, value)][-20:])
-            )
-        )
-        return handle
+
+        def remember(document: Json) -> str:
+            known = {held: handle for handle, held in (document.get("handles") or {}).items()}
+            handle = known.pop(value, "") or uuid.uuid4().hex
+            document["handles"] = dict([*((other, held) for held, other in known.items()), (handle, value)][-20:])
+            return handle
+
+        return self.store.edit(remember)
 
     def kept(self, handle: str) -> str:
         """What a handle stands for. UsageError if it is not known any more."""
@@ -4598,6 +4627,18 @@ def unused(given: Given, *parts: str) -> None:
             )
 
 
+def check_named(given: Given, *arguments: str) -> None:
+    """Refuse at once all that is missing: the account, and what else the arguments or the blob_url have to name."""
+    url: BlobAddress | None = given["blob_url"]
+    lacking = [
+        f"`{name}`"
+        for name in ("account_name", *arguments)
+        if not given[name] and not (url and getattr(url, name.removesuffix("_name")))
+    ]
+    if len(lacking) > 1:
+        raise UsageError(f"Missing required arguments: {', '.join(lacking)}, or a `blob_url` that holds them.")
+
+
 def named(given: Given, argument: str, part: str) -> str:
     """A container or blob that an argument or the blob_url names; UsageError without one, or with two."""
     url: BlobAddress | None = given["blob_url"]
@@ -4653,11 +4694,13 @@ class ContainerPlace(NamedTuple):
 
 def build_container(azure: Azure, given: Given) -> ContainerPlace:
     unused(given, "blob", "version", "snapshot")
+    check_named(given, "container_name")
     return ContainerPlace(service_in(azure, given), named(given, "container_name", "container"))
 
 
 def build_container_target(azure: Azure, given: Given) -> ContainerRef:
     unused(given, "blob", "version", "snapshot")
+    check_named(given, "container_name")
     return ContainerRef(build_target(azure, given), named(given, "container_name", "container"))
 
 
@@ -4669,6 +4712,7 @@ def build_blob(azure: Azure, given: Given) -> BlobRef:
 
 def build_version(azure: Azure, given: Given) -> BlobRef:
     """The blob, or the version or snapshot of it, that the arguments or the blob_url name."""
+    check_named(given, "container_name", "blob_name")
     container, name = named(given, "container_name", "container"), named(given, "blob_name", "blob")
     url: BlobAddress | None = given["blob_url"]
     told = {"version_id": url.version if url else "", "snapshot": url.snapshot if url else ""}
@@ -4840,10 +4884,13 @@ Column = str | Callable[[Json], Any]
 
 
 def shown(value: object) -> str:
-    """A value in a sentence."""
+    """A value in a sentence, on one line; a tuple holds several acceptable ones."""
     if value is None:
         return "not set"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        return " or ".join(map(shown, value))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " ".join(text.splitlines())
 
 
 def cell(value: object) -> object:
@@ -5075,6 +5122,11 @@ def same(left: object, right: object) -> bool:
     return canonical(left) == canonical(right)
 
 
+def uncompared(left: object, right: object) -> bool:
+    """For objects in which Azure fills in and reorders: whatever is read back is fine."""
+    return True
+
+
 def exactly(left: object, right: object) -> bool:
     """Whether two values of a blob are the same, letter for letter."""
     return left == right
@@ -5131,9 +5183,10 @@ def leaves(before: object, after: Json, path: str = "") -> Iterator[tuple[str, o
 class Step(NamedTuple):
     """One request of a change.
 
-    name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the error when it is not known whether the request
-    was carried out, tells whether what it wanted is there (None: cannot be told). detail: what is true once it is done.
-    vital: its failure ends the change. hidden: it is not part of what people asked for.
+    name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the
+    error when it is not known whether the request was carried out, tells whether what it wanted is there (None: cannot be
+    told). detail: what is true once it is done. vital: its failure ends the change. hidden: it is not part of what people
+    asked for. tentative: where it fails, the steps behind it do the same one by one, so that only their results count.
     """
 
     name: str
@@ -5142,10 +5195,11 @@ class Step(NamedTuple):
     detail: str = ""
     vital: bool = True
     hidden: bool = False
+    tentative: bool = False
 
 
 class Outcome(NamedTuple):
-    """What became of a step: its result (done, failed, unknown), what it returned, and the error."""
+    """What became of a step: its result (done, already set, failed, unknown), what it returned, and the error."""
 
     step: Step
     result: str
@@ -5165,7 +5219,7 @@ class Later(NamedTuple):
     """A polling command goes on: what people read now, and what the next round is given. Never a secret.
 
     interval: seconds, where the service asks for more than the command does. command: another one that goes on. failure:
-    what is raised where nobody polls.
+    what is raised where nobody polls; instead: what is returned then, in place of the text alone.
     """
 
     text: str
@@ -5173,6 +5227,7 @@ class Later(NamedTuple):
     interval: int = 0
     command: str = ""
     failure: AzureStorageError | None = None
+    instead: CommandResults | None = None
 
 
 def nothing_read(outcomes: list[Outcome]) -> Json | None:
@@ -5267,7 +5322,7 @@ def take(step: Step) -> Outcome:
 
 
 def take_all(steps: Steps) -> list[Outcome]:
-    """Do the steps in order, until a vital one was not done."""
+    """Do the steps in order, until a vital one was not done. A tentative one that failed is left out."""
     outcomes: list[Outcome] = []
     flow = iter(steps)
     step = next(flow, None)
@@ -5280,7 +5335,10 @@ def take_all(steps: Steps) -> list[Outcome]:
             step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
         except StopIteration:
             step = None
-    return outcomes
+        except AzureStorageError as error:  # of what is read between two steps
+            outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=error))
+            step = None
+    return [outcome for outcome in outcomes if not (outcome.step.tentative and outcome.result == FAILED)]
 
 
 def picked(after: Json, now: Json) -> Json:
@@ -5296,10 +5354,14 @@ def picked(after: Json, now: Json) -> Json:
 def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
     """The settings that are not what was wanted, in words."""
     return [
-        f"{path} is {shown(is_now)} and not {shown(wanted)}"
+        f"{path} is {shown(is_now)}, not {shown(wanted)}"
         for path, is_now, wanted in leaves(now, after)
         if wanted != NEW and not acceptable(is_now, wanted, equal)
     ]
+
+
+def rows_of(item: Json | list[Json] | None) -> list[Json]:
+    return item if isinstance(item, list) else [item] if item else []
 
 
 class Report(NamedTuple):
@@ -5349,10 +5411,10 @@ class Report(NamedTuple):
                 if self.plan.planned and self.plan.needed
                 else []
             )
-        elif not self.plan.needed:
+        elif not self.plan.needed or not (self.changed or self.problems):
             parts = [self.plan.missed]
         else:
-            parts = ["\n".join(["Changed:", *lines])] if self.changed else []
+            parts = ["\n".join(["Changed:", *lines])] if self.changed and lines else []
         parts += [f"Failed: {md(problem)}" for problem in self.problems]
         if self.changed and self.undo:
             parts.append(f"To undo this change, run: {code(self.undo)}")
@@ -5362,8 +5424,7 @@ class Report(NamedTuple):
         plan, record = self.plan, self.record()
         outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if self.item else {})}
         outputs |= plan.more_context(self.outcomes, record)
-        rows = self.item if isinstance(self.item, list) else [self.item] if self.item else []
-        words = self.words()
+        rows, words = rows_of(self.item), self.words()
         text = table(plan.view, rows, note=words) if rows else f"### {plan.view.title}\n{words}\n"
         raw: Any = self.item or record
         kind = EntryType.ERROR if self.problems else None
@@ -5372,7 +5433,7 @@ class Report(NamedTuple):
         )
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later | list[Any]:
+def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
@@ -5385,27 +5446,35 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
     if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    later = plan.later(outcomes) if not problems or plan.tell_steps else None
+    later, item, now, unread = seen(plan, outcomes)
     if later:
         return later
-    item, now, unread = seen(plan, outcomes)
-    if now is not None and not problems:
-        problems += [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
+    lacking = astray(plan.after, now, plan.equal) if now is not None and not problems else []
+    if lacking:
+        problems += [f"Azure accepted the change, but {words}." for words in lacking]
+        plan = replace(plan, done="")
     if told and all(outcome.result == ALREADY for outcome in told):
         plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    result = report._replace(undo=plan.undo(before, after) if report.changed else "").result()
-    files = plan.files()
-    return [result, *files] if files else result
+    for file in plan.files():
+        return_results(file)
+    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
 
 
 def problem_of(outcome: Outcome) -> str:
     """A step that was not done, in words with the next step."""
-    error = outcome.error
-    step = f" Next step: {error.next_step}" if error and error.next_step else ""
     unknown = " It is unknown whether Azure carried it out." if outcome.result == UNSURE else ""
-    return f"{outcome.step.name}: {redact(error.message if error else '')}{unknown}{step}"
+    return f"{outcome.step.name}: {whole_words(outcome.error, unknown)}"
+
+
+def whole_words(error: AzureStorageError | None, more: str = "") -> str:
+    """A failure among several, on one line: what failed, the permission that it needs, the next step."""
+    if not error:
+        return ""
+    needs = f" {error.permission}" if isinstance(error, ServiceError) and error.permission else ""
+    step = f" Next step: {error.next_step}" if error.next_step else ""
+    return f"{redact(error.message)}{more}{needs}{step}"
 
 
 def not_known(error: AzureStorageError) -> AzureStorageError:
@@ -5415,19 +5484,21 @@ def not_known(error: AzureStorageError) -> AzureStorageError:
     return error
 
 
-def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Any, Json | None, list[str]]:
-    """The object after the steps, what of it compares with the wanted settings, and what is said where it was not read."""
+def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Later | None, Any, Json | None, list[str]]:
+    """What a later round goes on with, also where a step failed; or the object after the steps, what of it compares with
+    the wanted settings, and what is said where it could not be read."""
     try:
-        item = plan.read_back(outcomes)
-    except AzureStorageError as error:
-        return plan.item, None, [f"The result could not be read back: {redact(error.message)}"]
-    return (plan.item, None, []) if item is None else (item, plan.state(item), [])
+        later = plan.later(outcomes)
+        item = None if later else plan.read_back(outcomes)
+    except (NetworkError, ServiceError, SignInError) as error:
+        return None, plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
+    return (later, plan.item, None, []) if item is None else (None, item, plan.state(item), [])
 
 
 def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     """Before and after of what really changed, by what was read back."""
     actual = picked(plan.after, now)
-    after = differences(plan.before, actual, plan.equal)[1]
+    after = differences(plan.before, actual, same if plan.equal is uncompared else plan.equal)[1]
     before = picked(after, plan.before)
     return before, after
 
@@ -5479,9 +5550,9 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
         raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
     done, every = 0 if dry_run else tally.done, tally.rows.count
     notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
-    problems = [f"{tally.failed} of {every} blobs: {redact(tally.failure.error.message)}"] if tally.failure else []
-    problems += [f"The rest was not tried: {redact(stopped.message)}"] if stopped else []
-    before, after = ({"blobs": every}, {"blobs": every - tally.done}) if tally.done else ({}, {})
+    problems = [f"{tally.failed} of {every} blobs: {whole_words(tally.failure.error)}"] if tally.failure else []
+    problems += [f"The rest was not tried: {whole_words(stopped)}"] if stopped else []
+    before, after = ({bulk.verb: 0}, {bulk.verb: tally.done}) if tally.done else ({}, {})
     note = "\n\n".join(filter(None, notes))
     plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
     undo = bulk.undo if done else ""
@@ -5616,7 +5687,7 @@ class Command(NamedTuple):
         if not read["polling"]:
             if later.failure:
                 raise later.failure
-            return CommandResults(readable_output=later.text)
+            return later.instead or CommandResults(readable_output=later.text)
         schedule = ScheduledCommand(
             command=later.command or self.name,
             next_run_in_seconds=interval,
@@ -6216,6 +6287,22 @@ def last_answer(azure: Azure, endpoint: Endpoint[Target], target: Target) -> Cal
     )
 
 
+def removal(azure: Azure, endpoint: Endpoint[Target], target: Target, missing_code: str) -> Callable[[], object]:
+    """Deletes something. ALREADY where Azure says, by a 204 or that code, that it was not there any more."""
+
+    def act() -> object:
+        try:
+            answer = azure.arm.call(endpoint, target)
+        except ServiceError as error:
+            if error.status == 404 and error.code == missing_code and not error.repeated:
+                return ALREADY
+            raise
+        azure.arm.body(answer, endpoint.action.format(target), endpoint.shape)
+        return ALREADY if answer.status_code == 204 and not answer.history else None
+
+    return act
+
+
 def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) -> Plan:
     """What turns an account into what is wanted, in one PATCH."""
     patch, before, after = account_patch(current, body)
@@ -6273,7 +6360,7 @@ def account_create_update(
         ACCOUNT_VIEW,
         [create],
         read_back=lambda outcomes: azure.arm.ask(ACCOUNT_GET, account),
-        equal=lambda now, wanted: True,  # Azure fills in and reorders; what was created is shown
+        equal=uncompared,
         undo=lambda before, after: command_line("account-delete", account.arguments),
         later=lambda outcomes: creating(azure, account, outcomes[0].answer, first=True),
     )
@@ -6427,7 +6514,7 @@ def account_delete(azure: Azure, account: TargetArgs) -> Plan:
         [
             Step(
                 "delete the account",
-                lambda: azure.arm.ask(ACCOUNT_DELETE, account),
+                removal(azure, ACCOUNT_DELETE, account, "ResourceNotFound"),
                 lambda error: is_gone(azure, account),
             )
         ],
@@ -6552,8 +6639,9 @@ def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
         DELEGATION_VIEW,
         [revocation(azure, account)],
         item=azure.arm.ask(ACCOUNT_GET, account),
-        note=f"{REVOKED} Nothing undoes it. In urgent cases, also deny the network.\n"
+        note="Nothing undoes it. In urgent cases, also deny the network.\n"
         "Still allowed: the identity that signed can request a new key as long as it has its role; account keys and SAS signed with them.",
+        done=REVOKED,
     )
 
 
@@ -6719,7 +6807,7 @@ def account_lock_set(
         return any(
             lock_state(lock) == lock_state(body)
             for lock in azure.arm.listing(LOCKS_LIST, account).items
-            if is_own_lock(account, lock)
+            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower()
         )
 
     return Plan(
@@ -6769,7 +6857,7 @@ def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) 
         settings,
         dict.fromkeys(settings),
         LOCKS_VIEW,
-        [Step("remove the lock", lambda: azure.arm.ask(LOCK_DELETE, lock), lambda error: there() is None)],
+        [Step("remove the lock", removal(azure, LOCK_DELETE, lock, "LockNotFound"), lambda error: there() is None)],
         item=found,
         read_back=lambda outcomes: there() or [],
         state=lambda item: lock_state(item) if item else {},
@@ -7247,23 +7335,22 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
     others = isolation_others(isolation)
     names = [*due, *others]
     before, after = (joined_properties(patches[part][side] for part in due) for side in (1, 2))
+    now: Json = {}  # the account afterwards, and a row for each part
     return Plan(
         account.id,
         {**before, **dict.fromkeys(others)},
         {**after, **dict.fromkeys(others, DONE)},
         ISOLATION_VIEW,
         isolation_steps(azure, account, current, due, record, names),
-        read_back=lambda outcomes: isolation_result(azure, account, wanted, due, outcomes),
-        state=lambda rows: isolation_state(rows, after),
-        undo=lambda old_settings, new: (
-            command_line("account-restore-settings", account.arguments) if at_path(new, "properties") else ""
-        ),
+        read_back=lambda outcomes: isolation_rows(azure, account, wanted, due, outcomes, now),
+        state=lambda rows: {**now, **{row["step"]: DONE for row in rows if row["result"] == DONE}},
+        undo=lambda _, new: command_line("account-restore-settings", account.arguments) if "properties" in new else "",
         note=still_open(current, isolation),
         planned=names,
         tell_steps=True,
         item=[planned_part(part, PLANNED if part in due else ALREADY, PART_WORDS[part]) for part in wanted]
         + [planned_part(name, PLANNED) for name in others],
-        more_context=lambda outcomes, change: isolation_context(account, record, change),
+        more_context=lambda outcomes, change: isolation_context(account, record, change, now.get("rows") or []),
     )
 
 
@@ -7328,8 +7415,9 @@ def isolation_steps(
     yield Step("remember the settings", lambda: keep_record(azure, record, current), hidden=True)
     if due:
         whole = {"properties": {key: value for properties in due.values() for key, value in properties.items()}}
-        outcome = yield patch_step(azure, account, whole, ", ".join(due), vital=False)
-        if outcome.result == FAILED and len(due) > 1:
+        whole_step = patch_step(azure, account, whole, ", ".join(due), vital=False)._replace(tentative=len(due) > 1)
+        outcome = yield whole_step
+        if outcome.result == FAILED and whole_step.tentative:
             for part, properties in due.items():
                 yield patch_step(azure, account, {"properties": properties}, part, vital=False)
     if "delegation_keys" in names:
@@ -7340,43 +7428,38 @@ def isolation_steps(
             yield rotation(azure, account, key, at_path(current, f"properties.keyCreationTime.{key}"))
 
 
-def isolation_result(
+def isolation_rows(
     azure: Azure,
     account: AccountRef,
     wanted: Mapping[str, tuple[str, object]],
     due: Mapping[str, Json],
     outcomes: list[Outcome],
+    now: Json,
 ) -> list[Json]:
-    """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back."""
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back.
+    `now` is filled with the account and the rows."""
+    now.update(azure.arm.ask(ACCOUNT_GET, account))
     rows = []
     for part, (key, value) in wanted.items():
-        there = not account_patch(current, {"properties": {key: value}})[0]
+        there = not account_patch(now, {"properties": {key: value}})[0]
         failure = next((o.error for o in reversed(outcomes) if o.error and part in o.step.name.split(", ")), None)
         lacking = redact(failure.message) if failure else "Azure accepted the setting, but it is not there any more."
         result = ALREADY if there and part not in due else DONE if there else FAILED
         rows.append({"step": part, "result": result, "detail": PART_WORDS[part] if there else lacking})
-    return rows + [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
+    rows += [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
+    now["rows"] = rows
+    return rows
 
 
-def isolation_state(rows: list[Json], after: Json) -> Json:
-    """What is isolated, as the plan has it: the settings whose rows are done, and the other steps that are done."""
-    done = {row["step"] for row in rows if row["result"] in (DONE, ALREADY)}
-    kept = {SETTINGS_OF[part] for part in done if part in SETTINGS_OF}
-    settings = {key: value for key, value in (after.get("properties") or {}).items() if key in kept}
-    return {
-        **({"properties": settings} if settings else {}),
-        **{step: DONE for step in done if step not in SETTINGS_OF},
-    }
-
-
-def isolation_context(account: AccountRef, record: Json, change: Json) -> Json:
+def isolation_context(account: AccountRef, record: Json, change: Json, rows: list[Json]) -> Json:
+    """rows: what became of each part; empty where nothing was done, or where it could not be read back."""
+    steps = rows or change.get("steps", [])
     item = {
         "id": account.id,
         "account": account.name,
         "time": record["time"],
-        "complete": change["changed"] and not any(step["result"] != DONE for step in change.get("steps", [])),
-        "steps": change.get("steps", []),
+        "complete": change["changed"] and all(row["result"] in (DONE, ALREADY) for row in steps),
+        "steps": steps,
         "restore": record,
     }
     return {ISOLATION_VIEW.context: item}
@@ -7478,15 +7561,21 @@ def account_restore_settings(
         f"Left as they are, since somebody changed them after the isolation: {', '.join(foreign)}." if foreign else "",
     )
     plan = update_plan(azure, account, current, {"properties": wanted})
-    forget = Step(
-        "forget the record",
-        lambda: azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None)),
-        hidden=True,
-    )
-    steps = [*plan.steps, *([] if record else [forget])]
-    return replace(
-        plan, view=NETWORK_VIEW, steps=steps, note=" ".join(filter(None, notes)), done="", undo=lambda before, after: ""
-    )
+    steps = plan.steps if record else restoring(azure, account, plan.steps, wanted)
+    words = " ".join(filter(None, notes))
+    return replace(plan, view=NETWORK_VIEW, steps=steps, note=words, done="", undo=lambda before, after: "")
+
+
+def restoring(azure: Azure, account: AccountRef, steps: Steps, wanted: Json) -> Generator[Step, Outcome, None]:
+    """The steps, and behind them one that forgets the record, once the account says that everything is back."""
+
+    def forget() -> None:
+        azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None))
+
+    for step in steps:
+        outcome = yield step
+        if outcome.answer is None or not account_patch(outcome.answer, {"properties": wanted})[0]:
+            yield Step("forget the record", forget, hidden=True)
 
 
 def isolation_record(azure: Azure, clue: AccountClue | None, record: Json | None) -> tuple[AccountClue, Json]:
@@ -7563,43 +7652,32 @@ def account_activity_list(
 ) -> CommandResults:
     """Who read keys, changed rules or deleted things, newest first; Azure keeps it for 90 days. Filters look for parts of words."""
     azure.arm.ask(ACCOUNT_GET, account)  # an account that is elsewhere is found there
-    listing = activity(
-        azure,
-        account,
-        since or Clock.now() - 86_400,
-        until or Clock.now(),
-        paging._replace(to_show=False),
-        given_only({"operation": operation, "caller": caller, "status": status}),
-    )
-    return show_list(ACTIVITY_VIEW, Listing([event_row(event, account) for event in listing.items], listing.token))
+    wanted = given_only({"operation": operation, "caller": caller, "status": status})
+    pages = activity_pages(azure, account, since or Clock.now() - 86_400, until or Clock.now(), paging.place)
+
+    def keep(row: Json) -> bool:
+        fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
+        return is_about(row, account) and all(fits)
+
+    return show_list(ACTIVITY_VIEW, collect(pages, paging, keep))
 
 
-def is_about(event: Json, account: AccountRef) -> bool:
+def is_about(row: Json, account: AccountRef) -> bool:
     """Whether an event of the group is about the account or a part of it."""
-    return f"{plain_id(event_row(event, account).get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
+    return f"{plain_id(row.get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
 
 
 def activity_pages(azure: Azure, account: AccountRef, since: float, until: float, place: str = "") -> Iterator[Page]:
-    """Events of the activity log, newest first. https://learn.microsoft.com/rest/api/monitor/activity-logs/list
+    """Events of the activity log as context has them, newest first.
 
     The log is asked for the whole resource group: asked for the account, it leaves out what happened to its parts.
+    https://learn.microsoft.com/rest/api/monitor/activity-logs/list
     """
     times = f"eventTimestamp ge {odata(iso_time(since))} and eventTimestamp le {odata(iso_time(until))}"
     params = {"$filter": f"{times} and resourceGroupName eq {odata(account.group)}"}
-    return azure.arm.pages(ACTIVITY_LIST, Scope(subscription_path(account.subscription), account.name), place, params)
-
-
-def activity(
-    azure: Azure, account: AccountRef, since: float, until: float, paging: Paging, wanted: Mapping[str, str]
-) -> Listing:
-    """The events about an account whose fields hold what is wanted."""
-
-    def keep(event: Json) -> bool:
-        row = event_row(event, account)
-        fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
-        return is_about(event, account) and all(fits)
-
-    return collect(activity_pages(azure, account, since, until, paging.place), paging, keep)
+    scope = Scope(subscription_path(account.subscription), account.name)
+    for page, here, following in azure.arm.pages(ACTIVITY_LIST, scope, place, params):
+        yield [event_row(event, account) for event in page], here, following
 
 
 BLOB_LOGS = ("StorageRead", "StorageWrite", "StorageDelete")
@@ -7705,7 +7783,7 @@ def account_logging_set(
         return azure.arm.ask(LOGGING_SET, account, body, name=setting_name)
 
     def look(error: AzureStorageError) -> bool:
-        return logging_state(logging_setting(azure, account, setting_name), chosen) == logging_state(body, chosen)
+        return not differences(logging_state(logging_setting(azure, account, setting_name), chosen), wanted)[1]
 
     return Plan(
         f"{account.id}{LOGGING_PATH}/{segment(setting_name)}",
@@ -8641,7 +8719,8 @@ def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, en
 
 def after_prefix(text: str) -> str:
     """The first text behind all that begin with this one, as the end of a range, which is not part of it."""
-    return text[:-1] + chr(ord(text[-1]) + 1)
+    head = text.rstrip("\U0010ffff")
+    return head[:-1] + ("\ue000" if head[-1] == "\ud7ff" else chr(ord(head[-1]) + 1))
 
 
 def read_ranges(text: str) -> list[Json]:
@@ -8751,7 +8830,7 @@ def blob_ranges_restore(
             azure, account, body, outcomes[0].answer or "", str(last.get("restoreId") or "")
         ),
         read_back=lambda outcomes: restore_item(account, body, restore_status(azure, account)),
-        equal=lambda now, wanted: True,
+        equal=uncompared,
         confirm=(account.name, "This restores the whole account.") if target.everything else None,
         note="Nothing undoes a restore.",
     )
@@ -8971,14 +9050,17 @@ class Containers:
 
         self.either(patch, set_access)
 
-    def delete(self, name: str) -> None:
-        def remove(service: BlobService) -> None:
+    def delete(self, name: str) -> object:
+        """ALREADY where Azure says that it was not there any more."""
+
+        def remove(service: BlobService) -> object:
             service.ask(CONTAINER_REMOVE, name)
+            return None
 
-        def delete(account: AccountRef) -> None:
-            self.azure.arm.ask(CONTAINER_DELETE, ContainerRef(account, name))
+        def delete(account: AccountRef) -> object:
+            return removal(self.azure, CONTAINER_DELETE, ContainerRef(account, name), "ContainerNotFound")()
 
-        self.either(delete, remove)
+        return self.either(delete, remove)
 
 
 def access_header(level: object) -> str | None:
@@ -9030,7 +9112,7 @@ def blob_containers_create(
         CONTAINER_VIEW,
         [create],
         read_back=lambda outcomes: outcomes[-1].answer or account.existing(container_name),
-        equal=lambda now, wanted: True,  # the answer holds what was set, and what Azure filled in
+        equal=uncompared,
         undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
@@ -9455,7 +9537,7 @@ def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
         item=current,
         read_back=read_back,
         state=lambda item: {"leaseState": target.state(item), "lease": at_path(item, "leaseId")},
-        equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == asked,
+        equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == str(asked).lower(),
         undo=lambda old, new: undo_lease(target, lease, str(new.get("lease") or "")),
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
@@ -10074,7 +10156,8 @@ def build_collected(azure: Azure, given: Given) -> Collected:
         if prefix
         else service.find(tag_test(*tag), container, min(5000, given["limit"] + 1))
     )
-    listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row))
+    # Anybody can call a blob a folder; one that holds something is evidence all the same.
+    listing = collect(pages, Paging(given["limit"]), lambda row: not is_folder(row) or row.get("size", 0) > 0)
     blobs = [BlobRef(service, row["container"], row["name"]) for row in listing.items]
     return Collected(service, blobs, json.dumps([container, prefix, tag]), bool(listing.token))
 
@@ -10119,16 +10202,12 @@ def blob_get(
     failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
     if failures and len(blobs) == 1:
         raise failures[0]
-    files = [
-        file_result_existing_file(outcome.path, row["fileName"])
-        for outcome, row in zip(found, rows, strict=True)
-        if isinstance(outcome, Download)
-    ]
+    read_ones = ((outcome, row) for outcome, row in zip(found, rows, strict=True) if isinstance(outcome, Download))
+    files = [file_result_existing_file(outcome.path, row["fileName"]) for outcome, row in read_ones]
     if blob.selection:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
-    failed = f" {len(failures)} failed." if failures else ""
-    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read.{failed}"
-    text = table(READ_VIEW, rows, note="\n\n".join(filter(None, (note, blob.note("read")))))
+    note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read, {len(failures)} failed. {blob.note('read')}"
+    text = table(READ_VIEW, rows, note=note.rstrip())
     outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
     raw = text if kind else rows
     return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
@@ -10242,10 +10321,18 @@ def blob_put(
             lambda jobs: in_order(lambda job: upload_row(job, write), list(jobs)),
             lambda job: Row(job.blob.identity(), PLANNED, True),
         )
-    job = uploads[0]
-    before = job.blob.service.properties_if_there(job.blob)
-    if before and not overwrite:
-        raise UsageError(f"Blob {job.blob} already exists.", "Choose another name, or set `overwrite=true`.")
+    return write_plan(uploads[0], write, replaceable(uploads[0].blob, overwrite))
+
+
+def replaceable(blob: BlobRef, overwrite: bool) -> Json | None:
+    """The properties of the blob that is there, None where none is; UsageError if it is and must not be replaced."""
+    found = blob.service.properties_if_there(blob)
+    if found and not overwrite:
+        raise UsageError(f"Blob {blob} already exists.", "Choose another name, or set `overwrite=true`.")
+    return found
+
+
+def write_plan(job: Upload, write: Callable[[Upload], Json], before: Json | None) -> Plan:
     return Plan(
         job.blob.id,
         {"etag": before.get("etag") if before else None},
@@ -10278,12 +10365,14 @@ def upload_row(job: Upload, write: Callable[[Upload], Json]) -> Row:
 
 
 def file_digests(job: Upload) -> Json:
-    data = job.text.encode() if job.text is not None else Path(job.path).read_bytes()
-    return {
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
-        "size": len(data),
-    }
+    with Digests() as digests:
+        if job.text is not None:
+            digests.update(job.text.encode())
+        else:
+            with Path(job.path).open("rb") as file:
+                for data in iter(lambda: file.read(BLOCK_SIZE), b""):
+                    digests.update(data)
+    return digests.facts()
 
 
 def is_written(job: Upload) -> bool | None:
@@ -10490,13 +10579,14 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
         return "already there", False, found
     if dry_run:
         return PLANNED, True, {}
-    if gone or not any(row.get("versionId") for row in rows):
+    asked = bool(gone) or not any(row.get("versionId") for row in rows)
+    if asked:
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
         return "deleted snapshots restored", True, found
-    back = service.properties_if_there(live)
+    back = service.properties_if_there(live) if asked else None
     if back is None:
         # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
         versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
@@ -10504,6 +10594,14 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
             raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
         return promote(live._replace(version=max(versions)), None, False, False)
     return "restored", True, back
+
+
+def source_address(blob: BlobRef) -> str:
+    """The address of a source of a copy, with the instance's SAS where that authorises requests: it does so for the
+    target only. https://learn.microsoft.com/rest/api/storageservices/copy-blob"""
+    own = blob.service.http.authorization
+    sas = own.token.reveal() if isinstance(own, SasAuthorization) else ""
+    return f"{blob.id}{'&' if '?' in blob.id else '?'}{sas}" if sas else blob.id
 
 
 def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
@@ -10515,8 +10613,10 @@ def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool
         )
     if not dry_run:
         condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
-        version.service.ask(BLOB_COPY, version.current, headers={"x-ms-copy-source": version.id, **condition})
-    return (PLANNED if dry_run else f"restored from version {version.version}"), True, {}
+        headers = {"x-ms-copy-source": source_address(version), **condition}
+        version.service.ask(BLOB_COPY, version.current, headers=headers)
+        found = version.service.properties_if_there(version.current)
+    return (PLANNED if dry_run else f"restored from version {version.version}"), True, found or {}
 
 
 # Properties, metadata and tags
@@ -10896,13 +10996,9 @@ def blob_copy(
     if blobs.source is None:
         return abort_plan(target, blobs.abort)
     if copy_id:
-        return copied(target, target.service.properties(target), copy_id)
-    before = target.service.properties_if_there(target)
-    if before and not overwrite:
-        raise UsageError(f"Blob {target} already exists.", "Choose another name, or set `overwrite=true`.")
-    source = blobs.source
-
-    latest: Json = {}
+        undo = "" if overwrite else undo_write(target, None)  # what was there before is known to the first round only
+        return copied(target, target.service.properties(target), copy_id, undo)
+    before, source, latest = replaceable(target, overwrite), blobs.source, dict[str, Any]()
 
     def later(outcomes: list[Outcome]) -> Later | None:
         latest.update(target.service.properties(target))
@@ -10926,7 +11022,7 @@ def blob_copy(
     )
 
 
-def copied(target: BlobRef, current: Json, copy_id: str) -> Plan | Later:
+def copied(target: BlobRef, current: Json, copy_id: str, undo: str = "") -> Plan | Later:
     """The end of a copy, or what the next round goes on with. Raises where it failed, or where another copy is there."""
     status = current.get("copyStatus", "success")
     if copy_id and current.get("copyId", copy_id) != copy_id:
@@ -10941,7 +11037,15 @@ def copied(target: BlobRef, current: Json, copy_id: str) -> Plan | Later:
     if status != "success":
         words = f"The copy to blob {target} ended with {status}: {current.get('copyStatusDescription', '')}"
         raise AzureStorageError(words, "Check that Azure can read the source, then copy again.")
-    return Plan(target.id, {"etag": None}, {"etag": current.get("etag")}, COPY_VIEW, item=current, carried_out=True)
+    return Plan(
+        target.id,
+        {"etag": None},
+        {"etag": current.get("etag")},
+        COPY_VIEW,
+        item=current,
+        carried_out=True,
+        undo=lambda old, new: undo,
+    )
 
 
 def start_copy(
@@ -10965,9 +11069,10 @@ def start_copy(
     if source.blob:
         found = found or source.blob.service.properties(source.blob)
         headers["x-ms-source-if-match"] = f'"{found.get("etag")}"' if found.get("etag") else None
-        address = source.blob.id
+        address = source_address(source.blob)
         if source.blob.service.account != target.service.account:
-            address += f"{'&' if '?' in address else '?'}{lent_sas(source.blob)}"
+            if address == source.blob.id:
+                address += f"{'&' if '?' in address else '?'}{lent_sas(source.blob)}"
             # Azure finishes block blobs up to this size before it answers; others are copied later.
             small = found.get("size", SYNC_COPY_SIZE + 1) <= SYNC_COPY_SIZE and found.get("type") == "BlockBlob"
             headers["x-ms-requires-sync"] = "true" if small else None
@@ -11107,7 +11212,7 @@ def kept_blobs(place: ContainerPlace, prefix: str, marker: str = "", done: str =
     rows = ((row, here) for page, here, _ in pages for row in page)
     for name, group in itertools.groupby(rows, lambda pair: str(pair[0]["name"])):
         found = list(group)
-        if any(is_folder(row) for row, _ in found):
+        if any(row.get("resourceType") == "directory" for row, _ in found):
             raise no_versions(place.service.account)
         if name == done:
             done = ""
@@ -11137,28 +11242,39 @@ class VersionsRestore:
         self.protection, self.delete_newer = protection, delete_newer
         self.progress = deepcopy(NO_PROGRESS)
         self.finished = False
+        self.broken: AzureStorageError | None = None
 
     def run(self, *, rehearse: bool = False) -> object:
         """A slice of bounded time."""
-        start, counts = Clock.now(), self.progress["counts"]
+        try:
+            self._slice(rehearse)
+        except AzureStorageError as error:
+            self.broken = error
+        return {} if any(self.progress["counts"][key] for key in RESTORE_CHANGES) else ALREADY
+
+    def _slice(self, rehearse: bool) -> None:
+        start = Clock.now()
         blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
         while batch := list(itertools.islice(blobs, RESTORE_BATCH)):
-            for kept, (result, words) in zip(
-                batch, in_order(lambda kept: self._result(kept, rehearse), batch), strict=True
-            ):
-                if result:
-                    counts[result] += 1
-                if RESTORE_RESULTS.get(result) and len(self.progress["blobs"]) < TOLD_BLOBS:
-                    self.progress["blobs"].append({"name": kept.name, "result": words or result})
-                self.progress |= {"marker": kept.marker, "done": kept.name}
+            results = in_order(lambda kept: self._result(kept, rehearse), batch)
+            for kept, (result, words) in zip(batch, results, strict=True):
+                self._note(kept, result, words)
             if Clock.now() - start >= WORK_SLICE:
-                break
-        else:
-            self.finished = True
-        return {} if any(counts[key] for key in RESTORE_CHANGES) else ALREADY
+                return
+        self.finished = True
+
+    def _note(self, kept: Kept, result: str, words: str) -> None:
+        told: list[Json] = self.progress["blobs"]
+        if result:
+            self.progress["counts"][result] += 1
+        if RESTORE_RESULTS.get(result) and len(told) < TOLD_BLOBS * (2 if result == "failed" else 1):
+            told.append({"name": kept.name, "result": words or result})
+        self.progress |= {"marker": kept.marker, "done": kept.name}
 
     def check(self) -> object:
-        """Raises at the end, when blobs failed."""
+        """Raises what broke the slice, or at the end what failed."""
+        if self.broken:
+            raise self.broken
         failed = [row["result"] for row in self.progress["blobs"] if row["result"].startswith("failed")]
         if self.finished and self.progress["counts"]["failed"]:
             words = f"{self.progress['counts']['failed']} blobs could not be restored; the first {failed[0] if failed else ''}"
@@ -11235,7 +11351,7 @@ class VersionsRestore:
             unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
         if current and not any(self.protection):
             blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
-        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source.id, **unchanged})
+        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source_address(source), **unchanged})
 
 
 def same_content(wanted: Json, current: Json) -> bool:
@@ -11287,6 +11403,7 @@ def blob_versions_restore(
     work.progress |= {**(progress or {}), "rounds": bool(progress)}
     if dry_run:
         work.run(rehearse=True)
+        work.check()
         later = work.later()
         if later:
             return later
@@ -11488,7 +11605,12 @@ class Quarantine:
         if not left:
             return None
         text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.container}. This command ends when it is done."
-        return Later(text if self.first_round else "", quarantine_arguments(self.job, self.blobs, self.run))
+        rows = table(QUARANTINE_VIEW, self.rows, note=text)
+        told = CommandResults(
+            outputs={QUARANTINE_VIEW.context: self.rows}, readable_output=rows, raw_response=self.rows
+        )
+        again = quarantine_arguments(self.job, self.blobs, self.run)
+        return Later(text if self.first_round else "", again, instead=told)
 
     def record(self, report: bool) -> list[Json]:
         """The custody record of all blobs, as a file; with report also as a page."""
@@ -13673,7 +13795,7 @@ def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
         "activity log": lambda: first_pages(
             activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
             2 if newest else 1,
-            lambda event: is_about(event, account),
+            lambda row: is_about(row, account),
         ),
         "role definitions": lambda: first_pages(arm.pages(DEFINITIONS_LIST, account)),
         "role assignments": lambda: first_pages(arm.pages(ASSIGNMENTS_LIST, account, params=AT_SCOPE)),
@@ -13935,10 +14057,9 @@ EXPOSING = (
 )
 
 
-def change_row(event: Json, account: AccountRef) -> Json | None:
+def change_row(row: Json) -> Json | None:
     """An event of the activity log as a change; None for one that tells nothing, or only that something began. settings:
     those in the request that affect who can reach the account; left out where the log doesn't hold the request."""
-    row = event_row(event, account)
     operation, status = str(row.get("operation") or "").lower(), str(row.get("status") or "")
     what = next((words for end, words in TOLD_CHANGES.items() if operation.endswith(end)), "")
     if not what or status.lower() in ("started", "accepted"):
@@ -13959,7 +14080,7 @@ def change_words(row: Json) -> str:
 def history(alert: Alert, found: Readings) -> Section:
     """Since when and by whom: the last changes, newest first."""
     log = found["activity log"]
-    changes = [row for event in log.items or [] if (row := change_row(event, alert.account))]
+    changes = [change for row in log.items or [] if (change := change_row(row))]
     changes = sorted(changes, key=lambda row: str(row.get("time")), reverse=True)[:TRIAGE_EVENTS]
     lines = [change_words(row) for row in changes[:SHOWN_EVENTS]]
     if len(changes) > SHOWN_EVENTS:
@@ -14164,12 +14285,6 @@ def run(name: str, params: Mapping[str, Any], args: Mapping[str, Any]) -> Any:
     return found.call(azure, args)
 
 
-# Refusals that a role changes.
-ROLE_CODES = frozenset(
-    {"AuthorizationFailed", "AuthorizationPermissionMismatch", "LinkedAuthorizationFailed", "InsufficientAccessError"}
-)
-
-
 def explain(error: Exception, name: str) -> str:
     """What the war room shows of a failure: never a secret, and for a missing permission which one the call needs."""
     if isinstance(error, NotImplementedError):
@@ -14178,9 +14293,9 @@ def explain(error: Exception, name: str) -> str:
         demisto.debug(redact(traceback.format_exc()))
         return redact(f"Unexpected error in {name}: {type(error).__name__}: {error}")
     text = str(error)
-    if isinstance(error, ServiceError) and error.status == 403 and error.code in ROLE_CODES and error.needs:
+    if isinstance(error, ServiceError) and error.permission:
         role = COMMANDS[name].role if name in COMMANDS else ""
-        text += f"\nRequired permission: {error.needs}." + (f" The built-in role {role} includes it." if role else "")
+        text += f"\n{error.permission}" + (f" The built-in role {role} includes it." if role else "")
     return redact(text)
 
 

@@ -50,9 +50,9 @@ def size(pattern: str) -> Callable[[], int]:
 
 # What is measured, how, and the limit.
 LIMITS: dict[str, tuple[Callable[[], int], int]] = {
-    "tokens of the module": (tokens, 84_000),
-    "functions of the module": (lambda: len(FUNCTIONS), 760),
-    "uses of Any": (uses_of_any, 53),
+    "tokens of the module": (tokens, 108_500),
+    "functions of the module": (lambda: len(FUNCTIONS), 960),
+    "uses of Any": (uses_of_any, 60),
     "lines of the longest function": (lambda: max(map(length, FUNCTIONS)), 40),
     "blocks within each other": (lambda: max(map(nesting, FUNCTIONS)), 3),
     "lines of the manifest": (lambda: len((ROOT / "AzureStorage.yml").read_text().splitlines()), 6_500),

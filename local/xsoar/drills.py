@@ -68,7 +68,7 @@ DRILLS = (
             f"blob-put account_name={BACKUPS} container_name=payroll blob_name=2026/october.csv text='name,amount'",
             f"blob-put account_name={BACKUPS} container_name=payroll blob_name=2026/november.csv text='name,amount'",
             f"blob-put account_name={BACKUPS} container_name=contracts blob_name=one.txt text='a contract'",
-            f"blob-delete account_name={BACKUPS} container_name=payroll confirm_all=true",
+            f"blob-delete account_name={BACKUPS} container_name=payroll confirm_all=true confirm=payroll",
             f"blob-container-delete account_name={BACKUPS} container_name=contracts",
         ),
         (
