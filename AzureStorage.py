@@ -5837,7 +5837,7 @@ def html_report(
     yield REPORT_END
 
 
-def report_facts(azure: "Azure", scope: str) -> Json:
+def report_facts(azure: Azure, scope: str) -> Json:
     """When, for whom and of what a report is."""
     return {"Date": iso_time(Clock.now()), "Scope": scope, "Requested by": azure.auth.identity().get("identity")}
 
@@ -5915,15 +5915,6 @@ class Timeline:
     def __init__(self, since: float, until: float) -> None:
         self.since, self.until = since, max(until, since + 1)
         self._counts = Counter[tuple[int, str]]()
-
-    @classmethod
-    def around(cls, events: Sequence[tuple[float | None, str]]) -> "Timeline":
-        """A timeline of a few events, from the first to the last of them."""
-        times = [when for when, _ in events if when is not None] or [0.0]
-        found = cls(min(times), max(times))
-        for when, kind in events:
-            found.add(when, kind)
-        return found
 
     def add(self, when: float | None, kind: str) -> None:
         if when is not None:
@@ -7991,6 +7982,15 @@ class LogSearch(NamedTuple):
             found.append((LogTest("Uri", "contains", text), LogTest("ObjectKey", "contains", text)))
         return [tests for tests in found if tests]
 
+    def words(self) -> list[str]:
+        """What is looked for, for people."""
+        given = {
+            name.replace("_", " "): getattr(self, name)
+            for name in ("hunt", "sas_hash", "ip", "container", "blob", "prefix")
+        }
+        times = f"{iso_time(self.since)} to {iso_time(self.until)}"
+        return [self.account.id, times, *(f"{name} {value}" for name, value in given.items() if value)]
+
     def kusto(self) -> str:
         """The query: the newest rows, one more than are read, so that it is known whether there are more."""
         start, end = (f"datetime({iso_time(time)})" for time in (self.since, self.until))
@@ -8319,7 +8319,7 @@ class LogGroup:
 
 # fmt: off
 LOG_SUMMARY_VIEW = View("LogSummary", "Azure Storage requests by caller", {"Caller": "caller", "Address": "address", "Authorization": "authorization", "Key": "key", "Requests": "requests", "Failed": "failed", "Operations": lambda item: ", ".join(f"{row['name']} {row['count']}" for row in item["operations"]), "Blobs": "blobs", "Bytes Out": "bytesOut", "First": short_time("first"), "Last": short_time("last")})
-LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short_time("TimeGenerated"), "Operation": "OperationName", "Status": "StatusCode", "Address": lambda item: address_of(item["CallerIpAddress"]), "Authorization": "AuthenticationType", "User": "RequesterUpn", "Object ID": "RequesterObjectId", "URL": "Uri", "Bytes Out": "ResponseBodySize", "User Agent": "UserAgentHeader"})
+LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short_time("TimeGenerated"), "Operation": "OperationName", "Status": "StatusCode", "Address": lambda item: address_of(item["CallerIpAddress"]), "Authorization": "AuthenticationType", "User": lambda item: item["RequesterUpn"] or item["RequesterObjectId"], "URL": "Uri", "Bytes Out": "ResponseBodySize", "User Agent": "UserAgentHeader"})
 # fmt: on
 
 
@@ -8329,11 +8329,10 @@ class LogReport:
     The file is left only if nothing failed.
     """
 
-    def __init__(self, search: LogSearch, limit: int) -> None:
-        self.account, self.groups = search.account, dict[tuple[str, ...], LogGroup]()
+    def __init__(self, account: AccountRef, limit: int) -> None:
+        self.account, self.groups = account, dict[tuple[str, ...], LogGroup]()
         self.newest = Worst(lambda item: (-int(moment(item["TimeGenerated"]) or 0),), limit)
         self.blobs = 0
-        self.timeline = Timeline(search.since, search.until)
         self.path = Path(f"log-search-{uuid.uuid4().hex}")
         self._file = self.path.open("w", encoding="utf-8", newline="")
         self._csv = csv.writer(self._file)
@@ -8350,7 +8349,6 @@ class LogReport:
     def add(self, row: LogRow) -> None:
         item = row.item()
         self.newest.add(item)
-        self.timeline.add(moment(row.TimeGenerated), "Failed" if row.failed else "Succeeded")
         self._csv.writerow([guarded(item[name]) for name in LOG_FIELDS])
         address = address_of(row.CallerIpAddress)
         key = (row.caller, address, row.way, row.key)
@@ -8430,9 +8428,11 @@ def log_search(
         return query_result(ask_logs(azure, search), search, notes, limit)
     azure.use_threads()
     rows = archived_rows(search, search.archive, notes) if search.archive else workspace_rows(azure, search, notes)
-    with LogReport(search, limit) as found:
+    timeline = Timeline(search.since, search.until)
+    with LogReport(search.account, limit) as found:
         for row in filter(search.matcher(), rows):
             found.add(row)
+            timeline.add(moment(row.TimeGenerated), "Failed" if row.failed else "Succeeded")
     newest, summary = found.newest.rows(LOG_CONTEXT), found.summary().rows(LOG_CONTEXT)
     told = found.notes(len(newest), len(summary))
     words = "\n\n".join([*told, *notes])
@@ -8446,35 +8446,18 @@ def log_search(
     name = f"log-search-{search.account}"
     files = [file_result_existing_file(str(found.path), f"{name}.csv")] if found.newest.count else []
     if report:
-        facts = report_facts(azure, log_scope(search))
-        page = log_page(facts, found, newest, [*told[bool(newest) :], *notes])
+        facts = report_facts(azure, ", ".join(search.words()))
+        page = log_page(facts, found, newest, [*told[bool(newest) :], *notes], timeline.html())
         files.append(fileResult(f"{name}.html", "".join(page)))
     return [result, *files]
 
 
-def log_scope(search: LogSearch) -> str:
-    """What was looked for, in words."""
-    wanted = {"hunt": search.hunt, "SAS": search.sas_hash, "IP": search.ip, "container": search.container}
-    wanted |= {"blob": search.blob, "prefix": search.prefix}
-    words = ", ".join(f"{name} {value}" for name, value in wanted.items() if value)
-    return f"{search.account.id}, {iso_time(search.since)} to {iso_time(search.until)}, {words}"
-
-
-# As a page is narrower than the war room: who it was in one column.
-LOG_PAGE_VIEW = LOG_VIEW._replace(
-    columns={
-        **{header: source for header, source in LOG_VIEW.columns.items() if header != "Object ID"},
-        "User": lambda item: item["RequesterUpn"] or item["RequesterObjectId"],
-    }
-)
-
-
-def log_page(facts: Json, found: LogReport, newest: list[Json], notes: list[str]) -> Iterator[str]:
+def log_page(facts: Json, found: LogReport, newest: list[Json], notes: list[str], timeline: Html) -> Iterator[str]:
     """The search as a page: who took most comes first, and the requests are folded away."""
-    groups = found.groups.values()
+    groups, count = found.groups.values(), found.newest.count
     failed, size = (sum(getattr(group, name) for group in groups) for name in ("failed", "size"))
     totals = {
-        "Requests": f"{found.newest.count:,}",
+        "Requests": f"{count:,}",
         "Failed": f"{failed:,}",
         "Callers": f"{len(groups):,}",
         "Bytes out": f"{size:,}",
@@ -8482,13 +8465,10 @@ def log_page(facts: Json, found: LogReport, newest: list[Json], notes: list[str]
     parts = [
         html_list("ul", map(html_line, notes)),
         html_table(LOG_SUMMARY_VIEW, found.summary().rows(LOG_CONTEXT), "callers"),
-        html_table(LOG_PAGE_VIEW, newest, "newest requests", folded=True),
+        html_table(LOG_VIEW, newest, "newest requests", folded=True),
     ]
-    bar = {"Failed": failed, "Succeeded": found.newest.count - failed}
-    section = html_section(found.account.name, *parts, bar=bar)
-    return html_report(
-        f"Azure Storage log search of {found.account}", facts | totals, [section], timeline=found.timeline.html()
-    )
+    section = html_section(found.account.name, *parts, bar={"Failed": failed, "Succeeded": count - failed})
+    return html_report(f"Azure Storage log search of {found.account}", facts | totals, [section], (), timeline)
 
 
 def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
@@ -11527,12 +11507,6 @@ def event_kind(event: Json) -> str:
     return EVENT_KINDS[event["action"] != "failed" and not event["action"].startswith("not ")]
 
 
-def source_words(source: Json) -> str:
-    """A blob by its container and name, and which version or snapshot it is."""
-    moment_of = source.get("versionId") or source.get("snapshot") or ""
-    return f"{source['container']}/{source['name']} {moment_of}".rstrip()
-
-
 CUSTODY_ORDER = (FAILED, WAITING, COPYING, PLANNED, SECURED, AS_BEFORE)
 CUSTODY_VIEW = View(
     "Custody",
@@ -11627,10 +11601,9 @@ class Quarantine:
         evidence = self.job.evidence.container_id(self.job.container)
         facts = {"Case": self.case_id, "Evidence": evidence, "Blobs": len(rows), **totals}
         about = report_facts(self.azure, self.job.collected.service.account)
-        events = [(moment(event["time"]), event_kind(event)) for row in rows for event in row["events"]]
         sections = (
             html_section(
-                source_words(row["source"]),
+                f"{row['source']['container']}/{row['source']['name']}",
                 html_table(QUARANTINE_VIEW, [row], "evidence"),
                 html_table(CUSTODY_VIEW, row["events"], "chain of custody"),
                 bar={kind: sum(event_kind(event) == kind for event in row["events"]) for kind in EVENT_KINDS},
@@ -11638,9 +11611,7 @@ class Quarantine:
             )
             for place, row in enumerate(rows)
         )
-        return html_report(
-            f"Chain of custody: {self.case_id}", about | facts, sections, (), Timeline.around(events).html()
-        )
+        return html_report(f"Chain of custody: {self.case_id}", about | facts, sections)
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet. Versions
