@@ -11,7 +11,7 @@ NODE := local/azure/node_modules/.installed
 SDK := .venv-sdk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv node lint types unit e2e test fix manifest docs examples pictures browser demo drills warroom sdk validate pack bench clean
+.PHONY: help venv node lint types unit e2e test fix manifest docs examples playbooks pictures browser demo drills warroom sdk validate pack bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,7 +42,7 @@ unit: venv ## tests that need no server
 	@$(BIN)/python -m pytest AzureStorage_test.py
 
 e2e: venv node ## tests against the local Azure
-	@$(BIN)/python -m pytest local/tests
+	@$(BIN)/python -m pytest local/tests --numprocesses 2 --dist loadfile
 
 test: lint types unit e2e ## everything a change must pass
 
@@ -50,14 +50,18 @@ fix: venv ## format, and mend what can be mended
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-manifest: venv ## write AzureStorage.yml and the reference in docs/ from the code and its texts
+manifest: venv ## write AzureStorage.yml, the reference in docs/ and the playbooks from the code and its texts
 	@$(BIN)/python -m local.build.manifest
+	@$(BIN)/python -m local.build.playbooks
 
 docs: manifest ## the same as manifest
 
 examples: venv node ## run the examples and walkthroughs of docs/ again and keep their output
 	@$(BIN)/python -m local.build.examples
 	@$(BIN)/python -m local.build.manifest
+
+playbooks: venv ## write the playbooks of pack/ and their READMEs from local/build/playbook_sources
+	@$(BIN)/python -m local.build.playbooks
 
 pictures: venv node ## make the pictures of README.md from real runs
 	@$(BIN)/python -m local.build.pictures
@@ -68,7 +72,7 @@ browser: venv node ## reports and sign-ins in a real browser, with screenshots i
 demo: venv node ## sign in and run commands against an Azure on this machine
 	@$(BIN)/python -m local.xsoar.demo
 
-drills: venv node ## three incidents, command by command, against the same Azure
+drills: venv node ## all playbooks, step by step, against the same Azure
 	@$(BIN)/python -m local.xsoar.drills $(ARGS)
 
 warroom: venv node ## the same Azure, with a prompt
@@ -85,7 +89,7 @@ $(SDK)/.installed:
 validate: venv sdk ## demisto-sdk validate with every rule that works without a network
 	@$(BIN)/python -m local.build.pack validate
 
-pack: venv sdk ## dist/AzureStorage.yml, to upload to a server
+pack: venv sdk ## dist/AzureStorage.zip, the pack, and dist/AzureStorage.yml, the integration alone
 	@$(BIN)/python -m local.build.pack build
 
 bench: venv node ## measurements side by side with a peer, printed as ratios

@@ -3,6 +3,6 @@
 from .arm import Modes
 from .front import Fault, FaultPlan, Reply, Request
 from .machine import LocalAzure
-from .person import Person, address_and_code
+from .person import Person
 
-__all__ = ["Fault", "FaultPlan", "LocalAzure", "Modes", "Person", "Reply", "Request", "address_and_code"]
+__all__ = ["Fault", "FaultPlan", "LocalAzure", "Modes", "Person", "Reply", "Request"]

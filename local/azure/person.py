@@ -8,14 +8,6 @@ from pathlib import Path
 import requests
 
 
-def address_and_code(text: str) -> tuple[str, str]:
-    """What auth-start tells a person. ValueError if it doesn't."""
-    address, code = re.search(r"\((https://\S+)\)", text), re.search(r"\*\*(\S+)\*\*", text)
-    if not address or not code:
-        raise ValueError(f"no address and code in: {text}")
-    return address[1], code[1]
-
-
 class Person:
     """Signs in as `name`; every step is told to `on_step`."""
 

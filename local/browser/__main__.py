@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from ..azure import LocalAzure
-from ..xsoar.drills import Failed, server_without_defaults
+from ..xsoar.loop import find_local_names
+from ..xsoar.walkthroughs import Failed, server_without_defaults
 from . import chromium, pages, reports, sign_in
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -42,6 +43,7 @@ def main() -> None:
     """Check every report and both sign-ins in a browser."""
     if not chromium.find():
         raise click.ClickException(chromium.MISSING)
+    find_local_names()
     started = time.monotonic()
     FOLDER.mkdir(parents=True, exist_ok=True)
     try:

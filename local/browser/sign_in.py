@@ -6,10 +6,11 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, Route
 
-from ..azure import LocalAzure, address_and_code
+from ..azure import LocalAzure
 from ..azure.entra import PERSON, REDIRECT_URI
-from ..xsoar.drills import Failed
 from ..xsoar.server import Run, Server
+from ..xsoar.sign_in import address_and_code
+from ..xsoar.walkthroughs import Failed
 from .layout import WIDTHS
 
 MOST_STEPS = 6
@@ -63,7 +64,7 @@ def click_through(page: Page, ended: Callable[[], bool], name: str, folder: Path
 
 def device_code(browser: Browser, azure: LocalAzure, server: Server, folder: Path) -> list[str]:
     server.instances.save("device", azure.instance("Device Code"))
-    address, code = address_and_code(done(server.run("device", "azure-storage-auth-start")).text)
+    address, code = address_and_code(done(server.run("device", "azure-storage-auth-start")))
     with local_page(browser, azure) as page:
         page.goto(address)
         page.fill("input[name=user_code]", code)

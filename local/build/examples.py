@@ -19,12 +19,12 @@ import click
 import yaml
 from azure.storage.blob import AccessPolicy
 
-from ..azure import LocalAzure, address_and_code
+from ..azure import LocalAzure
 from ..azure.arm.management_policies import LIFECYCLE
 from ..azure.arm.parts import add_part
 from ..azure.logs import sas_hash
-from ..xsoar.drills import DRILLS, Drill, Failed, Player, server_without_defaults
 from ..xsoar.server import Run, Server
+from ..xsoar.walkthroughs import WALKTHROUGHS, Failed, Player, Walkthrough, server_without_defaults
 from .reference import EXAMPLES, joined, shown
 from .registry import ROOT
 
@@ -180,10 +180,16 @@ class Recorder:
         if found.error or found.stray:
             raise Failed(f"{step.line}: {found.error or found.stray}")
         if step.person == "device":
-            self.azure.person().sign_in_device(*address_and_code(found.text))
+            self._sign_in(found.text)
         if step.prepare:
             PREPARATIONS[step.prepare](self.azure)
         return found
+
+    def _sign_in(self, text: str) -> None:
+        address, code = re.search(r"\((https://\S+)\)", text), re.search(r"\*\*(\S+)\*\*", text)
+        if not address or not code:
+            raise Failed(f"no address and code in: {text}")
+        self.azure.person().sign_in_device(address[1], code[1])
 
     def record(self, script: Iterator[Step]) -> dict[str, dict[str, str]]:
         """The examples by command, in the order of their names."""
@@ -196,20 +202,20 @@ class Recorder:
         return dict(sorted(examples.items()))
 
 
-def transcript(azure: LocalAzure, server: Server, drill: Drill) -> str:
-    """What the war room shows while a drill is played."""
+def transcript(azure: LocalAzure, server: Server, walkthrough: Walkthrough) -> str:
+    """What the war room shows while a walkthrough is played."""
     normalize, parts = Normalizer(azure), list[str]()
 
     def keep(line: str, found: Run) -> None:
         typed = normalize(f"!azure-storage-{line}")
         parts.extend(shown(typed, cut(normalize(found.text))))
 
-    Player(azure, server, "app").play(drill, keep)
+    Player(azure, server, "app").play(walkthrough, keep)
     return joined(parts)
 
 
 def with_transcript(page: str, name: str, text: str) -> str:
-    """The page with the transcript of a drill in its place."""
+    """The page with the transcript of a walkthrough in its place."""
     begin, end = f"<!-- drill-{name}:begin -->", f"<!-- drill-{name}:end -->"
     before, rest = page.split(begin, 1)
     return f"{before}{begin}\n\n{text}\n{end}{rest.split(end, 1)[1]}"
@@ -225,8 +231,8 @@ def incidents_text() -> str:
     page = INCIDENTS.read_text()
     with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
         server = server_without_defaults(Path(folder) / "server", azure)
-        for drill in DRILLS:
-            page = with_transcript(page, drill.name, transcript(azure, server, drill))
+        for walkthrough in WALKTHROUGHS:
+            page = with_transcript(page, walkthrough.name, transcript(azure, server, walkthrough))
     return page
 
 

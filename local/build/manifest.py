@@ -51,6 +51,7 @@ def manifest(texts: Texts) -> Json:
         "display": integration["display"],
         "category": integration["category"],
         "description": filled(integration["description"]),
+        "provider": integration["provider"],
         "sectionorder": Inline(["Connect"]),
         "configuration": [parameter(entry) for entry in texts.instance["parameters"]],
         "triggers": list(triggers(texts.instance["shown"])),

@@ -1,4 +1,4 @@
-"""Validate the integration with demisto-sdk, and build the unified YAML that an administrator uploads.
+"""Validate the pack with demisto-sdk, and build what an administrator uploads: the pack, or the integration alone.
 
 `python -m local.build.pack validate|build`. demisto-sdk only works inside a content repository, and passes anything elsewhere,
 so a small one is laid out in a temporary folder: https://xsoar.pan.dev/docs/integrations/package-dir
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import click
@@ -29,33 +30,25 @@ FILES = (
     "AzureStorage_description.md",
     "AzureStorage_image.png",
 )
-DESCRIPTION = "Respond to incidents in Azure Storage: find, isolate and restore storage accounts, preserve evidence, and check the security posture."
-PACK_README = """Finds, isolates, restores and manages Azure Storage accounts, containers and blobs, and checks their security posture.
-
-Run `make pack` to build the file that a server takes, and read README.md of the integration for how to sign in.
-"""
-METADATA = {
-    "name": "Azure Storage for Incident Response",
-    "description": DESCRIPTION,
-    "support": "community",
-    "author": "The authors of Azure Storage for Cortex XSOAR",
-    "url": "",
-    "email": "",
-    "categories": ["Cloud Services"],
-    "tags": [],
-    "useCases": [],
-    "keywords": ["Azure", "Storage", "Blob"],
-    "marketplaces": ["xsoar"],
-    "githubUser": [],
-}
+PACK = ROOT / "pack"
 CONFIG = {
     "approved_categories.json": {"approved_list": ["Cloud Services", "IT Services"]},
     "approved_usecases.json": {"approved_list": {"common": [], "xsoar": []}},
     "approved_tags.json": {"approved_list": {"common": [], "xsoar": []}},
     "compliant_policies.json": {"policies": []},
 }
-# A rule that this module keeps and the validation must therefore find broken in a spoilt copy.
-SPOILT_RULE = "IN100"
+MANIFEST = INTEGRATION / f"{NAME}.yml"
+PLAYBOOK = Path("Packs") / NAME / "Playbooks" / "playbook-Azure_Storage_-_Undo_Containment.yml"
+# Rules that are kept, and what breaks each in a copy: a validation which looks at nothing is found out.
+SPOILT = (
+    ("IN100", MANIFEST, "Trust any certificate (not secure)", "Trust anything"),
+    ("PB103", PLAYBOOK, "starttaskid: '0'", "starttaskid: '1'"),
+    ("PB109", PLAYBOOK, "    taskid: ", "    taskid: 0"),
+    ("PB119", PLAYBOOK, "- key: LockName", "- key: OtherName"),
+    ("PB122", PLAYBOOK, "- label: 'yes'", "- label: certainly"),
+)
+# What the pack that a server takes has to hold.
+PACKED = ("metadata.json", "Integrations/integration-", "Playbooks/playbook-", "TestPlaybooks/playbook-")
 
 
 def lay_out(repository: Path) -> None:
@@ -68,8 +61,9 @@ def lay_out(repository: Path) -> None:
     (integration / "README.md").write_text(readme)
     shutil.copytree(ROOT / "test_data", integration / "test_data")
     pack = repository / "Packs" / NAME
-    (pack / "pack_metadata.json").write_text(json.dumps({**METADATA, "currentVersion": version()}, indent=4))
-    (pack / "README.md").write_text(PACK_README)
+    shutil.copytree(PACK, pack, dirs_exist_ok=True)
+    if json.loads((pack / "pack_metadata.json").read_text())["currentVersion"] != version():
+        raise ValueError("pack_metadata.json and pyproject.toml have different versions")
     for name in (".pack-ignore", ".secrets-ignore"):
         (pack / name).write_text("")
     config = repository / "Config"
@@ -127,12 +121,13 @@ def run_validate(repository: Path) -> tuple[int, str]:
 
 
 def spoil(repository: Path) -> None:
-    """Break one rule, so that a validation which looks at nothing is found out."""
-    manifest = repository / INTEGRATION / f"{NAME}.yml"
-    text = manifest.read_text()
-    changed = text.replace("Trust any certificate (not secure)", "Trust anything")
-    assert changed != text  # noqa: S101 - the parameter is there, or the probe is worthless
-    manifest.write_text(changed)
+    """Break the rules of SPOILT."""
+    for rule, name, good, bad in SPOILT:
+        path = repository / name
+        text = path.read_text()
+        if good not in text:
+            raise ValueError(f"{name} has nothing to break {rule} with: {good}")
+        path.write_text(text.replace(good, bad))
 
 
 def check_unified(path: Path) -> None:
@@ -155,7 +150,7 @@ def check_unified(path: Path) -> None:
 
 @click.group()
 def main() -> None:
-    """Validate and pack the integration."""
+    """Validate and build the pack."""
     if not SDK.exists():
         raise click.ClickException("demisto-sdk is not installed: run `make sdk`.")
 
@@ -171,27 +166,56 @@ def validate() -> None:
             sys.exit(output)
         spoil(repository)
         code, spoilt = run_validate(repository)
-        if not code or SPOILT_RULE not in spoilt:
-            sys.exit(f"demisto-sdk did not notice a broken rule, so its verdict is worth nothing:\n{spoilt}")
+        missed = [rule for rule, *_ in SPOILT if f"[{rule}]" not in spoilt]
+        if not code or missed:
+            sys.exit(f"demisto-sdk did not notice {', '.join(missed)}, so its verdict is worth nothing:\n{spoilt}")
     click.echo("demisto-sdk validate: clean")
 
 
 @main.command()
 def build() -> None:
-    """Write dist/AzureStorage.yml."""
-    target = ROOT / "dist" / f"{NAME}.yml"
+    """Write dist/AzureStorage.zip, the pack, and dist/AzureStorage.yml, the integration alone."""
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder) / "content"
         lay_out(repository)
-        unified = Path(folder) / target.name  # not the target itself: that of an earlier run would hide a failure
-        words = ("--input", str(INTEGRATION), "--marketplace", "xsoar", "--output", str(unified))
-        code, output = sdk(repository, "prepare-content", *words)
-        if code or not unified.exists():
-            sys.exit(output)
-        check_unified(unified)
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(unified, target)
-    click.echo(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1024} KB, ready to upload")
+        made = (unify(repository, Path(folder)), zip_pack(repository, Path(folder)))
+        for path in made:
+            target = ROOT / "dist" / path.name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
+            click.echo(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1024} KB, ready to upload")
+
+
+def unify(repository: Path, folder: Path) -> Path:
+    """The integration as one YAML file in a folder: not dist itself, where a file of before would hide a failure."""
+    found = folder / f"{NAME}.yml"
+    words = ("--input", str(INTEGRATION), "--marketplace", "xsoar", "--output", str(found))
+    code, output = sdk(repository, "prepare-content", *words)
+    if code or not found.exists():
+        sys.exit(output)
+    check_unified(found)
+    return found
+
+
+def zip_pack(repository: Path, folder: Path) -> Path:
+    """The whole pack as a server takes it."""
+    found = folder / "zips" / "uploadable_packs" / f"{NAME}.zip"
+    (folder / "zips").mkdir()
+    words = ("--input", f"Packs/{NAME}", "--output", str(folder / "zips"), "--no-zip-all")
+    code, output = sdk(repository, "zip-packs", *words)
+    if code or not found.exists():
+        sys.exit(output)
+    check_zip(found)
+    return found
+
+
+def check_zip(path: Path) -> None:
+    """ValueError for a part of the pack that is not in the zip."""
+    with zipfile.ZipFile(path) as pack:
+        names = pack.namelist()
+    for part in PACKED:
+        if not any(name.removeprefix(f"{NAME}/").startswith(part) for name in names):
+            raise ValueError(f"{path.name} has no {part}; it has {', '.join(names)}")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ from rich.console import Console
 
 from ..azure import LocalAzure
 from ..browser import chromium, reports
-from ..xsoar.drills import DRILLS, Drill, Player, server_without_defaults
+from ..xsoar.loop import find_local_names
 from ..xsoar.render import render
 from ..xsoar.server import Run
+from ..xsoar.walkthroughs import WALKTHROUGHS, Player, Walkthrough, server_without_defaults
 from .examples import Normalizer
 from .registry import ROOT
 
@@ -40,7 +41,7 @@ class Photo(NamedTuple):
 PHOTOS = (Photo("posture", "posture.png", 760), Photo("log-search", "timeline.png", 700))
 
 
-def war_room(drill: Drill, azure: LocalAzure, home: Path) -> str:
+def war_room(walkthrough: Walkthrough, azure: LocalAzure, home: Path) -> str:
     """The SVG of a terminal in which a walkthrough was typed."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     normalize = Normalizer(azure)
@@ -51,7 +52,7 @@ def war_room(drill: Drill, azure: LocalAzure, home: Path) -> str:
             console.print(render(normalize(found.text)))
             console.print()
 
-    Player(azure, server_without_defaults(home, azure), "app").play(drill, show)
+    Player(azure, server_without_defaults(home, azure), "app").play(walkthrough, show)
     return OUTSIDE.sub("", console.export_svg(title="War Room", unique_id="warroom"))
 
 
@@ -72,7 +73,7 @@ def pictures() -> Iterator[tuple[str, bytes]]:
         with chromium.browser() as browser:
             yield from photograph(browser, pages)
     with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
-        yield "warroom.svg", war_room(DRILLS[0], azure, Path(folder) / "server").encode()
+        yield "warroom.svg", war_room(WALKTHROUGHS[0], azure, Path(folder) / "server").encode()
 
 
 @click.command()
@@ -80,6 +81,7 @@ def main() -> None:
     """Write docs/pictures."""
     if not chromium.find():
         raise click.ClickException(chromium.MISSING)
+    find_local_names()
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, content in pictures():
         path = FOLDER / name

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from azure.mgmt.storage import StorageManagementClient
 
-from local.azure import LocalAzure, person
+from local.azure import LocalAzure
 from local.xsoar.loop import find_local_names
 from local.xsoar.server import Run, Server
+from local.xsoar.sign_in import address_and_code, sign_in_device
 
 from .blob_calls import ACCOUNT, BOX, client
 from .clients import management
 
+__all__ = ["address_and_code", "sign_in_device"]
 find_local_names()
 CLIENT = "203.0.113.7"  # where requests to the blob service come from, unless a test says otherwise
 
@@ -96,14 +98,3 @@ def items(found: Run, kind: str) -> list[Any]:
 def change(found: Run) -> dict[str, Any]:
     value: dict[str, Any] = found.context["AzureStorage.Change"]
     return value
-
-
-def address_and_code(run: Run) -> tuple[str, str]:
-    """What auth-start tells a person."""
-    return person.address_and_code(run.text)
-
-
-def sign_in_device(azure: LocalAzure, server: Server, instance: str = "device") -> None:
-    started = succeed(server.run(instance, "azure-storage-auth-start"))
-    azure.person().sign_in_device(*address_and_code(started))
-    succeed(server.run(instance, "azure-storage-auth-complete"))

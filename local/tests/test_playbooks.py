@@ -432,6 +432,37 @@ def test_an_automation_can_be_brought_along(server: Server) -> None:
 
 # With the integration
 
+
+def reputation(script: str, *, skip: bool = True) -> Json:
+    return task(
+        "1",
+        "regular",
+        {"#none#": "2"},
+        name="Reputation",
+        task={"script": script, "iscommand": True},
+        scriptarguments={"file": {"simple": "${inputs.Hash}"}},
+        skipunavailable=skip,
+    )
+
+
+def test_a_command_that_no_integration_has_is_skipped_if_the_task_says_so(server: Server) -> None:
+    found = playbook(reputation("|||file"), task("2", "title", name="went on"))
+    outcome = play(server, found, inputs={"Hash": "ab12"})
+    assert (outcome.failed, outcome.names()[-1], server.context) == ([], "went on", {})
+    for refused in (reputation("|||file", skip=False), reputation("Toy|||toy-typo")):
+        with pytest.raises(Unsupported, match="runs the command"):
+            play(server, playbook(refused, task("2", "title")))
+
+
+def test_something_stands_in_for_the_command_of_another_integration(server: Server) -> None:
+    def file(context: Json, args: Json) -> None:
+        context["DBotScore"] = {"Indicator": args["file"], "Score": 3}
+
+    found = playbook(reputation("|||file"), task("2", "title"))
+    play(server, found, inputs={"Hash": "ab12"}, others={"file": file})
+    assert server.context["DBotScore"] == {"Indicator": "ab12", "Score": 3}
+
+
 TRIAGE = """
 id: Triage
 name: Triage
@@ -477,7 +508,8 @@ def test_a_playbook_drives_the_integration(azure: LocalAzure, tmp_path: Path) ->
     outcome = player.play("Triage", {"AccountName": "contosoweb"})
     assert outcome.names()[-1] == "Show what isolation would do"
     assert outcome.steps[-1].run is not None
-    assert "contosoweb" in outcome.steps[-1].run.text
+    assert outcome.steps[-1].args["account_name"] == "contosoweb"
+    assert "planned" in outcome.steps[-1].run.text
 
 
 def test_the_command_line_says_what_is_missing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

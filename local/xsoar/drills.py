@@ -1,159 +1,108 @@
-"""Three incidents, played command by command against the Azure on this machine: `python -m local.xsoar.drills`.
+"""All playbooks of the pack, played on one incident on this machine, step by step: `python -m local.xsoar.drills [NAME]`."""
 
-docs/incidents.md shows the same; local.build.examples writes it.
-"""
-
-import re
-import shlex
+import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.text import Text
 
-from ..azure import LocalAzure
+from ..azure import LocalAzure, scenario
+from ..azure.scenario import ACCOUNT, INVOICES, PAYROLL, RESPONDER_IP, World
+from .loop import find_local_names
+from .playbooks import Library, Player, shows
 from .render import render
-from .server import Run, Server
+from .server import ROOT, Server
 
-LEAK, BACKUPS = "contosoweb", "contosobackups"
-OWN_IP = "203.0.113.7"
-ON = "delete_retention_policy_enabled=true delete_retention_policy_days=14 container_delete_retention_policy_enabled=true container_delete_retention_policy_days=14"
+PLAYBOOKS = ROOT / "pack" / "Playbooks"
+PREFIX = "Azure Storage - "
 
 
 class Failed(Exception):
-    """A command of a drill did not do what the drill is there to show."""
+    """A playbook did not do what it is there for."""
 
 
 @dataclass(frozen=True)
 class Drill:
-    """What was there before the alert, which is not shown, and what a responder types. {url} is the blob of the alert."""
+    """A playbook with its inputs, and what the responder answers when it asks."""
 
-    name: str
-    title: str
-    blob: tuple[str, str, str]
-    before: tuple[str, ...]
-    lines: tuple[str, ...]
+    playbook: str
+    inputs: Callable[[World], dict[str, str]]
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 DRILLS = (
     Drill(
-        "contain",
-        "An alert contains a blob URL",
-        (LEAK, "invoices", "2026/november.html"),
-        (
-            f"blob-containers-create account_name={LEAK} container_name=invoices public_access=Blob",
-            f"blob-put account_name={LEAK} container_name=invoices blob_name=2026/november.html text='a fake sign-in page'",
-        ),
-        (
-            "account-find blob_url={url}",
-            f"account-activity-list account_name={LEAK} since='2 hours' limit=5",
-            f"account-isolate account_name={LEAK} own_ip={OWN_IP} dry_run=true",
-            f"account-isolate account_name={LEAK} own_ip={OWN_IP}",
-            f"account-lock-set account_name={LEAK} level=CanNotDelete notes='case 1234'",
-            f"blob-snapshot-create account_name={LEAK} container_name=invoices blob_name=2026/november.html",
-            f"account-restore-settings account_name={LEAK}",
-            f"account-lock-remove account_name={LEAK} lock_name=cortex-xsoar",
-        ),
+        "Respond to Leaked SAS",
+        lambda world: {"SAS": world.policy_sas_url},
+        {"Revoke the stored access policy?": "Yes"},
     ),
     Drill(
-        "restore",
-        "A container was emptied and another one deleted",
-        (BACKUPS, "payroll", "2026/october.csv"),
-        (
-            f"blob-service-properties-set account_name={BACKUPS} {ON}",
-            f"blob-containers-create account_name={BACKUPS} container_name=payroll",
-            f"blob-containers-create account_name={BACKUPS} container_name=contracts",
-            f"blob-put account_name={BACKUPS} container_name=payroll blob_name=2026/october.csv text='name,amount'",
-            f"blob-put account_name={BACKUPS} container_name=payroll blob_name=2026/november.csv text='name,amount'",
-            f"blob-put account_name={BACKUPS} container_name=contracts blob_name=one.txt text='a contract'",
-            f"blob-delete account_name={BACKUPS} container_name=payroll confirm_all=true confirm=payroll",
-            f"blob-container-delete account_name={BACKUPS} container_name=contracts",
-        ),
-        (
-            f"account-activity-list account_name={BACKUPS} operation=delete limit=5",
-            f"blob-containers-list account_name={BACKUPS} include_deleted=true",
-            f"container-restore account_name={BACKUPS} container_name=contracts",
-            f"blob-list account_name={BACKUPS} container_name=payroll include=deleted",
-            f"blob-undelete account_name={BACKUPS} container_name=payroll confirm_all=true",
-            f"blob-list account_name={BACKUPS} container_name=payroll",
-        ),
+        "Quarantine Malicious Blob",
+        lambda world: {"BlobURL": world.malware_url, "CaseID": "case-4711", "LabIP": "198.51.100.23"},
+        {"Remove the blobs?": "Yes"},
     ),
     Drill(
-        "quarantine",
-        "A blob contains malware",
-        (BACKUPS, "uploads", "tools/update.exe"),
-        (
-            f"blob-containers-create account_name={BACKUPS} container_name=uploads",
-            f"blob-put account_name={BACKUPS} container_name=uploads blob_name=tools/update.exe text='not really malware'",
-        ),
-        (
-            "blob-properties-get blob_url={url}",
-            f"blob-containers-create account_name={BACKUPS} container_name=evidence",
-            "blob-quarantine blob_url={url} evidence_container_name=evidence case_id=case-1234 delete_source=true",
-            f"container-legal-hold-set account_name={BACKUPS} container_name=evidence tags=case1234",
-            f"blob-list account_name={BACKUPS} container_name=evidence include=tags,metadata",
-            f"sas-create account_name={BACKUPS} container_name=evidence blob_name=case-1234/{BACKUPS}/uploads/tools/update.exe expires_in=1h ip=198.51.100.23",
-        ),
+        "Recover Deleted or Encrypted Data",
+        lambda world: {"AccountName": ACCOUNT, "ContainerName": PAYROLL, "RestoreTo": world.emptied_at},
+        {"Restore the blobs to the point in time?": "Yes", "Turn soft delete and versioning on?": "Yes"},
+    ),
+    Drill(
+        "Contain Exposed Account",
+        lambda world: {"BlobURL": world.invoice_url, "OwnIP": RESPONDER_IP, "CaseID": "4711"},
+        {"Isolate the storage account?": "Yes"},
+    ),
+    Drill(
+        "Undo Containment",
+        lambda world: {"AccountName": ACCOUNT, "CloseContainer": INVOICES},
+        {"Restore the settings of the storage account?": "Yes"},
     ),
 )
 
 
-class Player:
-    """Runs the commands of drills and hands what they answer to a console."""
-
-    def __init__(self, azure: LocalAzure, server: Server, instance: str) -> None:
-        self.azure, self.server, self.instance = azure, server, instance
-
-    def run(self, line: str) -> Run:
-        name, *words = shlex.split(line)
-        args = dict(word.partition("=")[::2] for word in words)
-        found = self.server.run(self.instance, f"azure-storage-{name}", args, follow=True, interval=0.2)
-        if found.error or found.stray:
-            raise Failed(f"{line}: {found.error or found.stray}")
-        return found
-
-    def play(self, drill: Drill, show: Callable[[str, Run], None]) -> None:
-        account, container, blob = drill.blob
-        url = f"https://{self.azure.blob_host}/{account}/{container}/{blob}"
-        for line in drill.before:
-            self.run(line)
-        for line in drill.lines:
-            typed = line.format(url=url)
-            show(typed, self.run(typed))
+def play(drill: Drill, world: World, server: Server, instance: str, console: Console) -> None:
+    """Show every step of a playbook. Failed if it ended in an error, or in the hands of a person."""
+    console.rule(drill.playbook)
+    show = shows(console)
+    library = Library(sorted(PLAYBOOKS.glob("*.yml")))
+    server.context.clear()
+    player = Player(server, library, instance, answers=drill.answers, interval=0.2, on_step=show)
+    outcome = player.play(f"{PREFIX}{drill.playbook}", drill.inputs(world))
+    by_hand = [name for name in outcome.names() if name.endswith("by hand")]
+    if outcome.failed or by_hand:
+        raise Failed(f"{drill.playbook}: {'; '.join([step.error for step in outcome.failed] or by_hand)}")
 
 
-def showing(console: Console) -> Callable[[str, Run], None]:
-    def show(line: str, found: Run) -> None:
-        console.print(f"\n[bold cyan]> !azure-storage-{line}[/bold cyan]", highlight=False, soft_wrap=True)
-        console.print(render(without_secrets(found.text)), crop=False)
-
-    return show
-
-
-def without_secrets(text: str) -> str:
-    """A link is the one result with a signature; neither a page nor a terminal that is shown around needs it."""
-    return re.sub(r"sig=[^&\s|]+", "sig=...", text)
-
-
-@click.command()
-def main() -> None:
-    """Play the walkthroughs of docs/incidents.md."""
-    console = Console()
-    with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
-        player = Player(azure, server_without_defaults(Path(folder) / "server", azure), "app")
-        for drill in DRILLS:
-            console.print(f"{drill.title}\n")
-            player.play(drill, showing(console))
-
-
-def server_without_defaults(home: Path, azure: LocalAzure) -> Server:
-    """A server whose instance has no default subscription and group, so that commands have to find the accounts."""
+def server_of(home: Path, azure: LocalAzure) -> Server:
+    """A server whose instance does not know where the account is, so that commands have to find it."""
     server = Server(home)
     server.environment = azure.environment()
     server.instances.save("app", azure.instance("Client Credentials", subscription_id="", resource_group_name=""))
     return server
+
+
+@click.command()
+@click.argument("name", default="")
+def main(name: str) -> None:
+    """Play all playbooks, or the one whose name contains NAME."""
+    find_local_names()
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    chosen = [drill for drill in DRILLS if name.lower() in drill.playbook.lower()]
+    if not chosen:
+        raise click.ClickException(f"No playbook is called {name}: {', '.join(drill.playbook for drill in DRILLS)}")
+    with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder) / "azure") as azure:
+        server = server_of(Path(folder) / "server", azure)
+        world = scenario.make(azure)
+        console.print(render(scenario.briefing(world)), crop=False)
+        try:
+            for drill in chosen:
+                play(drill, world, server, "app", console)
+        except Failed as failure:
+            sys.exit(f"\n{failure}")
+    console.print(Text(f"\n{len(chosen)} playbooks were played to their end.", "bold"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from .context import as_text, in_text, lookup, merge_context, side_by_side
-from .render import render
+from .render import render, without_secrets
 from .server import Refused, Run, Server
 from .values import Unsupported, check_value, condition_holds, items, value_of
 from .warroom import LOCAL_INSTANCES, local_azure
@@ -88,7 +88,8 @@ class Player:
     """Runs playbooks with one instance. The incident's context is the server's.
 
     answers: the label that a person chooses, by the name or the id of a task that asks. ask(question, labels): for
-    those without. scripts: what stands in for a server's automations, by name: script(context, arguments).
+    those without. scripts: what stands in for a server's automations, by name: script(context, arguments). others: the
+    same for commands that other integrations bring; a task that needs one which is not there is skipped if it says so.
     """
 
     def __init__(
@@ -100,12 +101,13 @@ class Player:
         answers: Mapping[str, str] | None = None,
         ask: Callable[[str, list[str]], str] | None = None,
         scripts: Mapping[str, Callable[[Json, Json], Any]] | None = None,
+        others: Mapping[str, Callable[[Json, Json], Any]] | None = None,
         interval: float | None = None,
         on_step: Callable[[Step], None] = lambda step: None,
     ) -> None:
         self.server, self.library, self.instance = server, library, instance
         self.answers, self.ask, self.interval, self.on_step = answers or {}, ask, interval, on_step
-        self.scripts = {**SCRIPTS, **(scripts or {})}
+        self.scripts, self.others = {**SCRIPTS, **(scripts or {})}, others or {}
 
     def play(self, name: str, inputs: Mapping[str, Any] | None = None) -> Outcome:
         """Run a playbook. Refused, before anything runs, for missing inputs and for what is not known here."""
@@ -144,7 +146,7 @@ class Player:
         if script and script not in self.scripts:
             raise Unsupported(f"{where} runs the automation {script}, which is not known here.")
         command = command_of(task)
-        if command and command not in self.server.commands:
+        if command and command not in self.server.commands and command not in self.others and not may_be_missing(task):
             raise Unsupported(f"{where} runs the command {command}, which is not known here.")
 
     # While it runs
@@ -190,6 +192,10 @@ class Player:
         step.command = command_of(task)
         if not step.command:
             return  # a task that a person does and ticks off
+        if step.command not in self.server.commands:
+            if step.command in self.others:
+                self.others[step.command](self.server.context, step.args)
+            return  # what no integration here has is skipped
         instance = as_text(step.args.pop("using", None) or self.instance)
         try:
             step.run = self.server.run(
@@ -278,6 +284,11 @@ def command_of(task: Json) -> str:
     return str(about.get("script") or "").rpartition("|||")[2] if about.get("iscommand") else ""
 
 
+def may_be_missing(task: Json) -> bool:
+    """Whether a server skips the task where no integration has its command. One that names its brand is not meant."""
+    return bool(task.get("skipunavailable")) and str(task["task"].get("script")).startswith("|||")
+
+
 def script_of(task: Json) -> str:
     about = task.get("task") or {}
     return "" if about.get("iscommand") else str(about.get("scriptName") or about.get("script") or "")
@@ -351,9 +362,9 @@ def shows(console: Console) -> Callable[[Step], None]:
 
     def show(step: Step) -> None:
         if step.kind in PASSING:
-            console.print(Group(Text(step.name, "bold")))
+            console.print(Group(Text(step.name if step.kind != "start" else "", "bold")))
             return
-        words = " ".join([f"!{step.command}", *(f"{n}={as_text(v)}" for n, v in step.args.items())])
+        words = " ".join([f"!{step.command}", *(f"{n}={without_secrets(as_text(v))}" for n, v in step.args.items())])
         way = f" -> {step.label or 'stopped'}" if step.label != NONE else ""
         console.print(Group(Text(f"{step.task}  {step.name}{way}", "cyan")))
         if step.command:
@@ -361,7 +372,9 @@ def shows(console: Console) -> Callable[[Step], None]:
         if step.error:
             console.print(Group(Text(step.error, "red")))
         elif step.run:
-            console.print(render(step.run.text), crop=False)
+            console.print(render(without_secrets(step.run.text)), crop=False)
+        elif step.kind == "regular" and not step.command and "value" in step.args:
+            console.print(Group(Text(f"   {as_text(step.args['value'])}")))
 
     return show
 

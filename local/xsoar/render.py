@@ -36,6 +36,11 @@ def harmless(text: str) -> str:
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def without_secrets(text: str) -> str:
+    """A SAS has a signature, which neither a page nor a terminal that is shown around needs."""
+    return re.sub(r"sig=[^&\s|]+", "sig=...", text)
+
+
 def addresses(text: str) -> list[str]:
     """The addresses in a text, each once."""
     return list(dict.fromkeys(ADDRESS.findall(harmless(text))))

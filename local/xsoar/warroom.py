@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from prompt_toolkit import PromptSession
@@ -19,9 +20,13 @@ from rich.text import Text
 from .completion import ManifestCompleter, fuzzy
 from .configure import configure
 from .lines import SafeHistory
-from .render import whole
+from .loop import find_local_names
+from .render import render, whole
 from .server import Server
 from .terminal import WarRoom
+
+if TYPE_CHECKING:
+    from ..azure import LocalAzure
 
 LOCAL_INSTANCES = {
     "local": "Device Code",
@@ -73,15 +78,27 @@ def prompt(room: WarRoom, instance: str, session: "PromptSession[str]") -> None:
 
 
 @contextlib.contextmanager
-def local_azure(server: Server) -> Iterator[None]:
+def local_azure(server: Server) -> "Iterator[LocalAzure]":
     """An Azure on this machine, with an instance for each way to sign in."""
     from ..azure import LocalAzure
 
     with tempfile.TemporaryDirectory() as folder, LocalAzure(Path(folder)) as azure:
         server.environment = azure.environment()
         for name, auth_type in LOCAL_INSTANCES.items():
-            server.instances.save(name, azure.instance(auth_type))
-        yield
+            server.instances.save(name, azure.instance(auth_type, own_ip_addresses=azure.client_address))
+        yield azure
+
+
+def alert(server: Server, azure: "LocalAzure", instance: str) -> str:
+    """Makes the incident, signs a person in to the instance, and returns what the person is told, in Markdown."""
+    from ..azure import scenario
+    from .sign_in import sign_in_device
+
+    find_local_names()
+    world = scenario.make(azure)
+    if server.instances.params(instance)["auth_type"] == "Device Code":
+        sign_in_device(azure, server, instance)
+    return scenario.briefing(world)
 
 
 def approval(choice: bool | None) -> Callable[[str], bool] | None:
@@ -121,9 +138,11 @@ def main(
             home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = Server(home or Path(os.environ.get("WARROOM_HOME") or own))
         server.files = files or Path(os.environ.get("WARROOM_FILES") or own / "files")
+        begin = ""
         if on_this_machine:
             with Console(stderr=True).status("Starting an Azure on this machine ..."):
-                stack.enter_context(local_azure(server))
+                azure = stack.enter_context(local_azure(server))
+                begin = "" if words else alert(server, azure, instance or "local")
         names = server.instances.names()
         chosen = instance or ("local" if on_this_machine else next(iter(names), "main"))
         room = WarRoom(
@@ -134,6 +153,8 @@ def main(
             launch=click.launch,
             open_sign_in=open_sign_in,
         )
+        if begin:
+            room.say(render(begin))
         sys.exit(0 if dispatch(room, chosen, words) else 1)
 
 

@@ -106,6 +106,7 @@ class History:
         with self.lock:
             for current in self._current.values():
                 current.written -= by
+                current.version = times.written(current.written) if current.version else ""
             for kept in [kept for items in self._kept.values() for kept in items]:
                 kept.written, kept.ended = kept.written - by, kept.ended - by
                 kept.deleted = kept.deleted - by if kept.deleted else None
