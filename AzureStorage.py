@@ -5425,7 +5425,9 @@ class Report(NamedTuple):
         outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if self.item else {})}
         outputs |= plan.more_context(self.outcomes, record)
         rows, words = rows_of(self.item), self.words()
-        text = table(plan.view, rows, note=words) if rows else f"### {plan.view.title}\n{words}\n"
+        name = f": {md(plan.target.rpartition('/')[2])}" if plan.view.compact else ""
+        title = plan.view.title + name
+        text = table(plan.view, rows, title, words) if rows else f"### {title}\n{words}\n"
         raw: Any = self.item or record
         kind = EntryType.ERROR if self.problems else None
         return CommandResults(
@@ -11401,7 +11403,7 @@ def blob_versions_restore(
         tell_steps=True,
         note="A blob that was deleted before that time comes back too where the account keeps versions: Azure doesn't record when a version ceased to be current.",
         done=work.undo_words,
-        missed="No changes needed: the blobs are what they were at that time.",
+        missed="No changes needed: no blob has to be restored or deleted. Blobs that are newer or whose content isn't kept are counted.",
         confirm=None if prefix else (place.name, f"This restores every blob of container {place}."),
     )
 
