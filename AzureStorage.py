@@ -8423,9 +8423,9 @@ def log_search(
 ) -> list[CommandResults | Json]:
     """Who made which requests, by the storage logs: one query, or the log files of the time range. An answer without rows
     never says that something was not used."""
-    notes = logging_notes(azure, search)
     if search.query and report:
         raise exclusive("query", "report")
+    notes = logging_notes(azure, search)
     if search.query:
         return query_result(ask_logs(azure, search), search, notes, limit)
     azure.use_threads()
