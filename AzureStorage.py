@@ -15,6 +15,7 @@ The file reads from top to bottom; every name is defined before it is used:
     arguments         strings -> typed values, and the groups of arguments that commands share
     views             tables for people
     change            Plan, Bulk and Later: what a command wants; and the registry, which carries it out
+    reports           HTML pages from one template
     commands          grouped by noun
     main              parameters, dispatch, the one error boundary
 
@@ -958,6 +959,12 @@ def md(text: str) -> str:
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\\[\]])", r"\\\1", text)
     return re.sub(r"(?i)\b(https?|ftp|mailto)(:)|\b(www)(\.)", lambda m: f"{m[1] or m[3]}\\{m[2] or m[4]}", text)
+
+
+def unescaped(text: str) -> str:
+    """The text that md() was given."""
+    plain = re.sub(r"\\([\\\[\]:.])", r"\1", text)
+    return plain.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def code(text: str) -> str:
@@ -5751,6 +5758,192 @@ def cannot_undo(before: Json, fields: Mapping[str, BodyField], after: Json) -> s
     return f"The undo leaves as they are: {', '.join(names)}, which were not set before." if names else ""
 
 
+# --- reports -----------------------------------------------------------------------------------------------------------
+
+# A report is one HTML page that loads nothing: facts, sometimes a timeline, a filter, and sections with tables or lines.
+REPORT_STYLE = """
+:root{color-scheme:light dark;--text:#1b1b1b;--soft:#5c5c5c;--back:#fff;--line:#c9c9c9;--high:#b3261e;--medium:#9a5b00;--low:#31688e;--good:#2e7d32}
+@media (prefers-color-scheme:dark){:root{--text:#ececec;--soft:#b3b3b3;--back:#161616;--line:#4a4a4a;--high:#ff8a80;--medium:#ffb74d;--low:#80c7ff;--good:#81c784}}
+body{font:1rem/1.45 system-ui,sans-serif;color:var(--text);background:var(--back);margin:0 auto;padding:1rem;max-width:80rem;box-sizing:border-box}
+h1{font-size:1.6rem;line-height:1.2;overflow-wrap:anywhere}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:0 0 1rem}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+form{display:flex;flex-wrap:wrap;gap:.5rem;margin-bottom:1rem}input,select{font:inherit;padding:.3rem;max-width:100%;box-sizing:border-box}
+details{border-top:1px solid var(--line);padding:.5rem 0}details details{border:0}summary{cursor:pointer;font-weight:600;overflow-wrap:anywhere}
+summary span{font-weight:400;color:var(--soft)}svg{display:block;width:100%;height:.5rem;margin:.4rem 0}
+figure{margin:0 0 1rem}figure svg{height:4rem;margin:0;border-bottom:1px solid var(--soft)}figcaption{display:flex;flex-wrap:wrap;justify-content:space-between;gap:0 1rem;color:var(--soft);font-size:.875rem}
+.high,.failed,.not-done{color:var(--high);fill:var(--high)}.medium,.unknown,.waiting,.copying{color:var(--medium);fill:var(--medium)}
+.low,.succeeded,.done{color:var(--low);fill:var(--low)}.pass,.secured,.already-secured{color:var(--good);fill:var(--good)}
+table{border-collapse:collapse;width:100%;font-size:.8125rem}caption{text-align:left;color:var(--soft)}caption::first-letter{text-transform:uppercase}
+th,td{border-bottom:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top}
+td[data-label=Severity],td[data-label=Result]{font-weight:600}td[data-label=Time],td[data-label=First],td[data-label=Last]{white-space:nowrap}td.long{overflow-wrap:anywhere;min-width:9em}td[data-label=Check],td[data-label=Evidence],td[data-label=Detail]{min-width:14em}td[data-label=Fix]{min-width:28em}td code{font-size:.92em}
+li{overflow-wrap:anywhere;margin:.2rem 0}code{user-select:all;overflow-wrap:anywhere}
+button{font:inherit;font-size:.8em;cursor:pointer;margin-left:.4em;padding:0 .4em}button::after{content:"Copy"}button.copied::after{content:"Copied"}
+@media (max-width:48rem){table,tbody,tr,td,caption{display:block}thead{display:none}td{border:0;padding:.1rem 0;min-width:0!important;overflow-wrap:anywhere}td::before{content:attr(data-label) " ";color:var(--soft);font-weight:400}td:empty{display:none}tr{border-bottom:1px solid var(--line);padding:.4rem 0}}
+@page{size:A4;margin:1cm}
+@media print{body{font-size:7pt;line-height:1.25;max-width:none;padding:0}h1{font-size:14pt;margin:0}form,button{display:none}table{font-size:7pt}dl{grid-template-columns:repeat(2,max-content 1fr)}td,th{padding:1pt 3pt}td[data-label=Fix]{min-width:20em}tr,figure{break-inside:avoid}}
+[hidden]{display:none!important}
+"""
+REPORT_SCRIPT = """
+const text=document.getElementById("text"),severity=document.getElementById("severity");
+function filter(){const words=text.value.toLowerCase(),level=severity?severity.value:"";
+for(const section of document.querySelectorAll("details.section")){let shown=0;const name=section.dataset.name.toLowerCase();
+for(const row of section.querySelectorAll("tbody tr,li")){
+const fits=(!level||row.dataset.severity===level)&&(name+" "+row.textContent.toLowerCase()).includes(words);row.hidden=!fits;shown+=fits}
+section.hidden=!shown&&Boolean(words||level)}}
+text.addEventListener("input",filter);severity?.addEventListener("input",filter);
+function select(code){getSelection().selectAllChildren(code);document.execCommand("copy")}
+for(const code of document.querySelectorAll("code")){const button=document.createElement("button");button.type="button";button.ariaLabel="Copy the command";
+button.addEventListener("click",async()=>{try{await navigator.clipboard.writeText(code.textContent)}catch{select(code)}button.className="copied"});code.after(button)}
+"""
+REPORT_PAGE = string.Template("""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title><style>$style</style></head>
+<body><main><h1>$title</h1>
+<dl>$facts</dl>
+$timeline
+<form onsubmit="return false"><label>Filter <input id="text" type="search"></label>$levels</form>
+""")
+REPORT_END = f"</main><script>{REPORT_SCRIPT}</script></body></html>\n"
+LONG_WORD = re.compile(r"\S{25}")  # it may be broken in a cell
+
+
+HtmlReport = Annotated[str, choice("html")] | None
+
+
+class Html(str):
+    """Text that is HTML already; every other text is escaped."""
+
+
+def element(name: str, *content: object, **attributes: str) -> Html:
+    """An element around its content. Of attributes, class_ is class and data_name data-name; empty ones are left out."""
+    inner = "".join(part if isinstance(part, Html) else html.escape(str(part)) for part in content)
+    given = (f'{key.strip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items() if value)
+    return Html(f"<{' '.join((name, *given))}>{inner}</{name}>")
+
+
+def html_report(
+    title: str, facts: Mapping[str, object], sections: Iterable[str], levels: Iterable[str] = (), timeline: str = ""
+) -> Iterator[str]:
+    """A page in pieces: what it is about, a timeline, a filter (by severity, if there are levels), and html_sections."""
+    known = [element("dt", name) + element("dd", as_text(value)) for name, value in facts.items()]
+    choices = [element("option", name) for name in levels]
+    select = element("select", Html('<option value="">All</option>' + "".join(choices)), id="severity")
+    yield REPORT_PAGE.substitute(
+        title=html.escape(title),
+        style=REPORT_STYLE,
+        facts="".join(known),
+        timeline=timeline,
+        levels=element("label", "Severity ", select) if choices else "",
+    )
+    yield from sections
+    yield REPORT_END
+
+
+def report_facts(azure: Azure, scope: str) -> Json:
+    """When, for whom and of what a report is."""
+    return {"Date": iso_time(Clock.now()), "Scope": scope, "Requested by": azure.auth.identity().get("identity")}
+
+
+def class_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())
+
+
+def html_section(title: str, *parts: Html, bar: Mapping[str, int] | None = None, opened: bool = True) -> Html:
+    """One part of a report: a heading, a bar of amounts by class, and what is in it."""
+    amounts = {name: count for name, count in (bar or {}).items() if count}
+    words = ", ".join(f"{count:,} {name}" for name, count in amounts.items())
+    starts = itertools.accumulate(amounts.values(), initial=0)
+    pieces = [
+        element("rect", class_=class_name(name), x=str(start), width=str(count), height="1")
+        for start, (name, count) in zip(starts, amounts.items(), strict=False)
+    ]
+    box = f"0 0 {sum(amounts.values())} 1"
+    drawn = element("svg", *pieces, role="img", aria_label=words, viewBox=box, preserveAspectRatio="none")
+    inner = [element("summary", title, " ", element("span", words)), drawn if pieces else Html(), *parts]
+    return element("details", *inner, class_="section", data_name=title, open="open" if opened else "")
+
+
+def html_table(view: View, rows: Sequence[Json], caption: str, folded: bool = False) -> Html:
+    """Rows as a table without its empty columns, or nothing. The filter looks at the severity of a row."""
+    values = [view.row(row) for row in rows]
+    headers = [name for name in view.columns if any(row[name] not in (None, "", [], {}) for row in values)]
+    if not headers:
+        return Html()
+    head = element("tr", *(element("th", header, scope="col") for header in headers))
+    lines = [
+        element("tr", *(html_cell(name, cells[name]) for name in headers), data_severity=row.get("severity", ""))
+        for row, cells in zip(rows, values, strict=True)
+    ]
+    inner = element("table", element("caption", caption), element("thead", head), element("tbody", *lines))
+    return element("details", element("summary", f"{len(rows):,} ", caption), inner) if folded else inner
+
+
+def html_cell(header: str, value: object) -> Html:
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else as_text(value)
+    kind = "long" if LONG_WORD.search(text) else ""
+    if header in ("Severity", "Result"):
+        kind, text = class_name(text), text.replace("_", " ")
+    inner = element("code", text) if header == "Fix" and text else text
+    return element("td", inner, class_=kind, data_label=header)
+
+
+LINE_MARKS = re.compile(r"\*\*(?P<bold>.+?)\*\*|(?P<fence>`+) ?(?P<code>.+?) ?(?P=fence)")
+# The class of a state that a line names in bold, as in **Anonymous: open.**
+STATE_CLASSES = {"open": "high", "all networks": "high", "unknown": "unknown", "off": "medium", "closed": "pass"}
+
+
+def html_line(line: str) -> Html:
+    """A line of the war room: bold and code stay that, and what was escaped for Markdown is as it was."""
+    parts, done = [], 0
+    for mark in LINE_MARKS.finditer(line):
+        parts.append(html.escape(unescaped(line[done : mark.start()])))
+        done = mark.end()
+        text = unescaped(mark["bold"] or "")
+        state = STATE_CLASSES.get(text.rstrip(".").rpartition(": ")[2], "")
+        parts.append(element("code", mark["code"]) if mark["code"] else element("b", text, class_=state))
+    return Html("".join([*parts, html.escape(unescaped(line[done:]))]))
+
+
+def html_list(name: str, items: Iterable[Html]) -> Html:
+    lines = [element("li", item) for item in items]
+    return element(name, *lines) if lines else Html()
+
+
+class Timeline:
+    """How many events of each kind fell into each part of a time range, drawn as bars; its size does not grow with them."""
+
+    BARS = 96
+
+    def __init__(self, since: float, until: float) -> None:
+        self.since, self.until = since, max(until, since + 1)
+        self._counts = Counter[tuple[int, str]]()
+
+    def add(self, when: float | None, kind: str) -> None:
+        if when is not None:
+            place = int((when - self.since) / (self.until - self.since) * self.BARS)
+            self._counts[min(max(place, 0), self.BARS - 1), kind] += 1
+
+    def html(self) -> Html:
+        bars, kinds = Counter[int](), Counter[str]()
+        for (place, kind), count in self._counts.items():
+            bars[place] += count
+            kinds[kind] += count
+        if not bars:
+            return Html()
+        highest, filled, drawn = max(bars.values()), Counter[int](), []
+        for (place, kind), count in sorted(self._counts.items()):
+            filled[place] += count
+            start = self.since + place * (self.until - self.since) / self.BARS
+            top, title = str(highest - filled[place]), element("title", f"{iso_time(start)}: {count:,} {kind.lower()}")
+            size = {"x": str(place), "y": top, "width": ".9", "height": str(count), "class_": class_name(kind)}
+            drawn.append(element("rect", title, **size))
+        words = ", ".join(f"{count:,} {kind.lower()}" for kind, count in sorted(kinds.items()))
+        box = f"0 0 {self.BARS} {highest}"
+        chart = element("svg", *drawn, role="img", aria_label=words, viewBox=box, preserveAspectRatio="none")
+        ends = [element("span", text) for text in (iso_time(self.since), words, iso_time(self.until))]
+        return element("figure", chart, element("figcaption", *ends))
+
+
 # --- commands: sign-in -------------------------------------------------------------------------------------------------
 
 
@@ -7791,6 +7984,15 @@ class LogSearch(NamedTuple):
             found.append((LogTest("Uri", "contains", text), LogTest("ObjectKey", "contains", text)))
         return [tests for tests in found if tests]
 
+    def words(self) -> list[str]:
+        """What is looked for, for people."""
+        given = {
+            name.replace("_", " "): getattr(self, name)
+            for name in ("hunt", "sas_hash", "ip", "container", "blob", "prefix")
+        }
+        times = f"{iso_time(self.since)} to {iso_time(self.until)}"
+        return [self.account.id, times, *(f"{name} {value}" for name, value in given.items() if value)]
+
     def kusto(self) -> str:
         """The query: the newest rows, one more than are read, so that it is known whether there are more."""
         start, end = (f"datetime({iso_time(time)})" for time in (self.since, self.until))
@@ -8119,7 +8321,7 @@ class LogGroup:
 
 # fmt: off
 LOG_SUMMARY_VIEW = View("LogSummary", "Azure Storage requests by caller", {"Caller": "caller", "Address": "address", "Authorization": "authorization", "Key": "key", "Requests": "requests", "Failed": "failed", "Operations": lambda item: ", ".join(f"{row['name']} {row['count']}" for row in item["operations"]), "Blobs": "blobs", "Bytes Out": "bytesOut", "First": short_time("first"), "Last": short_time("last")})
-LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short_time("TimeGenerated"), "Operation": "OperationName", "Status": "StatusCode", "Address": lambda item: address_of(item["CallerIpAddress"]), "Authorization": "AuthenticationType", "User": "RequesterUpn", "Object ID": "RequesterObjectId", "URL": "Uri", "Bytes Out": "ResponseBodySize", "User Agent": "UserAgentHeader"})
+LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short_time("TimeGenerated"), "Operation": "OperationName", "Status": "StatusCode", "Address": lambda item: address_of(item["CallerIpAddress"]), "Authorization": "AuthenticationType", "User": lambda item: item["RequesterUpn"] or item["RequesterObjectId"], "URL": "Uri", "Bytes Out": "ResponseBodySize", "User Agent": "UserAgentHeader"})
 # fmt: on
 
 
@@ -8217,19 +8419,25 @@ def log_search(
     azure: Azure,
     search: Annotated[LogSearch, Group(LOG_SEARCH_ARGUMENTS, build_log_search)],
     limit: Annotated[int, number(1, CONTEXT_LIMIT)] = 200,
+    report: HtmlReport = None,
 ) -> list[CommandResults | Json]:
     """Who made which requests, by the storage logs: one query, or the log files of the time range. An answer without rows
     never says that something was not used."""
+    if search.query and report:
+        raise exclusive("query", "report")
     notes = logging_notes(azure, search)
     if search.query:
         return query_result(ask_logs(azure, search), search, notes, limit)
     azure.use_threads()
     rows = archived_rows(search, search.archive, notes) if search.archive else workspace_rows(azure, search, notes)
-    with LogReport(search.account, limit) as report:
+    timeline = Timeline(search.since, search.until)
+    with LogReport(search.account, limit) as found:
         for row in filter(search.matcher(), rows):
-            report.add(row)
-    newest, summary = report.newest.rows(LOG_CONTEXT), report.summary().rows(LOG_CONTEXT)
-    words = "\n\n".join([*report.notes(len(newest), len(summary)), *notes])
+            found.add(row)
+            timeline.add(moment(row.TimeGenerated), "Failed" if row.failed else "Succeeded")
+    newest, summary = found.newest.rows(LOG_CONTEXT), found.summary().rows(LOG_CONTEXT)
+    told = found.notes(len(newest), len(summary))
+    words = "\n\n".join([*told, *notes])
     title = f"Azure Storage log search: {search.hunt} of {search.account}, {iso_time(search.since)} to {iso_time(search.until)}"
     parts = [table(LOG_SUMMARY_VIEW, summary), table(LOG_VIEW, newest[:DEFAULT_LIMIT])] if newest else []
     result = CommandResults(
@@ -8237,8 +8445,32 @@ def log_search(
         readable_output="\n".join([f"### {title}\n{words}\n", *parts]),
         raw_response={"summary": summary, "rows": newest},
     )
-    name = f"log-search-{search.account}.csv"
-    return [result, *([file_result_existing_file(str(report.path), name)] if report.newest.count else [])]
+    name = f"log-search-{search.account}"
+    files = [file_result_existing_file(str(found.path), f"{name}.csv")] if found.newest.count else []
+    if report:
+        facts = report_facts(azure, ", ".join(search.words()))
+        page = log_page(facts, found, newest, [*told[bool(newest) :], *notes], timeline.html())
+        files.append(fileResult(f"{name}.html", "".join(page)))
+    return [result, *files]
+
+
+def log_page(facts: Json, found: LogReport, newest: list[Json], notes: list[str], timeline: Html) -> Iterator[str]:
+    """The search as a page: who took most comes first, and the requests are folded away."""
+    groups, count = found.groups.values(), found.newest.count
+    failed, size = (sum(getattr(group, name) for group in groups) for name in ("failed", "size"))
+    totals = {
+        "Requests": f"{count:,}",
+        "Failed": f"{failed:,}",
+        "Callers": f"{len(groups):,}",
+        "Bytes out": f"{size:,}",
+    }
+    parts = [
+        html_list("ul", map(html_line, notes)),
+        html_table(LOG_SUMMARY_VIEW, found.summary().rows(LOG_CONTEXT), "callers"),
+        html_table(LOG_VIEW, newest, "newest requests", folded=True),
+    ]
+    section = html_section(found.account.name, *parts, bar={"Failed": failed, "Succeeded": count - failed})
+    return html_report(f"Azure Storage log search of {found.account}", facts | totals, [section], (), timeline)
 
 
 def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
@@ -11269,6 +11501,29 @@ def proof(found: Json) -> Json:
     return {key: found.get(key) for key in ("etag", "size", "md5", "sha256")}
 
 
+EVENT_KINDS = ("Not done", "Done")
+
+
+def event_kind(event: Json) -> str:
+    """Whether an event says that something was done."""
+    return EVENT_KINDS[event["action"] != "failed" and not event["action"].startswith("not ")]
+
+
+CUSTODY_ORDER = (FAILED, WAITING, COPYING, PLANNED, SECURED, AS_BEFORE)
+CUSTODY_VIEW = View(
+    "Custody",
+    "Chain of custody",
+    {
+        "Time": short_time("time"),
+        "Result": event_kind,
+        "Action": "action",
+        "Detail": "detail",
+        "Actor": "actor",
+        "SHA-256": "sha256",
+    },
+)
+
+
 def has_event(row: Json, *actions: str) -> bool:
     return any(event["action"] in actions for event in row["events"])
 
@@ -11333,10 +11588,32 @@ class Quarantine:
         again = quarantine_arguments(self.job, self.blobs, self.run)
         return Later(text if self.first_round else "", again, instead=told)
 
-    def record(self) -> list[Json]:
-        """The custody record of all blobs, as a file."""
+    def record(self, report: bool) -> list[Json]:
+        """The custody record of all blobs, as a file; with report also as a page."""
         document = {"case": self.case_id, "written": iso_time(Clock.now()), "records": self.rows}
-        return [dict(fileResult(f"quarantine_{self.case_id}.json", json.dumps(document, indent=2, ensure_ascii=False)))]
+        files = {"json": json.dumps(document, indent=2, ensure_ascii=False)}
+        if report:
+            files["html"] = "".join(self.page())
+        return [dict(fileResult(f"quarantine_{self.case_id}.{kind}", text)) for kind, text in files.items()]
+
+    def page(self) -> Iterator[str]:
+        """The custody record as a page: what failed comes first, and blobs without an event in this run are folded."""
+        rows = sorted(self.rows, key=lambda row: CUSTODY_ORDER.index(row["result"]))
+        totals = {name.capitalize(): count for name, count in Counter(row["result"] for row in rows).items()}
+        evidence = self.job.evidence.container_id(self.job.container)
+        facts = {"Case": self.case_id, "Evidence": evidence, "Blobs": len(rows), **totals}
+        about = report_facts(self.azure, self.job.collected.service.account)
+        sections = (
+            html_section(
+                f"{row['source']['container']}/{row['source']['name']}",
+                html_table(QUARANTINE_VIEW, [row], "evidence"),
+                html_table(CUSTODY_VIEW, row["events"], "chain of custody"),
+                bar={kind: sum(event_kind(event) == kind for event in row["events"]) for kind in EVENT_KINDS},
+                opened=row["result"] != AS_BEFORE and place < DEFAULT_LIMIT,
+            )
+            for place, row in enumerate(rows)
+        )
+        return html_report(f"Chain of custody: {self.case_id}", about | facts, sections)
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet. Versions
@@ -11666,6 +11943,7 @@ def blob_quarantine(
     delete_source: Flag = False,
     legal_hold: Flag = True,
     sha256: Flag = True,
+    report: HtmlReport = None,
     *,
     run_id: Text | None = None,
 ) -> Plan | Later:
@@ -11690,7 +11968,7 @@ def blob_quarantine(
         tell_steps=True,
         note="\n\n".join(filter(None, (undo if delete_source else "", job.collected.note("secured")))),
         missed="No changes needed: the blobs are already secured.",
-        files=work.record,
+        files=lambda: work.record(bool(report)),
     )
 
 
@@ -12679,110 +12957,6 @@ def posture_counts(account: Json, rows: list[Json]) -> Json:
     }
 
 
-# Reports: pages that need nothing else, for posture and other commands
-
-REPORT_STYLE = """
-:root{color-scheme:light dark;--text:#1b1b1b;--soft:#5c5c5c;--back:#fff;--line:#c9c9c9;--high:#b3261e;--medium:#9a5b00;--low:#31688e;--good:#2e7d32}
-@media (prefers-color-scheme:dark){:root{--text:#ececec;--soft:#b3b3b3;--back:#161616;--line:#4a4a4a;--high:#ff8a80;--medium:#ffb74d;--low:#80c7ff;--good:#81c784}}
-body{font:1rem/1.45 system-ui,sans-serif;color:var(--text);background:var(--back);margin:0 auto;padding:1rem;max-width:80rem;box-sizing:border-box}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:0 0 1rem}dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-form{display:flex;flex-wrap:wrap;gap:.5rem;margin-bottom:1rem}input,select{font:inherit;padding:.3rem}
-details{border-top:1px solid var(--line);padding:.5rem 0}details details{border:0}summary{cursor:pointer;font-weight:600;overflow-wrap:anywhere}
-summary span{font-weight:400;color:var(--soft)}svg{display:block;width:100%;height:.5rem;margin:.4rem 0}
-.high{color:var(--high);fill:var(--high)}.medium{color:var(--medium);fill:var(--medium)}.low{color:var(--low);fill:var(--low)}.pass{color:var(--good);fill:var(--good)}
-table{border-collapse:collapse;width:100%}caption{text-align:left;color:var(--soft)}
-th,td{border-bottom:1px solid var(--line);padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:break-word}
-td.severity,td.result{white-space:nowrap;font-weight:600}td.evidence,td.fix{overflow-wrap:anywhere}td.fix{min-width:20em}td.check{min-width:13em}
-code{font-size:.85em;user-select:all;cursor:copy;overflow-wrap:anywhere}
-@media (max-width:45rem){table,tbody,tr,td,caption{display:block}thead{display:none}td{border:0;padding:.1rem 0;min-width:0!important}tr{border-bottom:1px solid var(--line);padding:.4rem 0}}
-@page{margin:1cm}
-@media print{body{font-size:7pt;line-height:1.25;max-width:none;padding:0}h1{margin:0}form{display:none}dl{grid-template-columns:repeat(2,max-content 1fr)}td,th{padding:1pt 3pt}tr{break-inside:avoid}}
-[hidden]{display:none!important}
-"""
-REPORT_FILTER = """
-const text=document.getElementById("text"),severity=document.getElementById("severity");
-function filter(){const words=text.value.toLowerCase();
-for(const section of document.querySelectorAll("details.section")){let shown=0;const name=section.dataset.name.toLowerCase();
-for(const row of section.querySelectorAll("tbody tr")){
-const fits=(!severity.value||row.dataset.severity===severity.value)&&(name+" "+row.textContent.toLowerCase()).includes(words);row.hidden=!fits;shown+=fits}
-section.hidden=!shown&&Boolean(words||severity.value)}}
-text.addEventListener("input",filter);severity.addEventListener("input",filter);
-for(const code of document.querySelectorAll("code"))code.addEventListener("click",()=>navigator.clipboard?.writeText(code.textContent));
-"""
-REPORT_PAGE = string.Template("""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title><style>$style</style></head>
-<body><main><h1>$title</h1>
-<dl>$facts</dl>
-<form onsubmit="return false"><label>Filter <input id="text" type="search"></label>
-<label>Severity <select id="severity"><option value="">All</option>$severities</select></label></form>
-""")
-REPORT_END = f"</main><script>{REPORT_FILTER}</script></body></html>\n"
-
-
-class Html(str):
-    """Text that is HTML already; every other text is escaped."""
-
-
-def element(name: str, *content: object, **attributes: str) -> Html:
-    """An element around its content. Of attributes, class_ is class and data_name data-name; empty ones are left out."""
-    inner = "".join(part if isinstance(part, Html) else html.escape(str(part)) for part in content)
-    given = (f'{key.strip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items() if value)
-    return Html(f"<{' '.join((name, *given))}>{inner}</{name}>")
-
-
-def html_report(title: str, facts: Mapping[str, object], sections: Iterable[str]) -> Iterator[str]:
-    """A page in pieces: what it is about, a filter, and sections made by html_section."""
-    known = [element("dt", name) + element("dd", value) for name, value in facts.items()]
-    choices = [element("option", name) for name in SEVERITIES]
-    page = {"facts": "".join(known), "severities": "".join(choices)}
-    yield REPORT_PAGE.substitute(page, title=html.escape(title), style=REPORT_STYLE)
-    yield from sections
-    yield REPORT_END
-
-
-def html_section(
-    title: str, view: View, tables: Mapping[str, list[Json]], bar: Mapping[str, int] | None = None, opened: bool = True
-) -> Html:
-    """One part of a report: a heading, a bar of amounts by class, and tables, of which all but the first are folded."""
-    amounts = {name: count for name, count in (bar or {}).items() if count}
-    words = ", ".join(f"{count} {name}" for name, count in amounts.items())
-    parts = [element("summary", title, " ", element("span", words)), html_bar(amounts, words)]
-    for place, (name, rows) in enumerate(tables.items()):
-        inner = html_table(view, rows, name) if rows else Html()
-        parts.append(element("details", element("summary", len(rows), " ", name), inner) if place and rows else inner)
-    return element("details", *parts, class_="section", data_name=title, open="open" if opened else "")
-
-
-def html_bar(amounts: Mapping[str, int], words: str) -> Html:
-    """Amounts as one bar, each as wide as its part of the whole."""
-    starts = itertools.accumulate(amounts.values(), initial=0)
-    parts = [
-        element("rect", class_=name.lower(), x=str(start), width=str(count), height="1")
-        for start, (name, count) in zip(starts, amounts.items(), strict=False)
-    ]
-    box = f"0 0 {sum(amounts.values())} 1"
-    bar = element("svg", *parts, role="img", aria_label=words, viewBox=box, preserveAspectRatio="none")
-    return bar if parts else Html()
-
-
-def html_table(view: View, rows: list[Json], caption: str) -> Html:
-    """Rows as a table; a row's severity is what the filter looks at."""
-    head = element("tr", *(element("th", header, scope="col") for header in view.columns))
-    body = (
-        element("tr", *map(html_cell, view.columns, view.row(row).values()), data_severity=row.get("severity", ""))
-        for row in rows
-    )
-    return element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-
-
-def html_cell(header: str, value: object) -> Html:
-    kind, text = header.lower(), "" if value is None else str(value)
-    if kind in ("severity", "result"):
-        return element("td", text.replace("_", " "), class_=f"{kind} {text.lower()}")
-    return element("td", element("code", text) if kind == "fix" and text else text, class_=kind)
-
-
 # The command
 
 DEEP_ACCOUNTS = 50  # up to so many accounts the deep checks are made without being asked for
@@ -12849,7 +13023,8 @@ class PostureFile:
             "not applicable": [row for row in rows if row["result"] == NOT_APPLICABLE],
         }
         bar = {name: sum(counts[result + name] for result in TO_SEE) for name in SEVERITIES} | {"Pass": counts["pass"]}
-        text = html_section(counts["account"], REPORT_VIEW, tables, bar, len(self._sections) < DEFAULT_LIMIT)
+        parts = [html_table(REPORT_VIEW, found, name, folded=name != "to be fixed") for name, found in tables.items()]
+        text = html_section(counts["account"], *parts, bar=bar, opened=len(self._sections) < DEFAULT_LIMIT)
         self._sections.append((account_rank(counts), self._file.tell(), len(text)))
         self._file.write(text)
 
@@ -12859,7 +13034,9 @@ class PostureFile:
         if self.kind == "html":
             path += ".html"
             with Path(path).open("w", encoding="utf-8") as page:
-                page.writelines(html_report(POSTURE_TITLE, facts, map(self._section, sorted(self._sections))))
+                page.writelines(
+                    html_report(POSTURE_TITLE, facts, map(self._section, sorted(self._sections)), SEVERITIES)
+                )
         self._file.close()
         found: Json = file_result_existing_file(path, f"azure-storage-posture.{self.kind}")
         return found
@@ -12965,10 +13142,10 @@ def account_posture(
 
 
 def posture_scope(azure: Azure, search: AccountSearch) -> Json:
-    """When, for whom and of what a report is."""
+    """What the report is about."""
     conditions = [line.removeprefix("| where ") for line in search.query.splitlines() if line.startswith("| where ")]
     scope = few_of(search.names) or " and ".join(conditions[1:]) or "all storage accounts the identity can read"
-    return {"Date": iso_time(Clock.now()), "Scope": scope, "Requested by": azure.auth.identity().get("identity")}
+    return report_facts(azure, scope)
 
 
 def posture_accounts(azure: Azure, search: AccountSearch, after: str) -> Iterator[Json]:
@@ -14013,7 +14190,7 @@ TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
     ),
     role="Reader",
 )
-def triage(azure: Azure, alert: AlertArgs) -> CommandResults:
+def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> list[CommandResults | Json]:
     """The whole picture in one entry: what could not be read is named as unknown with the reason, never as safe."""
     account, newest = read_account(azure, alert.account)
     found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
@@ -14031,18 +14208,37 @@ def triage(azure: Azure, alert: AlertArgs) -> CommandResults:
     for section in sections:
         facts |= section.facts
     facts |= {"unknown": unknown, "commands": commands}
-    return CommandResults(
+    if unknown:
+        sections.append(Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown]))
+    result = CommandResults(
         outputs={TRIAGE_VIEW.context: facts} | ({INSPECT_VIEW.context: alert.sas} if alert.sas else {}),
-        readable_output=triage_text(alert, sections, unknown, commands),
+        readable_output=triage_text(alert, sections, commands),
         raw_response=facts,
     )
+    if not report:
+        return [result]
+    timeline = Timeline(Clock.now() - TRIAGE_DAYS * 86_400, Clock.now())
+    for row in facts["changes"]:
+        timeline.add(moment(row.get("time")), row["status"])
+    page = triage_page(alert, report_facts(azure, alert.account.id), sections, commands, timeline.html())
+    return [result, fileResult(f"triage-{alert.account}.html", "".join(page))]
 
 
-def triage_text(alert: Alert, sections: list[Section], unknown: list[Json], commands: list[str]) -> str:
+def triage_page(
+    alert: Alert, facts: Json, sections: list[Section], commands: list[str], timeline: Html
+) -> Iterator[str]:
+    """The triage as a page: a section for each part, and at last the commands to contain it."""
+    parts = [html_section(section.title, html_list("ul", map(html_line, section.lines))) for section in sections]
+    steps = html_list("ol", (element("code", line) for line in commands))
+    note = element("p", f"Replace values in capital letters. {NOT_LISTED}")
+    last = html_section("Containment, in this order", steps, note)
+    return html_report(f"Triage of {alert.account}", facts, [*parts, last], timeline=timeline)
+
+
+def triage_text(alert: Alert, sections: list[Section], commands: list[str]) -> str:
     """Short sections, each with a line for a fact."""
-    parts = [Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown])] if unknown else []
     text = [f"### Triage of {alert.account}"]
-    for section in (*sections, *parts):
+    for section in sections:
         text += [f"#### {section.title}", "\n".join(f"* {line}" for line in section.lines)]
     steps = "\n".join(f"{number}. {code(line)}" for number, line in enumerate(commands, 1))
     note = f"Replace values in capital letters. {NOT_LISTED}"

@@ -5709,6 +5709,7 @@ def test_no_filter_can_break_out_of_its_string(
         ({"sas": f"https://contosoother.blob.core.windows.net/?{LEAKED}"}, "belongs to account contosoother"),
         ({"query": "StorageBlobLogs", "ip": "198.51.100.9"}, "`query` can't be combined"),
         ({"query": "StorageBlobLogs", "hunt": "sas"}, "`query` can't be combined"),
+        ({"query": "StorageBlobLogs", "report": "html"}, "`query` can't be combined"),
         ({"query": "StorageBlobLogs", "blob_url": f"{BLOB_HOST}/evidence"}, "names a container"),
         ({"blob_url": f"{BLOB_HOST}/evidence/a?snapshot=2026-01-01T00:00:00.0000000Z"}, "names a snapshot"),
         ({"source": "container"}, "log_account_name"),

@@ -11,7 +11,7 @@ NODE := local/azure/node_modules/.installed
 SDK := .venv-sdk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv node lint types unit e2e test fix manifest docs examples playbooks pictures demo drills warroom sdk validate pack bench clean
+.PHONY: help venv node lint types unit e2e test fix manifest docs examples playbooks pictures browser demo drills warroom sdk validate pack bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -63,8 +63,11 @@ examples: venv node ## run the examples and walkthroughs of docs/ again and keep
 playbooks: venv ## write the playbooks of pack/ and their READMEs from local/build/playbook_sources
 	@$(BIN)/python -m local.build.playbooks
 
-pictures: venv node ## draw the picture of README.md from a real run
+pictures: venv node ## make the pictures of README.md from real runs
 	@$(BIN)/python -m local.build.pictures
+
+browser: venv node ## reports and sign-ins in a real browser, with screenshots in dist/screenshots
+	@$(BIN)/python -m local.browser
 
 demo: venv node ## sign in and run commands against an Azure on this machine
 	@$(BIN)/python -m local.xsoar.demo

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 import AzureStorage as az
+from local.azure import LocalAzure
+from local.browser.reports import KINDS, make
+from local.xsoar.walkthroughs import server_without_defaults
 
 Json = dict[str, Any]
 ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/"
@@ -127,13 +130,108 @@ def test_a_failure_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
+VIEW = az.View("Log", "Requests", {"Caller": "caller", "Bytes": "bytes", "Key": "key"})
+
+
 def test_other_reports_use_the_same_page() -> None:
-    view = az.View("Log", "Requests", {"Caller": "caller", "Bytes": "bytes"})
-    section = az.html_section("203.0.113.7", view, {"requests": [{"caller": EVIL, "bytes": 7}], "others": []})
-    page = Page("".join(az.html_report("Log search", {"Account": "contoso"}, [section])))
+    table = az.html_table(VIEW, [{"caller": EVIL, "bytes": 7_654_321}], "requests")
+    section = az.html_section("203.0.113.7", table, az.html_table(VIEW, [], "others", folded=True))
+    text = "".join(az.html_report("Log search", {"Account": "contoso"}, [section]))
+    page = Page(text)
     assert page.text.count(EVIL) == 1
     assert page.count("table") == 1
-    assert page.count("svg") == 0
+    assert page.count("svg") == page.count("select") == 0
+    assert "7,654,321" in page.text
+    assert [attrs.get("data-label") for tag, attrs in page.tags if tag == "td"] == ["Caller", "Bytes"], "none is empty"
+
+
+def test_a_row_that_needs_no_attention_is_folded_away() -> None:
+    text = az.html_section("contoso", az.html_table(VIEW, [{"caller": "ann"}], "passed", folded=True))
+    page = Page(text)
+    assert [attrs.get("open") for tag, attrs in page.tags if tag == "details"] == ["open", None]
+    assert "1 passed" in page.text
+
+
+def test_only_long_words_of_a_cell_are_broken() -> None:
+    classes = [Page(az.html_cell("SHA-256", "a" * length)).tags[0][1].get("class") for length in (24, 25)]
+    assert classes == [None, "long"]
+
+
+@pytest.mark.parametrize(
+    "text", [EVIL, "&lt;", "[a](https://b.example)", "www.example", "a\\b", "ftp://c.example", "&copy", "&copy;"]
+)
+def test_a_line_of_the_war_room_is_as_it_was(text: str) -> None:
+    page = Page(az.html_line(f"**Anonymous: open.** {az.md(text)} {az.code('!a b=`c`')}"))
+    assert page.text == f"Anonymous: open. {text} !a b=`c`"
+    assert page.tags == [("b", {"class": "high"}), ("code", {})]
+
+
+def test_a_timeline_has_as_many_bars_whatever_it_counts() -> None:
+    timeline = az.Timeline(0, 960)
+    for second in range(-10, 1000):
+        timeline.add(second, "Failed" if second % 2 else "Succeeded")
+    timeline.add(None, "Failed")
+    text = timeline.html()
+    page = Page(text)
+    bars = [attrs for tag, attrs in page.tags if tag == "rect"]
+    assert len(bars) == 2 * az.Timeline.BARS
+    assert {attrs["class"] for attrs in bars} == {"failed", "succeeded"}
+    assert sum(int(attrs["height"]) for attrs in bars) == 1010
+    assert "505 failed, 505 succeeded" in page.text
+    assert "1970-01-01T00:16:00Z" in page.text
+
+
+def test_a_timeline_of_nothing_or_of_one_moment() -> None:
+    timeline = az.Timeline(5, 5)
+    timeline.add(None, "Done")
+    assert timeline.html() == ""
+    timeline.add(5, EVIL)
+    page = Page(timeline.html())
+    assert page.count("rect") == 1
+    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The text of every report of the local Azure."""
+    folder = tmp_path_factory.mktemp("reports")
+    with LocalAzure(folder / "azure") as azure:
+        server = server_without_defaults(folder / "server", azure)
+        return {kind.name: path.read_text() for kind, path in make(azure, server)}
+
+
+@pytest.mark.parametrize("name", [kind.name for kind in KINDS])
+def test_every_report_needs_nothing_else_and_says_what_it_is_about(pages: dict[str, str], name: str) -> None:
+    page = Page(pages[name])
+    assert page.count("script") == page.count("h1") == page.count("form") == 1
+    assert not any({"src", "href", "onerror"} & attrs.keys() for _, attrs in page.tags)
+    assert not re.search(r"url\(|@import", pages[name])
+    for fact in ("Date", "Scope", "Requested by"):
+        assert f"<dt>{fact}</dt><dd>" in pages[name]
+    assert sections(pages[name])
+    assert not re.search(r"sig=(?!\.\.\.)\w", pages[name])
+
+
+def test_a_custody_report_shows_names_as_they_are(pages: dict[str, str]) -> None:
+    page = Page(pages["custody"])
+    assert "tools/a longer name with <b>tags</b> & more/readme.html" in page.text
+    assert page.count("b") == 0
+    assert "source deleted" in page.text
+
+
+def test_a_log_report_counts_and_folds_the_requests(pages: dict[str, str]) -> None:
+    shown, folded = pages["log-search"].split("newest requests</summary>")
+    assert "ann@contoso.example" in Page(shown).text
+    assert "/2026/12.html" not in shown
+    assert "/2026/12.html" in folded
+    assert re.search(r"<dt>Callers</dt><dd>\d", shown)
+
+
+def test_a_triage_report_ends_with_commands_to_copy(pages: dict[str, str]) -> None:
+    page = Page(pages["triage"])
+    assert '<b class="high">Anonymous: open.</b>' in pages["triage"]
+    assert page.count("ol") == 1
+    assert page.count("code") == page.text.count("!azure-storage-") >= 5
 
 
 def test_context_is_cut_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
