@@ -10347,13 +10347,10 @@ def upload_row(job: Upload, write: Callable[[Upload], Json]) -> Row:
 
 
 def file_digests(job: Upload) -> Json:
-    with Digests() as digests:
-        if job.text is not None:
-            digests.update(job.text.encode())
-        else:
-            with Path(job.path).open("rb") as file:
-                for data in iter(lambda: file.read(BLOCK_SIZE), b""):
-                    digests.update(data)
+    source = io.BytesIO(job.text.encode()) if job.text is not None else Path(job.path).open("rb")
+    with source as file, Digests() as digests:
+        for data in iter(lambda: file.read(BLOCK_SIZE), b""):
+            digests.update(data)
     return digests.facts()
 
 
@@ -14190,7 +14187,7 @@ TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
     ),
     role="Reader",
 )
-def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> list[CommandResults | Json]:
+def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> CommandResults:
     """The whole picture in one entry: what could not be read is named as unknown with the reason, never as safe."""
     account, newest = read_account(azure, alert.account)
     found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
@@ -14210,18 +14207,17 @@ def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> list[Co
     facts |= {"unknown": unknown, "commands": commands}
     if unknown:
         sections.append(Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown]))
-    result = CommandResults(
+    if report:
+        timeline = Timeline(Clock.now() - TRIAGE_DAYS * 86_400, Clock.now())
+        for row in facts["changes"]:
+            timeline.add(moment(row.get("time")), row["status"])
+        page = triage_page(alert, report_facts(azure, alert.account.id), sections, commands, timeline.html())
+        return_results(fileResult(f"triage-{alert.account}.html", "".join(page)))
+    return CommandResults(
         outputs={TRIAGE_VIEW.context: facts} | ({INSPECT_VIEW.context: alert.sas} if alert.sas else {}),
         readable_output=triage_text(alert, sections, commands),
         raw_response=facts,
     )
-    if not report:
-        return [result]
-    timeline = Timeline(Clock.now() - TRIAGE_DAYS * 86_400, Clock.now())
-    for row in facts["changes"]:
-        timeline.add(moment(row.get("time")), row["status"])
-    page = triage_page(alert, report_facts(azure, alert.account.id), sections, commands, timeline.html())
-    return [result, fileResult(f"triage-{alert.account}.html", "".join(page))]
 
 
 def triage_page(
