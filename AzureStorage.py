@@ -52,7 +52,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -10347,8 +10347,9 @@ def upload_row(job: Upload, write: Callable[[Upload], Json]) -> Row:
 
 
 def file_digests(job: Upload) -> Json:
-    source = io.BytesIO(job.text.encode()) if job.text is not None else Path(job.path).open("rb")
-    with source as file, Digests() as digests:
+    with ExitStack() as stack, Digests() as digests:
+        text = io.BytesIO(job.text.encode()) if job.text is not None else None
+        file = text or stack.enter_context(Path(job.path).open("rb"))
         for data in iter(lambda: file.read(BLOCK_SIZE), b""):
             digests.update(data)
     return digests.facts()
