@@ -5015,6 +5015,19 @@ def short_time(path: str) -> Callable[[Json], str]:
     return lambda item: re.sub(r"\.\d+(?=Z|[+-]\d\d:?\d\d|$)", "", str(at_path(item, path) or ""))
 
 
+def in_units(path: str) -> Callable[[Json], object]:
+    """A number of bytes as people read it: 512 bytes, 1.5 MiB."""
+
+    def read(item: Json) -> object:
+        value = at_path(item, path)
+        if not isinstance(value, int):
+            return value
+        power = max(0, value.bit_length() - 1) // 10
+        return f"{value / 1024**power:.1f} {'KMGTPE'[power - 1]}iB" if power else f"{value} bytes"
+
+    return read
+
+
 def told_blobs(item: Json) -> str:
     """The blobs that were not simply restored, as far as a cell can show them."""
     return "\n".join(f"{row['name']}: {row['result']}" for row in item["blobs"][:20])
@@ -5054,9 +5067,9 @@ HOLD_VIEW = View("BlobContainer", "Azure Storage container legal hold", {"Name":
 IMMUTABILITY_VIEW = View("ImmutabilityPolicy", "Azure Storage container immutability policy", {"Container": "container", "Account Name": "account", "Days": "days", "State": "state", "Protected Appends": "allowProtectedAppendWrites"})
 CONTAINER_LEASE_VIEW = View("BlobContainer", "Azure Storage container lease", {"Name": "name", "Account Name": account_of, "Lease State": "properties.leaseState", "Lease Duration": "properties.leaseDuration", "Lease ID": "leaseId"})
 POLICIES_VIEW = View("AccessPolicy", "Azure Storage stored access policies", {"Container": "container", "Policy": "policy", "Permissions": "permissions", "Starts": "start", "Ends": "expiry"})
-BLOB_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Account": "account", "Type": "type", "Size": "size", "Tier": "tier", "Content Type": "contentType", "Last Modified": "lastModified", "ETag": "etag", "MD5": "md5", "SHA-256": "sha256", "Metadata": "metadata", "Tags": "tags"})
+BLOB_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Account": "account", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Content Type": "contentType", "Last Modified": "lastModified", "ETag": "etag", "MD5": "md5", "SHA-256": "sha256", "Metadata": "metadata", "Tags": "tags"})
 READ_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Verified": "verified", "Result": "result"})
-BLOBS_VIEW = View("Blob", "Azure Storage Blob List", {"Name": "name", "Type": "type", "Size": "size", "Tier": "tier", "Last Modified": "lastModified", "MD5": "md5", "Version": "versionId", "Snapshot": "snapshot", "Deleted": "deleted", "Days Left": "remainingRetentionDays", "Metadata": "metadata", "Tags": "tags", "Customer Key": "customerProvidedKeySha256"})
+BLOBS_VIEW = View("Blob", "Azure Storage Blob List", {"Name": "name", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Last Modified": "lastModified", "MD5": "md5", "Version": "versionId", "Snapshot": "snapshot", "Deleted": "deleted", "Days Left": "remainingRetentionDays", "Metadata": "metadata", "Tags": "tags", "Customer Key": "customerProvidedKeySha256"})
 FOUND_BLOBS_VIEW = View("Blob", "Azure Storage Blobs found by tags", {"Name": "name", "Container": "container", "Tags": "tags"})
 BLOB_TAGS_VIEW = FOUND_BLOBS_VIEW._replace(title="Azure Storage Blob tags")
 BLOB_LEASE_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Lease State": "leaseState", "Lease ID": "leaseId"})
@@ -5067,7 +5080,7 @@ WRITTEN_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Result": "resul
 DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
 UNDELETE_VIEW = DELETED_VIEW._replace(title="Azure Storage Blobs restored")
 VERSIONS_VIEW = View("BlobVersionsRestore", "Azure Storage restore of blob versions", {"Container": "container", "Prefix": "prefix", "Restored to": "timeToRestore", "Restored": "restored", "Undeleted": "undeleted", "Unchanged": "same", "Newer": "newer", "Deleted": "deleted", "Not kept": "notKept", "Unaddressable": "unaddressable", "Failed": "failed", "Blobs": told_blobs})
-QUARANTINE_VIEW = View("Quarantine", "Azure Storage blob quarantine", {"Blob": "source.name", "Result": "result", "Evidence": "evidence.id", "Size": "source.size", "SHA-256": "evidence.sha256", "Verified": "verified", "Protected by": "protection", "Source deleted": "sourceDeleted"})
+QUARANTINE_VIEW = View("Quarantine", "Azure Storage blob quarantine", {"Blob": "source.name", "Result": "result", "Evidence": "evidence.id", "Size": in_units("source.size"), "SHA-256": "evidence.sha256", "Verified": "verified", "Protected by": "protection", "Source deleted": "sourceDeleted"})
 SAS_VIEW = View("Sas", "Azure Storage shared access signature", {"Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "IP": "ip", "Signed by": "signedBy"}, key="sha256")
 INSPECT_VIEW = View("Sas", "Shared access signature", {"Kind": "kind", "Account": "account", "Services": "services", "Resource": "resource", "Permissions": "permissions", "Starts": "start", "Ends": "expiry", "Expired": "expired", "IP": "ip", "Protocol": "protocol", "Policy": "policy", "Signed by": "signer", "Bound to": "boundTo", "SHA-256": "sha256"}, key="sha256")
 # fmt: on
