@@ -700,7 +700,9 @@ _MARKED = (
 # Each pattern starts at the beginning of a run of its characters, so that a scan stays linear in the text.
 _SECRET_PATTERNS = (
     (
-        re.compile(rf"(?i)(?<![a-z0-9_-])({_MARKED})(\\*[\"']?\s*(?:=|%3d|:)\s*\\*[\"']?)[^&\s\"'\\<>;,]+"),
+        re.compile(
+            rf"(?i)(?:(?<![a-z0-9_-])|(?<=%26)|(?<=%3f))({_MARKED})(\\*[\"']?\s*(?:=|%3d|:)\s*\\*[\"']?)[^&\s\"'\\<>;,]+"
+        ),
         rf"\1\2{HIDDEN}",
     ),
     # an authorization code, but not the number of an error
@@ -1425,7 +1427,7 @@ def parse_blob_url(text: str) -> BlobAddress:
     text = unquoted(text)
     hadoop = re.fullmatch(r"(?i)(?:abfss?|wasbs?)://([^@/]+)@([^/?#]+)/?([^?#]*)(.*)", text, re.DOTALL)
     if hadoop:
-        text = f"https://{hadoop[2]}/{hadoop[1]}/{hadoop[3]}{hadoop[4]}".rstrip("/")
+        text = f"https://{hadoop[2]}/{hadoop[1]}{hadoop[3] and '/'}{hadoop[3]}{hadoop[4]}"
     host = host_of(text)
     if not host:
         raise ValueError
@@ -2953,19 +2955,50 @@ IMMUTABILITY_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", POLICY_PATH, "d
 # fmt: on
 
 
-def has_list(key: str) -> Callable[[object], bool]:
+# What is an object, and what is a list of objects, in whichever resource it stands; null counts as unset.
+OBJECTS = frozenset(
+    {
+        *("actions", "authorization", "baseBlob", "blobRestoreStatus", "changeFeed", "claims", "cors", "customDomain"),
+        *("containerDeleteRetentionPolicy", "definition", "deleteRetentionPolicy", "encryption", "filters", "identity"),
+        *("immutabilityPolicy", "immutableStorageWithVersioning", "keyCreationTime", "keyPolicy", "keyvaultproperties"),
+        *("lastAccessTimeTrackingPolicy", "legalHold", "networkAcls", "policy", "primaryEndpoints", "properties"),
+        *("restorePolicy", "retentionPolicy", "sasPolicy", "services", "sku", "staticWebsite"),
+    }
+)
+ROWS = frozenset(
+    {
+        *("corsRules", "ipRules", "ipv6Rules", "logs", "metrics", "privateEndpointConnections", "resourceAccessRules"),
+        *("rules", "updateHistory", "virtualNetworkRules"),
+    }
+)
+
+
+def well_formed(value: object) -> bool:
+    """Whether every place in a resource that is known to hold an object, or a list of them, does."""
+    if not isinstance(value, dict):
+        return False
+    objects = [value[key] for key in value.keys() & OBJECTS if value[key] is not None]
+    lists = [value[key] for key in value.keys() & ROWS if value[key] is not None]
+    return all(map(well_formed, objects)) and all(
+        isinstance(rows, list) and all(map(well_formed, rows)) for rows in lists
+    )
+
+
+def has_list(key: str, name: str = "") -> Callable[[object], bool]:
+    """A list of well-formed objects at a key; each with a text under a name, if one is given."""
+
     def check(body: object) -> bool:
         rows = at_path(body, key)
-        return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+        return isinstance(rows, list) and all(
+            well_formed(row) and (not name or isinstance(row.get(name), str)) for row in rows
+        )
 
     return check
 
 
 def is_resource(body: object) -> bool:
-    """A resource has its id (or at least its name), and properties that are an object where it has any."""
-    if not isinstance(body, dict) or not (body.get("id") or body.get("name")):
-        return False
-    return isinstance(body.get("properties", {}), dict)
+    """A resource has its id (or at least its name), and is well formed."""
+    return isinstance(body, dict) and bool(body.get("id") or body.get("name")) and well_formed(body)
 
 
 # The documented shapes of bodies. Anything else was not written by Resource Manager.
@@ -2973,7 +3006,7 @@ SHAPES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "object": ("the resource", is_resource),
     "list": ("a list of resources", has_list("value")),
     "rows": ("rows of Resource Graph", has_list("data")),
-    "keys": ("account keys", has_list("keys")),
+    "keys": ("account keys", has_list("keys", "keyName")),
     "tables": ("a table of logs", has_list("tables")),
     "document": ("a JSON object", lambda body: isinstance(body, dict) and bool(body)),
     "lease": ("a lease", lambda body: isinstance(body, dict) and body.keys() <= {"leaseId", "leaseTimeSeconds"}),
@@ -4222,9 +4255,13 @@ class Azure:
         return found
 
     def find_account(self, name: str) -> AccountRef | None:
-        rows = self.arm.search(accounts_query(names=[name]), Paging(limit=1)).items
-        found = resource_id(rows[0]) if rows else ResourceId("")
+        """Where Resource Graph knows an account of exactly that name."""
+        found = resource_id(self._searched(name))
         return AccountRef(found.subscription.lower(), found.group, found.account) if found.account else None
+
+    def _searched(self, name: str) -> Json:
+        rows = self.arm.search(accounts_query([name]), Paging(limit=1)).items
+        return next((row for row in rows if resource_id(row).account.lower() == name), {})
 
     def look_elsewhere(self, error: ServiceError) -> bool:
         """Whether an account that is not where the instance's defaults say was found in another place."""
@@ -4304,7 +4341,7 @@ class Azure:
             if error.status != 404:
                 return {}
         try:
-            return next(iter(self.arm.search(accounts_query([account]), Paging(limit=1)).items), {})
+            return self._searched(account)
         except ServiceError:
             return {}
 
@@ -11259,7 +11296,7 @@ def judge_lifecycle(case: Case) -> Finding:
     body = settings_of(
         {
             case.path: [
-                {**rule, "enabled": rule.get("name") not in early and rule.get("enabled", True)} for rule in rules
+                {**rule, "enabled": str(rule.get("name")) not in early and rule.get("enabled", True)} for rule in rules
             ]
         }
     )
