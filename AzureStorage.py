@@ -706,7 +706,7 @@ _SECRET_PATTERNS = (
         rf"\1\2{HIDDEN}",
     ),
     # an authorization code, but not the number of an error
-    (re.compile(r"(?i)(?<![a-z0-9_-])(code)=(?!\d{1,8}\b)[^&\s\"'<>]+"), rf"\1={HIDDEN}"),
+    (re.compile(r"(?i)(?<![a-z0-9_-])(code)=(?!\d{1,8}\W?(?:[&\s\"'<>)]|$))[^&\s\"'<>]+"), rf"\1={HIDDEN}"),
     (re.compile(r"(?i)\b(bearer|sharedkey)\s+[\w.~+/=:-]{8,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),  # a JSON web token
     (re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}=="), HIDDEN),  # an account key
@@ -739,17 +739,21 @@ class Secret:
 
 
 def remember_secret(value: str) -> None:
-    """Hide this value from now on: in our own texts, and in both logs of the platform, before it is sent anywhere.
+    """Hide this value from now on, also as it stands in a URL or a form: in our own texts, and in both logs of the
+    platform, before it is sent anywhere.
 
     In debug mode the platform prints requests through a second logger, which only add_sensitive_log_strs reaches.
     """
     if len(value) < 6 or value in _known_secrets:  # hiding something so short would only garble texts
         return
-    _known_secrets.add(value)
-    try:
-        add_sensitive_log_strs(value)
-    except NameError:  # a server before 6.0
-        LOG.add_replace_strs(value)
+    for form in dict.fromkeys(
+        (value, urllib.parse.quote(value, "", errors="replace"), urllib.parse.quote_plus(value, errors="replace"))
+    ):
+        _known_secrets.add(form)
+        try:
+            add_sensitive_log_strs(form)
+        except NameError:  # a server before 6.0
+            LOG.add_replace_strs(form)
 
 
 def redact(text: str) -> str:
@@ -1561,8 +1565,7 @@ def read_sas(text: str) -> SasToken:
     }
     if not fields.get("sig") or "sv" not in fields or re.search(r"[\s\x00-\x1f]", token):
         raise ValueError
-    for value in (fields["sig"], urllib.parse.quote(fields["sig"], safe="")):
-        remember_secret(value)
+    remember_secret(fields["sig"])
     return SasToken(fields, Secret(token), address)
 
 
