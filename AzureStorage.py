@@ -3104,7 +3104,7 @@ class Gathered:
             if self._size <= CONTEXT_SIZE and self.count <= CONTEXT_LIMIT:
                 self.items.append(item)
                 return
-            self._file = Path(f"rows-{uuid.uuid4().hex}").open("w", encoding="utf-8")  # noqa: SIM115 - lives until close()
+            self._file = Path(f"rows-{uuid.uuid4().hex}").open("w", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives until close()
             self._file.writelines(f"{json.dumps(held)}\n" for held in self.items)
         self._file.write(f"{line}\n")
 
@@ -7632,7 +7632,7 @@ class LogReport:
         self.newest = Worst(lambda item: (-int(moment(item["TimeGenerated"]) or 0),), limit)
         self.blobs = 0
         self.path = Path(f"log-search-{uuid.uuid4().hex}")
-        self._file = self.path.open("w", encoding="utf-8", newline="")
+        self._file = self.path.open("w", encoding="utf-8", errors="replace", newline="")
         self._csv = csv.writer(self._file)
 
     def __enter__(self) -> "LogReport":
@@ -7743,7 +7743,7 @@ def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: 
     """The table of an expert's own query."""
     kept = Worst(lambda item: (), limit)
     path = Path(f"log-search-{uuid.uuid4().hex}")
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(map(guarded, answer.columns))
         for row in answer.rows:
@@ -11633,7 +11633,7 @@ class PostureFile:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._file = Path(f"posture-{uuid.uuid4().hex}").open("w+", encoding="utf-8", newline="")  # noqa: SIM115 - lives until close()
+        self._file = Path(f"posture-{uuid.uuid4().hex}").open("w+", encoding="utf-8", errors="replace", newline="")  # noqa: SIM115 - lives until close()
         self._sections: list[tuple[tuple[int, ...], int, int]] = []  # rank, place and length
 
     def add(self, counts: Json, rows: list[Json]) -> None:
@@ -11656,7 +11656,7 @@ class PostureFile:
         path = self._file.name
         if self.kind == "html":
             path += ".html"
-            with Path(path).open("w", encoding="utf-8") as page:
+            with Path(path).open("w", encoding="utf-8", errors="replace") as page:
                 page.writelines(html_report(POSTURE_TITLE, facts, map(self._section, sorted(self._sections))))
         self._file.close()
         found: Json = file_result_existing_file(path, f"azure-storage-posture.{self.kind}")
