@@ -4488,6 +4488,7 @@ def read_argument(name: str, argument: Argument, text: str) -> Any:
             raise UsageError(f"Missing required argument `{name}`. Expected: {reader.accepts}.")
         return argument.default
     try:
+        text.encode()  # half of a surrogate pair is no character, and nothing can be sent with it
         return reader.read(text)
     except UsageError:
         raise
