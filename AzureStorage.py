@@ -723,11 +723,13 @@ _MARKED = (
 # Each pattern starts at the beginning of a run of its characters, so that a scan stays linear in the text.
 _SECRET_PATTERNS = (
     (
-        re.compile(rf"(?i)(?<![a-z0-9_-])({_MARKED})(\\*[\"']?\s*(?:=|%3d|:)\s*\\*[\"']?)[^&\s\"'\\<>;,]+"),
+        re.compile(
+            rf"(?i)(?:(?<![a-z0-9_-])|(?<=%26)|(?<=%3f))({_MARKED})(\\*[\"']?\s*(?:=|%3d|:)\s*\\*[\"']?)[^&\s\"'\\<>;,]+"
+        ),
         rf"\1\2{HIDDEN}",
     ),
     # an authorization code, but not the number of an error
-    (re.compile(r"(?i)(?<![a-z0-9_-])(code)=(?!\d{1,8}\b)[^&\s\"'<>]+"), rf"\1={HIDDEN}"),
+    (re.compile(r"(?i)(?<![a-z0-9_-])(code)=(?!\d{1,8}\W?(?:[&\s\"'<>)]|$))[^&\s\"'<>]+"), rf"\1={HIDDEN}"),
     (re.compile(r"(?i)\b(bearer|sharedkey)\s+[\w.~+/=:-]{8,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),  # a JSON web token
     (re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}=="), HIDDEN),  # an account key
@@ -760,17 +762,21 @@ class Secret:
 
 
 def remember_secret(value: str) -> None:
-    """Hide this value from now on: in our own texts, and in both logs of the platform, before it is sent anywhere.
+    """Hide this value from now on, also as it stands in a URL or a form: in our own texts, and in both logs of the
+    platform, before it is sent anywhere.
 
     In debug mode the platform prints requests through a second logger, which only add_sensitive_log_strs reaches.
     """
     if len(value) < 6 or value in _known_secrets:  # hiding something so short would only garble texts
         return
-    _known_secrets.add(value)
-    try:
-        add_sensitive_log_strs(value)
-    except NameError:  # a server before 6.0
-        LOG.add_replace_strs(value)
+    for form in dict.fromkeys(
+        (value, urllib.parse.quote(value, "", errors="replace"), urllib.parse.quote_plus(value, errors="replace"))
+    ):
+        _known_secrets.add(form)
+        try:
+            add_sensitive_log_strs(form)
+        except NameError:  # a server before 6.0
+            LOG.add_replace_strs(form)
 
 
 def redact(text: str) -> str:
@@ -1454,7 +1460,7 @@ def parse_blob_url(text: str) -> BlobAddress:
     text = unquoted(text)
     hadoop = re.fullmatch(r"(?i)(?:abfss?|wasbs?)://([^@/]+)@([^/?#]+)/?([^?#]*)(.*)", text, re.DOTALL)
     if hadoop:
-        text = f"https://{hadoop[2]}/{hadoop[1]}/{hadoop[3]}{hadoop[4]}".rstrip("/")
+        text = f"https://{hadoop[2]}/{hadoop[1]}{hadoop[3] and '/'}{hadoop[3]}{hadoop[4]}"
     host = host_of(text)
     if not host:
         raise ValueError
@@ -1588,8 +1594,7 @@ def read_sas(text: str) -> SasToken:
     }
     if not fields.get("sig") or "sv" not in fields or re.search(r"[\s\x00-\x1f]", token):
         raise ValueError
-    for value in (fields["sig"], urllib.parse.quote(fields["sig"], safe="")):
-        remember_secret(value)
+    remember_secret(fields["sig"])
     return SasToken(fields, Secret(token), address)
 
 
@@ -2991,19 +2996,50 @@ IMMUTABILITY_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", POLICY_PATH, "d
 # fmt: on
 
 
-def has_list(key: str) -> Callable[[object], bool]:
+# What is an object, and what is a list of objects, in whichever resource it stands; null counts as unset.
+OBJECTS = frozenset(
+    {
+        *("actions", "authorization", "baseBlob", "blobRestoreStatus", "changeFeed", "claims", "cors", "customDomain"),
+        *("containerDeleteRetentionPolicy", "definition", "deleteRetentionPolicy", "encryption", "filters", "identity"),
+        *("immutabilityPolicy", "immutableStorageWithVersioning", "keyCreationTime", "keyPolicy", "keyvaultproperties"),
+        *("lastAccessTimeTrackingPolicy", "legalHold", "networkAcls", "policy", "primaryEndpoints", "properties"),
+        *("restorePolicy", "retentionPolicy", "sasPolicy", "services", "sku", "staticWebsite"),
+    }
+)
+ROWS = frozenset(
+    {
+        *("corsRules", "ipRules", "ipv6Rules", "logs", "metrics", "privateEndpointConnections", "resourceAccessRules"),
+        *("rules", "updateHistory", "virtualNetworkRules"),
+    }
+)
+
+
+def well_formed(value: object) -> bool:
+    """Whether every place in a resource that is known to hold an object, or a list of them, does."""
+    if not isinstance(value, dict):
+        return False
+    objects = [value[key] for key in value.keys() & OBJECTS if value[key] is not None]
+    lists = [value[key] for key in value.keys() & ROWS if value[key] is not None]
+    return all(map(well_formed, objects)) and all(
+        isinstance(rows, list) and all(map(well_formed, rows)) for rows in lists
+    )
+
+
+def has_list(key: str, name: str = "") -> Callable[[object], bool]:
+    """A list of well-formed objects at a key; each with a text under a name, if one is given."""
+
     def check(body: object) -> bool:
         rows = at_path(body, key)
-        return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+        return isinstance(rows, list) and all(
+            well_formed(row) and (not name or isinstance(row.get(name), str)) for row in rows
+        )
 
     return check
 
 
 def is_resource(body: object) -> bool:
-    """A resource has its id (or at least its name), and properties that are an object where it has any."""
-    if not isinstance(body, dict) or not (body.get("id") or body.get("name")):
-        return False
-    return isinstance(body.get("properties", {}), dict)
+    """A resource has its id (or at least its name), and is well formed."""
+    return isinstance(body, dict) and bool(body.get("id") or body.get("name")) and well_formed(body)
 
 
 # The documented shapes of bodies. Anything else was not written by Resource Manager.
@@ -3011,7 +3047,7 @@ SHAPES: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "object": ("the resource", is_resource),
     "list": ("a list of resources", has_list("value")),
     "rows": ("rows of Resource Graph", has_list("data")),
-    "keys": ("account keys", has_list("keys")),
+    "keys": ("account keys", has_list("keys", "keyName")),
     "tables": ("a table of logs", has_list("tables")),
     "document": ("a JSON object", lambda body: isinstance(body, dict) and bool(body)),
     "lease": ("a lease", lambda body: isinstance(body, dict) and body.keys() <= {"leaseId", "leaseTimeSeconds"}),
@@ -3106,7 +3142,7 @@ class Gathered:
             if self._size <= CONTEXT_SIZE and self.count <= CONTEXT_LIMIT:
                 self.items.append(item)
                 return
-            self._file = Path(f"rows-{uuid.uuid4().hex}").open("w", encoding="utf-8")  # noqa: SIM115 - lives until close()
+            self._file = Path(f"rows-{uuid.uuid4().hex}").open("w", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives until close()
             self._file.writelines(f"{json.dumps(held)}\n" for held in self.items)
         self._file.write(f"{line}\n")
 
@@ -4327,9 +4363,13 @@ class Azure:
         return found
 
     def find_account(self, name: str) -> AccountRef | None:
-        rows = self.arm.search(accounts_query(names=[name]), Paging(limit=1)).items
-        found = resource_id(rows[0]) if rows else ResourceId("")
+        """Where Resource Graph knows an account of exactly that name."""
+        found = resource_id(self._searched(name))
         return AccountRef(found.subscription.lower(), found.group, found.account) if found.account else None
+
+    def _searched(self, name: str) -> Json:
+        rows = self.arm.search(accounts_query([name]), Paging(limit=1)).items
+        return next((row for row in rows if resource_id(row).account.lower() == name), {})
 
     def look_elsewhere(self, error: ServiceError) -> bool:
         """Whether an account that is not where the instance's defaults say was found in another place."""
@@ -4409,7 +4449,7 @@ class Azure:
             if error.status != 404:
                 return {}
         try:
-            return next(iter(self.arm.search(accounts_query([account]), Paging(limit=1)).items), {})
+            return self._searched(account)
         except ServiceError:
             return {}
 
@@ -4553,6 +4593,7 @@ def read_argument(name: str, argument: Argument, text: str) -> Any:
             raise UsageError(f"Missing required argument `{name}`. Expected: {reader.accepts}.")
         return argument.default
     try:
+        text.encode()  # half of a surrogate pair is no character, and nothing can be sent with it
         return reader.read(text)
     except UsageError:
         raise
@@ -8349,7 +8390,7 @@ class LogReport:
         self.newest = Worst(lambda item: (-int(moment(item["TimeGenerated"]) or 0),), limit)
         self.blobs = 0
         self.path = Path(f"log-search-{uuid.uuid4().hex}")
-        self._file = self.path.open("w", encoding="utf-8", newline="")
+        self._file = self.path.open("w", encoding="utf-8", errors="replace", newline="")
         self._csv = csv.writer(self._file)
 
     def __enter__(self) -> "LogReport":
@@ -8490,7 +8531,7 @@ def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: 
     """The table of an expert's own query."""
     kept = Worst(lambda item: (), limit)
     path = Path(f"log-search-{uuid.uuid4().hex}")
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(map(guarded, answer.columns))
         for row in answer.rows:
@@ -12790,7 +12831,7 @@ def judge_lifecycle(case: Case) -> Finding:
     body = settings_of(
         {
             case.path: [
-                {**rule, "enabled": rule.get("name") not in early and rule.get("enabled", True)} for rule in rules
+                {**rule, "enabled": str(rule.get("name")) not in early and rule.get("enabled", True)} for rule in rules
             ]
         }
     )
@@ -13020,7 +13061,7 @@ class PostureFile:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._file = Path(f"posture-{uuid.uuid4().hex}").open("w+", encoding="utf-8", newline="")  # noqa: SIM115 - lives until close()
+        self._file = Path(f"posture-{uuid.uuid4().hex}").open("w+", encoding="utf-8", errors="replace", newline="")  # noqa: SIM115 - lives until close()
         self._sections: list[tuple[tuple[int, ...], int, int]] = []  # rank, place and length
 
     def add(self, counts: Json, rows: list[Json]) -> None:
@@ -13044,7 +13085,7 @@ class PostureFile:
         path = self._file.name
         if self.kind == "html":
             path += ".html"
-            with Path(path).open("w", encoding="utf-8") as page:
+            with Path(path).open("w", encoding="utf-8", errors="replace") as page:
                 page.writelines(
                     html_report(POSTURE_TITLE, facts, map(self._section, sorted(self._sections)), SEVERITIES)
                 )

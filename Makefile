@@ -11,7 +11,7 @@ NODE := local/azure/node_modules/.installed
 SDK := .venv-sdk
 
 .DEFAULT_GOAL := help
-.PHONY: help venv node lint types unit e2e test fix manifest docs examples playbooks pictures browser demo drills warroom sdk validate pack bench clean
+.PHONY: help venv node lint types unit e2e test nightly fix manifest docs examples playbooks pictures browser demo drills warroom sdk validate pack bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +45,9 @@ e2e: venv node ## tests against the local Azure
 	@$(BIN)/python -m pytest local/tests --numprocesses 2 --dist loadfile
 
 test: lint types unit e2e ## everything a change must pass
+
+nightly: venv ## the tests of properties with more than 100,000 examples, new ones each time
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest local/tests/test_properties.py
 
 fix: venv ## format, and mend what can be mended
 	@$(BIN)/ruff check --fix

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from AzureStorage import TURN_PATIENCE
 from local.azure import LocalAzure
 from local.azure.entra import APP_SECRET, SECRET_APP
-from local.xsoar.server import Run, Server
+from local.xsoar.server import MODULE, Run, Server
 
 from .conftest import address_and_code, sign_in_device, succeed
 
@@ -163,25 +164,90 @@ def test_a_rotated_refresh_token_is_kept(azure: LocalAzure, server: Server) -> N
         assert session(server, "device")["cache"] != before
 
 
-def test_commands_at_once_refresh_once_and_lose_no_token(azure: LocalAzure, server: Server) -> None:
+@pytest.mark.parametrize("single_use", [True, False])
+def test_commands_at_once_refresh_once_and_lose_no_token(azure: LocalAzure, server: Server, single_use: bool) -> None:
     """Where a refresh token works once, a second refresh with the same one would revoke the whole sign-in."""
-    azure.entra.single_use_refresh_tokens = True
+    azure.entra.single_use_refresh_tokens = single_use
     sign_in_device(azure, server)
     forget_access_tokens(server, "device")
     sent = len(forms(azure))
     runs: list[Run] = []
     threads = [
         threading.Thread(target=lambda: runs.append(server.run("device", "azure-storage-subscriptions-list")))
-        for _ in range(4)
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [run.error for run in runs] == [""] * 4
+    assert [run.error for run in runs] == [""] * 8
     assert len(forms(azure)) == sent + 1
     forget_access_tokens(server, "device")
     succeed(server.run("device", "azure-storage-subscriptions-list"))
+
+
+# What a script does before main(): waiting takes no time and is told, and a signal that nothing can catch ends the process
+# before or after a request or a save.
+KILLED = """
+def stop_at(point):
+    places = itertools.count(1)
+    def step():
+        if next(places) == point:
+            os.kill(os.getpid(), 9)
+    def watched(real):
+        def call(*args, **options):
+            step()
+            result = real(*args, **options)
+            step()
+            return result
+        return call
+    SessionStore._save = watched(SessionStore._save)
+    Network.exchange = watched(Network.exchange)
+    Clock.wait = staticmethod(lambda seconds: demisto.info(f"waited {{seconds}}"))
+
+stop_at({point})
+"""
+ENTRY = 'if __name__ in ("__main__"'
+
+
+def killed_at(folder: Path, point: int) -> Path:
+    """The module as a script whose process ends at one point; at none for 0."""
+    source = MODULE.read_text()
+    assert source.count(ENTRY) == 1
+    path = folder / "killed.py"
+    path.write_text(source.replace(ENTRY, KILLED.format(point=point) + ENTRY))
+    return path
+
+
+def waited(run: Run) -> float:
+    return sum(float(line.rpartition(" ")[2]) for line in run.log if line.startswith("info: waited "))
+
+
+@pytest.mark.parametrize("single_use", [False, True])
+def test_a_command_killed_at_any_point_of_a_refresh_holds_nobody_up(
+    azure: LocalAzure, server: Server, tmp_path: Path, single_use: bool
+) -> None:
+    """The next one signs in within seconds. A sign-in is lost only if the service has ended it: where a refresh token
+    works once, and the process died between the answer and the save."""
+    azure.entra.single_use_refresh_tokens = single_use
+    sign_in_device(azure, server)
+    lost = []
+    for point in range(1, 40):
+        forget_access_tokens(server, "device")
+        server.module = killed_at(tmp_path, point)
+        killed = server.run("device", "azure-storage-subscriptions-list")
+        server.module = killed_at(tmp_path, 0)
+        after = server.run("device", "azure-storage-subscriptions-list")
+        assert waited(after) <= TURN_PATIENCE + 1, point
+        if not killed.error:
+            break
+        assert "The process failed" in killed.error
+        if after.error:
+            assert "invalid_grant" in after.error and "azure-storage-auth-start" in after.error
+            lost.append(point)
+            sign_in_device(azure, server)
+    assert point > 8
+    assert len(lost) == (2 if single_use else 0)
 
 
 def test_a_revoked_grant_says_to_sign_in_again(azure: LocalAzure, server: Server) -> None:
