@@ -102,6 +102,7 @@ CORTEX_APP_ID = "55f9764e-300a-474a-a2bb-549cece85439"
 # For people without a web server: the browser fails to open it, and the address bar holds the code.
 DEFAULT_REDIRECT_URI = "https://localhost/myapp"
 
+SMALL_READ, LARGE_READ = 1 << 14, 1 << 20  # bytes: a TLS record, and what a transfer reads at once
 CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60  # seconds; a whole answer may take three times READ_TIMEOUT
 MAX_BODY = 64 << 20  # bytes of an answer that is held in memory, after decompression
 MAX_LISTING = 256 << 20  # bytes of a listing, which is read as it arrives
@@ -1904,17 +1905,25 @@ class Request(NamedTuple):
 
 def pieces(response: requests.Response, limit: int, *, decode: bool = True) -> Iterator[bytes]:
     """The body as it arrives. NetworkError if it grows beyond limit bytes or takes longer than a whole answer may;
-    requests' and urllib3's own exceptions where the connection breaks."""
-    read = getattr(response.raw, "read1", None) or getattr(response.raw, "read", None)  # urllib3 1.26 has no read1
-    deadline, size = Clock.now() + 3 * READ_TIMEOUT, 0
-    while read and (piece := read(1 << 14 if decode else 1 << 20, decode_content=decode)):
+    requests' and urllib3's own exceptions where the connection breaks.
+
+    What is not decoded is asked for by the second: few calls where much arrives, and a slow answer meets its deadline.
+    """
+    read = getattr(response.raw, "read", None)
+    read1 = getattr(response.raw, "read1", read)  # urllib3 1.26 has none
+    asked = Clock.now()
+    deadline, size, amount = asked + 3 * READ_TIMEOUT, 0, SMALL_READ
+    while read1 and (piece := (read if read and amount > SMALL_READ else read1)(amount, decode_content=decode)):
         size += len(piece)
         if size > limit:
             raise NetworkError(
                 f"The answer of {host_of(response.url)} is larger than {limit >> 20} MiB.", PROXY_ANSWER, sent=True
             )
         yield piece
-        if Clock.now() > deadline:
+        if not decode:
+            amount = max(SMALL_READ, min(LARGE_READ, int(len(piece) / max(Clock.now() - asked, 0.001))))
+        asked = Clock.now()
+        if asked > deadline:
             words = f"{host_of(response.url)} took longer than {3 * READ_TIMEOUT} seconds for one answer."
             raise NetworkError(words, "Run the command again.", sent=True)
 
@@ -3165,6 +3174,7 @@ def paged(fetch: Callable[[str], tuple[list[Json], str]], place: str, action: st
     while True:
         items, following = fetch(place)
         yield items, place, following
+        del items  # not held while the next page is read
         if not following:
             return
         if following in seen:
@@ -4043,7 +4053,10 @@ def batch_results(text: str, content_type: str, blobs: Sequence[BlobRef]) -> lis
 
 
 class Download(NamedTuple):
-    """A blob that was read to a file: what was counted on the way, and whether the service's own figures agree."""
+    """A blob that was read to a file: what was counted on the way, and whether the service's own figures agree.
+
+    md5 is empty where it was not counted.
+    """
 
     path: str
     size: int
@@ -4060,34 +4073,23 @@ class Download(NamedTuple):
 
 
 class Digests:
-    """SHA-256, MD5 and size of what passes, each hash in a thread of its own: hashing costs as much as the transfer."""
+    """Size, SHA-256 and MD5 of what passes. MD5 costs more than the rest of a transfer: it is left out where nothing is
+    compared with it."""
 
-    def __init__(self) -> None:
-        self.sha256, self.md5, self.size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-        self._pool: ThreadPoolExecutor | None = None  # a small blob does without
-        self._running: list[Future[None]] = []
+    def __init__(self, *, with_md5: bool = True) -> None:
+        self.sha256, self.size = hashlib.sha256(), 0
+        self.md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
 
     def update(self, data: bytes) -> None:
-        """Waits only for what was given before, so that little is held."""
         self.size += len(data)
-        if self._pool is None and len(data) < 1 << 20:
-            self.sha256.update(data)
+        self.sha256.update(data)
+        if self.md5:
             self.md5.update(data)
-            return
-        self._pool = self._pool or ThreadPoolExecutor(2)
-        for future in self._running:
-            future.result()
-        self._running = [self._pool.submit(digest.update, data) for digest in (self.sha256, self.md5)]
-
-    def __enter__(self) -> "Digests":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool:
-            self._pool.shutdown()
 
     def facts(self) -> Json:
-        return {"size": self.size, "sha256": self.sha256.hexdigest(), "md5": self.md5.hexdigest()}
+        """Size, SHA-256 and MD5 in hexadecimal; the MD5 is empty without one."""
+        md5 = self.md5.hexdigest() if self.md5 else ""
+        return {"size": self.size, "sha256": self.sha256.hexdigest(), "md5": md5}
 
 
 def in_order(work: Callable[[T], R], items: Sequence[T], parallel: int = PARALLEL) -> Iterator[R]:
@@ -4100,8 +4102,9 @@ def in_order(work: Callable[[T], R], items: Sequence[T], parallel: int = PARALLE
         waiting = deque(pool.submit(work, item) for item in itertools.islice(todo, parallel))
         try:
             while waiting:
-                yield waiting.popleft().result()
+                found = waiting.popleft().result()
                 waiting.extend(pool.submit(work, item) for item in itertools.islice(todo, 1))
+                yield found
         finally:
             for future in waiting:
                 future.cancel()
@@ -4117,8 +4120,11 @@ class Downloader:
 
     RESUMES = 8  # tries of one range that bring no or only part of it
 
-    def __init__(self, blob: BlobRef, start: int = 0, end: int | None = None, *, parallel: bool = True) -> None:
-        self.blob, self.start, self.end, self.parallel = blob, start, end, parallel
+    def __init__(
+        self, blob: BlobRef, start: int = 0, end: int | None = None, *, parallel: bool = True, with_md5: bool = False
+    ) -> None:
+        """with_md5: the MD5 is counted also where the service holds none."""
+        self.blob, self.start, self.end, self.parallel, self.with_md5 = blob, start, end, parallel, with_md5
         self.etag, self.created, self.grows = "", "", False
 
     def run(self, path: str, max_size: int) -> Download:
@@ -4138,20 +4144,29 @@ class Downloader:
     def _run(self, path: str, max_size: int) -> Download:
         first, properties, total = self._first(max_size)
         spans = [
-            (self.start + at, self.start + min(at + BLOCK_SIZE, total)) for at in range(len(first), total, BLOCK_SIZE)
+            (self.start + at, self.start + min(at + BLOCK_SIZE, total))
+            for at in range(sum(map(len, first)), total, BLOCK_SIZE)
         ]
-        rest = in_order(self._range, spans) if self.parallel else map(self._range, spans)
-        with Digests() as digests, open(path, "wb") as file:  # noqa: PTH123 - a plain file in the platform's folder
-            for piece in itertools.chain([first], rest):
-                digests.update(piece)
-                file.write(piece)
         entire = self.start == 0 and self.end is None
-        return Download(
-            path, **digests.facts(), properties=properties, md5_of_service=properties.get("md5", "") if entire else ""
-        )
+        md5 = properties.get("md5", "") if entire else ""
+        digests = Digests(with_md5=self.with_md5 or bool(md5))
 
-    def _first(self, max_size: int) -> tuple[bytes, Json, int]:
-        """The first block, the blob's properties and how many bytes are wanted."""
+        def save(span: tuple[int, int]) -> list[bytes]:
+            found = self._range(span)
+            with open(path, "r+b") as file:  # noqa: PTH123 - as below
+                file.seek(span[0] - self.start)
+                file.writelines(found)
+            return found
+
+        with open(path, "wb") as file:  # noqa: PTH123 - a plain file in the platform's folder
+            file.writelines(first)
+        rest = in_order(save, spans) if self.parallel else map(save, spans)
+        for piece in itertools.chain(first, itertools.chain.from_iterable(rest)):
+            digests.update(piece)
+        return Download(path, **digests.facts(), properties=properties, md5_of_service=md5)
+
+    def _first(self, max_size: int) -> tuple[list[bytes], Json, int]:
+        """The first block in pieces, the blob's properties and how many bytes are wanted."""
         last = self.start + BLOCK_SIZE - 1 if self.end is None else min(self.end, self.start + BLOCK_SIZE - 1)
         action = f"read blob {self.blob}"
         try:
@@ -4176,19 +4191,17 @@ class Downloader:
             if answer.headers.get("x-ms-blob-content-md5"):
                 properties["md5"] = md5_hex(answer.headers["x-ms-blob-content-md5"])
             wanted = min(total, last - self.start + 1)
-            data = self._read(answer, wanted)
-        return (
-            data + (self._range((self.start + len(data), self.start + wanted)) if len(data) < wanted else b""),
-            properties,
-            total,
-        )
+            found = self._read(answer, wanted)
+        got = sum(map(len, found))
+        more = self._range((self.start + got, self.start + wanted)) if got < wanted else []
+        return found + more, properties, total
 
-    def _empty(self) -> tuple[bytes, Json, int]:
+    def _empty(self) -> tuple[list[bytes], Json, int]:
         with self.blob.service.open(self.blob, {}) as answer:
             properties = properties_of(answer, f"read blob {self.blob}")
             if properties.get("size") != 0:
                 raise NetworkError(f"Could not read blob {self.blob}: it changed meanwhile.", "Run the command again.")
-        return b"", properties, 0
+        return [], properties, 0
 
     def _length(self, answer: requests.Response, start: int, last: int) -> int:
         """The length of the blob, out of an answer that holds exactly the range asked for."""
@@ -4203,8 +4216,8 @@ class Downloader:
             )
         return int(span[3])
 
-    def _range(self, span: tuple[int, int]) -> bytes:
-        """The bytes from start to before stop, asked for again where a connection broke."""
+    def _range(self, span: tuple[int, int]) -> list[bytes]:
+        """The bytes from start to before stop in pieces, asked for again where a connection broke."""
         start, stop = span
         found: list[bytes] = []
         for _ in range(self.RESUMES):
@@ -4220,16 +4233,16 @@ class Downloader:
                     raise NetworkError(
                         f"Could not read blob {self.blob}: it was replaced meanwhile.", "Run the command again."
                     )
-                found.append(self._read(answer, stop - start))
-            start += len(found[-1])
+                found += self._read(answer, stop - start)
+            start = span[0] + sum(map(len, found))
             if start == stop:
-                return b"".join(found)
+                return found
         raise NetworkError(
             f"Could not read blob {self.blob}: the connection broke {self.RESUMES} times.", "Run the command again."
         )
 
     @staticmethod
-    def _read(answer: requests.Response, wanted: int) -> bytes:
+    def _read(answer: requests.Response, wanted: int) -> list[bytes]:
         """The body, as stored (never decompressed), as far as it came before the connection broke."""
         found, got = list[bytes](), 0
         try:
@@ -4240,7 +4253,7 @@ class Downloader:
                     break
         except BROKEN:
             demisto.debug(f"a download broke after {got} of {wanted} bytes")
-        return b"".join(found)
+        return found
 
 
 def put_blocks(blob: BlobRef, file: BinaryIO, digests: Digests) -> list[str]:
@@ -4270,9 +4283,9 @@ def upload(blob: BlobRef, path: str, headers: Json) -> Json:
         if len(data) <= BLOCK_SIZE:
             return upload_at_once(blob, data, headers)
         file.seek(0)
-        with Digests() as digests:
-            block_ids = put_blocks(blob, file, digests)
-    content_md5 = base64.b64encode(digests.md5.digest()).decode()
+        digests = Digests()
+        block_ids = put_blocks(blob, file, digests)
+    content_md5 = base64.b64encode(bytes.fromhex(digests.facts()["md5"])).decode()
     body = "".join(f"<Latest>{block_id}</Latest>" for block_id in block_ids)
     data = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{body}</BlockList>'.encode()
     answer = blob.service.ask(BLOCKS_COMMIT, blob, headers={**headers, "x-ms-blob-content-md5": content_md5}, data=data)
@@ -10254,8 +10267,9 @@ def read_row(blob: BlobRef, found: Download | AzureStorageError) -> Json:
     told = {**blob.identity(), "readAt": iso_time(Clock.now())}
     if isinstance(found, AzureStorageError):
         return {**told, "result": f"failed: {redact(found.message)}"}
-    facts = {"sha256": found.sha256, "md5": found.md5, "size": found.size, "verified": found.verified}
-    return {**told, **found.properties, **facts, "fileName": safe_file_name(blob.name)}
+    facts = {"sha256": found.sha256, "size": found.size, "verified": found.verified}
+    md5 = {"md5": found.md5} if found.md5 else {}
+    return {**told, **found.properties, **facts, **md5, "fileName": safe_file_name(blob.name)}
 
 
 class Upload(NamedTuple):
@@ -10401,7 +10415,8 @@ def upload_row(job: Upload, write: Callable[[Upload], Json]) -> Row:
 
 
 def file_digests(job: Upload) -> Json:
-    with ExitStack() as stack, Digests() as digests:
+    digests = Digests()
+    with ExitStack() as stack:
         text = io.BytesIO(job.text.encode()) if job.text is not None else None
         file = text or stack.enter_context(Path(job.path).open("rb"))
         for data in iter(lambda: file.read(BLOCK_SIZE), b""):
@@ -11862,7 +11877,7 @@ class Quarantine:
     def _hash(self, evidence: BlobRef, row: Json) -> None:
         path = f"quarantine_{uuid.uuid4()}"
         try:
-            found = Downloader(evidence).run(path, HASH_LIMIT)
+            found = Downloader(evidence, with_md5=True).run(path, HASH_LIMIT)
         finally:
             Path(path).unlink(missing_ok=True)
         row["evidence"] |= {"sha256": found.sha256, "md5": found.md5}
@@ -13202,7 +13217,8 @@ def posture_scope(azure: Azure, search: AccountSearch) -> Json:
 
 def posture_accounts(azure: Azure, search: AccountSearch, after: str) -> Iterator[Json]:
     """The accounts that are meant, by id, as they are read; after: the id of the last one that was checked before."""
-    accounts = (found_account(row) for page, _, _ in azure.arm.search_pages(search.query) for row in page)
+    pages = map(lambda page: page[0], azure.arm.search_pages(search.query))  # noqa: C417 - a generator would hold a page while the next is read
+    accounts = map(found_account, itertools.chain.from_iterable(pages))
     if not after:
         return accounts
     rest = itertools.dropwhile(lambda account: str(account.get("id")).lower() != after.lower(), accounts)

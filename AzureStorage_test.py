@@ -4798,6 +4798,31 @@ def test_an_answer_has_a_largest_size(clock: FakeClock) -> None:
         list(az.pieces(Slow(clock, 0, 10_000, 1 << 20), 4 << 20))  # type: ignore[arg-type]
 
 
+class Stored(Slow):
+    """The same, read as it is stored: read() waits until all that was asked for is there."""
+
+    def __init__(self, clock: FakeClock, seconds: float, pieces: int, size: int) -> None:
+        super().__init__(clock, seconds, pieces, size)
+        self.asked: list[int] = []
+
+    def read(self, amount: int, decode_content: bool) -> bytes:
+        self.asked.append(amount)
+        return b"".join(iter(lambda: self.read1(amount, decode_content) if self.left > 0 else b"", b""))[:amount]
+
+
+def test_a_transfer_asks_for_more_at_once_where_much_arrives(clock: FakeClock) -> None:
+    body = Stored(clock, 0, 3, az.SMALL_READ)
+    assert sum(map(len, az.pieces(body, 1 << 20, decode=False))) == 3 * az.SMALL_READ  # type: ignore[arg-type]
+    assert body.asked == [az.LARGE_READ] * 2, "a first small piece came fast"
+
+
+def test_a_slow_transfer_meets_its_deadline(clock: FakeClock) -> None:
+    body = Stored(clock, 30, 1000, 10)
+    with pytest.raises(az.NetworkError, match="took longer than 180 seconds"):
+        list(az.pieces(body, 1 << 20, decode=False))  # type: ignore[arg-type]
+    assert not body.asked, "what is slow is read as it comes"
+
+
 NOT_ARM = ["", " ", "null", "{}", "[]", "true", '"text"', "<html>Sign in</html>", '{"value": null}', '{"value": {}}']
 
 
@@ -7752,3 +7777,23 @@ def test_a_listing_that_breaks_keeps_what_was_restored(
     assert change_of(result)["changed"] is True
     dry = blob_room.run("azure-storage-blob-versions-restore", **RESTORE, prefix="x", dry_run="true")
     assert "did not answer with a whole listing" in dry.error
+
+
+# Scale
+
+
+def test_posture_of_thousands_reads_resource_graph_in_pages(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    pages = [[named_account(f"contoso{page}x{number}") for number in range(60)] for page in range(3)]
+    answers = [{"json": {"data": page, "$skipToken": str(number)}} for number, page in enumerate(pages, 1)]
+    answers[-1]["json"]["$skipToken"] = ""
+    requests_mock.post(GRAPH, answers)
+    result = signed_in.run("azure-storage-account-posture", checks="https-only")
+    assert [request.method for request in requests_mock.request_history] == ["POST"] * 3
+    assert "of 180 accounts" in result.text
+
+
+def test_deep_checks_of_many_accounts_announce_their_pace(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(az.DEEP_ACCOUNTS + 1)))
+    signed_in.run("azure-storage-account-posture", deep="true", checks="delete-lock,blob-soft-delete")
+    assert "about 160 accounts a minute" in str(signed_in.entries[0])
+    assert "To continue here: start_after=" in str(signed_in.entries[1])

@@ -96,7 +96,7 @@ pack: venv sdk ## dist/AzureStorage.zip, the pack, and dist/AzureStorage.yml, th
 	@$(BIN)/python -m local.build.pack build
 
 bench: venv node ## measurements side by side with a peer, printed as ratios
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@for name in start command_cost drill blobs memory; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## remove what was installed and built
 	@rm -rf $(VENV) $(SDK) dist local/azure/node_modules .mypy_cache .pytest_cache .ruff_cache

@@ -1,5 +1,6 @@
 // A blob service that costs nothing: it throws uploads away, serves zeros, and lists blobs that it makes up.
 // Arguments: key file, certificate file, number of blobs to list. Prints its port.
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import https from 'node:https';
 
@@ -8,6 +9,9 @@ const SIZE = 256 * 2 ** 20;
 const SMALL = 4096;
 const zeros = Buffer.alloc(8 * 2 ** 20);
 const PAGE = 5000;
+const hash = crypto.createHash('md5');
+for (let left = SIZE; left > 0; left -= zeros.length) hash.update(zeros);
+const md5 = hash.digest('base64');
 
 function row(number) {
   const name = `folder-${number % 97}/blob-${String(number).padStart(7, '0')}.bin`;
@@ -19,13 +23,16 @@ function row(number) {
     + `<AccessTierInferred>true</AccessTierInferred><LeaseStatus>unlocked</LeaseStatus><LeaseState>available</LeaseState>`
     + `<ServerEncrypted>true</ServerEncrypted></Properties><OrMetadata /></Blob>`;
 }
-const pages = [];
-for (let start = 0; start < Number(count); start += PAGE) {
+const pages = new Map();
+function page(start) {
+  if (pages.has(start)) return pages.get(start);
   const end = Math.min(start + PAGE, Number(count));
   const rows = Array.from({ length: end - start }, (_, at) => row(start + at)).join('');
   const marker = end < Number(count) ? `<NextMarker>m${end}</NextMarker>` : '<NextMarker />';
-  pages.push(Buffer.from(`<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="https://x/" ContainerName="bench">`
-    + `<Blobs>${rows}</Blobs>${marker}</EnumerationResults>`));
+  const made = Buffer.from(`<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="https://x/" ContainerName="bench">`
+    + `<Blobs>${rows}</Blobs>${marker}</EnumerationResults>`);
+  pages.set(start, made);
+  return made;
 }
 
 const always = {
@@ -40,6 +47,7 @@ function read(request, response, url) {
   const headers = {
     ...always, 'x-ms-blob-type': 'BlockBlob', 'Content-Type': 'application/octet-stream', 'Content-Length': end - start + 1,
   };
+  if (url.pathname.includes('md5')) headers['x-ms-blob-content-md5'] = md5;
   if (range) headers['Content-Range'] = `bytes ${start}-${end}/${size}`;
   response.writeHead(range ? 206 : 200, headers);
   if (request.method === 'HEAD') return response.end();
@@ -61,8 +69,8 @@ const server = https.createServer({ key: fs.readFileSync(keyFile), cert: fs.read
   request.on('end', () => {
     if (request.method === 'PUT') return response.writeHead(201, { ...always, 'Content-Length': 0 }).end();
     if (url.searchParams.get('comp') === 'list') {
-      const page = pages[Number((url.searchParams.get('marker') ?? 'm0').slice(1)) / PAGE];
-      return response.writeHead(200, { ...always, 'Content-Type': 'application/xml', 'Content-Length': page.length }).end(page);
+      const found = page(Number((url.searchParams.get('marker') ?? 'm0').slice(1)));
+      return response.writeHead(200, { ...always, 'Content-Type': 'application/xml', 'Content-Length': found.length }).end(found);
     }
     if (request.method === 'HEAD' && url.pathname.includes('new')) return response.writeHead(404, { 'x-ms-error-code': 'BlobNotFound' }).end();
     return read(request, response, url);
