@@ -3047,8 +3047,10 @@ def has_list(key: str, name: str = "") -> Callable[[object], bool]:
 
 
 def is_resource(body: object) -> bool:
-    """A resource has its id (or at least its name), and is well formed."""
-    return isinstance(body, dict) and bool(body.get("id") or body.get("name")) and well_formed(body)
+    """A resource has its id (or at least its name), is well formed, and has an object as its properties where it has any."""
+    if not isinstance(body, dict) or not (body.get("id") or body.get("name")):
+        return False
+    return well_formed(body) and body.get("properties", {}) is not None
 
 
 # The documented shapes of bodies. Anything else was not written by Resource Manager.
@@ -4155,11 +4157,13 @@ class Downloader:
             found = self._range(span)
             with open(path, "r+b") as file:  # noqa: PTH123 - as below
                 file.seek(span[0] - self.start)
-                file.writelines(found)
+                for piece in found:
+                    file.write(piece)
             return found
 
         with open(path, "wb") as file:  # noqa: PTH123 - a plain file in the platform's folder
-            file.writelines(first)
+            for piece in first:
+                file.write(piece)
         rest = in_order(save, spans) if self.parallel else map(save, spans)
         for piece in itertools.chain(first, itertools.chain.from_iterable(rest)):
             digests.update(piece)

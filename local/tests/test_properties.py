@@ -146,7 +146,7 @@ def check_entries(found: list[dict[str, Any]]) -> None:
 
 
 OWN_HOSTS = re.compile(
-    r"management\.azure\.com|login\.microsoftonline\.com|[a-z0-9]{3,24}(\.z\d+)?\.blob\.(core\.windows|storage\.azure)\.net"
+    r"management\.azure\.com|login\.microsoftonline\.com|[a-z0-9]{3,24}(\.z\d+)?\.(blob|web)\.(core\.windows|storage\.azure)\.net"
 )
 
 

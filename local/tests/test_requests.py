@@ -14,6 +14,9 @@ from .test_manifest import EXAMPLES
 # For each example of a command in test_manifest, in their order. 1 is a question; a change is what it replaces, the change
 # itself, and, where Azure's answer does not tell what came of it, what is there afterwards.
 TABLE = {
+    "azure-storage-access-list": [4],
+    "azure-storage-access-remove": [7],
+    "azure-storage-access-restore": [3],
     "azure-storage-account-activity-list": [2, 2],
     "azure-storage-account-create-update": [2, 1],
     "azure-storage-account-delegation-keys-revoke": [2],
@@ -54,7 +57,7 @@ TABLE = {
     "azure-storage-blob-properties-get": [1, 1],
     "azure-storage-blob-properties-set": [3],
     "azure-storage-blob-put": [2],
-    "azure-storage-blob-quarantine": [11, 9, 9],
+    "azure-storage-blob-quarantine": [10, 9, 9],
     "azure-storage-blob-ranges-restore": [5],
     "azure-storage-blob-service-properties-get": [1],
     "azure-storage-blob-service-properties-set": [2, 1],
@@ -63,6 +66,7 @@ TABLE = {
     "azure-storage-blob-tags-set": [3, 3],
     "azure-storage-blob-tier-set": [3],
     "azure-storage-blob-undelete": [2, 5],
+    "azure-storage-blob-versions-restore": [3],
     "azure-storage-container-immutability-delete": [3],
     "azure-storage-container-immutability-get": [1],
     "azure-storage-container-immutability-lock": [3],
@@ -73,6 +77,7 @@ TABLE = {
     "azure-storage-container-policy-list": [1],
     "azure-storage-container-policy-revoke": [3],
     "azure-storage-container-restore": [3, 5],
+    "azure-storage-exposure-probe": [6],
     "azure-storage-generate-login-url": [0],
     "azure-storage-log-search": [2, 2],
     "azure-storage-posture-fix": [1],
@@ -80,6 +85,7 @@ TABLE = {
     "azure-storage-sas-create": [2, 2],
     "azure-storage-sas-inspect": [0, 0, 0],
     "azure-storage-subscriptions-list": [1],
+    "azure-storage-triage": [12, 12],
 }
 
 
