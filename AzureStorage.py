@@ -2631,7 +2631,7 @@ class MicrosoftAuth:
         scopes = [self._first_scope]
         app = self._app(self._cache(""))
         flow = self._ask("start the sign-in", lambda: app.initiate_device_flow(scopes, claims_challenge=claims))
-        if "user_code" not in flow:
+        if not {"user_code", "verification_uri"} <= flow.keys():
             raise self._refusal(flow, "start the sign-in")
         remember_secret(str(flow.get("device_code") or ""))
         self.store.update(lambda session: session.__setitem__("device_flow", flow))

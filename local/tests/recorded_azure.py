@@ -296,7 +296,10 @@ class RecordedBlobs:
         first, last = map(int, re.findall(r"\d+", request.headers["x-ms-range"]))
         content = blob.content[first : last + 1]
         span = f"bytes {first}-{first + len(content) - 1}/{len(blob.content)}"
-        return Reply(206, {**blob.headers, "Content-Length": str(len(content)), "Content-Range": span}, content)
+        # The MD5 of a whole blob has a header of its own where a range is answered.
+        whole = {name: value for name, value in blob.headers.items() if name != "Content-MD5"}
+        whole |= {"x-ms-blob-content-md5": blob.headers["Content-MD5"]} if "Content-MD5" in blob.headers else {}
+        return Reply(206, {**whole, "Content-Length": str(len(content)), "Content-Range": span}, content)
 
     def remove(self, request: Any, place: tuple[str, str], blob: Blob) -> Reply:
         del self.blobs[place]

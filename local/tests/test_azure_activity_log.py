@@ -41,6 +41,7 @@ def clean(azure: LocalAzure) -> Iterator[None]:
 
 
 def test_what_was_done_is_in_the_activity_log(azure: LocalAzure, sdk: StorageManagementClient) -> None:
+    azure.arm.activity.clear()
     sdk.storage_accounts.list_keys(GROUP, ACCOUNT)
     sdk.blob_containers.update(GROUP, ACCOUNT, CONTAINER, {"properties": {"publicAccess": "None"}})
     path = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Insights/eventtypes/management/values"

@@ -109,6 +109,8 @@ def test_each_part_of_a_batch_is_recorded(azure: LocalAzure, box: Any) -> None:
 
 
 def test_lines_go_to_the_account_of_a_diagnostic_setting(azure: LocalAzure) -> None:
+    for name in azure.azurite.container_names(ARCHIVE):
+        azure.azurite.delete(ARCHIVE, azure.arm.keys[ARCHIVE][0], name)
     account, archive = azure.arm.accounts[ACCOUNT]["id"], azure.arm.accounts[ARCHIVE]["id"]
     base = f"{account}/blobServices/default/providers/Microsoft.Insights/diagnosticSettings/all"
     logs = [{"category": "StorageRead", "enabled": True}, {"category": "StorageDelete", "enabled": True}]

@@ -419,6 +419,7 @@ def test_a_secret_in_a_megabyte_is_hidden(run: str) -> None:
 
 @given(seed=SEEDS, before=st.text(max_size=20), after=st.text(max_size=20), form=st.sampled_from(FORMS))
 def test_a_secret_is_hidden_wherever_it_stands(seed: int, before: str, after: str, form: str) -> None:
+    az._known_secrets.clear()  # what other tests made a secret may be a word around this one
     secret = f"Mark{seed:020d}ab"
     before = re.sub(r"[\w%-]$", "", before)
     assert secret not in az.redact(f"{before} {form.format(secret)} {after}")
