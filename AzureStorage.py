@@ -1162,10 +1162,15 @@ def read_tags(text: str) -> dict[str, str]:
 
 def read_tag_filter(text: str) -> tuple[str, str]:
     """One tag as {"name": "value"} or name=value."""
-    tags = read_tags(text) if text.startswith("{") or "=" in text else {}
-    if len(tags) != 1:
+    return only_pair(read_tags, text)
+
+
+def only_pair(read: Callable[[str], dict[str, str]], text: str) -> tuple[str, str]:
+    """The one pair that a reader of pairs finds; a bare text, which is no pair, is not given to it."""
+    pairs = read(text) if text.startswith("{") or "=" in text else {}
+    if len(pairs) != 1:
         raise ValueError
-    return next(iter(tags.items()))
+    return next(iter(pairs.items()))
 
 
 BLOB_TAG = re.compile(r"[A-Za-z0-9 +\-.:=_/]*")
@@ -1182,10 +1187,7 @@ def read_blob_tags(text: str) -> dict[str, str]:
 
 
 def read_blob_tag(text: str) -> tuple[str, str]:
-    tags = read_blob_tags(text) if text.startswith("{") or "=" in text else {}
-    if len(tags) != 1:
-        raise ValueError
-    return next(iter(tags.items()))
+    return only_pair(read_blob_tags, text)
 
 
 def read_metadata(text: str) -> dict[str, str]:
@@ -4826,7 +4828,6 @@ ContainerArgs = Annotated[ContainerPlace, Group(CONTAINER_ARGUMENTS, build_conta
 ContainerTarget = Annotated[ContainerRef, Group(CONTAINER_ARGUMENTS, build_container_target)]
 BlobArgs = Annotated[BlobRef, Group(BLOB_ARGUMENTS, build_blob)]
 VersionArgs = Annotated[BlobRef, Group(VERSION_ARGUMENTS, build_version)]
-BlobsArgs = Annotated[list[BlobRef], Group(BLOBS_ARGUMENTS, build_blobs)]
 SelectionArgs = Annotated["list[BlobRef] | Prefix", Group(SELECTION_ARGUMENTS, build_selection)]
 
 
@@ -5359,7 +5360,8 @@ class Row(NamedTuple):
 class Bulk:
     """A change of many blobs: batches, read lazily, and what does one batch with an outcome for each of its blobs.
 
-    verb: what is done to a blob, as "3 deleted" has it.
+    verb: what is done to a blob, as "3 deleted" has it. undo: the command line that takes it back, made from the rows of
+    context, so that it names only what was really done.
     """
 
     target: str
@@ -5368,7 +5370,7 @@ class Bulk:
     batches: Iterable[Sequence[Any]]
     act: Callable[[Sequence[Any]], Iterable[Row]]
     rehearse: Callable[[Any], Row]
-    undo: str = ""
+    undo: Callable[[list[Json]], str] = lambda rows: ""
     note: str = ""
     confirm: tuple[str, str] | None = None
 
@@ -5557,6 +5559,13 @@ def not_known(error: AzureStorageError) -> AzureStorageError:
     return error
 
 
+def take_or_raise(step: Step) -> None:
+    """Do a step that belongs to a larger one, which ends where this one was not carried out for sure."""
+    outcome = take(step)
+    if outcome.error and outcome.result != DONE:
+        raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
+
+
 def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Later | None, Any, Json | None, list[str]]:
     """What a later round goes on with, also where a step failed; or the object after the steps, what of it compares with
     the wanted settings, and what is said where it could not be read."""
@@ -5628,7 +5637,7 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
     before, after = ({bulk.verb: 0}, {bulk.verb: tally.done}) if tally.done else ({}, {})
     note = "\n\n".join(filter(None, notes))
     plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
-    undo = bulk.undo if done else ""
+    undo = bulk.undo(tally.rows.items) if done else ""
     return Report(plan, command, [], tally.rows.items, before, after, dry_run, problems, undo).result()
 
 
@@ -9909,12 +9918,6 @@ def signing_key(azure: Azure, target: SasTarget) -> str:
 
 REVOKE_BY_KEY = "Rotate the account key that signed it, or disable Shared Key access: a single SAS can't be revoked."
 REVOKE_DELEGATION = "Revoke the user delegation keys of the account, or remove the role of the identity that signed it."
-SasEnd = Annotated[
-    float,
-    Reader(
-        "a span such as 30m, 12h or 7d, or a time such as 2026-11-23T12:00:00Z; at most 7 days from now", read_expiry
-    ),
-]
 
 
 @command("azure-storage-sas-create", needs=(DELEGATION_KEY,), role="Storage Blob Delegator", execution=True)
@@ -10326,12 +10329,6 @@ def metadata_headers(metadata: Mapping[str, str] | None) -> dict[str, str]:
     return {f"x-ms-meta-{name}": value for name, value in (metadata or {}).items()}
 
 
-def etag_of(blob: BlobRef) -> Json:
-    """The ETag of a blob that may not be there; its identity for a plan."""
-    found = blob.service.properties_if_there(blob)
-    return {"etag": found.get("etag") if found else None}
-
-
 def undo_write(blob: BlobRef, before: Json | None) -> str:
     """The command that takes a written blob back: to the version it had, or away where there was none."""
     if before is None:
@@ -10500,15 +10497,9 @@ def blob_delete(
     whole = isinstance(blobs, Prefix) and not blobs.text
     place = blobs.place if isinstance(blobs, Prefix) else ContainerPlace(blobs[0].service, blobs[0].container)
     target = blobs[0].id if isinstance(blobs, list) and len(blobs) == 1 else place.id
-    if isinstance(blobs, Prefix):
-        undo = command_line(
-            "blob-undelete", place.arguments, {"prefix": blobs.text} if blobs.text else {"confirm_all": "true"}
-        )
-    elif any(blob.version or blob.snapshot for blob in blobs):
-        undo = ""
-    else:
-        names = {"blob_name": blobs[0].name} if len(blobs) == 1 else {"blob_names": [blob.name for blob in blobs]}
-        undo = command_line("blob-undelete", place.arguments, names)
+    moments = isinstance(blobs, list) and any(blob.version or blob.snapshot for blob in blobs)
+
+    wider = " It also brings back what was deleted there before." if isinstance(blobs, Prefix) else ""
     return Bulk(
         target,
         DELETED_VIEW,
@@ -10516,12 +10507,23 @@ def blob_delete(
         batches_of(blobs, {"maxresults": 5000, "include": "metadata"}),
         lambda batch: delete_batch(batch, headers),
         lambda blob: Row(blob.identity(), PLANNED, True),
-        undo,
-        "The undo works while soft delete or versions keep the blobs."
-        if undo
-        else "Nothing undoes the deletion of a version or snapshot.",
+        lambda rows: "" if moments else undo_delete(place, blobs, rows),
+        "Nothing undoes the deletion of a version or snapshot."
+        if moments
+        else f"The undo works while soft delete or versions keep the blobs.{wider}",
         (place.name, f"This deletes every blob of container {place}.") if whole else None,
     )
+
+
+def undo_delete(place: ContainerPlace, blobs: list[BlobRef] | Prefix, rows: list[Json]) -> str:
+    """The command line that brings back what was deleted, but not what by its row was not."""
+    if isinstance(blobs, Prefix):
+        given: Json = {"prefix": blobs.text} if blobs.text else {"confirm_all": "true"}
+    else:
+        failed = {row["name"] for row in rows if not row["deleted"]}
+        names = [blob.name for blob in blobs if blob.name not in failed]
+        given = {"blob_name": names[0]} if len(names) == 1 else {"blob_names": names}
+    return command_line("blob-undelete", place.arguments, given)
 
 
 def delete_batch(batch: Sequence[BlobRef], headers: Json) -> Iterator[Row]:
@@ -11845,15 +11847,13 @@ class Quarantine:
             found = evidence.service.properties_if_there(evidence)
             return bool(found) and self._claims(found or {}, row)["etag"] == source.get("etag")
 
-        outcome = take(
+        take_or_raise(
             Step(
                 "copy",
                 lambda: start_copy(evidence, CopySource(blob, Secret("")), None, metadata, False, source),
                 is_there,
             )
         )
-        if outcome.error and outcome.result != DONE:
-            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
         row["changed"] = True
         return evidence.service.properties(evidence)
 
@@ -11978,15 +11978,13 @@ class Quarantine:
     def _delete_source(blob: BlobRef, etag: str) -> None:
         pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
         operation = VERSION_DELETE if blob.version else BLOB_DELETE
-        outcome = take(
+        take_or_raise(
             Step(
                 "delete the source",
                 lambda: blob.service.ask(operation, blob, headers=pinned),
                 lambda error: is_deleted(blob, error),
             )
         )
-        if outcome.error and outcome.result != DONE:
-            raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
 
 
 @command(
@@ -14122,27 +14120,38 @@ def change_words(row: Json) -> str:
     return f"{short_time('time')(row)}: {row['what']}{settings} by {in_text(caller)} from {in_text(address)}{status}"
 
 
-def history(alert: Alert, found: Readings) -> Section:
+def changes_in(log: Reading) -> list[Json]:
+    """The changes in the activity log, newest first."""
+    changes = (change for row in log.items or [] if (change := change_row(row)))
+    return sorted(changes, key=lambda row: str(row.get("time")), reverse=True)
+
+
+def worth_telling(changes: list[Json], most: int) -> list[Json]:
+    """The newest changes, and behind them the older ones that affect who can reach the account: at most as many again."""
+    return changes[:most] + [row for row in changes[most:] if row.get("settings")][:most]
+
+
+def history(log: Reading, changes: list[Json]) -> Section:
     """Since when and by whom: the last changes, newest first."""
-    log = found["activity log"]
-    changes = [change for row in log.items or [] if (change := change_row(row))]
-    changes = sorted(changes, key=lambda row: str(row.get("time")), reverse=True)[:TRIAGE_EVENTS]
-    lines = [change_words(row) for row in changes[:SHOWN_EVENTS]]
-    if len(changes) > SHOWN_EVENTS:
-        lines.append(f"{len(changes) - SHOWN_EVENTS} more changes are in context.")
+    kept, told = (worth_telling(changes, most) for most in (TRIAGE_EVENTS, SHOWN_EVENTS))
+    lines = [change_words(row) for row in told]
+    if len(kept) > len(told):
+        lines.append(f"{len(kept) - len(told)} more changes are in context.")
     if any("settings" not in row and row["what"].endswith("changed") for row in changes):
         lines.append("The log doesn't tell for every change which settings it set.")
     elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
         none_found = "No change of public access, network rules, Shared Key or SFTP was found"
-        lines.append(f"{none_found} in the last {TRIAGE_DAYS} days. What is open now was open before.")
-    return Section("Since when and by whom", {"changes": changes}, lines or ["Unknown."])
+        lines.append(
+            f"{none_found} in the last {TRIAGE_DAYS} days; the log lags by some minutes. What is open now was open before."
+        )
+    return Section("Since when and by whom", {"changes": kept}, lines or ["Unknown."])
 
 
 def logging_since(found: Readings, changes: list[Json]) -> str:
     """Since when the logging is as it is; Azure keeps no time in the setting."""
     last_change = next((row for row in changes if str(row["what"]).startswith("logging")), None)
     if last_change:
-        return f"changed at {last_change.get('time')}"
+        return f"changed at {short_time('time')(last_change)}"
     log = found["activity log"]
     return (
         f"unchanged for at least {TRIAGE_DAYS} days"
@@ -14268,9 +14277,10 @@ def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> Command
     found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
     if account.error and all(reading.error for reading in found.values()):
         raise account.error
-    changed = history(alert, found)
-    proof = evidence(alert, found, changed.facts["changes"])
-    sections = [summary(alert, found), reach(alert, found), changed, proof, recovery(found)]
+    changes = changes_in(found["activity log"])
+    proof = evidence(alert, found, changes)
+    past = history(found["activity log"], changes)
+    sections = [summary(alert, found), reach(alert, found), past, proof, recovery(found)]
     unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
     unknown += [
         {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more

@@ -4503,7 +4503,9 @@ def row(name: str, result: str = "deleted", ok: bool | None = True, **more: Any)
 
 
 def bulk(batches: Any, act: Any, **more: Any) -> az.Bulk:
-    return az.Bulk("/many", THING, "deleted", batches, act, lambda name: row(name, az.PLANNED), "!undo", **more)
+    return az.Bulk(
+        "/many", THING, "deleted", batches, act, lambda name: row(name, az.PLANNED), lambda rows: "!undo", **more
+    )
 
 
 def carry_out_bulk(found: az.Bulk, typed: str | None = None, dry_run: bool = False) -> Any:
@@ -6834,6 +6836,21 @@ def test_a_triage_says_no_more_of_the_past_than_the_log_does(
     requests_mock.get(ARM + ACTIVITY, json={"value": changes})
     assert words in (text := signed_in.run("azure-storage-triage", **ONE).text)
     assert text.count("open before") == ("open before" in words)
+
+
+def test_an_exposing_change_is_told_however_much_happened_since(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Neither the lines for people nor context drop who opened the account behind newer changes that open nothing."""
+    triage_room(requests_mock)
+    opened = event(1, "Microsoft.Storage/storageAccounts/write", caller="mallory@contoso.com")
+    opened["properties"] = {"requestbody": json.dumps({"properties": {"allowBlobPublicAccess": True}})}
+    since = [event(2, "Microsoft.Storage/storageAccounts/listKeys/action")] * (az.TRIAGE_EVENTS + 5)
+    requests_mock.get(ARM + ACTIVITY, json={"value": [*since, opened]})
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert "(allowBlobPublicAccess) by mallory@contoso.com" in result.text
+    assert "open before" not in result.text
+    changes = triage_of(result)["changes"]
+    assert len(changes) == az.TRIAGE_EVENTS + 1
+    assert changes[-1]["settings"] == ["allowBlobPublicAccess"]
 
 
 def test_a_cloud_without_the_newest_version_is_read_with_an_older_one(

@@ -11,7 +11,7 @@ from local.azure import LocalAzure
 from local.xsoar.server import Run, Server
 
 from .blob_calls import ACCOUNT, BOX, names, refusal, sas, send, setting, token
-from .conftest import items, partly, succeed
+from .conftest import change, items, partly, succeed
 
 HERE = {"account_name": ACCOUNT, "container_name": BOX}
 
@@ -44,6 +44,7 @@ def test_a_hold_keeps_a_blob_from_being_deleted_or_overwritten(azure: LocalAzure
     mixed = partly(server.run("app", "azure-storage-blob-delete", {**HERE, "blob_names": '["a", "b"]'}))
     outcome = {row["name"]: row["result"] for row in rows(mixed)}
     assert outcome == {"a": "409 BlobImmutableDueToLegalHold", "b": "deleted"}
+    assert change(mixed)["undo"].endswith("blob_name=b"), "what was not deleted is not undeleted"
     assert send(azure, "DELETE", f"/{BOX}/a").status_code == 401
     assert run(server, "blob-get", blob_name="a").files[0].read_text() == "kept"
     run(server, "blob-legal-hold-set", blob_name="a", legal_hold="false")
