@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -29,6 +30,8 @@ def main(
     proxy: tuple[str, ...],
 ) -> None:
     """An Azure on this machine, with the parameters of an instance that uses it."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where it was started in the background, which ignores SIGINT
+        signal.signal(number, signal.default_int_handler)
     modes = Modes(newest_api=newest_api, no_role=no_role, throttle_after=throttle_after)
     modes.regions = regions or modes.regions
     with contextlib.ExitStack() as stack:

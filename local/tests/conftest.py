@@ -14,7 +14,7 @@ from local.xsoar.server import Run, Server
 from local.xsoar.sign_in import address_and_code, sign_in_device
 
 from .blob_calls import ACCOUNT, BOX, client
-from .clients import management
+from .clients import kept, management
 
 __all__ = ["address_and_code", "sign_in_device"]
 find_local_names()
@@ -47,6 +47,13 @@ def sdk(azure: LocalAzure) -> Iterator[StorageManagementClient]:
     """Microsoft's client of the storage part of Resource Manager."""
     with management(azure) as client:
         yield client
+
+
+@pytest.fixture
+def kept_store(azure: LocalAzure, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The store is afterwards what it was; a module that names a CONTAINER has it for the time."""
+    with kept(azure, getattr(request.module, "CONTAINER", "")):
+        yield
 
 
 @pytest.fixture

@@ -69,7 +69,6 @@ REFUSED = {
     if name not in ("locks", "service", "website", "containers", "logs", "lifecycle", "defender", "replication")
 }
 # A container that only exists soft-deleted until it is restored.
-DELETED_CONTAINER = "old-backups"
 # Objects that a write replaces as a whole.
 REPLACED = ("tags", "metadata", "logs")
 

@@ -1,6 +1,5 @@
 """Storage accounts: what a change keeps, what Azure refuses, what a deletion leaves."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,15 +20,10 @@ from .clients import (
     account_id,
     call,
     code_of,
-    kept,
     send,
 )
 
-
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def test_a_patch_keeps_what_it_does_not_name(azure: LocalAzure, sdk: StorageManagementClient) -> None:

@@ -1,7 +1,6 @@
 """The activity log: who did what, with which right."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +25,6 @@ from .clients import (
     account_id,
     code_of,
     days_ago,
-    kept,
     refused,
     send,
 )
@@ -34,10 +32,7 @@ from .clients import (
 CONTAINER = "cloud-activity"
 
 
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure, CONTAINER):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def test_what_was_done_is_in_the_activity_log(azure: LocalAzure, sdk: StorageManagementClient) -> None:

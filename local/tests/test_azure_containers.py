@@ -1,6 +1,5 @@
 """Containers and their leases, through Resource Manager."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from .clients import (
     STORAGE,
     account_id,
     code_of,
-    kept,
     send,
     service_id,
 )
@@ -23,10 +21,7 @@ from .clients import (
 CONTAINER = "cloud-containers"
 
 
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure, CONTAINER):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def test_a_container_lease_is_a_real_one(azure: LocalAzure, sdk: StorageManagementClient) -> None:

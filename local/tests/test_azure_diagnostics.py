@@ -1,6 +1,5 @@
 """Diagnostic settings."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,16 +10,11 @@ from .clients import (
     DIAGNOSTICS,
     account_id,
     code_of,
-    kept,
     send,
     service_id,
 )
 
-
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def test_diagnostic_settings_need_a_place_to_go(azure: LocalAzure) -> None:

@@ -1,6 +1,6 @@
 """Resource locks, and what they stop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from azure.core.exceptions import HttpResponseError
@@ -17,7 +17,6 @@ from .clients import (
     SUBSCRIPTION,
     account_id,
     code_of,
-    kept,
     refused,
     send,
 )
@@ -25,10 +24,7 @@ from .clients import (
 CONTAINER = "cloud-locks"
 
 
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure, CONTAINER):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def test_locks_hold_and_are_inherited(azure: LocalAzure, sdk: StorageManagementClient) -> None:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -22,17 +21,14 @@ from local.azure.logs import (
     token_hash,
 )
 
-from .clients import ACCOUNT, DIAGNOSTICS, SUBSCRIPTION, account_id, code_of, kept, send, service_id
+from .clients import ACCOUNT, DIAGNOSTICS, SUBSCRIPTION, account_id, code_of, send, service_id
 
 LOGS = "2018-03-01-preview"
 WORKSPACES = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-soc/providers/Microsoft.OperationalInsights/workspaces"
 ARCHIVE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-soc/providers/Microsoft.Storage/storageAccounts/archive"
 
 
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def log_to(azure: LocalAzure, name: str = "soc", *categories: str, account: str = ACCOUNT, **sinks: str) -> None:

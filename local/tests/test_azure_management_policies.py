@@ -1,6 +1,5 @@
 """Lifecycle and inventory policies."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,13 +8,9 @@ from azure.mgmt.storage import StorageManagementClient
 
 from local.azure import LocalAzure
 
-from .clients import ACCOUNT, GROUP, STORAGE, account_id, code_of, kept, refused, send
+from .clients import ACCOUNT, GROUP, STORAGE, account_id, code_of, refused, send
 
-
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def rule(name: str = "old", **changes: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from .clients import (
     account_id,
     call,
     code_of,
-    kept,
     refused,
     send,
 )
@@ -35,10 +33,7 @@ GRAPH = "/providers/Microsoft.ResourceGraph/resources"
 QUERY = {"query": "resources"}
 
 
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 # A proxy

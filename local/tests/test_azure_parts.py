@@ -1,6 +1,5 @@
 """What an account has by name: private endpoints, replication, encryption scopes, local users, sharing, Defender."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,17 +11,14 @@ from local.azure.arm.accounts import add_account
 from local.azure.arm.parts import add_part
 from local.azure.arm.private_endpoints import add_connection
 
-from .clients import ACCOUNT, GROUP, NEWEST, STORAGE, SUBSCRIPTION, account_id, code_of, kept, management, refused, send
+from .clients import ACCOUNT, GROUP, NEWEST, STORAGE, SUBSCRIPTION, account_id, code_of, management, refused, send
 
 ENDPOINT = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.Network/privateEndpoints/pe1"
 FOREIGN = "/subscriptions/99999999-0000-4000-8000-000000000000/resourceGroups/x/providers/Microsoft.Storage/storageAccounts/thief"
 SCANNER = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Security/datascanners/storageDataScanner"
 
 
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def patch(azure: LocalAzure, account: str = ACCOUNT, version: str = STORAGE, **properties: Any) -> Any:

@@ -1,6 +1,6 @@
 """Legal holds and immutability policies of containers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from azure.core import MatchConditions
@@ -16,7 +16,6 @@ from .clients import (
     STORAGE,
     account_id,
     code_of,
-    kept,
     send,
     service_id,
 )
@@ -25,10 +24,7 @@ CONTAINER = "cloud-holds"
 IF_MATCH = MatchConditions.IfNotModified
 
 
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure, CONTAINER):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def test_legal_holds(azure: LocalAzure, sdk: StorageManagementClient) -> None:

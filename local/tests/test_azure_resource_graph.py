@@ -1,6 +1,5 @@
 """Resource Graph: one look for accounts over all subscriptions."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,15 +13,10 @@ from .clients import (
     GROUP,
     SUBSCRIPTION,
     account_id,
-    kept,
     send,
 )
 
-
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def search(azure: LocalAzure, *lines: str, **body: Any) -> requests.Response:

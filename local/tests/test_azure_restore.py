@@ -1,6 +1,5 @@
 """Point-in-time restore."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,15 +14,10 @@ from .clients import (
     STORAGE,
     account_id,
     code_of,
-    kept,
     send,
 )
 
-
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 def restore_body(start: str = "", end: str = "", **ago: float) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from .clients import (
     Credential,
     account_id,
     code_of,
-    kept,
     refused,
     send,
     service_id,
@@ -37,10 +36,7 @@ READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
 STRANGER = "11111111-2222-4333-8444-555555555555"
 
 
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure, CONTAINER):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 @pytest.fixture

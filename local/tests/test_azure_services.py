@@ -1,6 +1,5 @@
 """The settings of the blob, file, queue and table service."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,17 +16,12 @@ from .clients import (
     SUBSCRIPTION,
     account_id,
     code_of,
-    kept,
     management,
     send,
     service_id,
 )
 
-
-@pytest.fixture(autouse=True)
-def clean(azure: LocalAzure) -> Iterator[None]:
-    with kept(azure):
-        yield
+pytestmark = pytest.mark.usefixtures("kept_store")
 
 
 COMPLETE: dict[str, Any] = {

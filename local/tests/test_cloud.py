@@ -214,7 +214,8 @@ def test_no_process_outlives_its_parent(tmp_path: Path, how: signal.Signals) -> 
     """However the process that started it ends."""
     home = tmp_path / f"machine-{how.name}"
     script = (
-        "import threading; from pathlib import Path; from local.azure import LocalAzure\n"
+        "import signal, threading; from pathlib import Path; from local.azure import LocalAzure\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
         f"with LocalAzure(Path({str(home)!r})):\n print('up', flush=True); threading.Event().wait()"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -14,8 +14,6 @@ from local.xsoar.server import MODULE, Run, Server
 
 from .conftest import address_and_code, sign_in_device, succeed
 
-TOKEN_REQUEST = r"/token$"
-
 
 def session(server: Server, instance: str) -> dict[str, object]:
     """The stored session of an instance, whatever its fingerprint."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
-CHECKBOX, CREDENTIALS, SELECT = 8, 9, 15
+CHECKBOX, CREDENTIALS = 8, 9
 # ask(display, default, hidden, choices) -> what the person typed
 Ask = Callable[[str, str, bool, list[str]], str]
 
