@@ -56,13 +56,31 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    BinaryIO,
+    Generic,
+    NamedTuple,
+    Protocol,
+    TextIO,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
 from xml.parsers import expat
 
 import requests
+from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
 from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
+
+if TYPE_CHECKING:
+    from urllib3.connectionpool import ConnectionPool
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -103,7 +121,7 @@ CORTEX_APP_ID = "55f9764e-300a-474a-a2bb-549cece85439"
 DEFAULT_REDIRECT_URI = "https://localhost/myapp"
 
 SMALL_READ, LARGE_READ = 1 << 14, 1 << 20  # bytes: a TLS record, and what a transfer reads at once
-CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60  # seconds; a whole answer may take three times READ_TIMEOUT
+CONNECT_TIMEOUT, READ_TIMEOUT, ANSWER_TIMEOUT = 10, 60, 180  # seconds; the last one for a whole answer
 MAX_BODY = 64 << 20  # bytes of an answer that is held in memory, after decompression
 MAX_LISTING = 256 << 20  # bytes of a listing, which is read as it arrives
 MAX_TRIES = 5
@@ -1050,6 +1068,7 @@ def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@lru_cache(1024)  # most blobs were last modified when they were created
 def http_date(text: str) -> str:
     """An HTTP date in ISO form; the text itself where it is none."""
     try:
@@ -1907,30 +1926,55 @@ class Request(NamedTuple):
 
 def pieces(response: requests.Response, limit: int, *, decode: bool = True) -> Iterator[bytes]:
     """The body as it arrives. NetworkError if it grows beyond limit bytes or takes longer than a whole answer may;
-    requests' and urllib3's own exceptions where the connection breaks.
-
-    What is not decoded is asked for by the second: few calls where much arrives, and a slow answer meets its deadline.
-    """
-    read = getattr(response.raw, "read", None)
-    read1 = getattr(response.raw, "read1", read)  # urllib3 1.26 has none
-    asked = Clock.now()
-    deadline, size, amount = asked + 3 * READ_TIMEOUT, 0, SMALL_READ
-    while read1 and (piece := (read if read and amount > SMALL_READ else read1)(amount, decode_content=decode)):
+    requests' and urllib3's own exceptions where the connection breaks."""
+    read = getattr(response.raw, "read1", None) or getattr(response.raw, "read", None)  # urllib3 1.26 has no read1
+    deadline, size = Clock.now() + ANSWER_TIMEOUT, 0
+    while read and (piece := read(SMALL_READ, decode_content=decode)):
         size += len(piece)
         if size > limit:
             raise NetworkError(
                 f"The answer of {host_of(response.url)} is larger than {limit >> 20} MiB.", PROXY_ANSWER, sent=True
             )
         yield piece
-        if not decode:
-            amount = max(SMALL_READ, min(LARGE_READ, int(len(piece) / max(Clock.now() - asked, 0.001))))
-        asked = Clock.now()
-        if asked > deadline:
-            words = f"{host_of(response.url)} took longer than {3 * READ_TIMEOUT} seconds for one answer."
-            raise NetworkError(words, "Run the command again.", sent=True)
+        meet(deadline, response)
+
+
+def meet(deadline: float, response: requests.Response) -> None:
+    """NetworkError once an answer takes longer than a whole one may."""
+    if Clock.now() > deadline:
+        words = f"{host_of(response.url)} took longer than {ANSWER_TIMEOUT} seconds for one answer."
+        raise NetworkError(words, "Run the command again.", sent=True)
 
 
 BROKEN = (requests.RequestException, BaseHTTPError, OSError)
+
+
+def read_into(response: requests.Response, room: memoryview) -> int:
+    """Reads a body into room, as stored (never decompressed); how many bytes came before it ended or the connection broke.
+
+    A body that announces exactly the length of room is read from the connection without a copy in between. It is asked
+    for by the second: few calls where much arrives, and a slow answer meets its deadline.
+    """
+    got, amount, deadline = 0, SMALL_READ, Clock.now() + ANSWER_TIMEOUT
+    direct = getattr(getattr(response.raw, "_fp", None), "readinto", None)
+    try:
+        if not direct or response.headers.get("Content-Length") != str(len(room)):
+            for piece in pieces(response, len(room), decode=False):
+                room[got : got + len(piece)] = piece
+                got += len(piece)
+            return got
+        while got < len(room):
+            asked = Clock.now()
+            if not (came := direct(room[got : got + amount])):
+                break
+            got += came
+            amount = max(SMALL_READ, min(LARGE_READ, int(came / max(Clock.now() - asked, 0.001))))
+            meet(deadline, response)
+        else:
+            response.raw.release_conn()  # all of it was read, so that the next request may use the connection
+    except BROKEN:
+        demisto.debug(f"a download broke after {got} of {len(room)} bytes")
+    return got
 
 
 def read_body(response: requests.Response) -> None:
@@ -1939,6 +1983,40 @@ def read_body(response: requests.Response) -> None:
         response._content = b"".join(pieces(response, MAX_BODY))
         vars(response)["_content_consumed"] = True
         response.close()
+
+
+# An address that requests and urllib3 leave as it is.
+PLAIN_URL = re.compile(r"https?://[\w.:\[\]-]+/[\w.~:/?@!$&'()*+,;=%-]*", re.ASCII)
+
+
+def prepared(method: str, url: str, options: Json) -> requests.PreparedRequest:
+    """A request as it is sent. Addresses of our own making need no further parsing, which costs as much as sending."""
+    if not (PLAIN_URL.fullmatch(url) and options.keys() <= {"headers", "data"}):
+        request = requests.Request(method, url, **options).prepare()
+    else:
+        request = requests.PreparedRequest()
+        request.method, request.url = method, url
+        vars(request)["_cookies"] = RequestsCookieJar()  # which requests fills on a redirect
+        request.prepare_headers(options.get("headers", {}))
+        request.prepare_body(options.get("data"), None)
+    request.headers.setdefault("User-Agent", USER_AGENT)
+    return request
+
+
+class Pools(HTTPAdapter):
+    """Finds the connections to a host once: its proxy and its trust do not change while a command runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: dict[str, ConnectionPool] = {}
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: bool | str | None, *options: Any, **named: Any
+    ) -> "ConnectionPool":
+        origin = (request.url or "").partition("//")[2].partition("/")[0]
+        if origin not in self._found:
+            self._found[origin] = super().get_connection_with_tls_context(request, verify, *options, **named)
+        return self._found[origin]
 
 
 class Network:
@@ -1962,6 +2040,7 @@ class Network:
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
             self._local.session.trust_env = self._use_environment
+            self._local.session.mount("https://", Pools())
         found: requests.Session = self._local.session
         return found
 
@@ -1997,10 +2076,12 @@ class Network:
     def _try(self, method: str, url: str, stream: bool, options: Json) -> requests.Response | Exception:
         """One request, prepared here: requests would read the environment for each, which costs as much as a small blob."""
         try:
-            prepared = requests.Request(method, url, **options).prepare()
-            prepared.headers.setdefault("User-Agent", USER_AGENT)
             answer = self.session.send(
-                prepared, stream=True, timeout=self.timeout, allow_redirects=False, **self._route(prepared.url or url)
+                prepared(method, url, options),
+                stream=True,
+                timeout=self.timeout,
+                allow_redirects=False,
+                **self._route(url),
             )
             if not stream:
                 read_body(answer)
@@ -4009,11 +4090,10 @@ LENT_KEY = {
 
 def properties_of(answer: requests.Response, action: str) -> Json:
     """The properties, metadata and size that an answer's headers tell."""
-    headers = answer.headers
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    told = ((name, read, headers.get(header.lower())) for _, header, name, read in BLOB_PROPERTIES)
     try:
-        found = {
-            name: read(headers[header]) for _, header, name, read in BLOB_PROPERTIES if header and headers.get(header)
-        }
+        found = {name: read(value) for name, read, value in told if value}
     except ValueError:
         raise not_the_service(answer, action, "properties of a blob") from None
     current = True if headers.get("x-ms-is-current-version") == "true" else None
@@ -4084,7 +4164,7 @@ class Digests:
         self.sha256, self.size = hashlib.sha256(), 0
         self.md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         self.size += len(data)
         self.sha256.update(data)
         if self.md5:
@@ -4130,6 +4210,7 @@ class Downloader:
         """with_md5: the MD5 is counted also where the service holds none."""
         self.blob, self.start, self.end, self.parallel, self.with_md5 = blob, start, end, parallel, with_md5
         self.etag, self.created, self.grows = "", "", False
+        self._rooms: list[memoryview] = []  # used again: fresh memory costs nearly as much as a hash
 
     def run(self, path: str, max_size: int) -> Download:
         """UsageError if it is larger than max_size bytes; NetworkError if what came is not what was announced. Nothing is
@@ -4148,31 +4229,33 @@ class Downloader:
     def _run(self, path: str, max_size: int) -> Download:
         first, properties, total = self._first(max_size)
         spans = [
-            (self.start + at, self.start + min(at + BLOCK_SIZE, total))
-            for at in range(sum(map(len, first)), total, BLOCK_SIZE)
+            (self.start + at, self.start + min(at + BLOCK_SIZE, total)) for at in range(len(first), total, BLOCK_SIZE)
         ]
         entire = self.start == 0 and self.end is None
         md5 = properties.get("md5", "") if entire else ""
         digests = Digests(with_md5=self.with_md5 or bool(md5))
 
-        def save(span: tuple[int, int]) -> list[bytes]:
+        def save(span: tuple[int, int]) -> memoryview:
             found = self._range(span)
             with open(path, "r+b") as file:  # noqa: PTH123 - as below
                 file.seek(span[0] - self.start)
-                for piece in found:
-                    file.write(piece)
+                file.write(found)
             return found
 
         with open(path, "wb") as file:  # noqa: PTH123 - a plain file in the platform's folder
-            for piece in first:
-                file.write(piece)
+            file.write(first)
         rest = in_order(save, spans) if self.parallel else map(save, spans)
-        for piece in itertools.chain(first, itertools.chain.from_iterable(rest)):
-            digests.update(piece)
+        for part in itertools.chain([first], rest):
+            digests.update(part)
+            self._rooms.append(part)
         return Download(path, **digests.facts(), properties=properties, md5_of_service=md5)
 
-    def _first(self, max_size: int) -> tuple[list[bytes], Json, int]:
-        """The first block in pieces, the blob's properties and how many bytes are wanted."""
+    def _room(self, size: int) -> memoryview:
+        room = self._rooms.pop() if self._rooms else memoryview(b"")
+        return room[:size] if len(room) >= size and not room.readonly else memoryview(bytearray(size))
+
+    def _first(self, max_size: int) -> tuple[memoryview, Json, int]:
+        """The first block, the blob's properties and how many bytes are wanted."""
         last = self.start + BLOCK_SIZE - 1 if self.end is None else min(self.end, self.start + BLOCK_SIZE - 1)
         action = f"read blob {self.blob}"
         try:
@@ -4196,18 +4279,18 @@ class Downloader:
             properties.pop("md5", None)  # of a range, if at all
             if answer.headers.get("x-ms-blob-content-md5"):
                 properties["md5"] = md5_hex(answer.headers["x-ms-blob-content-md5"])
-            wanted = min(total, last - self.start + 1)
-            found = self._read(answer, wanted)
-        got = sum(map(len, found))
-        more = self._range((self.start + got, self.start + wanted)) if got < wanted else []
-        return found + more, properties, total
+            found = self._room(min(total, last - self.start + 1))
+            got = read_into(answer, found)
+        if got < len(found):
+            found[got:] = self._range((self.start + got, self.start + len(found)))
+        return found, properties, total
 
-    def _empty(self) -> tuple[list[bytes], Json, int]:
+    def _empty(self) -> tuple[memoryview, Json, int]:
         with self.blob.service.open(self.blob, {}) as answer:
             properties = properties_of(answer, f"read blob {self.blob}")
             if properties.get("size") != 0:
                 raise NetworkError(f"Could not read blob {self.blob}: it changed meanwhile.", "Run the command again.")
-        return [], properties, 0
+        return memoryview(b""), properties, 0
 
     def _length(self, answer: requests.Response, start: int, last: int) -> int:
         """The length of the blob, out of an answer that holds exactly the range asked for."""
@@ -4222,14 +4305,14 @@ class Downloader:
             )
         return int(span[3])
 
-    def _range(self, span: tuple[int, int]) -> list[bytes]:
-        """The bytes from start to before stop in pieces, asked for again where a connection broke."""
+    def _range(self, span: tuple[int, int]) -> memoryview:
+        """The bytes from start to before stop, asked for again where a connection broke."""
         start, stop = span
-        found: list[bytes] = []
+        found, got = self._room(stop - start), 0
         for _ in range(self.RESUMES):
-            headers = {"x-ms-range": f"bytes={start}-{stop - 1}", "If-Match": None if self.grows else self.etag}
+            headers = {"x-ms-range": f"bytes={start + got}-{stop - 1}", "If-Match": None if self.grows else self.etag}
             with self.blob.service.open(self.blob, headers) as answer:
-                self._length(answer, start, stop - 1)
+                self._length(answer, start + got, stop - 1)
                 other = (
                     answer.headers.get("x-ms-creation-time", "") != self.created
                     if self.grows
@@ -4239,27 +4322,12 @@ class Downloader:
                     raise NetworkError(
                         f"Could not read blob {self.blob}: it was replaced meanwhile.", "Run the command again."
                     )
-                found += self._read(answer, stop - start)
-            start = span[0] + sum(map(len, found))
-            if start == stop:
+                got += read_into(answer, found[got:])
+            if got == len(found):
                 return found
         raise NetworkError(
             f"Could not read blob {self.blob}: the connection broke {self.RESUMES} times.", "Run the command again."
         )
-
-    @staticmethod
-    def _read(answer: requests.Response, wanted: int) -> list[bytes]:
-        """The body, as stored (never decompressed), as far as it came before the connection broke."""
-        found, got = list[bytes](), 0
-        try:
-            for piece in pieces(answer, wanted, decode=False):
-                found.append(piece)
-                got += len(piece)
-                if got == wanted:
-                    break
-        except BROKEN:
-            demisto.debug(f"a download broke after {got} of {wanted} bytes")
-        return found
 
 
 def put_blocks(blob: BlobRef, file: BinaryIO, digests: Digests) -> list[str]:

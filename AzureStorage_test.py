@@ -740,6 +740,33 @@ def test_a_lasting_fault_ends_after_five_tries(signed_in: WarRoom, requests_mock
     assert requests_mock.call_count == 5
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x.example/y",
+        "https://x.example:8443/a/b%20c/%E2%98%83?comp=list&marker=a%2Fb%3D&sig=ab%2Bc%3D",
+        "http://127.0.0.1:80/metadata?api-version=2018-02-01",
+        "https://[::1]:10000/devaccount/c",
+        "https://x.example/a b",  # these two are left to requests
+        "https://b\u00fccher.example/y",
+    ],
+)
+def test_a_request_leaves_as_requests_would_send_it(url: str) -> None:
+    headers, data = {"x-ms-version": "2025-11-05", "Content-Type": "text/plain"}, b"four"
+    own = az.prepared("PUT", url, {"headers": headers, "data": data})
+    usual = requests.Request("PUT", url, headers={**headers, "User-Agent": az.USER_AGENT}, data=data).prepare()
+    assert (own.method, own.url, own.headers, own.body) == (usual.method, usual.url, usual.headers, usual.body)
+    assert az.prepared("PUT", url, {"data": b""}).headers.get("Content-Length") == "0"
+    assert "Content-Length" not in az.prepared("GET", url, {"headers": headers}).headers
+
+
+def test_a_header_cannot_bring_another_one_along(requests_mock: rm.Mocker) -> None:
+    requests_mock.get("https://x.example/y")
+    with pytest.raises(az.NetworkError):
+        az.Network(True).exchange("GET", "https://x.example/y", action="try", headers={"x-ms-meta-a": "b\r\nc: d"})
+    assert not requests_mock.called
+
+
 def test_a_post_that_may_have_arrived_is_not_sent_again(clock: FakeClock, requests_mock: rm.Mocker) -> None:
     requests_mock.post("https://x.example/y", status_code=500)
     network = az.Network(True)
@@ -4800,29 +4827,58 @@ def test_an_answer_has_a_largest_size(clock: FakeClock) -> None:
         list(az.pieces(Slow(clock, 0, 10_000, 1 << 20), 4 << 20))  # type: ignore[arg-type]
 
 
-class Stored(Slow):
-    """The same, read as it is stored: read() waits until all that was asked for is there."""
+class Connection(Slow):
+    """The same, read from the connection straight into room, or by urllib3 where the length is not the announced one."""
 
-    def __init__(self, clock: FakeClock, seconds: float, pieces: int, size: int) -> None:
+    def __init__(self, clock: FakeClock, seconds: float, pieces: int, size: int, announced: int) -> None:
         super().__init__(clock, seconds, pieces, size)
-        self.asked: list[int] = []
+        self._fp, self.headers, self.asked, self.released = self, {"Content-Length": str(announced)}, list[int](), False
 
-    def read(self, amount: int, decode_content: bool) -> bytes:
-        self.asked.append(amount)
-        return b"".join(iter(lambda: self.read1(amount, decode_content) if self.left > 0 else b"", b""))[:amount]
+    def readinto(self, room: memoryview) -> int:
+        self.asked.append(len(room))
+        came = b"".join(self.read1(self.size, False) for _ in range(-(-len(room) // self.size)))[: len(room)]
+        room[: len(came)] = came
+        return len(came)
+
+    def release_conn(self) -> None:
+        self.released = True
+
+
+def read_into(body: Connection, size: int) -> tuple[int, bytes]:
+    room = memoryview(bytearray(size))
+    return az.read_into(body, room), bytes(room)  # type: ignore[arg-type]
 
 
 def test_a_transfer_asks_for_more_at_once_where_much_arrives(clock: FakeClock) -> None:
-    body = Stored(clock, 0, 3, az.SMALL_READ)
-    assert sum(map(len, az.pieces(body, 1 << 20, decode=False))) == 3 * az.SMALL_READ  # type: ignore[arg-type]
-    assert body.asked == [az.LARGE_READ] * 2, "a first small piece came fast"
+    size = 3 * az.LARGE_READ
+    body = Connection(clock, 0, size // az.SMALL_READ, az.SMALL_READ, size)
+    assert read_into(body, size) == (size, b"x" * size)
+    assert body.asked[:2] == [az.SMALL_READ, az.LARGE_READ], "a first small piece came fast"
+    assert body.released, "another request may use the connection"
+
+
+def test_what_is_left_of_a_broken_transfer_is_told_and_its_connection_not_used_again(clock: FakeClock) -> None:
+    body = Connection(clock, 0, 1, az.SMALL_READ, 1 << 20)
+    got, room = read_into(body, 1 << 20)
+    assert (got, room[got:]) == (az.SMALL_READ, bytes((1 << 20) - got))
+    assert not body.released
+
+
+def test_a_body_of_another_length_than_announced_is_read_with_care(clock: FakeClock) -> None:
+    body = Connection(clock, 0, 3, 10, 31)
+    assert read_into(body, 30) == (30, b"x" * 30)
+    assert not body.asked
+    assert not body.released, "urllib3 knows whether it was read to its end"
+    with pytest.raises(az.NetworkError, match="is larger than"):
+        read_into(Connection(clock, 0, 4, 10, 40), 30)
 
 
 def test_a_slow_transfer_meets_its_deadline(clock: FakeClock) -> None:
-    body = Stored(clock, 30, 1000, 10)
+    body = Connection(clock, 30, 1000, 10, 1 << 20)
+    body.readinto = lambda room: len(body.read1(10, False))  # type: ignore[method-assign]
     with pytest.raises(az.NetworkError, match="took longer than 180 seconds"):
-        list(az.pieces(body, 1 << 20, decode=False))  # type: ignore[arg-type]
-    assert not body.asked, "what is slow is read as it comes"
+        read_into(body, 1 << 20)
+    assert body.left > 990, "given up in time"
 
 
 NOT_ARM = ["", " ", "null", "{}", "[]", "true", '"text"', "<html>Sign in</html>", '{"value": null}', '{"value": {}}']
