@@ -209,14 +209,22 @@ APPLICATION_FLOWS = (*USER_FLOWS, CLIENT_CREDENTIALS)  # the form asks for an ap
 
 # One step for every way of signing in, or a step for each; "" stands for the ways that are not listed.
 Hint = str | Mapping[str, str]
+Key = TypeVar("Key", int, str)
+
+
+def spread(rows: Mapping[Key | Sequence[Key], T]) -> dict[Key, T]:
+    """A table by key, whose rows may name several keys at once."""
+    return {key: row for keys, row in rows.items() for key in (keys if isinstance(keys, tuple) else (keys,))}
+
+
+def spread_hints(rows: Mapping[Key | Sequence[Key], str | Mapping[str | Sequence[str], str]]) -> dict[Key, Hint]:
+    """The same for hints; a step may also name several ways of signing in at once."""
+    return {key: step if isinstance(step, str) else spread(step) for key, step in spread(rows).items()}
 
 
 def hint_for(hint: Hint, flow: str) -> str:
-    """The next step for a way of signing in (an Authentication Type); "" where the hint has none for it. Without a
-    flow, any of its steps."""
-    if isinstance(hint, str):
-        return hint
-    return hint.get(flow, hint.get("", "")) if flow else next(iter(hint.values()), "")
+    """The next step for a way of signing in (an Authentication Type); "" where the hint has none for it."""
+    return hint if isinstance(hint, str) else hint.get(flow, hint.get("", ""))
 
 
 # fmt: off
@@ -227,11 +235,9 @@ ENTRA_BUSY = "Entra ID is temporarily unavailable. Run the command again in a mi
 NEW_LOGIN_URL = "Run !azure-storage-generate-login-url, sign in at that address, then run !azure-storage-auth-complete code=<the address> with the address that the browser ends at."
 NEW_DEVICE_CODE = "Run !azure-storage-auth-start for a new one."
 CHECK_IDENTITY = "Check that the machine has a managed identity. For a user-assigned identity, also check the Azure Managed Identities Client ID of the instance."
-OTHER_USER = "The account isn't a user of this tenant. Sign in with a member or guest account of the tenant, or ask an administrator to invite the account."
 RUN_AGAIN_SOON = "Run the command again in a minute."
 SLOW_DOWN = "Azure is throttling requests. Wait a minute, then run the command again."
 SERVICE_FAILED = "The service had an internal error. Run the command again. If the error persists, give the request id to Microsoft support."
-SIGN_IN_STEPS: Hint = {**dict.fromkeys(USER_FLOWS, SIGN_IN_AGAIN), MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN}
 
 # OAuth's own error names come first: Microsoft says that the AADSTS numbers may change.
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
@@ -246,89 +252,82 @@ OAUTH_HINTS = {
     "invalid_scope": "The sign-in service doesn't recognize the requested resource. Check the Cloud of the instance.",
 }
 # For these names the AADSTS number says more than the name does.
-OAUTH_FALLBACK_HINTS: dict[str, Hint] = {
-    **dict.fromkeys(("invalid_grant", "interaction_required", "login_required"), SIGN_IN_STEPS),
+OAUTH_FALLBACK_HINTS = spread_hints({
+    ("invalid_grant", "interaction_required", "login_required"): {USER_FLOWS: SIGN_IN_AGAIN, MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
     "consent_required": "The application hasn't been granted consent. Ask an administrator to grant it.",
-    "access_denied": {**dict.fromkeys(USER_FLOWS, "The sign-in was declined in the browser. " + SIGN_IN_AGAIN), MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
-    "invalid_client": {**dict.fromkeys(SECRET_FLOWS, "Check the Application ID, and the Client Secret or the certificate of the instance."), DEVICE_CODE: "Check the Application ID of the instance, and that the app registration has 'Allow public client flows' set to Yes.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
-    "unauthorized_client": {**dict.fromkeys(APPLICATION_FLOWS, "Check the Application ID and the Tenant ID of the instance, and that the application allows this way of signing in."), MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+    "access_denied": {USER_FLOWS: "The sign-in was declined in the browser. " + SIGN_IN_AGAIN, MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+    "invalid_client": {SECRET_FLOWS: "Check the Application ID, and the Client Secret or the certificate of the instance.", DEVICE_CODE: "Check the Application ID of the instance, and that the app registration has 'Allow public client flows' set to Yes.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+    "unauthorized_client": {APPLICATION_FLOWS: "Check the Application ID and the Tenant ID of the instance, and that the application allows this way of signing in.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
     "unsupported_grant_type": "The sign-in service doesn't support this Authentication Type. Check the Cloud of the instance, or choose another Authentication Type.",
     "invalid_resource": "The tenant doesn't recognize the requested resource. Check the Cloud of the instance.",
-    "invalid_request": {AUTHORIZATION_CODE: "Check the Application ID, Tenant ID and Application redirect URI of the instance.", **dict.fromkeys((DEVICE_CODE, CLIENT_CREDENTIALS), "Check the Application ID and the Tenant ID of the instance."), MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
-}
-DEVICE_CODE_EXPIRED: Hint = {DEVICE_CODE: "The device code has expired. " + NEW_DEVICE_CODE}
-OTHER_CLOUD: Hint = {**dict.fromkeys(APPLICATION_FLOWS, "The tenant belongs to another cloud. Check the Cloud and the Tenant ID of the instance."), "": "The tenant belongs to another cloud. Check the Cloud of the instance."}
-NEEDS_DEVICE: Hint = {DEVICE_CODE: "Conditional Access requires a registered or compliant device, which device code sign-in can't prove. Use Authorization Code from such a device, or Client Credentials with a self-deployed application.", AUTHORIZATION_CODE: "Conditional Access requires a registered or compliant device. Open the login URL in a browser on such a device, or use Client Credentials with a self-deployed application."}
-BLOCKED_BY_POLICY: Hint = {DEVICE_CODE: "A Conditional Access or security policy blocked the sign-in. Many tenants block device code sign-in: use Authorization Code, or Client Credentials with a self-deployed application, or ask an administrator.", AUTHORIZATION_CODE: "A Conditional Access or security policy blocked the sign-in. Sign in from a device and a network that the policy allows, or ask an administrator.", "": "A Conditional Access or security policy blocked the application. Ask an administrator."}
-NEEDS_CONSENT: Hint = {**dict.fromkeys(USER_FLOWS, "The application hasn't been granted consent. Sign in as someone who can consent, or ask an administrator to grant consent for the permissions that the README lists."), "": "The application hasn't been granted consent. Ask an administrator to grant it."}
-OTHER_REDIRECT_URI: Hint = {AUTHORIZATION_CODE: "The Application redirect URI of the instance must exactly match a redirect URI registered for the application."}
-MISSING_FIELD: Hint = {DEVICE_CODE: "Check that the Application ID of the instance is filled in.", AUTHORIZATION_CODE: "Check that the Application ID and the Application redirect URI of the instance are filled in.", CLIENT_CREDENTIALS: "Check that the Application ID, the Tenant ID, and the Client Secret or the certificate of the instance are filled in."}
+    "invalid_request": {AUTHORIZATION_CODE: "Check the Application ID, Tenant ID and Application redirect URI of the instance.", (DEVICE_CODE, CLIENT_CREDENTIALS): "Check the Application ID and the Tenant ID of the instance.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+})
 # Numbers that say the refresh token itself is dead; any other refusal leaves it usable for another resource.
-DEAD_GRANTS = frozenset((70000, 70008, 700082, 700084, 70043, 50173, 50089, 50132, 50133))
+DEAD_GRANTS = (70000, 70008, 700082, 700084, 70043, 50173, 50089, 50132, 50133)
 # A way of signing in that a row leaves out gets the step of the OAuth name.
-AADSTS_HINTS: dict[int, Hint] = {
+AADSTS_HINTS: dict[int, Hint] = spread_hints({
     # The device code and the browser
     70016: {DEVICE_CODE: "Finish the sign-in in the browser, then run !azure-storage-auth-complete again."},
     70018: {DEVICE_CODE: "A wrong code was typed in the browser. Enter the code exactly as shown, or run !azure-storage-auth-start for a new one."},
-    **dict.fromkeys((70019, 70020), DEVICE_CODE_EXPIRED),
+    (70019, 70020): {DEVICE_CODE: "The device code has expired. " + NEW_DEVICE_CODE},
     90119: {DEVICE_CODE: "No code was entered in the browser. Enter the code as shown, or run !azure-storage-auth-start for a new one."},
     90120: {DEVICE_CODE: "The device code was already used or declined. " + NEW_DEVICE_CODE},
     50134: {DEVICE_CODE: "The person signed in through another data center than the one that issued the device code. Run !azure-storage-auth-start for a new one, or use Authorization Code."},
-    50058: dict.fromkeys(USER_FLOWS, "Nobody is signed in in that browser profile. Sign in to Microsoft there, then open the address again."),
+    50058: {USER_FLOWS: "Nobody is signed in in that browser profile. Sign in to Microsoft there, then open the address again."},
     # The tenant and the application
-    **dict.fromkeys((50059, 50128, 90019), dict.fromkeys(APPLICATION_FLOWS, "Set the Tenant ID of the instance. The application doesn't identify the tenant.")),
-    90002: dict.fromkeys(APPLICATION_FLOWS, "The tenant was not found. Check the Tenant ID and the Cloud of the instance."),
-    **dict.fromkeys((90038, 900382, 900432), OTHER_CLOUD),
-    **dict.fromkeys((700016, 700011, 70001), dict.fromkeys(APPLICATION_FLOWS, "The application doesn't exist in this tenant. Check the Application ID and the Tenant ID of the instance, or ask an administrator to add the application to the tenant.")),
+    (50059, 50128, 90019): {APPLICATION_FLOWS: "Set the Tenant ID of the instance. The application doesn't identify the tenant."},
+    90002: {APPLICATION_FLOWS: "The tenant was not found. Check the Tenant ID and the Cloud of the instance."},
+    (90038, 900382, 900432): {APPLICATION_FLOWS: "The tenant belongs to another cloud. Check the Cloud and the Tenant ID of the instance.", "": "The tenant belongs to another cloud. Check the Cloud of the instance."},
+    (700016, 700011, 70001): {APPLICATION_FLOWS: "The application doesn't exist in this tenant. Check the Application ID and the Tenant ID of the instance, or ask an administrator to add the application to the tenant."},
     7000112: "The application is disabled in this tenant. Ask an administrator to enable it.",
-    **dict.fromkeys((50194, 9001023, 90124, 90130), dict.fromkeys(APPLICATION_FLOWS, "The application can't sign in without a tenant. Set the Tenant ID of the instance.")),
-    **dict.fromkeys((500021, 500022, 500212, 500213), "A tenant restriction or a cross-tenant access policy denies access to this tenant. Ask an administrator to allow it, or use an identity of the tenant."),
+    (50194, 9001023, 90124, 90130): {APPLICATION_FLOWS: "The application can't sign in without a tenant. Set the Tenant ID of the instance."},
+    (500021, 500022, 500212, 500213): "A tenant restriction or a cross-tenant access policy denies access to this tenant. Ask an administrator to allow it, or use an identity of the tenant.",
     # The account
-    **dict.fromkeys((16000, 16003, 50014, 50020, 50034, 51004, 90072), dict.fromkeys(USER_FLOWS, OTHER_USER)),
+    (16000, 16003, 50014, 50020, 50034, 51004, 90072): {USER_FLOWS: "The account isn't a user of this tenant. Sign in with a member or guest account of the tenant, or ask an administrator to invite the account."},
     50126: "The user name or password was wrong. Sign in again.",
     50053: "The account is locked, or the sign-in came from an IP address with malicious activity. Ask an administrator to check the Microsoft Entra sign-in logs.",
-    **dict.fromkeys((50055, 50144), "The password has expired. Change it, then sign in again."),
+    (50055, 50144): "The password has expired. Change it, then sign in again.",
     50057: "The account is disabled. Ask an administrator.",
     50105: "The user isn't assigned to the application. Ask an administrator to assign the user in the enterprise application.",
     # Multifactor authentication and Conditional Access
-    **dict.fromkeys((50072, 50074, 50076, 50078, 50079, 50158), dict.fromkeys(USER_FLOWS, "Multifactor authentication is required. Run !azure-storage-auth-start and sign in interactively. Unattended instances can use Client Credentials.")),
+    (50072, 50074, 50076, 50078, 50079, 50158): {USER_FLOWS: "Multifactor authentication is required. Run !azure-storage-auth-start and sign in interactively. Unattended instances can use Client Credentials."},
     50088: "The limit of phone calls or text messages for multifactor authentication was reached. Wait a few minutes or use another method, then sign in again.",
     53004: "The account has to register for multifactor authentication first. Register, or ask an administrator, then sign in again.",
     53011: "The account is blocked because of a risk in its home tenant. Ask an administrator of that tenant.",
-    **dict.fromkeys((50005, 50097, 50129, 50155, 50187, 53000, 53001, 530003), NEEDS_DEVICE),
-    53002: dict.fromkeys(USER_FLOWS, "Conditional Access allows approved applications only. Ask an administrator to exclude this application from the policy, or use Client Credentials with a self-deployed application."),
-    **dict.fromkeys((50131, 53003, 530032), BLOCKED_BY_POLICY),
-    530035: dict.fromkeys(USER_FLOWS, "The security defaults of the tenant blocked the sign-in. Use Client Credentials with a self-deployed application, or ask an administrator."),
+    (50005, 50097, 50129, 50155, 50187, 53000, 53001, 530003): {DEVICE_CODE: "Conditional Access requires a registered or compliant device, which device code sign-in can't prove. Use Authorization Code from such a device, or Client Credentials with a self-deployed application.", AUTHORIZATION_CODE: "Conditional Access requires a registered or compliant device. Open the login URL in a browser on such a device, or use Client Credentials with a self-deployed application."},
+    53002: {USER_FLOWS: "Conditional Access allows approved applications only. Ask an administrator to exclude this application from the policy, or use Client Credentials with a self-deployed application."},
+    (50131, 53003, 530032): {DEVICE_CODE: "A Conditional Access or security policy blocked the sign-in. Many tenants block device code sign-in: use Authorization Code, or Client Credentials with a self-deployed application, or ask an administrator.", AUTHORIZATION_CODE: "A Conditional Access or security policy blocked the sign-in. Sign in from a device and a network that the policy allows, or ask an administrator.", "": "A Conditional Access or security policy blocked the application. Ask an administrator."},
+    530035: {USER_FLOWS: "The security defaults of the tenant blocked the sign-in. Use Client Credentials with a self-deployed application, or ask an administrator."},
     # Consent and permissions
-    **dict.fromkeys((65001, 90008, 90094, 90095), NEEDS_CONSENT),
-    65004: dict.fromkeys(USER_FLOWS, "Consent was declined in the browser. Sign in again and accept the permissions, or ask an administrator to grant consent."),
-    **dict.fromkeys((65005, 650056, 650057), dict.fromkeys(USER_FLOWS, "Add the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation) to the app registration, grant consent, then sign in again.")),
-    500011: {**dict.fromkeys(USER_FLOWS, "The tenant doesn't recognize the requested resource. Check the Tenant ID and the Cloud of the instance, and that the app registration has the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation)."), CLIENT_CREDENTIALS: "The tenant doesn't recognize the requested resource. Check the Tenant ID and the Cloud of the instance.", "": "The tenant doesn't recognize the requested resource. Check the Cloud of the instance."},
+    (65001, 90008, 90094, 90095): {USER_FLOWS: "The application hasn't been granted consent. Sign in as someone who can consent, or ask an administrator to grant consent for the permissions that the README lists.", "": "The application hasn't been granted consent. Ask an administrator to grant it."},
+    65004: {USER_FLOWS: "Consent was declined in the browser. Sign in again and accept the permissions, or ask an administrator to grant consent."},
+    (65005, 650056, 650057): {USER_FLOWS: "Add the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation) to the app registration, grant consent, then sign in again."},
+    500011: {USER_FLOWS: "The tenant doesn't recognize the requested resource. Check the Tenant ID and the Cloud of the instance, and that the app registration has the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation).", CLIENT_CREDENTIALS: "The tenant doesn't recognize the requested resource. Check the Tenant ID and the Cloud of the instance.", "": "The tenant doesn't recognize the requested resource. Check the Cloud of the instance."},
     650052: "The application needs a service that isn't enabled in the tenant. Ask an administrator to check the subscriptions of the tenant.",
     # Codes, sessions and redirect URIs
     54005: {AUTHORIZATION_CODE: "The authorization code was already used. " + NEW_LOGIN_URL, DEVICE_CODE: "The device code was already used. " + NEW_DEVICE_CODE},
     700005: {AUTHORIZATION_CODE: "The code was issued by another tenant. Set the Tenant ID of the instance to the tenant that the person signs in to. " + NEW_LOGIN_URL},
     501481: {AUTHORIZATION_CODE: "The code belongs to another login URL. " + NEW_LOGIN_URL},
     50147: {AUTHORIZATION_CODE: "The code challenge in the login URL has the wrong length, so part of the URL was lost. " + NEW_LOGIN_URL},
-    **dict.fromkeys((50011, 70004), OTHER_REDIRECT_URI),
+    (50011, 70004): {AUTHORIZATION_CODE: "The Application redirect URI of the instance must exactly match a redirect URI registered for the application."},
     900971: {AUTHORIZATION_CODE: "The application has no redirect URI. Register the Application redirect URI of the instance under the platform Web or Mobile and desktop applications."},
     9002327: {AUTHORIZATION_CODE: "The redirect URI is registered as single-page application. In the app registration, register it under the platform Web or Mobile and desktop applications instead, then sign in again."},
-    **dict.fromkeys(DEAD_GRANTS, dict.fromkeys(USER_FLOWS, "The code or session has expired or was revoked. " + SIGN_IN_AGAIN)),
+    DEAD_GRANTS: {USER_FLOWS: "The code or session has expired or was revoked. " + SIGN_IN_AGAIN},
     700084: {DEVICE_CODE: "The session has expired. " + SIGN_IN_AGAIN, AUTHORIZATION_CODE: "Sessions of a single-page application end after a day. Register the redirect URI under the platform Web or Mobile and desktop applications instead, then run !azure-storage-auth-start to sign in again."},
-    **dict.fromkeys((70011, 28002), "The requested scope isn't valid in this cloud. Check the Cloud of the instance."),
+    (70011, 28002): "The requested scope isn't valid in this cloud. Check the Cloud of the instance.",
     700022: "The requested scope names more than one resource. Check the Cloud of the instance.",
     # Secrets and certificates
-    7000215: dict.fromkeys(SECRET_FLOWS, "Enter the value of the secret, not its ID, as the Client Secret of the instance."),
-    7000222: dict.fromkeys(SECRET_FLOWS, "The Client Secret has expired. Create a new one in the app registration and enter its value in the instance."),
-    70002: dict.fromkeys(SECRET_FLOWS, "Check the Client Secret of the instance."),
+    7000215: {SECRET_FLOWS: "Enter the value of the secret, not its ID, as the Client Secret of the instance."},
+    7000222: {SECRET_FLOWS: "The Client Secret has expired. Create a new one in the app registration and enter its value in the instance."},
+    70002: {SECRET_FLOWS: "Check the Client Secret of the instance."},
     7000218: {DEVICE_CODE: "Device code sign-in needs a public client. In the app registration, under Authentication, set 'Allow public client flows' to Yes.", AUTHORIZATION_CODE: "Enter the Client Secret of the application in the instance, or register the redirect URI under the platform Mobile and desktop applications, which needs no secret.", CLIENT_CREDENTIALS: "Enter the Client Secret or the certificate of the application in the instance."},
     700025: {AUTHORIZATION_CODE: "The application is a public client. Remove the Client Secret and the certificate from the instance, or register the redirect URI under the platform Web.", CLIENT_CREDENTIALS: "The application is a public client. In the app registration, under Authentication, set 'Allow public client flows' to No, or use another application."},
-    **dict.fromkeys((50012, 700027, 700030), dict.fromkeys(SECRET_FLOWS, "Check the Certificate Thumbprint and the Certificate Private Key of the instance, and that the certificate is uploaded to the app registration and hasn't expired.")),
-    **dict.fromkeys((90014, 900144), MISSING_FIELD),
+    (50012, 700027, 700030): {SECRET_FLOWS: "Check the Certificate Thumbprint and the Certificate Private Key of the instance, and that the certificate is uploaded to the app registration and hasn't expired."},
+    (90014, 900144): {DEVICE_CODE: "Check that the Application ID of the instance is filled in.", AUTHORIZATION_CODE: "Check that the Application ID and the Application redirect URI of the instance are filled in.", CLIENT_CREDENTIALS: "Check that the Application ID, the Tenant ID, and the Client Secret or the certificate of the instance are filled in."},
     # Load
     50196: "Too many sign-in requests were sent in a short time. Wait a few minutes before the next command.",
-    **dict.fromkeys((90033, 90006, 90012, 50033, 50087, 90024, 90055), ENTRA_BUSY),
-}
+    (90033, 90006, 90012, 50033, 50087, 90024, 90055): ENTRA_BUSY,
+})
 # Numbers that mean a lack of consent or permission: in a person's sign-in, consent_hint says what to do.
 CONSENT_NUMBERS = frozenset((65001, 65005, 650056, 650057, 500011))
 # fmt: on
@@ -362,25 +361,15 @@ def consent_hint(cortex_app: bool, storage: bool) -> str:
 # fmt: off
 ADD_ROLE = "New role assignments take several minutes to take effect."
 NOT_FOR_KIND = "This kind of account or this region doesn't support the feature. No permission changes that."
-CHECK_VALUE = "Correct the value that is named above, then run the command again."
 CHANGED_SINCE = "The resource has changed since it was read. Check its state, then run the command again."
 LIST_ACCOUNTS = "Check the account name, resource group and subscription with !azure-storage-account-list."
 LIST_CONTAINERS = "Check the name with !azure-storage-blob-containers-list. With include_deleted=true it also shows soft-deleted containers, which !azure-storage-container-restore restores."
-CHOOSE_NAME = "Account names are unique in all of Azure. Choose another name."
-CHOOSE_LOCATION = "Choose another `location`, or another `sku` or `kind` that the location offers."
-SUBSCRIPTION_OFF = "The subscription is disabled, so that nothing in it can be changed. Ask its owner to enable it."
-REGISTER_PROVIDER = "Ask an owner of the subscription to register the resource provider named above, such as Microsoft.Storage."
-CLOUD_IS_OLDER = "This cloud doesn't offer the API version or the location. The versions and locations that it offers are named above."
-HOLD_OR_POLICY = "Check legal holds and immutability policies of its containers with !azure-storage-blob-containers-list and !azure-storage-container-immutability-get."
-CUSTOM_DOMAIN = "Check `custom_domain_name`, its CNAME record, and that no other storage account uses it."
-MANY_TAGS = "Use at most 50 tags, with keys of at most 128 and values of at most 256 characters."
-ENCRYPTION_KEY = "Check the `enc_` arguments: a key of Azure Key Vault needs its name and its vault's URI."
 
 # https://learn.microsoft.com/rest/api/storagerp/srp_error_codes_common and ARM's common error codes:
 # https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors
-ARM_HINTS = {
+ARM_HINTS = spread({
     # Sign-in and permissions
-    **dict.fromkeys(("InvalidAuthenticationToken", "ExpiredAuthenticationToken", "AuthenticationFailed"), CHECK_SIGN_IN),
+    ("InvalidAuthenticationToken", "ExpiredAuthenticationToken", "AuthenticationFailed"): CHECK_SIGN_IN,
     "InvalidAuthenticationTokenAudience": "Check the Cloud of the instance. For a custom cloud, also check the Resource Manager Audience.",
     "InvalidAuthenticationTokenTenant": "The subscription belongs to another tenant than the identity that is signed in. Sign in to the tenant of the subscription.",
     "AuthorizationFailed": "Assign the signed-in identity a role that allows the action named above at that scope. " + ADD_ROLE,
@@ -393,13 +382,13 @@ ARM_HINTS = {
     "RequestDisallowedByPolicy": "An Azure Policy forbids this. Ask the owner of the policy named above for an exemption, or use values that it allows.",
     "RequestDisallowedByAzure": "Azure doesn't allow this in the region. Choose another `location`.",
     "RegionDoesNotAllowProvisioning": "The region accepts no new resources of this subscription. Choose another `location`.",
-    **dict.fromkeys(("SubscriptionDisabled", "ReadOnlyDisabledSubscription", "SubscriptionStateForbidden"), SUBSCRIPTION_OFF),
-    **dict.fromkeys(("SubscriptionNotFound", "MissingSubscription"), "Check the subscription ID, and that the identity has a role in it, with !azure-storage-subscriptions-list."),
-    **dict.fromkeys(("MissingSubscriptionRegistration", "MissingRegistrationForLocation", "InvalidSubscriptionRegistrationState", "SubscriptionNotRegistered"), REGISTER_PROVIDER),
+    ("SubscriptionDisabled", "ReadOnlyDisabledSubscription", "SubscriptionStateForbidden"): "The subscription is disabled, so that nothing in it can be changed. Ask its owner to enable it.",
+    ("SubscriptionNotFound", "MissingSubscription"): "Check the subscription ID, and that the identity has a role in it, with !azure-storage-subscriptions-list.",
+    ("MissingSubscriptionRegistration", "MissingRegistrationForLocation", "InvalidSubscriptionRegistrationState", "SubscriptionNotRegistered"): "Ask an owner of the subscription to register the resource provider named above, such as Microsoft.Storage.",
     "SubscriptionNotRegisteredForFeature": "Ask an owner of the subscription to register the feature that is named above.",
     # Not found
     "ResourceNotFound": LIST_ACCOUNTS + " The answer is the same when the identity has no role there.",
-    **dict.fromkeys(("StorageAccountNotFound", "ParentResourceNotFound"), LIST_ACCOUNTS),
+    ("StorageAccountNotFound", "ParentResourceNotFound"): LIST_ACCOUNTS,
     "ResourceGroupNotFound": "Check the resource group with !azure-storage-resource-group-list.",
     "ContainerNotFound": LIST_CONTAINERS,
     "ManagementPolicyNotFound": "The account has no lifecycle management policy. !azure-storage-account-lifecycle-set creates one.",
@@ -408,38 +397,38 @@ ARM_HINTS = {
     "PathNotFoundError": "Check the workspace that is searched, and that the identity has a role in it.",
     # Busy, throttled and failed
     "TooManyRequests": SLOW_DOWN,
-    **dict.fromkeys(("StorageAccountBeingCreated", "StorageAccountIsNotProvisioned"), "The account isn't ready yet. " + RUN_AGAIN_SOON),
-    **dict.fromkeys(("StorageAccountOperationInProgress", "SubscriptionOperationInProgress", "AnotherOperationInProgress"), "Another operation is in progress. " + RUN_AGAIN_SOON),
+    ("StorageAccountBeingCreated", "StorageAccountIsNotProvisioned"): "The account isn't ready yet. " + RUN_AGAIN_SOON,
+    ("StorageAccountOperationInProgress", "SubscriptionOperationInProgress", "AnotherOperationInProgress"): "Another operation is in progress. " + RUN_AGAIN_SOON,
     "PendingTransactionAlreadyExists": "A change of the account's replication is still in progress. Run the command again later.",
     "ResourceGroupBeingDeleted": "The resource group is being deleted. Choose another one.",
     "ContainerBeingDeleted": "The container is being deleted. Its name is available again after at least 30 seconds.",
-    **dict.fromkeys(("ServerBusy", "RetryableError", "OperationTimedOut"), "The service is busy. " + RUN_AGAIN_SOON),
-    **dict.fromkeys(("InternalError", "InternalServerError"), SERVICE_FAILED),
+    ("ServerBusy", "RetryableError", "OperationTimedOut"): "The service is busy. " + RUN_AGAIN_SOON,
+    ("InternalError", "InternalServerError"): SERVICE_FAILED,
     "PreconditionFailed": CHANGED_SINCE,
     # Accounts
-    **dict.fromkeys(("AccountNameInvalid", "StorageAccountNameNotValid"), "An account name has 3 to 24 lowercase letters and digits."),
+    ("AccountNameInvalid", "StorageAccountNameNotValid"): "An account name has 3 to 24 lowercase letters and digits.",
     "ReservedResourceName": "The name contains a word that Azure reserves. Choose another name.",
     "StorageAccountAlreadyExists": "The account already exists in this subscription. See !azure-storage-account-list.",
     "StorageAccountInAnotherResourceGroup": "The account exists in another resource group. See !azure-storage-account-list.",
     "InvalidResourceLocation": "The account already exists in another location. Omit `location`, or choose another name.",
-    "StorageAccountAlreadyTaken": CHOOSE_NAME,
-    **dict.fromkeys(("MaxStorageAccountsCountPerSubscriptionExceeded", "QuotaExceeded", "ResourceQuotaExceeded"), "The quota of the subscription is used up. Delete what isn't needed, or ask Microsoft to raise the quota."),
+    "StorageAccountAlreadyTaken": "Account names are unique in all of Azure. Choose another name.",
+    ("MaxStorageAccountsCountPerSubscriptionExceeded", "QuotaExceeded", "ResourceQuotaExceeded"): "The quota of the subscription is used up. Delete what isn't needed, or ask Microsoft to raise the quota.",
     "LocationRequired": "Add the argument `location`.",
-    **dict.fromkeys(("LocationNotValid", "LocationNotAvailableForResourceType", "AccountTypeNotSupportedInLocation", "SkuNotAvailable", "DataEncryptionNotSupportedInLocation"), CHOOSE_LOCATION),
+    ("LocationNotValid", "LocationNotAvailableForResourceType", "AccountTypeNotSupportedInLocation", "SkuNotAvailable", "DataEncryptionNotSupportedInLocation"): "Choose another `location`, or another `sku` or `kind` that the location offers.",
     "InvalidAccountType": "The value of `sku` isn't valid for this `kind` of account.",
     "InvalidAccessTier": "This kind of account doesn't have this access tier.",
-    **dict.fromkeys(("StorageAccountTypeConversionNotAllowed", "StorageAccountTypeConversionCannotBeChanged"), "The account can't be converted to this `sku`."),
-    **dict.fromkeys(("AccountPropertyCannotBeSet", "AccountPropertyCannotBeUpdated", "PropertyChangeNotAllowed"), "The property named above is read-only or can be set only when the account is created. Omit it."),
+    ("StorageAccountTypeConversionNotAllowed", "StorageAccountTypeConversionCannotBeChanged"): "The account can't be converted to this `sku`.",
+    ("AccountPropertyCannotBeSet", "AccountPropertyCannotBeUpdated", "PropertyChangeNotAllowed"): "The property named above is read-only or can be set only when the account is created. Omit it.",
     "TooManyUpdateParametersSpecified": "Azure changes only one of these properties at a time. Run the command once for each.",
-    **dict.fromkeys(("TooManyTags", "MaxTagKeyLengthExceeded", "MaxTagValueLengthExceeded"), MANY_TAGS),
-    **dict.fromkeys(("MissingEncryptionKeySource", "MissingEncryptionService", "UnknownEncryptionKeySource"), ENCRYPTION_KEY),
-    **dict.fromkeys(("StorageCustomDomainNameNotValid", "StorageDomainNameCouldNotVerify", "StorageDomainNameAlreadyActivated", "StorageDomainNameNotValid"), CUSTOM_DOMAIN),
+    ("TooManyTags", "MaxTagKeyLengthExceeded", "MaxTagValueLengthExceeded"): "Use at most 50 tags, with keys of at most 128 and values of at most 256 characters.",
+    ("MissingEncryptionKeySource", "MissingEncryptionService", "UnknownEncryptionKeySource"): "Check the `enc_` arguments: a key of Azure Key Vault needs its name and its vault's URI.",
+    ("StorageCustomDomainNameNotValid", "StorageDomainNameCouldNotVerify", "StorageDomainNameAlreadyActivated", "StorageDomainNameNotValid"): "Check `custom_domain_name`, its CNAME record, and that no other storage account uses it.",
     "StorageCustomDomainNameNotSupportedForAccountType": "Accounts with this `sku` can't have a custom domain. Omit `custom_domain_name`.",
     "CustomDomainNameAlreadySet": "The account already has a custom domain. It has to be removed before another one can be set.",
-    "AccountProtectedFromDeletion": "A legal hold or a locked immutability policy protects the account. " + HOLD_OR_POLICY,
+    "AccountProtectedFromDeletion": "A legal hold or a locked immutability policy protects the account. Check legal holds and immutability policies of its containers with !azure-storage-blob-containers-list and !azure-storage-container-immutability-get.",
     "AccountIsDisabled": "The account is disabled. Ask the owner of the subscription.",
     "NetworkAclsValidationFailure": "Check the subnets named above: each needs a service endpoint for Microsoft.Storage, and no change of it may be in progress.",
-    **dict.fromkeys(("FeatureNotSupportedForAccount", "FeatureNotSupportForAccount", "OperationNotAllowedOnKind"), NOT_FOR_KIND),
+    ("FeatureNotSupportedForAccount", "FeatureNotSupportForAccount", "OperationNotAllowedOnKind"): NOT_FOR_KIND,
     # Containers, roles, replication and logs
     "ContainerAlreadyExists": "The container already exists. Change it with !azure-storage-blob-containers-update.",
     "RoleAssignmentExists": "The identity already has this role at this scope. See !azure-storage-access-list.",
@@ -450,30 +439,23 @@ ARM_HINTS = {
     "CrossTenantReplicationNotAllowed": "Cross-tenant replication is off for one of the accounts. See allow_cross_tenant_replication of !azure-storage-account-update.",
     "BadArgumentError": "The log query isn't valid. Correct the value that is named above, and check that the workspace has the tables of storage logs.",
     # The request
-    **dict.fromkeys(("InvalidApiVersionParameter", "NoRegisteredProviderFound", "InvalidResourceType"), CLOUD_IS_OLDER),
-    **dict.fromkeys(("InvalidParameter", "InvalidRequestContent", "InvalidValuesForRequestParameters", "StorageAccountPropertiesNotValid"), CHECK_VALUE),
+    ("InvalidApiVersionParameter", "NoRegisteredProviderFound", "InvalidResourceType"): "This cloud doesn't offer the API version or the location. The versions and locations that it offers are named above.",
+    ("InvalidParameter", "InvalidRequestContent", "InvalidValuesForRequestParameters", "StorageAccountPropertiesNotValid"): "Correct the value that is named above, then run the command again.",
     "LinkedInvalidPropertyId": "A resource ID above isn't complete. Enter the whole ID, which begins with /subscriptions/.",
-}
+})
 
-GIVE_LEASE = "Add its `lease_id`, or break the lease with !azure-storage-blob-lease action=break."
 RENEW_LEASE = "Acquire a new lease with action=acquire."
 NO_LEASE = "Omit `lease_id`."
-OTHER_BLOB_TYPE = "The blob is of another type (block, append or page blob) than the operation needs. See !azure-storage-blob-properties-get."
-NO_HIERARCHY = "Accounts with a hierarchical namespace don't support this feature, such as snapshots and index tags."
-CHANGED_REQUEST = "The request reached the service incomplete or changed. Check whether a proxy changes requests. If the error persists, give the request id to Microsoft support."
-NOT_ON_PREMISES = "This account or this cloud doesn't support the feature that is named above. Omit the argument that asks for it."
-OTHER_UPLOAD = "Another upload to the same name may have left or replaced blocks. Upload again when it has ended, or under another name. Azure discards blocks that aren't committed after a week."
 COPY_SOURCE = "Check that the source exists, that its network rules allow the copy, and that the SAS in its URL, or the role of the identity, allows reading it."
 LEGAL_HOLD = "A legal hold protects it. If the hold is no longer needed, clear it with !azure-storage-blob-legal-hold-set legal_hold=false, or on the container with !azure-storage-container-legal-hold-clear."
-TIER_RULE = "The blob or the account doesn't support this tier. Only block blobs have tiers here, and Archive needs an account with LRS, GRS or RA-GRS redundancy."
 LIST_VALUES = "Correct the value that is named above, then run the command again. If none is named, check the arguments."
 
 # https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes, sas-error-codes and
 # common-rest-api-error-codes on the same site
-BLOB_HINTS = {
+BLOB_HINTS = spread({
     # Who may do it
     "AuthenticationFailed": "The account key or SAS is wrong, has expired or was revoked, or the clock of this machine is wrong. Without a key or SAS, run !azure-storage-auth-test to check the sign-in.",
-    **dict.fromkeys(("InvalidAuthenticationInfo", "NoAuthenticationInformation"), CHECK_SIGN_IN),
+    ("InvalidAuthenticationInfo", "NoAuthenticationInformation"): CHECK_SIGN_IN,
     "AuthorizationSourceIPMismatch": "The SAS is for other IP addresses than this engine's. Use a SAS that allows this address, or run the command on an engine that the SAS allows.",
     "AuthorizationProtocolMismatch": "The SAS doesn't allow the protocol of this request. Use a SAS that allows HTTPS.",
     "AuthorizationServiceMismatch": "The SAS is for other services of the account. Use a SAS that includes the blob service (ss=b).",
@@ -518,10 +500,10 @@ BLOB_HINTS = {
     "BlobArchived": "The blob is archived. Rehydrate it with !azure-storage-blob-tier-set tier=Hot, which can take hours, or copy it with !azure-storage-blob-copy tier=Hot.",
     "BlobBeingRehydrated": "The blob is being rehydrated from the archive tier. Run the command again in some hours; !azure-storage-blob-properties-get shows its state.",
     "BlobNotArchived": "The blob isn't archived. Omit `rehydrate_priority`.",
-    **dict.fromkeys(("InvalidBlobTier", "BlobAccessTierNotSupportedForAccountType"), TIER_RULE),
+    ("InvalidBlobTier", "BlobAccessTierNotSupportedForAccountType"): "The blob or the account doesn't support this tier. Only block blobs have tiers here, and Archive needs an account with LRS, GRS or RA-GRS redundancy.",
     # Leases
-    "LeaseIdMissing": "The blob or container has an active lease. " + GIVE_LEASE + " A container's lease is broken with !azure-storage-container-lease action=break.",
-    **dict.fromkeys(("LeaseIdMismatchWithBlobOperation", "LeaseIdMismatchWithContainerOperation", "LeaseIdMismatchWithLeaseOperation"), "The `lease_id` isn't the ID of the active lease. Use the ID that the holder of the lease has, or break the lease with action=break."),
+    "LeaseIdMissing": "The blob or container has an active lease. Add its `lease_id`, or break the lease with !azure-storage-blob-lease action=break. A container's lease is broken with !azure-storage-container-lease action=break.",
+    ("LeaseIdMismatchWithBlobOperation", "LeaseIdMismatchWithContainerOperation", "LeaseIdMismatchWithLeaseOperation"): "The `lease_id` isn't the ID of the active lease. Use the ID that the holder of the lease has, or break the lease with action=break.",
     "LeaseAlreadyPresent": "Another lease is active. Break it with action=break, or wait until it ends.",
     "LeaseAlreadyBroken": "The lease is already broken. " + RENEW_LEASE,
     "LeaseIsBreakingAndCannotBeAcquired": "The lease is being broken. Wait until its break period ends, then acquire a new one.",
@@ -546,34 +528,34 @@ BLOB_HINTS = {
     # What this kind of account or cloud can't do
     "FeatureNotSupportedForAccount": NOT_FOR_KIND,
     "FeatureNotEnabled": "A feature that the operation needs isn't enabled for the account or its region.",
-    **dict.fromkeys(("FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobApiNotYetSupportedForHierarchicalNamespaceAccounts"), NO_HIERARCHY),
+    ("FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobApiNotYetSupportedForHierarchicalNamespaceAccounts"): "Accounts with a hierarchical namespace don't support this feature, such as snapshots and index tags.",
     "BlobTagsNotSupportedForAccountType": "Only general-purpose v2 accounts support index tags. No permission changes that.",
     "FeatureVersionMismatch": "The data or the stored access policy uses a feature that is newer than the API version of this cloud.",
     "BlobOperationNotSupported": "The blob was created through the Data Lake Storage API, which doesn't allow this operation. Copy it to a new name, and use that.",
-    **dict.fromkeys(("UnsupportedHeader", "UnsupportedQueryParameter", "UnsupportedXmlNode"), NOT_ON_PREMISES),
+    ("UnsupportedHeader", "UnsupportedQueryParameter", "UnsupportedXmlNode"): "This account or this cloud doesn't support the feature that is named above. Omit the argument that asks for it.",
     # Values
     "InvalidHeaderValue": LIST_VALUES,
     "InvalidQueryParameterValue": "Correct the value that is named above. If it is tags or snapshot, the account doesn't support that feature, for instance because it has a hierarchical namespace.",
-    **dict.fromkeys(("OutOfRangeInput", "OutOfRangeQueryParameterValue", "InvalidInput", "MissingRequiredXmlNode"), LIST_VALUES),
+    ("OutOfRangeInput", "OutOfRangeQueryParameterValue", "InvalidInput", "MissingRequiredXmlNode"): LIST_VALUES,
     "InvalidXmlNodeValue": "A value in the request isn't valid. If a user delegation SAS was asked for, its time is more than 7 days away or the clock of this machine is wrong: shorten `expires_in`, or correct the clock.",
     "InvalidXmlDocument": "A value in the request isn't valid. Check the arguments, such as tags, for characters that Azure doesn't allow.",
     "InvalidResourceName": "The name has characters or a length that Azure doesn't allow. A container name has 3 to 63 lowercase letters, digits and single hyphens; a blob name has at most 1,024 characters.",
-    **dict.fromkeys(("InvalidUri", "RequestUrlFailedToParse"), "The address isn't valid. Check the names of the account, container and blob."),
+    ("InvalidUri", "RequestUrlFailedToParse"): "The address isn't valid. Check the names of the account, container and blob.",
     "InvalidMetadata": "Metadata keys begin with a letter or an underscore and hold only letters, digits and underscores. Values can't have control characters.",
     "EmptyMetadataKey": "A metadata key is empty. Give every value a key.",
     "MetadataTooLarge": "Metadata can have 8 KB in all. Shorten it or remove keys.",
     "InvalidRange": "The range begins after the end of the blob. See its size with !azure-storage-blob-properties-get.",
-    "InvalidBlobType": OTHER_BLOB_TYPE,
+    "InvalidBlobType": "The blob is of another type (block, append or page blob) than the operation needs. See !azure-storage-blob-properties-get.",
     "InvalidMd5": "The value isn't an MD5 hash in Base64 (24 characters). Correct `content_md5`.",
     "Md5Mismatch": "The content was damaged in transit. Run the command again.",
-    **dict.fromkeys(("InvalidBlobOrBlock", "InvalidBlockId", "InvalidBlockList", "BlockCountExceedsLimit"), OTHER_UPLOAD),
-    **dict.fromkeys(("RequestBodyTooLarge", "BlockListTooLong"), "The content is larger than this account or cloud accepts for this operation."),
+    ("InvalidBlobOrBlock", "InvalidBlockId", "InvalidBlockList", "BlockCountExceedsLimit"): "Another upload to the same name may have left or replaced blocks. Upload again when it has ended, or under another name. Azure discards blocks that aren't committed after a week.",
+    ("RequestBodyTooLarge", "BlockListTooLong"): "The content is larger than this account or cloud accepts for this operation.",
     # The service, the way to it
     "ServerBusy": "The service is busy or throttles requests. " + RUN_AGAIN_SOON,
     "OperationTimedOut": "The request timed out. Run the command again.",
     "InternalError": SERVICE_FAILED,
-    **dict.fromkeys(("InvalidHttpVerb", "UnsupportedHttpVerb", "MissingContentLengthHeader", "MissingRequiredHeader", "MissingRequiredQueryParameter", "ConditionHeadersNotSupported", "MultipleConditionHeadersNotSupported"), CHANGED_REQUEST),
-}
+    ("InvalidHttpVerb", "UnsupportedHttpVerb", "MissingContentLengthHeader", "MissingRequiredHeader", "MissingRequiredQueryParameter", "ConditionHeadersNotSupported", "MultipleConditionHeadersNotSupported"): "The request reached the service incomplete or changed. Check whether a proxy changes requests. If the error persists, give the request id to Microsoft support.",
+})
 # Only what the status alone makes certain. A 403 or 409 with an unknown code gets the service's words and no guess.
 STATUS_HINTS = {
     401: CHECK_SIGN_IN,
@@ -2429,7 +2411,7 @@ def grant_is_dead(result: Json) -> bool:
         return False
     numbers = aadsts_numbers(result)
     return result.get("suberror") in (None, "", "bad_token", "token_expired") and (
-        not numbers or not DEAD_GRANTS.isdisjoint(numbers)
+        not numbers or not set(DEAD_GRANTS).isdisjoint(numbers)
     )
 
 
