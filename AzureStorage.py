@@ -604,12 +604,9 @@ class AzureStorageError(Exception):
     been carried out although no answer says so.
     """
 
-    sent = False
-
-    def __init__(self, message: str, next_step: str = "") -> None:
+    def __init__(self, message: str, next_step: str = "", *, sent: bool = False) -> None:
         super().__init__(message)
-        self.message = message
-        self.next_step = next_step
+        self.message, self.next_step, self.sent = message, next_step, sent
 
     def __str__(self) -> str:
         return f"{self.message}\nNext step: {self.next_step}" if self.next_step else self.message
@@ -638,11 +635,9 @@ class SignInPending(SignInError):
 class NetworkError(AzureStorageError):
     """No usable answer came back."""
 
-    def __init__(self, message: str, next_step: str = "", *, sent: bool = False) -> None:
-        super().__init__(message, next_step)
-        self.sent = sent
 
-
+# Answers after which another try may help, since nothing certain came of this one; 501 and 505 say that it is of no use.
+RETRY_STATUSES = frozenset({408, 429, *range(500, 600)} - {501, 505})
 # Refusals that a role changes.
 ROLE_CODES = frozenset(
     {"AuthorizationFailed", "AuthorizationPermissionMismatch", "LinkedAuthorizationFailed", "InsufficientAccessError"}
@@ -673,7 +668,8 @@ class ServiceError(AzureStorageError):
         super().__init__(f"{words}. {detail}".rstrip(), hint or STATUS_HINTS.get(status, ""))
         self.action, self.status, self.code, self.detail, self.request_id = action, status, code, detail, request_id
         self.repeated, self.needs = repeated, needs
-        self.sent = status >= 500 or (repeated and status in (404, 409, 412))
+        unclear = (404, 409, 412, 429) if repeated else ()
+        self.sent = status in (RETRY_STATUSES - {429}).union(unclear)
 
     def __str__(self) -> str:
         return super().__str__() + (f"\nRequest ID: {self.request_id}" if self.request_id else "")
@@ -1823,8 +1819,6 @@ def certificate_param(value: object) -> tuple[str, str]:
 
 # --- transport ---------------------------------------------------------------------------------------------------------
 
-# 501 and 505 say that asking again is of no use.
-RETRY_STATUSES = frozenset({408, 429, *range(500, 600)} - {501, 505})
 PROXY_ANSWER = "A proxy or a TLS inspection may have answered in Azure's place. Check the network path of the engine."
 
 
@@ -2021,20 +2015,28 @@ def final_answer(
     )
 
 
+# What urllib3 and OpenSSL say of a connection that never stood: nothing was sent over it.
+NO_CONNECTION = re.compile(
+    "ConnectTimeout|NewConnectionError|NameResolutionError|Tunnel connection failed|CERTIFICATE_VERIFY_FAILED"
+)
+
+
 def never_left(error: object) -> bool:
     """Whether a failure came before the request reached the server."""
-    return isinstance(error, requests.exceptions.ConnectTimeout) or "NewConnectionError" in repr(error)
+    return bool(NO_CONNECTION.search(cause(error)))
+
+
+def cause(error: object) -> str:
+    """What urllib3 met; not the URL before it, which can hold any name."""
+    return repr(error).rpartition("(Caused by ")[2]
 
 
 def network_error(error: Exception, action: str, url: str, sent: bool) -> NetworkError:
     """The failure in words. The exception's own text is not shown: it may hold a URL with a signature."""
-    host = host_of(url) or "the address"
-    text = repr(error)
-    for sign, words, step in NETWORK_HINTS:
-        if sign in text:
-            return NetworkError(f"Could not {action}: {words.format(host=host)}", step, sent=sent)
-    words = f"Could not {action}: the connection to {host} failed ({type(error).__name__})."
-    return NetworkError(words, CHECK_NETWORK, sent=sent)
+    met, host = cause(error), host_of(url) or "the address"
+    other = ("", f"the connection to {{host}} failed ({type(error).__name__}).", CHECK_NETWORK)
+    _, words, step = next((row for row in NETWORK_HINTS if row[0] in met), other)
+    return NetworkError(f"Could not {action}: {words.format(host=host)}", step, sent=sent)
 
 
 def text_of(response: requests.Response) -> str:
@@ -2095,6 +2097,9 @@ class SasAuthorization:
 
 # The standard headers that a shared key signs, in their order.
 SIGNED_HEADERS = (
+    "content-encoding",
+    "content-language",
+    "content-length",
     "content-md5",
     "content-type",
     "date",
@@ -2133,16 +2138,14 @@ def hmac_sha256(key: str, text: str) -> str:
 
 def string_to_sign(request: Request, account: str) -> str:
     """What a shared key signs: the standard headers, the x-ms- headers and the resource, each in its order."""
-    lower = {name.lower(): str(value) for name, value in request.headers.items()}
-    lines = [request.method, *(lower.get(name, "") for name in ("content-encoding", "content-language"))]
-    lines.append(str(len(request.data or b"") or ""))
-    lines += [lower.get(name, "") for name in SIGNED_HEADERS]
+    lower = {name.lower(): value for name, value in request.headers.items()}
+    lower["content-length"] = str(len(request.data or b"") or "")
+    lines = [request.method, *(lower.get(name, "") for name in SIGNED_HEADERS)]
     lines += [f"{name}:{' '.join(lower[name].split())}" for name in sorted(lower) if name.startswith("x-ms-")]
     parts = urllib.parse.urlsplit(request.url)
-    resource = [f"/{account}{parts.path or '/'}"]
-    for name, value in sorted(urllib.parse.parse_qsl(parts.query, keep_blank_values=True)):
-        resource.append(f"{name.lower()}:{value}")
-    return "\n".join([*lines, *resource])
+    lines.append(f"/{account}{parts.path or '/'}")
+    pairs = sorted(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    return "\n".join([*lines, *(f"{name.lower()}:{value}" for name, value in pairs)])
 
 
 def send(network: Network, request: Request, authorization: Authorization) -> requests.Response:
@@ -5372,7 +5375,7 @@ def take(step: Step) -> Outcome:
         landed = None
     if landed:
         return Outcome(step, DONE, error=failure)
-    certain = landed is False and isinstance(failure, ServiceError) and failure.status < 500
+    certain = landed is False and isinstance(failure, ServiceError) and failure.status not in RETRY_STATUSES
     return Outcome(step, FAILED if certain else UNSURE, error=failure)
 
 

@@ -4927,11 +4927,22 @@ def test_a_refusal_of_a_repeated_request_knows_that_it_is_one(clock: FakeClock, 
     assert az.Network(True).exchange("DELETE", "https://x.example/y", action="try").history == []
 
 
+def met(words: str, path: str = "/") -> str:
+    """What requests puts into an exception of a connection that did not come about, or that broke."""
+    return f"HTTPSConnectionPool(host='x.example', port=443): Max retries exceeded with url: {path} (Caused by {words})"
+
+
 @pytest.mark.parametrize(
     ("fault", "sent"),
     [
         (requests.exceptions.ConnectTimeout(), False),
         (requests.exceptions.ConnectionError("NewConnectionError: refused"), False),
+        (requests.exceptions.ConnectionError(met("NameResolutionError('Failed to resolve')")), False),
+        (requests.exceptions.ProxyError(met("ProxyError('x', OSError('Tunnel connection failed: 407 x'))")), False),
+        (requests.exceptions.ProxyError(met("ProxyError('x', ConnectTimeoutError('timed out'))")), False),
+        (requests.exceptions.SSLError(met("SSLError('CERTIFICATE_VERIFY_FAILED')")), False),
+        (requests.exceptions.SSLError(met("SSLError('UNEXPECTED_EOF_WHILE_READING')")), True),
+        (requests.exceptions.SSLError(met("SSLError('UNEXPECTED_EOF')", "/box-1/NewConnectionError")), True),
         (requests.exceptions.ReadTimeout(), True),
         (requests.exceptions.ConnectionError("ConnectionResetError"), True),
     ],
@@ -4943,6 +4954,39 @@ def test_a_network_error_tells_whether_the_request_may_have_arrived(
     with pytest.raises(az.NetworkError) as caught:
         az.Network(True).exchange("PUT", "https://x.example/y", action="try", replayable=False)
     assert caught.value.sent is sent
+
+
+def test_a_change_that_no_connection_carried_has_failed_and_is_not_unknown(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_0"))
+    fault = requests.exceptions.ConnectionError(met("NameResolutionError('Failed to resolve')"))
+    requests_mock.patch(ARM + ACCOUNT_PATH, exc=fault)
+    error = signed_in.run("azure-storage-account-update", **ONE, minimum_tls_version="TLS1_2").error
+    assert "could not be resolved (DNS)" in error
+    assert "unknown" not in error
+
+
+@pytest.mark.parametrize(
+    ("status", "repeated", "sent"),
+    [
+        *((status, False, True) for status in (408, 500, 502, 503, 504)),
+        *((status, repeated, False) for status in (400, 403, 501, 505) for repeated in (False, True)),
+        *((status, repeated, repeated) for status in (404, 409, 412, 429) for repeated in (False, True)),
+    ],
+)
+def test_an_answer_tells_whether_the_request_may_have_been_carried_out(status: int, repeated: bool, sent: bool) -> None:
+    assert az.ServiceError("try", status, "", "", repeated=repeated).sent is sent
+
+
+def test_a_change_that_is_throttled_after_a_lost_try_is_unknown(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Nobody can tell whether the first try, whose answer was lost, was carried out."""
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_0"))
+    slow = {"status_code": 429, "headers": {"Retry-After": "300"}, "json": arm_failure("TooManyRequests")}
+    requests_mock.patch(ARM + ACCOUNT_PATH, [{"exc": requests.exceptions.ReadTimeout}, slow])
+    error = signed_in.run("azure-storage-account-update", **ONE, minimum_tls_version="TLS1_2").error
+    assert "It is unknown whether Azure carried it out." in error
+    assert "again in 300 seconds" in error
 
 
 def test_one_value_has_one_handle_and_old_ones_go(signed_in: WarRoom) -> None:
