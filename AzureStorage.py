@@ -1221,11 +1221,12 @@ class ResourceId(NamedTuple):
 def parse_resource_id(text: str) -> ResourceId:
     """Split an ARM id, whatever the case of its keywords. ValueError if it is not one."""
     segments = [urllib.parse.unquote(part) for part in text.strip().strip("/").split("/")]
-    pairs = dict(zip((part.lower() for part in segments), segments[1:], strict=False))
-    if segments[0].lower() != "subscriptions" or len(segments) < 2:
+    pairs = dict(zip(map(str.lower, segments[::2]), segments[1::2], strict=False))
+    if segments[0].lower() != "subscriptions" or not pairs:
         raise ValueError
-    names = (pairs.get(kind, "") for kind in ("resourcegroups", "storageaccounts", "containers"))
-    return ResourceId(segments[1], *names)
+    return ResourceId(
+        *(pairs.get(kind, "") for kind in ("subscriptions", "resourcegroups", "storageaccounts", "containers"))
+    )
 
 
 def resource_id(item: object) -> ResourceId:
@@ -1374,8 +1375,9 @@ def read_own_addresses(text: str) -> list[Json]:
 
 
 def read_client_address(text: str) -> str:
-    """One IP address, with or without a port."""
-    return str(ipaddress.ip_address(re.sub(r"^(\d+\.\d+\.\d+\.\d+):\d+$", r"\1", text.strip())))
+    """One IP address, with or without a port; IPv6 may stand in brackets, as URLs and logs have it."""
+    bare = re.sub(r"^(?:\[(.+)\]|(\d+\.\d+\.\d+\.\d+))(?::\d+)?$", r"\1\2", text.strip())
+    return str(ipaddress.ip_address(bare))
 
 
 # Addresses of accounts, containers and blobs
@@ -1383,7 +1385,7 @@ def read_client_address(text: str) -> str:
 # Routing, secondary and dual-stack endpoints are other names of the same account.
 SERVICE_HOST = re.compile(
     r"(?P<account>[a-z0-9]{3,24})(?:-(?:secondary|internetrouting|microsoftrouting|ipv6|dualstack))*"
-    r"(?:\.(?P<zone>z\d{1,3}))?(?:\.privatelink)?\.(?P<service>blob|dfs|file|queue|table|web)\.(?P<suffix>[\w.-]+?)\.?"
+    r"(?:\.(?P<zone>z\d{1,3})|\.privatelink)*\.(?P<service>blob|dfs|file|queue|table|web)\.(?P<suffix>[\w.-]+?)\.?"
 )
 
 
@@ -1398,6 +1400,10 @@ def host_of(url: str) -> str:
         return ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return host if port in (None, 443) else f"{host}:{port}"
+
+
+# A host that is no name of an account: its path begins with the account.
+BARE_HOST = re.compile(r"(?:[\d.]+|localhost|\[.*\])(?::\d+)?$")
 
 
 class BlobAddress(NamedTuple):
@@ -1419,17 +1425,20 @@ class BlobAddress(NamedTuple):
 
 def account_and_path(host: str, path: str) -> tuple[BlobAddress, str]:
     """The account that host and path name, and the rest of the path: the host's first label, or the first segment of the
-    path where the host is a bare address."""
-    name = host.rsplit(":", 1)[0] if re.search(r":\d+$", host) else host
+    path where the host is a bare address. No account for any other host."""
+    name = re.sub(r":\d+$", "", host)
     found = SERVICE_HOST.fullmatch(name)
-    if found:
-        service = found["service"]
-        address = BlobAddress(host, found["account"], service=service, zone=found["zone"] or "", suffix=found["suffix"])
-        return address, f"$web/{path}" if service == "web" and path else "$web" if service == "web" else path
-    if re.fullmatch(r"[\d.]+|localhost|\[.*\]", name):
-        account, _, path = path.partition("/")
-        return BlobAddress(host, account), path
-    return BlobAddress(host, name.split(".")[0]), path
+    if not found:
+        account, _, rest = path.partition("/")
+        return (BlobAddress(host, account), rest) if BARE_HOST.match(host) else (BlobAddress(host, ""), path)
+    address = BlobAddress(
+        host, found["account"], service=found["service"], zone=found["zone"] or "", suffix=found["suffix"]
+    )
+    if address.service != "web":
+        return address, path
+    # The zone of a usual website's host is that of its region, and no part of the account's other hosts.
+    zone = address.zone if address.suffix in {cloud.zone_suffix for cloud in CLOUDS.values()} else ""
+    return address._replace(zone=zone), f"$web/{path}" if path else "$web"
 
 
 def parse_blob_url(text: str) -> BlobAddress:
@@ -1442,20 +1451,20 @@ def parse_blob_url(text: str) -> BlobAddress:
     hadoop = re.fullmatch(r"(?i)(?:abfss?|wasbs?)://([^@/]+)@([^/?#]+)/?([^?#]*)(.*)", text, re.DOTALL)
     if hadoop:
         text = f"https://{hadoop[2]}/{hadoop[1]}{hadoop[3] and '/'}{hadoop[3]}{hadoop[4]}"
-    host = host_of(text)
-    if not host:
-        raise ValueError
     parts = urllib.parse.urlsplit(text)
-    address, path = account_and_path(host, parts.path.lstrip("/"))
-    matching(ACCOUNT_NAME, address.account)
-    container, _, blob = path.partition("/")
+    address, path = account_and_path(host_of(text), parts.path.lstrip("/"))
+    if not ACCOUNT_NAME.fullmatch(address.account):
+        raise ValueError("it is no https address of a storage account; the request was not sent")
+    container, blob = (urllib.parse.unquote(part, errors="strict") for part in path.partition("/")[::2])
+    if path and "/" not in path + container and address.service == "blob" and not CONTAINER_NAME.fullmatch(container):
+        container, blob = "$root", container  # the root container's blobs are named without it
     query = {name.lower(): value for name, value in urllib.parse.parse_qsl(parts.query)}
     version, snapshot = (
         matching(VERSION, query[name]) if query.get(name) else "" for name in ("versionid", "snapshot")
     )
     return address._replace(
-        container=parse_container(urllib.parse.unquote(container)) if container else "",
-        blob=parse_blob_name(urllib.parse.unquote(blob)) if blob else "",
+        container=parse_container(container) if container else "",
+        blob=parse_blob_name(blob) if blob else "",
         version=version,
         snapshot=snapshot,
     )
@@ -1470,20 +1479,19 @@ class AccountClue(NamedTuple):
 
 
 def parse_account(text: str) -> AccountClue:
-    """An account from what people paste: its name in any case, an ARM id, or an address of anything in it."""
+    """An account from what people paste: its name in any case, an ARM id, also in an address of the portal, or an address
+    of anything in it."""
     text = unquoted(text).rstrip("/")
-    if text.lower().startswith("/subscriptions/"):
-        found = parse_resource_id(text)
-        name = matching(ACCOUNT_NAME, found.account.lower())
-        return AccountClue(name, parse_subscription(found.subscription), parse_group(found.group))
     if re.match(r"(?i)(?:abfss?|wasbs?)://", text):
         return AccountClue(parse_blob_url(text).account)
-    if "://" in text:
-        host = host_of(re.sub(r"(?i)^http:", "https:", text))
-        account = account_and_path(host, urllib.parse.urlsplit(text).path.lstrip("/"))[0].account
-    else:
-        account = account_and_path(text.lower().split("/")[0], "")[0].account if "." in text else text.lower()
-    return AccountClue(matching(ACCOUNT_NAME, account))
+    url = re.sub(r"(?i)^http:", "https:", text) if "://" in text else f"https://{text.lower()}"
+    account = account_and_path(host_of(url), urllib.parse.urlsplit(url).path.lstrip("/"))[0].account
+    arm_id = re.search(r"(?i)(?:^|/)(subscriptions/[^?#]+)", urllib.parse.unquote(text))
+    if account or not arm_id:
+        return AccountClue(matching(ACCOUNT_NAME, account or text.lower()))
+    found = parse_resource_id(arm_id[1])
+    name = matching(ACCOUNT_NAME, found.account.lower())
+    return AccountClue(name, parse_subscription(found.subscription), parse_group(found.group))
 
 
 @dataclass(frozen=True)
@@ -1559,31 +1567,44 @@ class SasToken(NamedTuple):
     address: BlobAddress | None = None
 
 
+# Names in the query of an address that belong to its SAS; any others are of the request that it was made for.
+SAS_FIELD = re.compile(r"s[a-z]{1,6}|rsc[cdelt]|tn|e[pr]k")
+
+
 def read_sas(text: str) -> SasToken:
     """A SAS from a bare token, an address that holds one, or a connection string. ValueError without a signature."""
     text = unquoted(text).replace("&amp;", "&")
-    address: BlobAddress | None = None
-    parts = dict(part.partition("=")[::2] for part in text.split(";")) if "SharedAccessSignature=" in text else {}
-    if parts:
-        endpoint = next((value for name, value in parts.items() if name.strip().lower().endswith("endpoint")), "")
-        address, text = sas_address(endpoint), parts.get("SharedAccessSignature", "")
-    elif "://" in text:
-        address, text = sas_address(text), text.partition("?")[2].partition("#")[0]
-    token = text.strip().lstrip("?").strip("&")
-    fields = {
-        name: urllib.parse.unquote(value) for name, _, value in (pair.partition("=") for pair in token.split("&"))
-    }
-    if not fields.get("sig") or "sv" not in fields or re.search(r"[\s\x00-\x1f]", token):
+    parts = connection_string(text)
+    token = parts.get("sharedaccesssignature", text).partition("#")[0]
+    token = token.partition("?")[2] if "://" in token else token.lstrip("?")
+    pairs = [pair.partition("=") for pair in token.split("&")]
+    kept = [(name.lower(), value) for name, _, value in pairs if SAS_FIELD.fullmatch(name.lower())]
+    fields = {name: urllib.parse.unquote(value) for name, value in kept}
+    if not fields.get("sig") or "sv" not in fields or any(re.search(r"[\s\x00-\x1f]", value) for _, value in kept):
         raise ValueError
     remember_secret(fields["sig"])
-    return SasToken(fields, Secret(token), address)
+    return SasToken(fields, Secret("&".join(map("=".join, kept))), sas_address(text, parts))
 
 
-def sas_address(text: str) -> BlobAddress | None:
-    try:
-        return parse_blob_url(text)
-    except ValueError:
-        return None
+def connection_string(text: str) -> dict[str, str]:
+    """The parts of a connection string, by their names in lower case; none for any other text."""
+    pairs = (part.partition("=") for part in text.split(";"))
+    parts = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    return parts if parts.keys() & {"accountkey", "sharedaccesssignature"} else {}
+
+
+def sas_address(text: str, parts: Mapping[str, str]) -> BlobAddress | None:
+    """What the address of a SAS, or the endpoint in a connection string, names; of a path that is none of a blob, such as
+    that of a table's rows, only the account."""
+    usual = f"https://{parts.get('accountname')}.blob.{parts['endpointsuffix']}" if "endpointsuffix" in parts else ""
+    endpoints = (value for name, value in sorted(parts.items()) if name.endswith("endpoint"))
+    url = re.sub(r"(?i)^http:", "https:", next(endpoints, usual) if parts else text)
+    for form in (url, urllib.parse.urljoin(url, "/")):
+        try:
+            return parse_blob_url(form)
+        except ValueError:
+            continue
+    return None
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------
@@ -1611,33 +1632,25 @@ def read_storage_credential(value: object) -> StorageCredential | None:
     if not text:
         return None
     account = str(value.get("identifier") or "").strip().lower() if isinstance(value, dict) else ""
-    parts = dict(part.partition("=")[::2] for part in text.split(";")) if "AccountKey=" in text else {}
-    key, named = parts.get("AccountKey", text).strip(), parts.get("AccountName", "").strip().lower()
+    parts = connection_string(text)
+    key = parts.get("accountkey", text)
     remember_secret(key)
-    if "sig=" not in key and ACCOUNT_KEY.fullmatch(key):
-        found = StorageCredential(account or named, Secret(""), Secret(key))
-    else:
-        found = read_sas_credential(account, text)
-        named = found.address.account if found.address else ""
-    if named and account and named != account:
-        raise UsageError(
-            f"Storage Account Name: {account!r} isn't the account of the pasted credential, which is {named!r}."
-        )
-    if found.account and not ACCOUNT_NAME.fullmatch(found.account):
-        raise UsageError(f"Storage Account Name: {found.account!r} is not the name of a storage account.")
-    return found
-
-
-def read_sas_credential(account: str, text: str) -> StorageCredential:
     try:
-        sas = read_sas(text)
+        by_key = ACCOUNT_KEY.fullmatch(key)
+        sas = SasToken({}, Secret(""), sas_address("", parts)) if by_key else read_sas(text)
     except ValueError:
         raise UsageError(
             "Account SAS Token or Account Key: give an account SAS token (sv=...&sig=...), a SAS URL, a connection string or an account key."
         ) from None
-    return StorageCredential(
-        account or (sas.address.account if sas.address else ""), sas.token, Secret(""), sas.address
-    )
+    named = parts.get("accountname", "").lower() or (sas.address.account if sas.address else "")
+    if named and account and named != account:
+        raise UsageError(
+            f"Storage Account Name: {account!r} isn't the account of the pasted credential, which is {named!r}."
+        )
+    found = account or named
+    if found and not ACCOUNT_NAME.fullmatch(found):
+        raise UsageError(f"Storage Account Name: {found!r} is not the name of a storage account.")
+    return StorageCredential(found, sas.token, Secret(key if by_key else ""), sas.address)
 
 
 @dataclass(frozen=True)
@@ -4422,7 +4435,11 @@ class Azure:
         port = address.host.rpartition(":")[2] if re.search(r":\d+$", address.host) else ""
         cloud = self.settings.cloud
         wanted = cloud.zone_suffix if address.zone and cloud.zone_suffix == address.suffix else cloud.storage_suffix
-        return bool(address.suffix) and wanted == (f"{address.suffix}:{port}" if port else address.suffix)
+        return (
+            address.service in ("blob", "dfs", "web")
+            and bool(address.suffix)
+            and wanted == (f"{address.suffix}:{port}" if port else address.suffix)
+        )
 
     def _authorization(self, credential: StorageCredential | None) -> Authorization:
         if not credential:

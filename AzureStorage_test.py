@@ -2581,6 +2581,62 @@ def test_the_instance_can_have_a_sas_or_a_key_of_one_account(war_room: WarRoom, 
     assert "This instance isn't signed in" in war_room.run("azure-storage-blob-list", **EVIDENCE).error
 
 
+PASTED_SAS = "sv=2022-11-02&ss=b&srt=sco&sp=rl&se=2099-01-01T00:00:00Z&sig=MARKER%2F0123456789"
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        f"https://{ACCOUNT}.blob.core.windows.net/evidence?restype=container&comp=list&{PASTED_SAS}&prefix=x#top",
+        f"https://{ACCOUNT}.blob.core.windows.net/evidence/a.txt?snapshot=2026-01-01T00:00:00.0000000Z&{PASTED_SAS}",
+        f"http://{ACCOUNT}.blob.core.windows.net/?{PASTED_SAS}",
+        f"BlobEndpoint=https://{ACCOUNT}.blob.core.windows.net/;SharedAccessSignature={PASTED_SAS}",
+        f"AccountName={ACCOUNT};SharedAccessSignature=?{PASTED_SAS};EndpointSuffix=core.windows.net",
+        f"accountname={ACCOUNT};sharedaccesssignature={PASTED_SAS}",
+        f"https://{ACCOUNT}.blob.core.windows.net/?{PASTED_SAS.replace('sv=', 'SV=').replace('sig=', 'SIG=')}",
+    ],
+)
+def test_only_the_sas_itself_goes_with_a_request_however_it_was_pasted(
+    war_room: WarRoom, requests_mock: rm.Mocker, pasted: str
+) -> None:
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]))
+    war_room.params["storage_credentials"] = {"identifier": "", "password": pasted}
+    assert not war_room.run("azure-storage-blob-list", **EVIDENCE).error
+    sent = set(urlsplit(last(requests_mock).url).query.split("&"))
+    assert sent > set(PASTED_SAS.split("&"))
+    assert not {name.partition("=")[0] for name in sent} & {"prefix", "snapshot"}
+    assert sum(name.startswith("comp=") for name in sent) == 1
+
+
+@pytest.mark.parametrize("named", [f"BlobEndpoint=https://{ACCOUNT}.z01.blob.storage.azure.net/", "EndpointSuffix="])
+def test_a_connection_string_with_a_key_names_its_endpoint(
+    war_room: WarRoom, requests_mock: rm.Mocker, named: str
+) -> None:
+    host = urlsplit(named.partition("=")[2]).netloc or urlsplit(BLOB_HOST).netloc
+    requests_mock.get(f"https://{host}/evidence", text=blob_xml([]))
+    key = base64.b64encode(b"k" * 64).decode()
+    text = f"DefaultEndpointsProtocol=https;AccountName={ACCOUNT};AccountKey={key};{named}"
+    war_room.params["storage_credentials"] = {"identifier": "", "password": text}
+    assert not war_room.run("azure-storage-blob-list", **EVIDENCE).error
+    assert last(requests_mock).headers["Authorization"].startswith(f"SharedKey {ACCOUNT}:")
+
+
+@pytest.mark.parametrize(
+    ("address", "account", "path"),
+    [
+        ("http://acct1.blob.core.windows.net/box-1/a.txt", "acct1", "box-1/a.txt"),
+        ("https://acct1.table.core.windows.net/Orders(PartitionKey='a',RowKey='b')", "acct1", None),
+        ("https://cdn.contoso.com/box-1/a.txt", None, None),
+    ],
+)
+def test_the_account_of_a_leaked_sas_is_told_and_never_guessed(
+    war_room: WarRoom, address: str, account: str | None, path: str | None
+) -> None:
+    result = war_room.run("azure-storage-sas-inspect", sas=f"{address}?{PASTED_SAS}")
+    found = next(iter(result.context.values()))
+    assert (found.get("account"), found.get("path")) == (account, path)
+
+
 def test_what_a_shared_key_signs() -> None:
     """Headers in their order, the resource with its sorted query, as the documentation has it."""
     headers = {"x-ms-version": "2025-11-05", "x-ms-date": "Mon, 23 Nov 2026 12:00:00 GMT", "Content-Type": "text/plain"}
@@ -5023,6 +5079,11 @@ ADDRESSES = [
     ("abfss://box-1@acct1.dfs.core.windows.net/dir/a.txt", "acct1", "box-1", "dir/a.txt", "dfs"),
     ("abfs://box-1@acct1.dfs.core.windows.net/", "acct1", "box-1", "", "dfs"),
     ("wasbs://box-1@acct1.blob.core.windows.net/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.z01.privatelink.blob.storage.azure.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.privatelink.z01.blob.storage.azure.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.blob.core.windows.net/logo.png", "acct1", "$root", "logo.png", "blob"),
+    ("https://acct1.blob.core.windows.net/Readme", "acct1", "$root", "Readme", "blob"),
+    ("https://acct1.blob.core.windows.net/readme", "acct1", "readme", "", "blob"),
     ("https://10.0.0.4:10000/acct1/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
     ("https://localhost:10000/acct1/box-1", "acct1", "box-1", "", "blob"),
     (' "https://acct1.blob.core.windows.net/box-1/a%2Bb%25.txt" ', "acct1", "box-1", "a+b%.txt", "blob"),
@@ -5036,6 +5097,89 @@ def test_an_address_of_every_form_is_taken_apart(
     found = az.parse_blob_url(url)
     assert (found.account, found.container, found.blob, found.service) == (account, container, blob, service)
     assert az.parse_account(url).name == account
+
+
+@pytest.mark.parametrize(
+    ("url", "zone"),
+    [
+        ("https://acct1.z01.blob.storage.azure.net/box-1", "z01"),
+        ("https://acct1.z01.web.storage.azure.net/index.html", "z01"),
+        ("https://acct1.z13.web.core.windows.net/index.html", ""),
+        ("https://acct1.z2.web.core.usgovcloudapi.net/index.html", ""),
+    ],
+)
+def test_the_zone_of_a_usual_website_is_none_of_the_account(url: str, zone: str) -> None:
+    assert az.parse_blob_url(url).zone == zone
+
+
+def test_the_address_of_a_website_leads_to_the_blobs_of_its_account(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.head(f"{BLOB_HOST}/%24web/index.html", headers=BLOB_HEADERS)
+    blob_room.params = {**blob_room.params, "subscription_id": ""}
+    url = f"https://{ACCOUNT}.z13.web.core.windows.net/index.html"
+    assert not blob_room.run("azure-storage-blob-properties-get", blob_url=url).error
+    assert urlsplit(last(requests_mock).url).netloc == urlsplit(BLOB_HOST).netloc
+
+
+@pytest.mark.parametrize("service", ["file", "queue", "table"])
+def test_a_share_or_a_queue_is_never_taken_for_a_container(
+    blob_room: WarRoom, requests_mock: rm.Mocker, service: str
+) -> None:
+    url = f"https://{ACCOUNT}.{service}.core.windows.net/evidence/a.txt"
+    assert "is not the blob service of" in blob_room.run("azure-storage-blob-delete", blob_url=url).error
+    assert not requests_to(requests_mock, "evidence")
+
+
+PORTAL = "https://portal.azure.com/#@contoso.com/resource"
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        f"{PORTAL}{ACCOUNT_PATH}/overview",
+        f"{PORTAL}{SERVICE_PATH}/containers/box-1",
+        f"https://portal.azure.com/#view/Microsoft_Azure_Storage/Blade/id/{ACCOUNT_PATH.replace('/', '%2F')}/path/box-1",
+        f"https://management.azure.com{ACCOUNT_PATH}?api-version=2025-08-01",
+        ACCOUNT_PATH.removeprefix("/"),
+    ],
+)
+def test_an_address_that_holds_the_id_of_an_account_names_that_account(pasted: str) -> None:
+    assert az.parse_account(pasted) == az.AccountClue(ACCOUNT, SUBSCRIPTION, GROUP)
+
+
+def test_an_id_in_the_name_of_a_blob_is_not_that_of_the_account() -> None:
+    """So logs name their blobs, after the account that they are about."""
+    logs = "https://logsaccount.blob.core.windows.net/insights-logs-storageread/resourceId="
+    assert az.parse_account(f"{logs}{ACCOUNT_PATH}/y=2026/m=11/PT1H.json") == az.AccountClue("logsaccount")
+
+
+@pytest.mark.parametrize("wrong", ["contoso.com", "https://contoso.com/box-1", "https://portal.azure.com/#home"])
+def test_a_host_that_is_none_of_storage_names_no_account(wrong: str) -> None:
+    for parse in (az.parse_account, az.parse_blob_url):
+        with pytest.raises(ValueError):
+            parse(wrong)
+
+
+@pytest.mark.parametrize("name", ["resourceGroups", "storageAccounts", "providers", "containers"])
+def test_a_group_may_be_called_like_a_keyword_of_an_id(name: str) -> None:
+    found = az.parse_resource_id(
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{name}/providers/X/storageAccounts/acct1"
+    )
+    assert found == az.ResourceId(SUBSCRIPTION, name, "acct1")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("203.0.113.7:49152", "203.0.113.7"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_the_address_of_a_client_as_logs_write_it(text: str, address: str) -> None:
+    assert az.read_client_address(text) == address
 
 
 def test_an_address_names_a_version_or_a_snapshot_only_by_a_time() -> None:
@@ -5055,6 +5199,8 @@ def test_an_address_names_a_version_or_a_snapshot_only_by_a_time() -> None:
         "https://acct1.blob.core.windows.net/a--b/c",
         "https://acct1.blob.core.windows.net/box-1/%2e%2e/x",
         "https://acct1.blob.core.windows.net/box-1/a%00b",
+        "https://acct1.blob.core.windows.net/box-1/caf%E9.txt",  # Latin-1: no name in UTF-8
+        "https://acct1.blob.core.windows.net/box-1%2Fa.txt",
         "https://AC_CT.blob.core.windows.net/box-1",
         "https://acct1.blob.core.windows.net:99999/box-1",
         "ftp://acct1.blob.core.windows.net/box-1",
