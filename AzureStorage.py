@@ -249,11 +249,11 @@ OAUTH_HINTS = {
     "bad_verification_code": "Entra ID doesn't recognize the device code. " + NEW_DEVICE_CODE,
     "temporarily_unavailable": ENTRA_BUSY,
     "server_error": ENTRA_BUSY,
-    "invalid_scope": "The sign-in service doesn't recognize the requested resource. Check the Cloud of the instance.",
 }
 # For these names the AADSTS number says more than the name does.
 OAUTH_FALLBACK_HINTS = spread_hints({
     ("invalid_grant", "interaction_required", "login_required"): {USER_FLOWS: SIGN_IN_AGAIN, MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+    "invalid_scope": {MANAGED_IDENTITY: CHECK_IDENTITY, "": "The sign-in service doesn't recognize the requested resource. Check the Cloud of the instance."},
     "consent_required": "The application hasn't been granted consent. Ask an administrator to grant it.",
     "access_denied": {USER_FLOWS: "The sign-in was declined in the browser. " + SIGN_IN_AGAIN, MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
     "invalid_client": {SECRET_FLOWS: "Check the Application ID, and the Client Secret or the certificate of the instance.", DEVICE_CODE: "Check the Application ID of the instance, and that the app registration has 'Allow public client flows' set to Yes.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
@@ -261,6 +261,12 @@ OAUTH_FALLBACK_HINTS = spread_hints({
     "unsupported_grant_type": "The sign-in service doesn't support this Authentication Type. Check the Cloud of the instance, or choose another Authentication Type.",
     "invalid_resource": "The tenant doesn't recognize the requested resource. Check the Cloud of the instance.",
     "invalid_request": {AUTHORIZATION_CODE: "Check the Application ID, Tenant ID and Application redirect URI of the instance.", (DEVICE_CODE, CLIENT_CREDENTIALS): "Check the Application ID and the Tenant ID of the instance.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+})
+# What to do when an answer, or what proves an identity, can't be used.
+UNUSABLE_HINT: Hint = spread({
+    USER_FLOWS: "Check the Application ID and the Tenant ID of the instance, then run !azure-storage-auth-start to sign in again.",
+    CLIENT_CREDENTIALS: "Check the Application ID, the Tenant ID, and the Client Secret or the certificate of the instance.",
+    MANAGED_IDENTITY: CHECK_IDENTITY + " On an Azure Arc machine, also mount its folder /var/opt/azcmagent/tokens into the container, readable.",
 })
 # Numbers that say the refresh token itself is dead; any other refusal leaves it usable for another resource.
 DEAD_GRANTS = (70000, 70008, 700082, 700084, 70043, 50173, 50089, 50132, 50133)
@@ -936,7 +942,7 @@ def tag_test(name: str, value: str) -> str:
 
 
 def escape_xml(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(text, quote=False)
 
 
 def md(text: str) -> str:
@@ -1031,7 +1037,7 @@ def iso_time(seconds: float) -> str:
 def http_date(text: str) -> str:
     """An HTTP date in ISO form; the text itself where it is none."""
     try:
-        return email.utils.parsedate_to_datetime(text).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return iso_time(email.utils.parsedate_to_datetime(text).timestamp())
     except (ArithmeticError, TypeError, ValueError):
         return text
 
@@ -1075,9 +1081,9 @@ def read_number(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def whole(text: object, missing: int = 0) -> int:
-    """A length or count that a service wrote; ValueError if it is no whole number."""
-    found = str(text if text is not None else missing).strip()
+def whole(text: object) -> int:
+    """A length or count that a service wrote, 0 where it wrote none; ValueError if it is no whole number."""
+    found = str(0 if text is None else text).strip()
     if not re.fullmatch(r"\d{1,18}", found, re.ASCII):
         raise ValueError(f"{snippet(found)!r} is not a whole number")
     return int(found)
@@ -1088,10 +1094,6 @@ def read_flag(text: str) -> bool:
     if value is None:
         raise ValueError
     return value
-
-
-def is_true(value: object) -> bool:
-    return value is True or str(value).strip().lower() in ("true", "yes", "1")
 
 
 def split_list(text: str) -> list[str]:
@@ -1138,19 +1140,19 @@ def read_tags(text: str) -> dict[str, str]:
     return tags
 
 
-def read_tag_filter(text: str) -> tuple[str, str]:
-    """One tag as {"name": "value"} or name=value."""
-    return only_pair(read_tags, text)
+def only_pair(read: Callable[[str], dict[str, str]]) -> Callable[[str], tuple[str, str]]:
+    """A reader of one pair, as {"name": "value"} or name=value, from a reader of pairs; a bare text is no pair."""
+
+    def read_one(text: str) -> tuple[str, str]:
+        pairs = read(text) if text.startswith("{") or "=" in text else {}
+        if len(pairs) != 1:
+            raise ValueError
+        return next(iter(pairs.items()))
+
+    return read_one
 
 
-def only_pair(read: Callable[[str], dict[str, str]], text: str) -> tuple[str, str]:
-    """The one pair that a reader of pairs finds; a bare text, which is no pair, is not given to it."""
-    pairs = read(text) if text.startswith("{") or "=" in text else {}
-    if len(pairs) != 1:
-        raise ValueError
-    return next(iter(pairs.items()))
-
-
+read_tag_filter = only_pair(read_tags)
 BLOB_TAG = re.compile(r"[A-Za-z0-9 +\-.:=_/]*")
 
 
@@ -1164,8 +1166,7 @@ def read_blob_tags(text: str) -> dict[str, str]:
     return tags
 
 
-def read_blob_tag(text: str) -> tuple[str, str]:
-    return only_pair(read_blob_tags, text)
+read_blob_tag = only_pair(read_blob_tags)
 
 
 def read_metadata(text: str) -> dict[str, str]:
@@ -1242,14 +1243,18 @@ def plain_id(text: object) -> str:
     return urllib.parse.unquote(str(text or "")).rstrip("/").lower()
 
 
-def parse_subscription(text: str) -> str:
+def part_of_id(text: str, part: str) -> str:
+    """A part of an ARM id; any other text is the part itself."""
     text = unquoted(text)
-    return matching(GUID, parse_resource_id(text).subscription if text.startswith("/") else text).lower()
+    return str(getattr(parse_resource_id(text), part)) if text.startswith("/") else text
+
+
+def parse_subscription(text: str) -> str:
+    return matching(GUID, part_of_id(text, "subscription")).lower()
 
 
 def parse_group(text: str) -> str:
-    text = unquoted(text)
-    return matching(GROUP_NAME, parse_resource_id(text).group if text.startswith("/") else text)
+    return matching(GROUP_NAME, part_of_id(text, "group"))
 
 
 def parse_container(text: str) -> str:
@@ -1305,17 +1310,12 @@ def md5_hex(text: str) -> str:
 
 # Azure never sees these as the address of a client.
 UNROUTABLE = tuple(
-    ipaddress.IPv4Network(text)
-    for text in (
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
+    map(
+        ipaddress.IPv4Network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.168.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),
+        ),
     )
 )
 NARROWEST_OWN = 8  # prefix length: a wider network of "our own" addresses would let strangers in
@@ -1716,7 +1716,7 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
         identity_client_id=password_param(params.get("managed_identities_client_id")).lower(),
         subscription=checked_param(params, "subscription_id", "Default Subscription ID", parse_subscription, ""),
         group=checked_param(params, "resource_group_name", "Default Resource Group Name", parse_group, ""),
-        verify=not is_true(params.get("insecure")),
+        verify=not checked_param(params, "insecure", "Trust any certificate", read_flag, False),
         storage_credential=read_storage_credential(params.get("storage_credentials")),
         own_addresses=tuple(
             checked_param(params, "own_ip_addresses", "Own Public IP Addresses", read_own_addresses, [])
@@ -2192,6 +2192,7 @@ def claims_of(response: requests.Response) -> str:
 
 # --- sign-in -----------------------------------------------------------------------------------------------------------
 
+LEGACY_REFRESH_TOKEN = "current_refresh_token"  # noqa: S105 - where the existing pack keeps its session
 Session = Json  # what the store keeps for one identity; the fields are described at SessionStore
 
 
@@ -2223,23 +2224,21 @@ class SessionStore:
     def read(self) -> Session:
         return self.update(deepcopy)
 
-    def update(self, change: Callable[[Session], T], *, forget_others: bool = False, redeemed: str = "") -> T:
+    def update(self, change: Callable[[Session], T], *redeemed: str, forget_others: bool = False) -> T:
         """Apply `change` to the session and save the outcome; see edit. `forget_others` drops the sessions of what the
-        instance was configured to before; `redeemed` is a foreign key of the context that the session replaces."""
+        instance was configured to before; `redeemed` are foreign keys of the context that the session replaces."""
 
         def edit(document: Json) -> T:
             sessions = document["sessions"]
             session = sessions.get(self.fingerprint, {})
             result = change(session)
-            document["sessions"] = {
-                **({} if forget_others else sessions),
-                **({self.fingerprint: session} if session else {}),
-            }
+            kept = {self.fingerprint: session} if session else {}
+            document["sessions"] = kept if forget_others else {**sessions, **kept}
             return result
 
-        return self.edit(edit, redeemed)
+        return self.edit(edit, *redeemed)
 
-    def edit(self, change: Callable[[Json], T], redeemed: str = "") -> T:
+    def edit(self, change: Callable[[Json], T], *redeemed: str) -> T:
         """Apply `change` to the document and save it; again from the start if another command saved in between.
 
         `change` edits in place and may run more than once. Returns what it returns. Nothing is written when nothing was
@@ -2250,12 +2249,12 @@ class SessionStore:
             document = self._document(context)
             edited = deepcopy(document)
             result = change(edited)
-            if edited == document and not (redeemed and context.pop(redeemed, None)):
+            if edited == document and context.keys().isdisjoint(redeemed):
                 return result
-            for key in (redeemed, self.KEY):
-                context.pop(key, None)
-            kept = {self.KEY: json.dumps({"version": self.VERSION, **edited})} if any(edited.values()) else {}
-            if self._save({**context, **kept}, version):
+            kept = {key: value for key, value in context.items() if key not in (self.KEY, *redeemed)}
+            if any(edited.values()):
+                kept[self.KEY] = json.dumps({"version": self.VERSION, **edited})
+            if self._save(kept, version):
                 return result
             Clock.wait(random.uniform(0.01, 0.02 * min(attempt + 1, 10)))  # noqa: S311 - spreads colliding commands
         raise SignInError(
@@ -2273,14 +2272,16 @@ class SessionStore:
         return found if isinstance(found, str) else ""
 
     def clear(self) -> bool:
-        """Remove every sign-in of ours. Tells whether there was one; what is remembered of isolations stays."""
+        """Remove every sign-in, also one of the existing pack. Tells whether there was one; what is remembered of
+        isolations stays."""
+        legacy = bool(self.foreign(LEGACY_REFRESH_TOKEN))
 
         def forget(document: Json) -> bool:
-            found = bool(document.pop("sessions", None)) or self.unreadable
+            found = bool(document["sessions"]) or self.unreadable or legacy
             document["sessions"] = {}
             return found
 
-        return self.edit(forget, self.KEY + "_unreadable")
+        return self.edit(forget, self.KEY + "_unreadable", LEGACY_REFRESH_TOKEN)
 
     def _load(self) -> tuple[Json, int]:
         if self._memory is not None:
@@ -2385,11 +2386,12 @@ class TokenHttp:
         challenge = not self.authority and response.status_code == 401 and "WWW-Authenticate" in response.headers
         if challenge or (response.status_code < 500 and json_object(text_of(response))):
             return response
+        status, step = response.status_code, f"Check the Tenant ID and the Cloud of the instance. {PROXY_ANSWER}"
+        if not self.authority:  # 404 and 410 say that the identity endpoint is being updated
+            step = RUN_AGAIN_SOON if status in (404, 410) else CHECK_IDENTITY
         raise SignInError(
-            f"Could not sign in: {host or 'the identity endpoint'} answered {response.status_code}: {snippet(text_of(response))}",
-            "Run the command again in a minute."
-            if response.status_code >= 500
-            else f"Check the Tenant ID and the cloud of the instance. {PROXY_ANSWER}",
+            f"Could not sign in: {host or 'the identity endpoint'} answered {status}: {snippet(text_of(response))}",
+            RUN_AGAIN_SOON if status >= 500 else step,
         )
 
 
@@ -2451,31 +2453,23 @@ def read_pasted_code(text: str) -> tuple[str, str]:
     SignInError if the address tells of a refusal or holds no code.
     """
     text = unquoted(text)
-    if "?" not in text and not re.match(r"(?i)(?:.*&)?(?:code|error)=", text):
-        return re.split(r"[&#]", text)[0], ""
-    tail = text.partition("?")[2] if "?" in text else text
-    query = urllib.parse.parse_qs(tail.partition("#")[0])
+    query = dict(urllib.parse.parse_qsl(re.sub("[?#]", "&", text)))
+    if not query.keys() & {"code", "error"} and not re.search(r"://|\?", text):
+        return re.split("[&#]", text)[0], ""
     if "error" in query:
-        raise sign_in_error({key: values[0] for key, values in query.items()}, flow=AUTHORIZATION_CODE)
+        raise sign_in_error(query, flow=AUTHORIZATION_CODE)
     if "code" not in query:
         raise SignInError(
             "The pasted URL doesn't contain an authorization code.",
             "Copy the whole address the browser ended at, from https:// to the end, after signing in.",
         )
-    return query["code"][0], query.get("state", [""])[0]
+    return query["code"], query.get("state", "")
 
 
 NEW_CODE = (
     "Run !azure-storage-generate-login-url, sign in there, and run !azure-storage-auth-complete code=<the address> "
     "with the address the browser ends at."
 )
-LEGACY_REFRESH_TOKEN = "current_refresh_token"  # noqa: S105 - where the existing pack keeps its session
-
-
-class Busy(NamedTuple):
-    """Another command talks to the sign-in service."""
-
-    by: str
 
 
 class MicrosoftAuth:
@@ -2506,14 +2500,12 @@ class MicrosoftAuth:
         return found
 
     def _acquire(self, resource: str, claims: str) -> str:
-        if self.settings.auth_type == MANAGED_IDENTITY:
-            result, cache = self._ask_identity(resource), ""
-        elif self.settings.auth_type == CLIENT_CREDENTIALS:
-            result, cache = self._ask_as_application(resource, claims), ""
-        else:
-            result, cache = self._ask_with_refresh_token(resource, claims)
+        unattended = {MANAGED_IDENTITY: self._ask_identity, CLIENT_CREDENTIALS: self._ask_as_application}
+        ask = unattended.get(self.settings.auth_type, self._ask_with_refresh_token)
+        action = f"get a token for {resource}"
+        result, cache = ask(resource, action, claims or None)
         if "access_token" not in result:
-            raise self._refusal(result, f"get a token for {resource}", resource)
+            raise self._refusal(result, action, resource)
         entry = token_entry(result)
 
         def change(session: Session) -> None:
@@ -2521,7 +2513,7 @@ class MicrosoftAuth:
             if cache:
                 session["cache"] = cache
 
-        self.store.update(change, redeemed=LEGACY_REFRESH_TOKEN if cache else "")
+        self.store.update(change, *([LEGACY_REFRESH_TOKEN] if cache else []))
         return str(entry["token"])
 
     def _refusal(self, result: Json, action: str, resource: str = "") -> SignInError:
@@ -2538,50 +2530,37 @@ class MicrosoftAuth:
         except AzureStorageError:
             raise
         except Exception as error:
-            key = (
-                "Paste an unencrypted RSA key in PEM form, from -----BEGIN to -----END. "
-                if self.settings.certificate_key
-                else ""
-            )
+            key = "Paste an unencrypted RSA key in PEM form, from -----BEGIN to -----END. "
             # msal's own RuntimeError says that an ID token is for another application or another login.
-            cause = (
-                "the answer belongs to another sign-in"
-                if isinstance(error, RuntimeError)
-                else "the answer or the credential can't be used"
-            )
+            cause = "answer belongs to another sign-in"
+            if not isinstance(error, RuntimeError):
+                cause = "answer or the credential can't be used"
             raise SignInError(
-                f"Could not {action}: {cause} ({type(error).__name__}).",
-                f"{key}Check the Application ID and the Tenant ID, then sign in again with !azure-storage-auth-start.",
+                f"Could not {action}: the {cause} ({type(error).__name__}).",
+                (key if self.settings.certificate_key else "") + hint_for(UNUSABLE_HINT, self.settings.auth_type),
                 "invalid_answer",
             ) from None
         return result if isinstance(result, dict) else {}
 
-    def _ask_as_application(self, resource: str, claims: str) -> Json:
-        scope, action = [f"{resource}/.default"], f"get a token for {resource}"
-        return self._ask(
-            action, lambda: self._app(None).acquire_token_for_client(scope, claims_challenge=claims or None)
-        )
+    # Each way of getting a token returns msal's answer, and its cache after it, where that is worth keeping.
 
-    def _ask_with_refresh_token(self, resource: str, claims: str) -> tuple[Json, str]:
-        """msal's answer and its cache after it. Drops the session if its refresh token turns out dead."""
+    def _ask_as_application(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
+        app, scope = self._app(None), [f"{resource}/.default"]
+        return self._ask(action, lambda: app.acquire_token_for_client(scope, claims_challenge=claims)), ""
+
+    def _ask_with_refresh_token(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
+        """Drops the session if its refresh token turns out dead."""
         stored = str(self.store.read().get("cache") or "")
-        cache, scope, action = self._cache(stored), [f"{resource}/.default"], f"get a token for {resource}"
+        cache, scope = self._cache(stored), [f"{resource}/.default"]
         app = self._app(cache)
         accounts = app.get_accounts() if stored else []
-        legacy = "" if accounts else self.store.foreign(LEGACY_REFRESH_TOKEN)
-        if legacy:  # an instance that the existing pack signed in
+        legacy = "" if accounts else self.store.foreign(LEGACY_REFRESH_TOKEN)  # the existing pack signed in
+        options = {"force_refresh": True, "claims_challenge": claims}
+        result: Json = {}
+        if accounts:
+            result = self._ask(action, lambda: app.acquire_token_silent_with_error(scope, accounts[0], **options))
+        elif legacy:
             result = self._ask(action, lambda: app.acquire_token_by_refresh_token(legacy, scope))
-        elif accounts:
-            result = self._ask(
-                action,
-                lambda: app.acquire_token_silent_with_error(
-                    scope, accounts[0], force_refresh=True, claims_challenge=claims or None
-                ),
-            )
-        else:
-            result = {}
-        if "access_token" in result:
-            return result, self._cache_text(cache)
         if not result:
             raise self._not_signed_in()
         wanted = result.get("claims") or claims
@@ -2593,15 +2572,16 @@ class MicrosoftAuth:
             elif wanted:
                 session["claims"] = wanted
 
-        self.store.update(remember_refusal)
-        raise self._refusal(result, action, resource)
+        if "access_token" not in result:
+            self.store.update(remember_refusal)
+        return result, self._cache_text(cache)
 
     def _not_signed_in(self) -> SignInError:
         why = " The stored sign-in could not be read and was set aside." if self.store.unreadable else ""
         step = "Run !azure-storage-auth-start and follow the instructions."
         return SignInError("This instance isn't signed in." + why, step, "login_required")
 
-    def _ask_identity(self, resource: str) -> Json:
+    def _ask_identity(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
         """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
         msal, client_id = load_msal(), self.settings.identity_client_id
         identity = (
@@ -2609,11 +2589,9 @@ class MicrosoftAuth:
         )
         # A link-local address: no proxy can reach it, and where there is no identity nothing answers at all.
         local = Network(self.settings.verify, use_environment=False, connect_timeout=2, tries=3)
+        client = msal.ManagedIdentityClient(identity, http_client=TokenHttp(local))
         try:
-            client = msal.ManagedIdentityClient(identity, http_client=TokenHttp(local))
-            return self._ask(
-                "get a token of the managed identity", lambda: client.acquire_token_for_client(resource=resource)
-            )
+            return self._ask(action, lambda: client.acquire_token_for_client(resource=resource)), ""
         except NetworkError as error:
             raise SignInError(
                 f"No managed identity is available here. {error.message}",
@@ -2622,50 +2600,47 @@ class MicrosoftAuth:
 
     # Signing in, step by step
 
-    def start_device_flow(self) -> Json:
-        """Begin a device code sign-in. The answer has user_code, verification_uri and expires_at.
-
-        An existing session stays until the new sign-in is complete.
-        """
-        claims = self.store.read().get("claims")
-        scopes = [self._first_scope]
-        app = self._app(self._cache(""))
-        flow = self._ask("start the sign-in", lambda: app.initiate_device_flow(scopes, claims_challenge=claims))
-        if not {"user_code", "verification_uri"} <= flow.keys():
+    def _begin(self, name: str, call: Callable[[Any, Json], object]) -> Json:
+        """Begin a sign-in, with the claims that an earlier challenge asked for, and keep it under a name. An existing
+        session stays until the new sign-in is complete."""
+        app, options = self._app(self._cache("")), {"claims_challenge": self.store.read().get("claims")}
+        flow = self._ask("start the sign-in", lambda: call(app, options))
+        if "error" in flow or not flow:
             raise self._refusal(flow, "start the sign-in")
-        remember_secret(str(flow.get("device_code") or ""))
-        self.store.update(lambda session: session.__setitem__("device_flow", flow))
+        for secret in ("device_code", "code_verifier"):
+            remember_secret(str(flow.get(secret) or ""))
+        self.store.update(lambda session: session.__setitem__(name, flow))
         return flow
+
+    def start_device_flow(self) -> Json:
+        """Begin a device code sign-in. The answer has user_code, verification_uri and expires_at."""
+        return self._begin("device_flow", lambda app, options: app.initiate_device_flow([self._first_scope], **options))
 
     def start_login(self) -> str:
         """Begin an authorization code sign-in with state and PKCE. Returns the address to open in a browser."""
-        claims = self.store.read().get("claims")
-        app = self._app(self._cache(""))
-        options = {"redirect_uri": self.settings.redirect_uri, "prompt": "select_account", "claims_challenge": claims}
-        flow = self._ask("start the sign-in", lambda: app.initiate_auth_code_flow([self._first_scope], **options))
-        remember_secret(str(flow.get("code_verifier") or ""))
-        self.store.update(lambda session: session.__setitem__("login", {**flow, "started": int(Clock.now())}))
+        more = {"redirect_uri": self.settings.redirect_uri, "prompt": "select_account"}
+        flow = self._begin(
+            "login", lambda app, options: app.initiate_auth_code_flow([self._first_scope], **more, **options)
+        )
         return str(flow["auth_uri"])
 
     def complete_device_flow(self) -> None:
         """Ask once whether the person has signed in. SignInPending if not yet; the call can be repeated."""
         with self._lock, self._turn():
-            self._poll_device_flow()
+            session = self.store.read()
+            if session.get("device_flow"):
+                self._poll_device_flow(session["device_flow"], session.get("claims"))
+            elif not session.get("cache"):  # else another command has just completed it
+                raise SignInError("No sign-in is waiting to be completed.", "Run !azure-storage-auth-start first.")
 
-    def _poll_device_flow(self) -> None:
-        session = self.store.read()
-        flow = session.get("device_flow")
-        if not flow:
-            if session.get("cache"):  # another command has just completed it
-                return
-            raise SignInError("No sign-in is waiting to be completed.", "Run !azure-storage-auth-start first.")
-        cache, claims = self._cache(""), session.get("claims")
-        result: Json = {"error": "expired_token"}
+    def _poll_device_flow(self, flow: Json, claims: str | None) -> None:
+        cache, result = self._cache(""), {"error": "expired_token"}
+        # msal's own loop, which would never end with an interval of 0, is left after the first try.
+        once, options = {**flow, "interval": 1}, {"exit_condition": lambda _: True, "claims_challenge": claims}
         try:
             if flow["expires_at"] > Clock.now():
-                options = {"exit_condition": lambda _: True, "claims_challenge": claims}
                 app = self._app(cache)
-                result = self._ask("complete the sign-in", lambda: app.acquire_token_by_device_flow(flow, **options))
+                result = self._ask("complete the sign-in", lambda: app.acquire_token_by_device_flow(once, **options))
         except SignInError as error:
             # Only an answer that msal could not use says that the code was redeemed; it must not be sent again.
             if error.code == "invalid_answer":
@@ -2680,7 +2655,7 @@ class MicrosoftAuth:
 
     def _keep_waiting(self, flow: Json, error: str) -> None:
         """RFC 8628 asks for five more seconds between polls after slow_down. https://www.rfc-editor.org/rfc/rfc8628#section-3.5"""
-        longer = {**flow, "interval": int(flow.get("interval") or 5) + (5 if error == "slow_down" else 0)}
+        longer = {**flow, "interval": flow["interval"] + (5 if error == "slow_down" else 0)}
         self.store.update(lambda session: session.__setitem__("device_flow", longer))
         raise SignInPending(
             f"The sign-in is not finished: open {flow['verification_uri']} and enter the code {flow['user_code']}.",
@@ -2734,33 +2709,37 @@ class MicrosoftAuth:
     def _redeem_code(self, found: str, pasted: str, login: Json) -> None:
         """Without a login URL of ours the vendor's guide was followed: the code in the instance's own field has no PKCE."""
         cache = self._cache("")
-        app, scopes, uri = self._app(cache), [self._first_scope], self.settings.redirect_uri
+        app, action = self._app(cache), "redeem the authorization code"
         tried = sorted({code_digest(text) for text in (found, pasted, self.settings.authorization_code.reveal())})
 
         def mark_tried(session: Session) -> None:
             session["codes"] = [*(digest for digest in session.get("codes", []) if digest not in tried), *tried][-12:]
 
+        def redeem() -> object:
+            if login:
+                return app.acquire_token_by_auth_code_flow(login, {"code": found, "state": login["state"]})
+            uri = self.settings.redirect_uri
+            return app.acquire_token_by_authorization_code(found, [self._first_scope], redirect_uri=uri)
+
+        spent = True
         try:
-            result = self._ask(
-                "redeem the authorization code",
-                lambda: (
-                    app.acquire_token_by_auth_code_flow(login, {"code": found, "state": login["state"]})
-                    if login
-                    else app.acquire_token_by_authorization_code(found, scopes, redirect_uri=uri)
-                ),
-            )
+            result = self._ask(action, redeem)
+        except NetworkError as error:
+            spent = error.sent
+            raise
         finally:
-            self.store.update(mark_tried)
+            if spent:
+                self.store.update(mark_tried)
         if "access_token" in result:
             self._save_sign_in(result, cache, "login")
             return
-        error = self._refusal(result, "redeem the authorization code")
+        refusal = self._refusal(result, action)
         told = [number for number in aadsts_numbers(result) if number not in DEAD_GRANTS]
-        if error.code == "invalid_grant" and not any(aadsts_hint(number, self.settings.auth_type) for number in told):
-            error.next_step = (
+        if refusal.code == "invalid_grant" and not any(aadsts_hint(number, self.settings.auth_type) for number in told):
+            refusal.next_step = (
                 f"The code was used before, is older than ten minutes or belongs to another login URL. {NEW_CODE}"
             )
-        raise error
+        raise refusal
 
     def _save_sign_in(self, result: Json, cache: Any, flow: str) -> None:
         """Replace the session by a new one, in one write with the removal of the flow that brought it."""
@@ -2772,7 +2751,7 @@ class MicrosoftAuth:
                 session.pop(key, None)
             session.update(tokens={self.settings.cloud.audience: entry}, cache=text, username=name)
 
-        self.store.update(change, forget_others=True, redeemed=LEGACY_REFRESH_TOKEN)
+        self.store.update(change, LEGACY_REFRESH_TOKEN, forget_others=True)
 
     # What is known
 
@@ -2809,29 +2788,33 @@ class MicrosoftAuth:
 
         The turn of a command that shows no sign of life is taken over after TURN_PATIENCE seconds of our own clock.
         """
-        holder, waited, dead = "", 0.0, ""
-        while isinstance(outcome := self._claim_turn(found, dead), Busy):
-            waited = waited + 0.25 if outcome.by == holder else 0.0
-            holder = outcome.by
-            dead = holder if waited >= TURN_PATIENCE else ""
+        holder, waited = "", 0.0
+        while True:
+            value, busy = self._claim_turn(found, holder if waited >= TURN_PATIENCE else "")
+            if not busy:
+                break
+            waited = waited + 0.25 if busy == holder else 0.0
+            holder = busy
             Clock.wait(0.25)
         try:
-            yield outcome
+            yield value
         finally:
-            if outcome is None:
+            if value is None:
                 self.store.update(
                     lambda session: session.pop("turn", None) if at_path(session, "turn.by") == self._me else None
                 )
 
-    def _claim_turn(self, found: Callable[[Session], str | None], dead: str) -> str | Busy | None:
-        def change(session: Session) -> str | Busy | None:
+    def _claim_turn(self, found: Callable[[Session], str | None], dead: str) -> tuple[str | None, str]:
+        """What `found` sees, or who else has the turn; neither where it is ours now."""
+
+        def change(session: Session) -> tuple[str | None, str]:
             value, by = found(session), str(at_path(session, "turn.by") or "")
             if value is not None:
-                return value
-            if by and by not in (self._me, dead):
-                return Busy(by)
+                return value, ""
+            if by not in ("", self._me, dead):
+                return None, by
             session["turn"] = {"by": self._me}
-            return None
+            return None, ""
 
         return self.store.update(change)
 
@@ -2868,8 +2851,7 @@ class MicrosoftAuth:
     @staticmethod
     def _cache(text: str) -> Any:
         cache = load_msal().SerializableTokenCache()
-        for entry in dict(json_object(text).get("RefreshToken") or {}).values():
-            remember_secret(str(entry.get("secret") or ""))
+        remember_refresh_tokens(json_object(text))
         if text:
             cache.deserialize(text)
         return cache
@@ -2879,9 +2861,13 @@ class MicrosoftAuth:
         """msal's cache without access tokens, which the session holds itself so that msal is not imported to read one."""
         kept = json_object(cache.serialize())
         kept.pop("AccessToken", None)
-        for entry in kept.get("RefreshToken", {}).values():
-            remember_secret(str(entry.get("secret", "")))
+        remember_refresh_tokens(kept)
         return json.dumps(kept)
+
+
+def remember_refresh_tokens(cache: Json) -> None:
+    for entry in dict(cache.get("RefreshToken") or {}).values():
+        remember_secret(str(entry.get("secret") or ""))
 
 
 def token_entry(result: Json) -> Json:
