@@ -996,7 +996,17 @@ def test_slow_down_is_remembered(war_room: WarRoom, requests_mock: rm.Mocker) ->
     start_device(war_room, requests_mock)
     requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("slow_down"))
     assert "is not finished" in war_room.run("azure-storage-auth-complete").error
-    assert war_room.session()["device_flow"]["interval"] > 5
+    assert war_room.session()["device_flow"]["interval"] == 10, "five more, and not twice five"
+
+
+def test_a_device_code_is_asked_for_once_whatever_the_interval(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    """msal's own loop has no end where the service names an interval of 0."""
+    requests_mock.post(f"{ENTRA}/devicecode", json=device_answer(interval=0))
+    war_room.run("azure-storage-auth-start")
+    pending = {"status_code": 400, "json": entra_error("authorization_pending", 70016)}
+    requests_mock.post(f"{ENTRA}/token", [pending, {"exc": requests.exceptions.ReadTimeout}])
+    assert "is not finished" in war_room.run("azure-storage-auth-complete").error
+    assert len(requests_to(requests_mock, "/token")) == 1
 
 
 def test_starting_again_leaves_the_working_session_until_the_new_one_is_there(
@@ -1105,6 +1115,7 @@ def test_an_address_with_another_state_is_refused(code_room: WarRoom, requests_m
     [
         ("https://localhost/myapp?error=access_denied&error_description=AADSTS65004: declined", "declined"),
         ("https://localhost/myapp?state=1", "doesn't contain an authorization code"),
+        ("https://localhost/myapp", "doesn't contain an authorization code"),
     ],
 )
 def test_an_address_that_tells_of_a_refusal(
@@ -1112,6 +1123,29 @@ def test_an_address_that_tells_of_a_refusal(
 ) -> None:
     assert words in code_room.run("azure-storage-auth-complete", code=pasted).error
     assert requests_mock.call_count == 0
+
+
+@pytest.mark.parametrize("sign", ["?", "#", "/?x=1&", "?#"])
+def test_the_code_is_found_wherever_the_address_has_it(code_room: WarRoom, requests_mock: rm.Mocker, sign: str) -> None:
+    state = login_parameters(code_room)["state"]
+    pasted = f"{az.DEFAULT_REDIRECT_URI}{sign}code=marker-code-1&state={state}"
+    assert not code_room.run("azure-storage-auth-complete", code=pasted).error
+    assert form(last(requests_mock))["code"] == "marker-code-1"
+
+
+@pytest.mark.parametrize(
+    ("fault", "sent"), [(requests.exceptions.ConnectTimeout, False), (requests.exceptions.ReadTimeout, True)]
+)
+def test_a_code_that_was_never_sent_can_be_tried_again(
+    code_room: WarRoom, requests_mock: rm.Mocker, fault: type[Exception], sent: bool
+) -> None:
+    login_parameters(code_room)
+    requests_mock.post(f"{ENTRA}/token", exc=fault)
+    assert "login.microsoftonline.com" in code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("invalid_grant", 54005))
+    error = code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    assert ("used before" in error) is sent
+    assert ("AADSTS54005" in error) is not sent
 
 
 def test_a_used_code_says_so_and_is_never_sent_twice(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -1290,6 +1324,51 @@ def test_without_a_managed_identity_the_message_is_clear(war_room: WarRoom, requ
     assert requests_mock.call_count == 3
 
 
+APP_SERVICE = {"IDENTITY_ENDPOINT": "http://127.0.0.1:41000/token", "IDENTITY_HEADER": "marker-identity-header"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "answer", "step"),
+    [
+        ({}, {"status_code": 400, "json": {"error": "invalid_request", "error_description": "Identity not found"}}, ""),
+        ({}, {"status_code": 403, "text": "<html>forbidden</html>"}, ""),
+        ({}, {"status_code": 200, "json": {"access_token": "marker-t", "expires_in": "soon"}}, ""),
+        ({}, {"status_code": 410, "text": "gone"}, az.RUN_AGAIN_SOON),
+        (APP_SERVICE, {"status_code": 400, "json": {"statusCode": 400, "message": "No identity was found"}}, ""),
+        (APP_SERVICE, {"json": {"access_token": "marker-t", "expires_on": "11/25/2026 10:00:00 +00:00"}}, ""),
+    ],
+)
+def test_a_refusal_of_a_managed_identity_advises_what_its_form_has(
+    war_room: WarRoom,
+    requests_mock: rm.Mocker,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    answer: dict[str, Any],
+    step: str,
+) -> None:
+    war_room.params = dict(IDENTITY_PARAMS)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    requests_mock.get(re.compile("169.254|127.0.0.1"), **answer)
+    error = war_room.run("azure-storage-subscriptions-list").error
+    assert (step or az.CHECK_IDENTITY) in error
+    for field in ("Application ID", "Tenant ID", "Cloud", "auth-start", "marker"):
+        assert field not in error
+
+
+def test_azure_arc_where_its_folder_is_not_in_the_container(
+    war_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    war_room.params = dict(IDENTITY_PARAMS)
+    for name in ("IDENTITY_ENDPOINT", "IMDS_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:40342/metadata/identity/oauth2/token")
+    challenge = {"WWW-Authenticate": "Basic realm=/var/opt/azcmagent/tokens/marker.key"}
+    requests_mock.get(re.compile("127.0.0.1"), status_code=401, headers=challenge)
+    error = war_room.run("azure-storage-subscriptions-list").error
+    assert "mount its folder /var/opt/azcmagent/tokens into the container" in error
+    assert "auth-start" not in error
+
+
 # --- sign-in: refusals -------------------------------------------------------------------------------------------------
 
 
@@ -1427,6 +1506,14 @@ def test_reset_removes_only_what_is_ours(signed_in: WarRoom) -> None:
     assert demisto.getIntegrationContext() == {"other": "kept"}
     assert "There was no" in signed_in.run("azure-storage-auth-reset").text
     assert "This instance isn't signed in" in signed_in.run("azure-storage-auth-test").error
+
+
+def test_reset_also_ends_a_session_of_the_existing_pack(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    demisto.setIntegrationContext({"current_refresh_token": "marker-legacy-token", "other": "kept"})
+    assert "was removed" in war_room.run("azure-storage-auth-reset").text
+    assert demisto.getIntegrationContext() == {"other": "kept"}
+    assert "This instance isn't signed in" in war_room.run("azure-storage-auth-test").error
+    assert requests_mock.call_count == 0
 
 
 def test_a_sign_in_forgets_the_sessions_of_earlier_settings(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
