@@ -120,9 +120,8 @@ SNIPPET = 200  # characters shown of an unexpected answer
 class Cloud(NamedTuple):
     """The hosts of one Azure. https://learn.microsoft.com/azure/developer/python/sdk/authentication/multi-cloud
 
-    audience is what an ARM token is asked for; zone_suffix is that of accounts with Azure DNS zone endpoints; discovery
-    tells whether the sign-in endpoints are asked for or follow Entra's fixed layout; arm_api and blob_api replace the
-    versions of this module where a cloud only has older ones.
+    audience is what an ARM token is asked for; zone_suffix is that of accounts with Azure DNS zone endpoints; arm_api and
+    blob_api replace the versions of this module where a cloud only has older ones.
     """
 
     name: str
@@ -131,7 +130,6 @@ class Cloud(NamedTuple):
     audience: str
     storage_suffix: str
     zone_suffix: str = ""
-    discovery: bool = False
     arm_api: str = ""
     blob_api: str = ""
 
@@ -334,7 +332,7 @@ AADSTS_HINTS: dict[int, Hint] = spread_hints({
     50196: "Too many sign-in requests were sent in a short time. Wait a few minutes before the next command.",
     (90033, 90006, 90012, 50033, 50087, 90024, 90055): ENTRA_BUSY,
 })
-# Numbers that mean a lack of consent or permission: in a person's sign-in, consent_hint says what to do.
+# Numbers that mean a lack of consent or permission: for the Cortex XSOAR application, consent_hint says what to do.
 CONSENT_NUMBERS = frozenset((65001, 65005, 650056, 650057, 500011))
 # fmt: on
 
@@ -344,23 +342,19 @@ def aadsts_hint(number: int, flow: str) -> str:
     return hint_for(AADSTS_HINTS.get(number, ""), flow)
 
 
-def consent_hint(cortex_app: bool, storage: bool) -> str:
-    """The next step when an application may not get a person's token for Azure Storage, or else for Resource Manager.
-
-    Only its publisher can change the permissions of the Cortex XSOAR application, which `cortex_app` says is in use.
-    """
-    permission = f"delegated permission {'Azure Storage' if storage else 'Azure Service Management'} user_impersonation"
-    if not cortex_app:
-        return f"Add the {permission} to the app registration, grant consent for it, then sign in again."
+def consent_hint(storage: bool) -> str:
+    """The next step when the Cortex XSOAR application, whose permissions only its publisher can change, may not get a
+    person's token for Azure Storage, or else for Resource Manager."""
     if storage:
         return (
             "The Cortex XSOAR application can't get a token for Azure Storage in this tenant. Resource Manager "
-            f"commands keep working. For blob commands, use a self-deployed application with the {permission}, or "
-            "enter an account SAS or account key under Storage Account Name in the instance."
+            "commands keep working. For blob commands, use a self-deployed application with the delegated permission "
+            "Azure Storage user_impersonation, or enter an account SAS or account key under Storage Account Name in "
+            "the instance."
         )
     return (
         "Ask an administrator to grant consent for the Cortex XSOAR application in this tenant, or use a "
-        f"self-deployed application with the {permission}."
+        "self-deployed application with the delegated permission Azure Service Management user_impersonation."
     )
 
 
@@ -758,10 +752,7 @@ def remember_secret(value: str) -> None:
         (value, urllib.parse.quote(value, "", errors="replace"), urllib.parse.quote_plus(value, errors="replace"))
     ):
         _known_secrets.add(form)
-        try:
-            add_sensitive_log_strs(form)
-        except NameError:  # a server before 6.0
-            LOG.add_replace_strs(form)
+        add_sensitive_log_strs(form)
 
 
 def redact(text: str) -> str:
@@ -1010,7 +1001,7 @@ class Clock:
 
 
 # https://learn.microsoft.com/rest/api/storageservices/formatting-datetime-values
-MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d{1,9})?)?\s*([zZ]|[+-]\d\d:?\d\d)?)?")
+MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?:(:\d\d)(?:\.\d{1,9})?)?\s*(?:[zZ]|([+-]\d\d):?(\d\d))?)?")
 
 
 def moment(text: object) -> float | None:
@@ -1018,11 +1009,10 @@ def moment(text: object) -> float | None:
     found = MOMENT.fullmatch(str(text).strip())
     if not found:
         return None
-    zone = found[7] or "Z"
-    offset = 0 if zone in "zZ" else int(zone[0] + "1") * (int(zone[1:3]) * 3600 + int(zone[-2:]) * 60)
+    usual = ("", "00:00", ":00", "+00", "00")
+    day, clock, second, hours, minutes = (given or other for given, other in zip(found.groups(), usual, strict=True))
     try:
-        year, month, day, hour, minute, second = (int(found[place] or 0) for place in range(1, 7))
-        seconds = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp() - offset
+        seconds = datetime.fromisoformat(f"{day} {clock}{second}{hours}:{minutes}").timestamp()
         iso_time(seconds)
     except (ArithmeticError, OSError, ValueError):
         return None
@@ -1090,10 +1080,8 @@ def whole(text: object) -> int:
 
 
 def read_flag(text: str) -> bool:
-    value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower())
-    if value is None:
-        raise ValueError
-    return value
+    words = ("false", "no", "0", "true", "yes", "1")
+    return words.index(text.lower()) >= words.index("true")
 
 
 def split_list(text: str) -> list[str]:
@@ -1107,8 +1095,8 @@ def split_list(text: str) -> list[str]:
 
 
 def read_json_object(text: str) -> Json:
-    found = json_value(text)
-    if not isinstance(found, dict) or not found:
+    found = json_object(text)
+    if not found:
         raise ValueError
     return found
 
@@ -1119,6 +1107,12 @@ def read_pairs(text: str) -> dict[str, str]:
     if not isinstance(found, dict):
         raise ValueError
     return {str(name).strip(): as_text(value).strip() for name, value in found.items()}
+
+
+def check_sizes(tags: Mapping[str, str], most: int) -> None:
+    """ValueError for more tags, or longer ones, than Azure keeps."""
+    if len(tags) > most or not all(1 <= len(name) <= 128 and len(value) <= 256 for name, value in tags.items()):
+        raise ValueError
 
 
 def read_tags(text: str) -> dict[str, str]:
@@ -1133,8 +1127,9 @@ def read_tags(text: str) -> dict[str, str]:
         tags = read_pairs(text)
     else:
         raise ValueError("some items have no =")
-    if not tags or len(tags) > 50 or any(not 1 <= len(k) <= 128 or len(v) > 256 for k, v in tags.items()):
+    if not tags:
         raise ValueError
+    check_sizes(tags, 50)
     if any(set(key) & set("<>%&\\?/") for key in tags):
         raise ValueError("a name holds one of < > % & \\ ? /")
     return tags
@@ -1159,8 +1154,7 @@ BLOB_TAG = re.compile(r"[A-Za-z0-9 +\-.:=_/]*")
 def read_blob_tags(text: str) -> dict[str, str]:
     """https://learn.microsoft.com/rest/api/storageservices/set-blob-tags"""
     tags = read_pairs(text)
-    if len(tags) > 10 or not all(1 <= len(name) <= 128 and len(value) <= 256 for name, value in tags.items()):
-        raise ValueError
+    check_sizes(tags, 10)
     if not all(BLOB_TAG.fullmatch(name) and BLOB_TAG.fullmatch(value) for name, value in tags.items()):
         raise ValueError("a character that blob tags can't have")
     return tags
@@ -1272,9 +1266,7 @@ def parse_blob_name(text: str) -> str:
 
 def read_names(text: str) -> list[str]:
     """Blob names may hold commas and blanks, so only lines and JSON arrays separate them."""
-    if not text.startswith("["):
-        return [parse_blob_name(name) for name in text.splitlines() if name]
-    found = json_value(text)
+    found = json_value(text) if text.startswith("[") else list(filter(None, text.splitlines()))
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise ValueError
     return [parse_blob_name(name) for name in found]
@@ -1701,8 +1693,7 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
     if auth_type not in (*USER_FLOWS, CLIENT_CREDENTIALS, MANAGED_IDENTITY):
         raise UsageError(f"Authentication Type: {auth_type!r} is not one of the choices.")
     # A field that the form hides keeps what it held, so only the flows that use a certificate look at it.
-    with_certificate = auth_type in (AUTHORIZATION_CODE, CLIENT_CREDENTIALS)
-    thumbprint, key = certificate_param(params.get("certificate")) if with_certificate else ("", "")
+    thumbprint, key = certificate_param(params.get("certificate")) if auth_type in SECRET_FLOWS else ("", "")
     settings = Settings(
         auth_type=auth_type,
         cloud=read_cloud(params),
@@ -1737,7 +1728,7 @@ def check_identity(settings: Settings) -> None:
         raise UsageError(f"Application ID: give the application (client) ID, a GUID such as {CORTEX_APP_ID}.")
     if settings.tenant and not GUID.fullmatch(settings.tenant) and not TENANT_NAME.fullmatch(settings.tenant):
         raise UsageError("Tenant ID: give the directory (tenant) ID, a GUID, or a domain of the tenant.")
-    if settings.certificate_key and settings.client_secret and settings.auth_type != DEVICE_CODE:
+    if settings.certificate_key and settings.client_secret:
         raise UsageError(
             "Client Secret: the instance has a Certificate Private Key as well. Keep one and clear the other."
         )
@@ -1770,19 +1761,18 @@ def read_cloud(params: Mapping[str, Any]) -> Cloud:
     if not re.fullmatch(r"[\w.-]+(?::\d+)?", suffix):
         raise UsageError("Storage Endpoint Suffix: the Custom cloud needs it, for example local.azurestack.external.")
     date = re.compile(r"\d{4}-\d\d-\d\d(?:-preview)?")
+
+    def version(name: str, display: str) -> str:
+        return checked_param(params, name, display, lambda text: matching(date, text), "")
+
     return Cloud(
         CUSTOM_CLOUD,
         authority,
         resource_manager,
         text_param(params, "custom_resource_manager_audience") or resource_manager,
         suffix,
-        discovery=True,
-        arm_api=checked_param(
-            params, "custom_storage_api_version", "Storage API Version", lambda text: matching(date, text), ""
-        ),
-        blob_api=checked_param(
-            params, "custom_blob_api_version", "Blob Service Version", lambda text: matching(date, text), ""
-        ),
+        arm_api=version("custom_storage_api_version", "Storage API Version"),
+        blob_api=version("custom_blob_api_version", "Blob Service Version"),
     )
 
 
@@ -2166,10 +2156,13 @@ def send(network: Network, request: Request, authorization: Authorization) -> re
     flow = authorization.flow(request)
     sent = next(flow)
     while True:
-        options: Json = {"headers": dict(sent.headers), **({} if sent.data is None else {"data": sent.data})}
-        answer = network.exchange(
-            sent.method, sent.url, action=sent.action, replayable=sent.replayable, stream=sent.stream, **options
-        )
+        how: Json = {
+            "replayable": sent.replayable,
+            "stream": sent.stream,
+            "headers": dict(sent.headers),
+            "data": sent.data,
+        }
+        answer = network.exchange(sent.method, sent.url, action=sent.action, **how)
         try:
             sent = flow.send(answer)
         except StopIteration:
@@ -2182,9 +2175,9 @@ def claims_of(response: requests.Response) -> str:
     https://learn.microsoft.com/entra/identity-platform/claims-challenge
     """
     found = re.search(r'claims="([^"]+)"', response.headers.get("WWW-Authenticate", ""))
+    text = found[1].replace("-", "+").replace("_", "/") if found else ""
     try:
-        text = found[1] if found else ""
-        claims = base64.b64decode(text + "==", altchars=b"-_" if set(text) & set("-_") else None).decode()
+        claims = base64.b64decode(text + "==").decode()
     except ValueError:
         return ""
     return claims if json_object(claims) else ""
@@ -2323,15 +2316,12 @@ class CannedResponse(NamedTuple):
     headers: Mapping[str, str]
 
 
-# Form fields of a token request that must not reach a log.
-SECRET_FIELDS = (
-    "client_secret",
-    "client_assertion",
-    "code",
-    "code_verifier",
-    "device_code",
-    "refresh_token",
-    "assertion",
+# Form fields and headers of a token request that must not reach a log.
+SECRET_FIELDS = frozenset(
+    {
+        *("client_secret", "client_assertion", "code", "code_verifier", "device_code", "refresh_token", "assertion"),
+        *("x-identity-header", "secret", "authorization"),
+    }
 )
 
 
@@ -2342,41 +2332,34 @@ class TokenHttp:
     before it sees an answer. An empty authority stands for the identity endpoint of the machine.
     """
 
-    def __init__(self, network: Network, authority: str = "", tenant: str = "", *, discovery: bool = True) -> None:
-        self.network, self.authority, self.tenant, self.discovery = network, authority, tenant, discovery
+    def __init__(self, network: Network, authority: str = "", tenant: str = "") -> None:
+        self.network, self.authority, self.tenant = network, authority, tenant
 
-    def get(
-        self, url: str, params: Json | None = None, headers: Json | None = None, **_: object
-    ) -> requests.Response | CannedResponse:
-        if not self.discovery and url.endswith("/.well-known/openid-configuration"):
-            base = f"{self.authority}/{self.tenant}"
-            endpoints = {
-                "issuer": f"{base}/v2.0",
-                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
-                "token_endpoint": f"{base}/oauth2/v2.0/token",
-                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
-            }
-            return CannedResponse(200, json.dumps(endpoints), {})
-        for name, value in (headers or {}).items():
-            if name.lower() in ("x-identity-header", "secret", "authorization"):
-                remember_secret(str(value).removeprefix("Basic "))
-        return self._exchange("GET", url, True, params=params, headers=headers)
+    def get(self, url: str, **given: Any) -> requests.Response | CannedResponse:
+        known = any(cloud.authority == self.authority for cloud in CLOUDS.values())
+        if not known or not url.endswith("/.well-known/openid-configuration"):
+            return self._exchange("GET", url, given)
+        base = f"{self.authority}/{self.tenant}"
+        endpoints = {
+            "issuer": f"{base}/v2.0",
+            "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+            "token_endpoint": f"{base}/oauth2/v2.0/token",
+            "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+        }
+        return CannedResponse(200, json.dumps(endpoints), {})
 
-    def post(
-        self, url: str, params: Json | None = None, data: object = None, headers: Json | None = None, **_: object
-    ) -> requests.Response:
-        form = data if isinstance(data, dict) else {}
-        for name in SECRET_FIELDS:
-            remember_secret(str(form.get(name) or ""))
-        # A code is good for one try: sending it again may revoke what the first try brought.
-        replayable = not str(form.get("grant_type", "")).endswith(("authorization_code", "device_code"))
-        return self._exchange("POST", url, replayable, params=params, data=data, headers=headers)
+    def post(self, url: str, **given: Any) -> requests.Response:
+        return self._exchange("POST", url, given)
 
-    def close(self) -> None:
-        """Part of what msal expects; the network is not ours to close."""
-
-    def _exchange(self, method: str, url: str, replayable: bool, **options: Any) -> requests.Response:
+    def _exchange(self, method: str, url: str, given: Json) -> requests.Response:
         host = host_of(url)
+        options: Json = {name: given.get(name) for name in ("params", "data", "headers")}
+        form = options["data"] or {}
+        for name, value in {**form, **(options["headers"] or {})}.items():
+            if name.lower() in SECRET_FIELDS:
+                remember_secret(str(value or "").removeprefix("Basic "))
+        # A code is good for one try: sending it again may revoke what the first try brought.
+        replayable = not str(form.get("grant_type")).endswith(("authorization_code", "device_code"))
         if self.authority and host != host_of(self.authority):
             raise SignInError(
                 f"The sign-in service points to {host or 'an unsafe address'}, which is not the chosen one."
@@ -2418,19 +2401,16 @@ def sign_in_error(result: Json, action: str = "sign in", flow: str = "", consent
 def aadsts_numbers(result: Json) -> list[int]:
     """The AADSTS numbers of a refusal, from its list or else from its text."""
     codes = result.get("error_codes")
-    if isinstance(codes, list) and codes:
-        return [int(found) for found in map(str, codes) if re.fullmatch(r"\d{1,9}", found, re.ASCII)]
-    return [int(found) for found in re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description") or ""))]
+    told = map(str, codes) if isinstance(codes, list) and codes else []
+    found = [code for code in told if re.fullmatch(r"\d{1,9}", code, re.ASCII)]
+    return list(map(int, found or re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description") or ""))))
 
 
 def grant_is_dead(result: Json) -> bool:
     """Whether a refusal is about the refresh token itself, and not about consent or MFA for one resource."""
-    if result.get("error") != "invalid_grant" or result.get("claims"):
-        return False
-    numbers = aadsts_numbers(result)
-    return result.get("suberror") in (None, "", "bad_token", "token_expired") and (
-        not numbers or not set(DEAD_GRANTS).isdisjoint(numbers)
-    )
+    about_token = result.get("suberror") in (None, "", "bad_token", "token_expired") and not result.get("claims")
+    numbers = set(aadsts_numbers(result))
+    return result.get("error") == "invalid_grant" and about_token and (not numbers or bool(numbers & {*DEAD_GRANTS}))
 
 
 def token_of(session: Session, resource: str, stale: str = "") -> str | None:
@@ -2518,7 +2498,7 @@ class MicrosoftAuth:
 
     def _refusal(self, result: Json, action: str, resource: str = "") -> SignInError:
         cortex = self.settings.auth_type in USER_FLOWS and self.settings.app_id == CORTEX_APP_ID
-        consent = consent_hint(cortex, resource == STORAGE_AUDIENCE) if cortex else ""
+        consent = consent_hint(resource == STORAGE_AUDIENCE) if cortex else ""
         return sign_in_error(result, action, self.settings.auth_type, consent)
 
     def _ask(self, action: str, call: Callable[[], object]) -> Json:
@@ -2562,7 +2542,9 @@ class MicrosoftAuth:
         elif legacy:
             result = self._ask(action, lambda: app.acquire_token_by_refresh_token(legacy, scope))
         if not result:
-            raise self._not_signed_in()
+            why = " The stored sign-in could not be read and was set aside." if self.store.unreadable else ""
+            step = "Run !azure-storage-auth-start and follow the instructions."
+            raise SignInError("This instance isn't signed in." + why, step, "login_required")
         wanted = result.get("claims") or claims
 
         def remember_refusal(session: Session) -> None:
@@ -2575,11 +2557,6 @@ class MicrosoftAuth:
         if "access_token" not in result:
             self.store.update(remember_refusal)
         return result, self._cache_text(cache)
-
-    def _not_signed_in(self) -> SignInError:
-        why = " The stored sign-in could not be read and was set aside." if self.store.unreadable else ""
-        step = "Run !azure-storage-auth-start and follow the instructions."
-        return SignInError("This instance isn't signed in." + why, step, "login_required")
 
     def _ask_identity(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
         """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
@@ -2762,14 +2739,11 @@ class MicrosoftAuth:
         entry = tokens.get(settings.cloud.audience) or tokens.get(STORAGE_AUDIENCE) or {}
         claims = token_claims(str(entry.get("token") or ""))
         person = settings.auth_type in USER_FLOWS
-        name = session.get("username") or claims.get("upn") or claims.get("unique_name") if person else ""
+        names = [session.get("username"), claims.get("upn"), claims.get("unique_name")] if person else []
+        names += [*map(claims.get, ("app_displayname", "appid", "oid")), settings.app_id]
         managed = settings.auth_type == MANAGED_IDENTITY
         return {
-            "identity": name
-            or claims.get("app_displayname")
-            or claims.get("appid")
-            or claims.get("oid")
-            or settings.app_id,
+            "identity": next(filter(None, names)),
             "kind": "user" if person else "application",
             "authType": settings.auth_type,
             "tenantId": claims.get("tid") or settings.tenant,
@@ -2829,9 +2803,7 @@ class MicrosoftAuth:
         options = {
             "authority": f"{settings.cloud.authority}/{tenant}",
             "token_cache": cache,
-            "http_client": TokenHttp(
-                self.network, settings.cloud.authority, tenant, discovery=settings.cloud.discovery
-            ),
+            "http_client": TokenHttp(self.network, settings.cloud.authority, tenant),
             "instance_discovery": False,  # otherwise an empty cache makes msal ask a host that nobody chose
         }
         credential: object = settings.client_secret.reveal() or None
@@ -6054,6 +6026,10 @@ def test_credential(azure: Azure, credential: StorageCredential) -> None:
             raise
 
 
+def unattended(settings: Settings) -> str:
+    return f"{settings.auth_type} needs no interactive sign-in. Run !azure-storage-auth-test to check the connection."
+
+
 @command("azure-storage-auth-start", polling=Polling(10, 900, default=False))
 def auth_start(azure: Azure) -> CommandResults | Later:
     """With polling the command goes on as auth-complete does; starting again never ends an existing session."""
@@ -6061,10 +6037,7 @@ def auth_start(azure: Azure) -> CommandResults | Later:
     if settings.auth_type == AUTHORIZATION_CODE:
         return login_url(azure)
     if settings.auth_type not in USER_FLOWS:
-        words = (
-            f"{settings.auth_type} needs no interactive sign-in. Run !azure-storage-auth-test to check the connection."
-        )
-        return CommandResults(readable_output=words)
+        return CommandResults(readable_output=unattended(settings))
     flow = azure.auth.start_device_flow()
     lines = [
         "### Sign in to Azure Storage",
@@ -6098,9 +6071,7 @@ def login_url(azure: Azure) -> CommandResults:
 def auth_complete(azure: Azure, code: SecretText | None = None) -> CommandResults | Later:
     settings = azure.settings
     if settings.auth_type not in USER_FLOWS:
-        raise UsageError(
-            f"{settings.auth_type} needs no interactive sign-in. Run !azure-storage-auth-test to check the connection."
-        )
+        raise UsageError(unattended(settings))
     if settings.auth_type == DEVICE_CODE and code:
         raise UsageError("`code` is for Authorization Code. With Device Code, leave it out.")
     try:
@@ -6122,24 +6093,20 @@ def auth_complete(azure: Azure, code: SecretText | None = None) -> CommandResult
 @command("azure-storage-auth-test")
 def auth_test(azure: Azure) -> CommandResults:
     """Who is signed in, and for which resources a token can be had. Fails when none can."""
+    credential, cloud = azure.settings.storage_credential, azure.settings.cloud
+    resources = {"Azure Resource Manager": cloud.audience, "Azure Storage": STORAGE_AUDIENCE}
     rows, failures = list[Json](), list[AzureStorageError]()
-    credential = azure.settings.storage_credential
-    for name, resource in (
-        ("Azure Resource Manager", azure.settings.cloud.audience),
-        ("Azure Storage", STORAGE_AUDIENCE),
-    ):
-        row = {"resource": name, "usable": True, "expiresOn": "", "message": ""}
+    for name, resource in resources.items():
+        expiry = message = ""
         try:
             azure.auth.token(resource)
-            row["expiresOn"] = iso_time(azure.auth.expires_at(resource))
+            expiry = iso_time(azure.auth.expires_at(resource))
         except SignInError as error:
-            row |= {"usable": False, "message": redact(str(error))}
+            message = redact(str(error))
             failures.append(error)
-        rows.append(row)
-    if rows[0]["usable"]:
-        azure.arm.listing(
-            SUBSCRIPTIONS_LIST, TENANT_SCOPE, Paging(limit=1)
-        )  # a token alone does not say that Azure accepts it
+        rows.append({"resource": name, "usable": not message, "expiresOn": expiry, "message": message})
+    if rows[0]["usable"]:  # a token alone does not say that Azure accepts it
+        azure.arm.listing(SUBSCRIPTIONS_LIST, TENANT_SCOPE, Paging(limit=1))
     if credential:
         test_credential(azure, credential)
         kind = "Account SAS" if credential.sas else "Account key"
