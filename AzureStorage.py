@@ -854,26 +854,21 @@ def parse_xml(text: str) -> Json:
 
     ValueError for anything malformed.
     """
-    root: Json = {}
-    stack: list[tuple[Json, str]] = [(root, "")]
+    stack: list[Json] = [{}]
     words: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
         words.clear()
-        stack.append(({}, name))
+        stack.append({})
 
     def end(name: str) -> None:
-        children, _ = stack.pop()
-        value: object = children or "".join(words).strip()
+        value: object = stack.pop() or "".join(words).strip()
         words.clear()
-        parent = stack[-1][0]
-        if name in parent:
-            parent[name] = [*parent[name], value] if isinstance(parent[name], list) else [parent[name], value]
-        else:
-            parent[name] = value
+        held = stack[-1].get(name)
+        stack[-1][name] = value if held is None else [*(held if isinstance(held, list) else [held]), value]
 
     feed_xml(start, end, words.append, [text.encode()])
-    return root
+    return stack[0]
 
 
 def many(value: object) -> list[Json]:
@@ -1274,8 +1269,8 @@ def read_names(text: str) -> list[str]:
 
 def safe_file_name(name: str) -> str:
     """A blob's name as a local file name that leads nowhere else and fits into a file system (255 bytes)."""
-    plain = re.sub(r"[^\w.() +=@-]", "_", name.rsplit("/", 1)[-1]).lstrip(".")
-    return plain.encode()[-200:].decode(errors="ignore").lstrip(".") if len(plain.encode()) > 200 else plain or "blob"
+    plain = re.sub(r"[^\w.() +=@-]", "_", name.rsplit("/", 1)[-1])
+    return plain.encode()[-200:].decode(errors="ignore").lstrip(".") or "blob"
 
 
 def read_location(text: str) -> str:
@@ -1423,9 +1418,7 @@ def account_and_path(host: str, path: str) -> tuple[BlobAddress, str]:
     if not found:
         account, _, rest = path.partition("/")
         return (BlobAddress(host, account), rest) if BARE_HOST.match(host) else (BlobAddress(host, ""), path)
-    address = BlobAddress(
-        host, found["account"], service=found["service"], zone=found["zone"] or "", suffix=found["suffix"]
-    )
+    address = BlobAddress(host, **found.groupdict(""))
     if address.service != "web":
         return address, path
     # The zone of a usual website's host is that of its region, and no part of the account's other hosts.
@@ -2577,12 +2570,12 @@ class MicrosoftAuth:
 
     # Signing in, step by step
 
-    def _begin(self, name: str, call: Callable[[Any, Json], object]) -> Json:
-        """Begin a sign-in, with the claims that an earlier challenge asked for, and keep it under a name. An existing
-        session stays until the new sign-in is complete."""
+    def _begin(self, name: str, parts: set[str], call: Callable[[Any, Json], object]) -> Json:
+        """Begin a sign-in, with the claims that an earlier challenge asked for, and keep it under a name; it has to have
+        the parts. An existing session stays until the new sign-in is complete."""
         app, options = self._app(self._cache("")), {"claims_challenge": self.store.read().get("claims")}
         flow = self._ask("start the sign-in", lambda: call(app, options))
-        if "error" in flow or not flow:
+        if not parts <= flow.keys():
             raise self._refusal(flow, "start the sign-in")
         for secret in ("device_code", "code_verifier"):
             remember_secret(str(flow.get(secret) or ""))
@@ -2591,14 +2584,13 @@ class MicrosoftAuth:
 
     def start_device_flow(self) -> Json:
         """Begin a device code sign-in. The answer has user_code, verification_uri and expires_at."""
-        return self._begin("device_flow", lambda app, options: app.initiate_device_flow([self._first_scope], **options))
+        parts, scopes = {"user_code", "verification_uri", "device_code"}, [self._first_scope]
+        return self._begin("device_flow", parts, lambda app, options: app.initiate_device_flow(scopes, **options))
 
     def start_login(self) -> str:
         """Begin an authorization code sign-in with state and PKCE. Returns the address to open in a browser."""
-        more = {"redirect_uri": self.settings.redirect_uri, "prompt": "select_account"}
-        flow = self._begin(
-            "login", lambda app, options: app.initiate_auth_code_flow([self._first_scope], **more, **options)
-        )
+        more = {"redirect_uri": self.settings.redirect_uri, "prompt": "select_account", "scopes": [self._first_scope]}
+        flow = self._begin("login", {"auth_uri"}, lambda app, options: app.initiate_auth_code_flow(**more, **options))
         return str(flow["auth_uri"])
 
     def complete_device_flow(self) -> None:
@@ -2655,12 +2647,15 @@ class MicrosoftAuth:
         if self.settings.auth_type != AUTHORIZATION_CODE or not pasted:
             return
         session = self.store.read()
-        if code_digest(pasted.reveal()) not in session.get("codes", []):
-            self._redeem(pasted.reveal(), from_instance=True)
-        elif not session.get("cache"):
-            raise SignInError(
-                "The authorization code in the instance was used before, and this instance isn't signed in.", NEW_CODE
-            )
+        try:
+            if code_digest(pasted.reveal()) not in session.get("codes", []):
+                self._redeem(pasted.reveal(), from_instance=True)
+            elif not session.get("cache"):
+                words = "The authorization code in the instance was used before, and this instance isn't signed in."
+                raise SignInError(words, NEW_CODE)
+        except SignInError:
+            if not self.store.foreign(LEGACY_REFRESH_TOKEN):  # else the existing pack used it, and its session is there
+                raise
 
     def _redeem(self, pasted: str, *, from_instance: bool = False) -> None:
         found, state = read_pasted_code(pasted)
@@ -2690,7 +2685,7 @@ class MicrosoftAuth:
         tried = sorted({code_digest(text) for text in (found, pasted, self.settings.authorization_code.reveal())})
 
         def mark_tried(session: Session) -> None:
-            session["codes"] = [*(digest for digest in session.get("codes", []) if digest not in tried), *tried][-12:]
+            session["codes"] = list(dict.fromkeys([*session.get("codes", []), *tried]))[-12:]
 
         def redeem() -> object:
             if login:

@@ -916,6 +916,12 @@ def test_a_device_code_sign_in_starts_with_what_to_do(war_room: WarRoom, request
     }
 
 
+@pytest.mark.parametrize("part", ["user_code", "verification_uri", "device_code"])
+def test_half_a_device_code_is_refused(war_room: WarRoom, requests_mock: rm.Mocker, part: str) -> None:
+    requests_mock.post(f"{ENTRA}/devicecode", json={k: v for k, v in device_answer().items() if k != part})
+    assert "Could not start the sign-in" in war_room.run("azure-storage-auth-start").error
+
+
 def test_a_device_code_is_redeemed_once_the_person_has_signed_in(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     start_device(war_room, requests_mock)
     requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("authorization_pending", 70016))
@@ -1197,6 +1203,29 @@ def test_a_used_instance_code_without_a_session_says_what_to_do(code_room: WarRo
     code_room.run("azure-storage-subscriptions-list")
     assert "used before" in code_room.run("azure-storage-subscriptions-list").error
     assert len(requests_to(requests_mock, "/token")) == 1
+
+
+def test_a_code_that_the_existing_pack_used_leaves_its_session_to_be_taken_over(
+    code_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    """Its instances still hold the code that they were signed in with."""
+    demisto.setIntegrationContext({"current_refresh_token": "marker-legacy-token"})
+    code_room.params["auth_code"] = {"identifier": "", "password": "marker-code-5"}
+
+    def answer(request: Any, context: Any) -> dict[str, Any]:
+        if form(request)["grant_type"] == "refresh_token":
+            return token_answer()
+        context.status_code = 400
+        return entra_error("invalid_grant", 70008)
+
+    requests_mock.post(f"{ENTRA}/token", json=answer)
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    for _ in range(2):
+        assert not code_room.run("azure-storage-subscriptions-list").error
+    sent = [form(request) for request in requests_to(requests_mock, "/token")]
+    assert [body["grant_type"] for body in sent] == ["authorization_code", "refresh_token"]
+    assert sent[1]["refresh_token"] == "marker-legacy-token"
+    assert "current_refresh_token" not in demisto.getIntegrationContext()
 
 
 def test_auth_complete_takes_the_code_of_the_instance(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
