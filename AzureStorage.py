@@ -2376,19 +2376,20 @@ def sign_in_error(result: Json, action: str = "sign in", flow: str = "", consent
 
     flow is the instance's way of signing in, so that the advice fits it; consent replaces the advice about permissions.
     """
-    name = str(result.get("error") or "unknown_error")
-    text = str(result.get("error_description") or "")
-    numbers = aadsts_numbers(result)
-    hint = consent if not CONSENT_NUMBERS.isdisjoint(numbers) else ""
-    hint = hint or OAUTH_HINTS.get(name) or next(filter(None, (aadsts_hint(number, flow) for number in numbers)), "")
-    hint = hint or hint_for(OAUTH_FALLBACK_HINTS.get(name, ASK_ADMIN), flow)
+    name, numbers = str(result.get("error") or "unknown_error"), aadsts_numbers(result)
+    text, correlation = str(result.get("error_description") or ""), result.get("correlation_id")
+    steps = [
+        "" if CONSENT_NUMBERS.isdisjoint(numbers) else consent,
+        OAUTH_HINTS.get(name),
+        *(aadsts_hint(number, flow) for number in numbers),
+        hint_for(OAUTH_FALLBACK_HINTS.get(name, ASK_ADMIN), flow),
+    ]
     lines = [f"Could not {action}: {name}. {text.splitlines()[0] if text.strip() else ''}".rstrip()]
-    correlation = str(result.get("correlation_id") or "")
     if correlation:
         lines.append(f"Correlation ID: {correlation}")
     if numbers:
         lines.append(f"More information: https://login.microsoftonline.com/error?code={numbers[0]}")
-    return SignInError("\n".join(lines), hint, name)
+    return SignInError("\n".join(lines), next(filter(None, steps), ""), name)
 
 
 def aadsts_numbers(result: Json) -> list[int]:
@@ -5990,34 +5991,33 @@ def test_module(azure: Azure) -> str:
         DEVICE_CODE: "run !azure-storage-auth-start in the war room and follow the instructions",
         AUTHORIZATION_CODE: "run !azure-storage-generate-login-url in the war room, sign in there, and run !azure-storage-auth-complete code=<the address> with the address the browser ends at",
     }
-    if settings.auth_type in steps and settings.storage_credential:
-        test_credential(azure, settings.storage_credential)
-        return "ok"
-    if settings.auth_type in steps:
+    credential, step = settings.storage_credential, steps.get(settings.auth_type)
+    if step and not credential:
         raise UsageError(
-            f"The settings are valid. Save the instance, {steps[settings.auth_type]}, then run !azure-storage-auth-test. "
+            f"The settings are valid. Save the instance, {step}, then run !azure-storage-auth-test. "
             f"With {settings.auth_type} the sign-in happens there, and this button can't see it."
         )
-    first = Paging(limit=1)
-    if settings.subscription:
-        scope = Scope(
-            group_path(settings.subscription, settings.group)
-            if settings.group
-            else subscription_path(settings.subscription)
-        )
-        azure.arm.listing(ACCOUNTS_LIST, scope, first)
-    else:
-        azure.arm.listing(SUBSCRIPTIONS_LIST, TENANT_SCOPE, first)
+    if not step and settings.subscription:
+        group, subscription = settings.group, settings.subscription
+        path = group_path(subscription, group) if group else subscription_path(subscription)
+        azure.arm.listing(ACCOUNTS_LIST, Scope(path), Paging(limit=1))
+    elif not step:
+        azure.arm.listing(SUBSCRIPTIONS_LIST, TENANT_SCOPE, Paging(limit=1))
+    if credential:
+        test_credential(azure, credential)
     return "ok"
+
+
+# What a SAS is told that lacks nothing but the right to list containers.
+NARROW_SAS = ("AuthorizationPermissionMismatch", "AuthorizationResourceTypeMismatch")
 
 
 def test_credential(azure: Azure, credential: StorageCredential) -> None:
     """Whether the instance's SAS or key reaches the blobs of its account. A SAS without the right to list is accepted, too."""
-    service = azure.blobs(credential.account)
     try:
-        service.ask(CONTAINERS_READ, query={"maxresults": 1})
+        azure.blobs(credential.account).ask(CONTAINERS_READ, query={"maxresults": 1})
     except ServiceError as error:
-        if error.status != 403 or not credential.sas or error.code == "AuthenticationFailed":
+        if error.code not in NARROW_SAS:
             raise
 
 

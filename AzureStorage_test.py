@@ -47,6 +47,7 @@ SECRET_PARAMS = {
 }
 ASSIGNMENT = "b0a1c2d3-1111-4222-8333-444455556666"
 IDENTITY_PARAMS = {**DEVICE_PARAMS, "auth_type": "Azure Managed Identities"}
+PASTED_SAS = "sv=2022-11-02&ss=b&srt=sco&sp=rl&se=2099-01-01T00:00:00Z&sig=MARKER%2F0123456789"
 
 
 class FakeClock:
@@ -1625,6 +1626,31 @@ def test_the_button_names_the_next_command_for_a_persons_sign_in(
     assert requests_mock.call_count == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "ok"),
+    [
+        (403, "AuthorizationPermissionMismatch", True),
+        (403, "AuthorizationResourceTypeMismatch", True),
+        (403, "AuthenticationFailed", False),
+        (403, "AuthorizationFailure", False),
+        (403, "AuthorizationSourceIPMismatch", False),
+        (403, "AuthorizationServiceMismatch", False),
+        (403, "KeyBasedAuthenticationNotPermitted", False),
+    ],
+)
+@pytest.mark.parametrize("params", [DEVICE_PARAMS, SECRET_PARAMS])
+def test_the_button_is_not_content_with_a_sas_that_reaches_nothing(
+    war_room: WarRoom, requests_mock: rm.Mocker, params: dict[str, Any], status: int, code: str, ok: bool
+) -> None:
+    war_room.params = {**params, "storage_credentials": {"identifier": ACCOUNT, "password": PASTED_SAS}}
+    requests_mock.post(f"{TENANT_ENTRA}/token", json={"access_token": "marker-app-token", "expires_in": 3600})
+    requests_mock.get(ARM + ACCOUNTS_PATH, json={"value": []})
+    requests_mock.get(f"{BLOB_HOST}/", status_code=status, headers={"x-ms-error-code": code})
+    result = war_room.run("test-module")
+    assert (result.text == "ok") is ok, result
+    assert ok or code in result.error
+
+
 # --- commands: listings ------------------------------------------------------------------------------------------------
 
 
@@ -2695,9 +2721,6 @@ def test_the_instance_can_have_a_sas_or_a_key_of_one_account(war_room: WarRoom, 
     assert "Storage Account Name" in war_room.run("azure-storage-blob-list", **EVIDENCE).error
     war_room.params["storage_credentials"] = {"identifier": "other", "password": key}
     assert "This instance isn't signed in" in war_room.run("azure-storage-blob-list", **EVIDENCE).error
-
-
-PASTED_SAS = "sv=2022-11-02&ss=b&srt=sco&sp=rl&se=2099-01-01T00:00:00Z&sig=MARKER%2F0123456789"
 
 
 @pytest.mark.parametrize(
