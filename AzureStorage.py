@@ -1116,12 +1116,10 @@ def read_tags(text: str) -> dict[str, str]:
     https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources
     """
     parts = [] if text.startswith("{") else split_list(text)
-    if parts and not any("=" in part for part in parts):
-        tags = {f"tag{count}": part for count, part in enumerate(parts, 1)}
-    elif all("=" in part for part in parts):
-        tags = read_pairs(text)
-    else:
+    signs = {"=" in part for part in parts}
+    if len(signs) > 1:
         raise ValueError("some items have no =")
+    tags = {f"tag{count}": part for count, part in enumerate(parts, 1)} if signs == {False} else read_pairs(text)
     if not tags:
         raise ValueError
     check_sizes(tags, 50)
@@ -1683,7 +1681,7 @@ class Settings:
 def read_settings(params: Mapping[str, Any]) -> Settings:
     """Turn demisto.params() into Settings. UsageError names the field as the form shows it."""
     auth_type = str(params.get("auth_type") or DEVICE_CODE)
-    if auth_type not in (*USER_FLOWS, CLIENT_CREDENTIALS, MANAGED_IDENTITY):
+    if auth_type not in (*APPLICATION_FLOWS, MANAGED_IDENTITY):
         raise UsageError(f"Authentication Type: {auth_type!r} is not one of the choices.")
     # A field that the form hides keeps what it held, so only the flows that use a certificate look at it.
     thumbprint, key = certificate_param(params.get("certificate")) if auth_type in SECRET_FLOWS else ("", "")
@@ -2455,8 +2453,7 @@ class MicrosoftAuth:
 
     def __init__(self, settings: Settings, network: Network, store: SessionStore) -> None:
         self.settings, self.network, self.store = settings, network, store
-        self._me = uuid.uuid4().hex
-        self._lock = threading.Lock()
+        self._me, self._lock = uuid.uuid4().hex, threading.RLock()
 
     # Tokens
 
@@ -2637,11 +2634,6 @@ class MicrosoftAuth:
         """Seconds that the sign-in service wants between two polls of a device code."""
         return int(at_path(self.store.read(), "device_flow.interval") or 0)
 
-    def complete_login(self, pasted: str) -> None:
-        """Redeem an authorization code: bare, with its tail, or in the whole address, whose state is then verified."""
-        with self._lock:
-            self._redeem(pasted)
-
     def _redeem_instance_code(self) -> None:
         """A code pasted into the instance that was never tried wins over whatever session there is."""
         pasted = self.settings.authorization_code
@@ -2650,7 +2642,7 @@ class MicrosoftAuth:
         session = self.store.read()
         try:
             if code_digest(pasted.reveal()) not in session.get("codes", []):
-                self._redeem(pasted.reveal(), from_instance=True)
+                self.complete_login(pasted.reveal(), from_instance=True)
             elif not session.get("cache"):
                 words = "The authorization code in the instance was used before, and this instance isn't signed in."
                 raise SignInError(words, NEW_CODE)
@@ -2658,10 +2650,11 @@ class MicrosoftAuth:
             if not self.store.foreign(LEGACY_REFRESH_TOKEN):  # else the existing pack used it, and its session is there
                 raise
 
-    def _redeem(self, pasted: str, *, from_instance: bool = False) -> None:
+    def complete_login(self, pasted: str, *, from_instance: bool = False) -> None:
+        """Redeem an authorization code: bare, with its tail, or in the whole address, whose state is then verified."""
         found, state = read_pasted_code(pasted)
         remember_secret(found)
-        with self._turn():
+        with self._lock, self._turn():
             session = self.store.read()
             login = session.get("login") or {}
             if code_digest(found) in session.get("codes", []):
@@ -2779,12 +2772,11 @@ class MicrosoftAuth:
 
         def change(session: Session) -> tuple[str | None, str]:
             value, by = found(session), str(at_path(session, "turn.by") or "")
-            if value is not None:
-                return value, ""
-            if by not in ("", self._me, dead):
-                return None, by
-            session["turn"] = {"by": self._me}
-            return None, ""
+            if value is not None or by in ("", self._me, dead):
+                by = ""
+            if value is None and not by:
+                session["turn"] = {"by": self._me}
+            return value, by
 
         return self.store.update(change)
 
