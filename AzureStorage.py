@@ -138,9 +138,8 @@ SNIPPET = 200  # characters shown of an unexpected answer
 class Cloud(NamedTuple):
     """The hosts of one Azure. https://learn.microsoft.com/azure/developer/python/sdk/authentication/multi-cloud
 
-    audience is what an ARM token is asked for; zone_suffix is that of accounts with Azure DNS zone endpoints; discovery
-    tells whether the sign-in endpoints are asked for or follow Entra's fixed layout; arm_api and blob_api replace the
-    versions of this module where a cloud only has older ones.
+    audience is what an ARM token is asked for; zone_suffix is that of accounts with Azure DNS zone endpoints; arm_api and
+    blob_api replace the versions of this module where a cloud only has older ones.
     """
 
     name: str
@@ -149,7 +148,6 @@ class Cloud(NamedTuple):
     audience: str
     storage_suffix: str
     zone_suffix: str = ""
-    discovery: bool = False
     arm_api: str = ""
     blob_api: str = ""
 
@@ -227,14 +225,22 @@ APPLICATION_FLOWS = (*USER_FLOWS, CLIENT_CREDENTIALS)  # the form asks for an ap
 
 # One step for every way of signing in, or a step for each; "" stands for the ways that are not listed.
 Hint = str | Mapping[str, str]
+Key = TypeVar("Key", int, str)
+
+
+def spread(rows: Mapping[Key | Sequence[Key], T]) -> dict[Key, T]:
+    """A table by key, whose rows may name several keys at once."""
+    return {key: row for keys, row in rows.items() for key in (keys if isinstance(keys, tuple) else (keys,))}
+
+
+def spread_hints(rows: Mapping[Key | Sequence[Key], str | Mapping[str | Sequence[str], str]]) -> dict[Key, Hint]:
+    """The same for hints; a step may also name several ways of signing in at once."""
+    return {key: step if isinstance(step, str) else spread(step) for key, step in spread(rows).items()}
 
 
 def hint_for(hint: Hint, flow: str) -> str:
-    """The next step for a way of signing in (an Authentication Type); "" where the hint has none for it. Without a
-    flow, any of its steps."""
-    if isinstance(hint, str):
-        return hint
-    return hint.get(flow, hint.get("", "")) if flow else next(iter(hint.values()), "")
+    """The next step for a way of signing in (an Authentication Type); "" where the hint has none for it."""
+    return hint if isinstance(hint, str) else hint.get(flow, hint.get("", ""))
 
 
 # fmt: off
@@ -245,11 +251,9 @@ ENTRA_BUSY = "Entra ID is temporarily unavailable. Run the command again in a mi
 NEW_LOGIN_URL = "Run !azure-storage-generate-login-url, sign in at that address, then run !azure-storage-auth-complete code=<the address> with the address that the browser ends at."
 NEW_DEVICE_CODE = "Run !azure-storage-auth-start for a new one."
 CHECK_IDENTITY = "Check that the machine has a managed identity. For a user-assigned identity, also check the Azure Managed Identities Client ID of the instance."
-OTHER_USER = "The account isn't a user of this tenant. Sign in with a member or guest account of the tenant, or ask an administrator to invite the account."
 RUN_AGAIN_SOON = "Run the command again in a minute."
 SLOW_DOWN = "Azure is throttling requests. Wait a minute, then run the command again."
 SERVICE_FAILED = "The service had an internal error. Run the command again. If the error persists, give the request id to Microsoft support."
-SIGN_IN_STEPS: Hint = {**dict.fromkeys(USER_FLOWS, SIGN_IN_AGAIN), MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN}
 
 # OAuth's own error names come first: Microsoft says that the AADSTS numbers may change.
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
@@ -261,93 +265,92 @@ OAUTH_HINTS = {
     "bad_verification_code": "Entra ID doesn't recognize the device code. " + NEW_DEVICE_CODE,
     "temporarily_unavailable": ENTRA_BUSY,
     "server_error": ENTRA_BUSY,
-    "invalid_scope": "The sign-in service doesn't recognize the requested resource. Check the Cloud of the instance.",
 }
 # For these names the AADSTS number says more than the name does.
-OAUTH_FALLBACK_HINTS: dict[str, Hint] = {
-    **dict.fromkeys(("invalid_grant", "interaction_required", "login_required"), SIGN_IN_STEPS),
+OAUTH_FALLBACK_HINTS = spread_hints({
+    ("invalid_grant", "interaction_required", "login_required"): {USER_FLOWS: SIGN_IN_AGAIN, MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+    "invalid_scope": {MANAGED_IDENTITY: CHECK_IDENTITY, "": "The sign-in service doesn't recognize the requested resource. Check the Cloud of the instance."},
     "consent_required": "The application hasn't been granted consent. Ask an administrator to grant it.",
-    "access_denied": {**dict.fromkeys(USER_FLOWS, "The sign-in was declined in the browser. " + SIGN_IN_AGAIN), MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
-    "invalid_client": {**dict.fromkeys(SECRET_FLOWS, "Check the Application ID, and the Client Secret or the certificate of the instance."), DEVICE_CODE: "Check the Application ID of the instance, and that the app registration has 'Allow public client flows' set to Yes.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
-    "unauthorized_client": {**dict.fromkeys(APPLICATION_FLOWS, "Check the Application ID and the Tenant ID of the instance, and that the application allows this way of signing in."), MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+    "access_denied": {USER_FLOWS: "The sign-in was declined in the browser. " + SIGN_IN_AGAIN, MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+    "invalid_client": {SECRET_FLOWS: "Check the Application ID, and the Client Secret or the certificate of the instance.", DEVICE_CODE: "Check the Application ID of the instance, and that the app registration has 'Allow public client flows' set to Yes.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+    "unauthorized_client": {APPLICATION_FLOWS: "Check the Application ID and the Tenant ID of the instance, and that the application allows this way of signing in.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
     "unsupported_grant_type": "The sign-in service doesn't support this Authentication Type. Check the Cloud of the instance, or choose another Authentication Type.",
     "invalid_resource": "The tenant doesn't recognize the requested resource. Check the Cloud of the instance.",
-    "invalid_request": {AUTHORIZATION_CODE: "Check the Application ID, Tenant ID and Application redirect URI of the instance.", **dict.fromkeys((DEVICE_CODE, CLIENT_CREDENTIALS), "Check the Application ID and the Tenant ID of the instance."), MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
-}
-DEVICE_CODE_EXPIRED: Hint = {DEVICE_CODE: "The device code has expired. " + NEW_DEVICE_CODE}
-OTHER_CLOUD: Hint = {**dict.fromkeys(APPLICATION_FLOWS, "The tenant belongs to another cloud. Check the Cloud and the Tenant ID of the instance."), "": "The tenant belongs to another cloud. Check the Cloud of the instance."}
-NEEDS_DEVICE: Hint = {DEVICE_CODE: "Conditional Access requires a registered or compliant device, which device code sign-in can't prove. Use Authorization Code from such a device, or Client Credentials with a self-deployed application.", AUTHORIZATION_CODE: "Conditional Access requires a registered or compliant device. Open the login URL in a browser on such a device, or use Client Credentials with a self-deployed application."}
-BLOCKED_BY_POLICY: Hint = {DEVICE_CODE: "A Conditional Access or security policy blocked the sign-in. Many tenants block device code sign-in: use Authorization Code, or Client Credentials with a self-deployed application, or ask an administrator.", AUTHORIZATION_CODE: "A Conditional Access or security policy blocked the sign-in. Sign in from a device and a network that the policy allows, or ask an administrator.", "": "A Conditional Access or security policy blocked the application. Ask an administrator."}
-NEEDS_CONSENT: Hint = {**dict.fromkeys(USER_FLOWS, "The application hasn't been granted consent. Sign in as someone who can consent, or ask an administrator to grant consent for the permissions that the README lists."), "": "The application hasn't been granted consent. Ask an administrator to grant it."}
-OTHER_REDIRECT_URI: Hint = {AUTHORIZATION_CODE: "The Application redirect URI of the instance must exactly match a redirect URI registered for the application."}
-MISSING_FIELD: Hint = {DEVICE_CODE: "Check that the Application ID of the instance is filled in.", AUTHORIZATION_CODE: "Check that the Application ID and the Application redirect URI of the instance are filled in.", CLIENT_CREDENTIALS: "Check that the Application ID, the Tenant ID, and the Client Secret or the certificate of the instance are filled in."}
+    "invalid_request": {AUTHORIZATION_CODE: "Check the Application ID, Tenant ID and Application redirect URI of the instance.", (DEVICE_CODE, CLIENT_CREDENTIALS): "Check the Application ID and the Tenant ID of the instance.", MANAGED_IDENTITY: CHECK_IDENTITY, "": ASK_ADMIN},
+})
+# What to do when an answer, or what proves an identity, can't be used.
+UNUSABLE_HINT: Hint = spread({
+    USER_FLOWS: "Check the Application ID and the Tenant ID of the instance, then run !azure-storage-auth-start to sign in again.",
+    CLIENT_CREDENTIALS: "Check the Application ID, the Tenant ID, and the Client Secret or the certificate of the instance.",
+    MANAGED_IDENTITY: CHECK_IDENTITY + " On an Azure Arc machine, also mount its folder /var/opt/azcmagent/tokens into the container, readable.",
+})
 # Numbers that say the refresh token itself is dead; any other refusal leaves it usable for another resource.
-DEAD_GRANTS = frozenset((70000, 70008, 700082, 700084, 70043, 50173, 50089, 50132, 50133))
+DEAD_GRANTS = (70000, 70008, 700082, 700084, 70043, 50173, 50089, 50132, 50133)
 # A way of signing in that a row leaves out gets the step of the OAuth name.
-AADSTS_HINTS: dict[int, Hint] = {
+AADSTS_HINTS: dict[int, Hint] = spread_hints({
     # The device code and the browser
     70016: {DEVICE_CODE: "Finish the sign-in in the browser, then run !azure-storage-auth-complete again."},
     70018: {DEVICE_CODE: "A wrong code was typed in the browser. Enter the code exactly as shown, or run !azure-storage-auth-start for a new one."},
-    **dict.fromkeys((70019, 70020), DEVICE_CODE_EXPIRED),
+    (70019, 70020): {DEVICE_CODE: "The device code has expired. " + NEW_DEVICE_CODE},
     90119: {DEVICE_CODE: "No code was entered in the browser. Enter the code as shown, or run !azure-storage-auth-start for a new one."},
     90120: {DEVICE_CODE: "The device code was already used or declined. " + NEW_DEVICE_CODE},
     50134: {DEVICE_CODE: "The person signed in through another data center than the one that issued the device code. Run !azure-storage-auth-start for a new one, or use Authorization Code."},
-    50058: dict.fromkeys(USER_FLOWS, "Nobody is signed in in that browser profile. Sign in to Microsoft there, then open the address again."),
+    50058: {USER_FLOWS: "Nobody is signed in in that browser profile. Sign in to Microsoft there, then open the address again."},
     # The tenant and the application
-    **dict.fromkeys((50059, 50128, 90019), dict.fromkeys(APPLICATION_FLOWS, "Set the Tenant ID of the instance. The application doesn't identify the tenant.")),
-    90002: dict.fromkeys(APPLICATION_FLOWS, "The tenant was not found. Check the Tenant ID and the Cloud of the instance."),
-    **dict.fromkeys((90038, 900382, 900432), OTHER_CLOUD),
-    **dict.fromkeys((700016, 700011, 70001), dict.fromkeys(APPLICATION_FLOWS, "The application doesn't exist in this tenant. Check the Application ID and the Tenant ID of the instance, or ask an administrator to add the application to the tenant.")),
+    (50059, 50128, 90019): {APPLICATION_FLOWS: "Set the Tenant ID of the instance. The application doesn't identify the tenant."},
+    90002: {APPLICATION_FLOWS: "The tenant was not found. Check the Tenant ID and the Cloud of the instance."},
+    (90038, 900382, 900432): {APPLICATION_FLOWS: "The tenant belongs to another cloud. Check the Cloud and the Tenant ID of the instance.", "": "The tenant belongs to another cloud. Check the Cloud of the instance."},
+    (700016, 700011, 70001): {APPLICATION_FLOWS: "The application doesn't exist in this tenant. Check the Application ID and the Tenant ID of the instance, or ask an administrator to add the application to the tenant."},
     7000112: "The application is disabled in this tenant. Ask an administrator to enable it.",
-    **dict.fromkeys((50194, 9001023, 90124, 90130), dict.fromkeys(APPLICATION_FLOWS, "The application can't sign in without a tenant. Set the Tenant ID of the instance.")),
-    **dict.fromkeys((500021, 500022, 500212, 500213), "A tenant restriction or a cross-tenant access policy denies access to this tenant. Ask an administrator to allow it, or use an identity of the tenant."),
+    (50194, 9001023, 90124, 90130): {APPLICATION_FLOWS: "The application can't sign in without a tenant. Set the Tenant ID of the instance."},
+    (500021, 500022, 500212, 500213): "A tenant restriction or a cross-tenant access policy denies access to this tenant. Ask an administrator to allow it, or use an identity of the tenant.",
     # The account
-    **dict.fromkeys((16000, 16003, 50014, 50020, 50034, 51004, 90072), dict.fromkeys(USER_FLOWS, OTHER_USER)),
+    (16000, 16003, 50014, 50020, 50034, 51004, 90072): {USER_FLOWS: "The account isn't a user of this tenant. Sign in with a member or guest account of the tenant, or ask an administrator to invite the account."},
     50126: "The user name or password was wrong. Sign in again.",
     50053: "The account is locked, or the sign-in came from an IP address with malicious activity. Ask an administrator to check the Microsoft Entra sign-in logs.",
-    **dict.fromkeys((50055, 50144), "The password has expired. Change it, then sign in again."),
+    (50055, 50144): "The password has expired. Change it, then sign in again.",
     50057: "The account is disabled. Ask an administrator.",
     50105: "The user isn't assigned to the application. Ask an administrator to assign the user in the enterprise application.",
     # Multifactor authentication and Conditional Access
-    **dict.fromkeys((50072, 50074, 50076, 50078, 50079, 50158), dict.fromkeys(USER_FLOWS, "Multifactor authentication is required. Run !azure-storage-auth-start and sign in interactively. Unattended instances can use Client Credentials.")),
+    (50072, 50074, 50076, 50078, 50079, 50158): {USER_FLOWS: "Multifactor authentication is required. Run !azure-storage-auth-start and sign in interactively. Unattended instances can use Client Credentials."},
     50088: "The limit of phone calls or text messages for multifactor authentication was reached. Wait a few minutes or use another method, then sign in again.",
     53004: "The account has to register for multifactor authentication first. Register, or ask an administrator, then sign in again.",
     53011: "The account is blocked because of a risk in its home tenant. Ask an administrator of that tenant.",
-    **dict.fromkeys((50005, 50097, 50129, 50155, 50187, 53000, 53001, 530003), NEEDS_DEVICE),
-    53002: dict.fromkeys(USER_FLOWS, "Conditional Access allows approved applications only. Ask an administrator to exclude this application from the policy, or use Client Credentials with a self-deployed application."),
-    **dict.fromkeys((50131, 53003, 530032), BLOCKED_BY_POLICY),
-    530035: dict.fromkeys(USER_FLOWS, "The security defaults of the tenant blocked the sign-in. Use Client Credentials with a self-deployed application, or ask an administrator."),
+    (50005, 50097, 50129, 50155, 50187, 53000, 53001, 530003): {DEVICE_CODE: "Conditional Access requires a registered or compliant device, which device code sign-in can't prove. Use Authorization Code from such a device, or Client Credentials with a self-deployed application.", AUTHORIZATION_CODE: "Conditional Access requires a registered or compliant device. Open the login URL in a browser on such a device, or use Client Credentials with a self-deployed application."},
+    53002: {USER_FLOWS: "Conditional Access allows approved applications only. Ask an administrator to exclude this application from the policy, or use Client Credentials with a self-deployed application."},
+    (50131, 53003, 530032): {DEVICE_CODE: "A Conditional Access or security policy blocked the sign-in. Many tenants block device code sign-in: use Authorization Code, or Client Credentials with a self-deployed application, or ask an administrator.", AUTHORIZATION_CODE: "A Conditional Access or security policy blocked the sign-in. Sign in from a device and a network that the policy allows, or ask an administrator.", "": "A Conditional Access or security policy blocked the application. Ask an administrator."},
+    530035: {USER_FLOWS: "The security defaults of the tenant blocked the sign-in. Use Client Credentials with a self-deployed application, or ask an administrator."},
     # Consent and permissions
-    **dict.fromkeys((65001, 90008, 90094, 90095), NEEDS_CONSENT),
-    65004: dict.fromkeys(USER_FLOWS, "Consent was declined in the browser. Sign in again and accept the permissions, or ask an administrator to grant consent."),
-    **dict.fromkeys((65005, 650056, 650057), dict.fromkeys(USER_FLOWS, "Add the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation) to the app registration, grant consent, then sign in again.")),
-    500011: {**dict.fromkeys(USER_FLOWS, "The tenant doesn't recognize the requested resource. Check the Tenant ID and the Cloud of the instance, and that the app registration has the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation)."), CLIENT_CREDENTIALS: "The tenant doesn't recognize the requested resource. Check the Tenant ID and the Cloud of the instance.", "": "The tenant doesn't recognize the requested resource. Check the Cloud of the instance."},
+    (65001, 90008, 90094, 90095): {USER_FLOWS: "The application hasn't been granted consent. Sign in as someone who can consent, or ask an administrator to grant consent for the permissions that the README lists.", "": "The application hasn't been granted consent. Ask an administrator to grant it."},
+    65004: {USER_FLOWS: "Consent was declined in the browser. Sign in again and accept the permissions, or ask an administrator to grant consent."},
+    (65005, 650056, 650057): {USER_FLOWS: "Add the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation) to the app registration, grant consent, then sign in again."},
+    500011: {USER_FLOWS: "The tenant doesn't recognize the requested resource. Check the Tenant ID and the Cloud of the instance, and that the app registration has the delegated permissions Azure Service Management (user_impersonation) and Azure Storage (user_impersonation).", CLIENT_CREDENTIALS: "The tenant doesn't recognize the requested resource. Check the Tenant ID and the Cloud of the instance.", "": "The tenant doesn't recognize the requested resource. Check the Cloud of the instance."},
     650052: "The application needs a service that isn't enabled in the tenant. Ask an administrator to check the subscriptions of the tenant.",
     # Codes, sessions and redirect URIs
     54005: {AUTHORIZATION_CODE: "The authorization code was already used. " + NEW_LOGIN_URL, DEVICE_CODE: "The device code was already used. " + NEW_DEVICE_CODE},
     700005: {AUTHORIZATION_CODE: "The code was issued by another tenant. Set the Tenant ID of the instance to the tenant that the person signs in to. " + NEW_LOGIN_URL},
     501481: {AUTHORIZATION_CODE: "The code belongs to another login URL. " + NEW_LOGIN_URL},
     50147: {AUTHORIZATION_CODE: "The code challenge in the login URL has the wrong length, so part of the URL was lost. " + NEW_LOGIN_URL},
-    **dict.fromkeys((50011, 70004), OTHER_REDIRECT_URI),
+    (50011, 70004): {AUTHORIZATION_CODE: "The Application redirect URI of the instance must exactly match a redirect URI registered for the application."},
     900971: {AUTHORIZATION_CODE: "The application has no redirect URI. Register the Application redirect URI of the instance under the platform Web or Mobile and desktop applications."},
     9002327: {AUTHORIZATION_CODE: "The redirect URI is registered as single-page application. In the app registration, register it under the platform Web or Mobile and desktop applications instead, then sign in again."},
-    **dict.fromkeys(DEAD_GRANTS, dict.fromkeys(USER_FLOWS, "The code or session has expired or was revoked. " + SIGN_IN_AGAIN)),
+    DEAD_GRANTS: {USER_FLOWS: "The code or session has expired or was revoked. " + SIGN_IN_AGAIN},
     700084: {DEVICE_CODE: "The session has expired. " + SIGN_IN_AGAIN, AUTHORIZATION_CODE: "Sessions of a single-page application end after a day. Register the redirect URI under the platform Web or Mobile and desktop applications instead, then run !azure-storage-auth-start to sign in again."},
-    **dict.fromkeys((70011, 28002), "The requested scope isn't valid in this cloud. Check the Cloud of the instance."),
+    (70011, 28002): "The requested scope isn't valid in this cloud. Check the Cloud of the instance.",
     700022: "The requested scope names more than one resource. Check the Cloud of the instance.",
     # Secrets and certificates
-    7000215: dict.fromkeys(SECRET_FLOWS, "Enter the value of the secret, not its ID, as the Client Secret of the instance."),
-    7000222: dict.fromkeys(SECRET_FLOWS, "The Client Secret has expired. Create a new one in the app registration and enter its value in the instance."),
-    70002: dict.fromkeys(SECRET_FLOWS, "Check the Client Secret of the instance."),
+    7000215: {SECRET_FLOWS: "Enter the value of the secret, not its ID, as the Client Secret of the instance."},
+    7000222: {SECRET_FLOWS: "The Client Secret has expired. Create a new one in the app registration and enter its value in the instance."},
+    70002: {SECRET_FLOWS: "Check the Client Secret of the instance."},
     7000218: {DEVICE_CODE: "Device code sign-in needs a public client. In the app registration, under Authentication, set 'Allow public client flows' to Yes.", AUTHORIZATION_CODE: "Enter the Client Secret of the application in the instance, or register the redirect URI under the platform Mobile and desktop applications, which needs no secret.", CLIENT_CREDENTIALS: "Enter the Client Secret or the certificate of the application in the instance."},
     700025: {AUTHORIZATION_CODE: "The application is a public client. Remove the Client Secret and the certificate from the instance, or register the redirect URI under the platform Web.", CLIENT_CREDENTIALS: "The application is a public client. In the app registration, under Authentication, set 'Allow public client flows' to No, or use another application."},
-    **dict.fromkeys((50012, 700027, 700030), dict.fromkeys(SECRET_FLOWS, "Check the Certificate Thumbprint and the Certificate Private Key of the instance, and that the certificate is uploaded to the app registration and hasn't expired.")),
-    **dict.fromkeys((90014, 900144), MISSING_FIELD),
+    (50012, 700027, 700030): {SECRET_FLOWS: "Check the Certificate Thumbprint and the Certificate Private Key of the instance, and that the certificate is uploaded to the app registration and hasn't expired."},
+    (90014, 900144): {DEVICE_CODE: "Check that the Application ID of the instance is filled in.", AUTHORIZATION_CODE: "Check that the Application ID and the Application redirect URI of the instance are filled in.", CLIENT_CREDENTIALS: "Check that the Application ID, the Tenant ID, and the Client Secret or the certificate of the instance are filled in."},
     # Load
     50196: "Too many sign-in requests were sent in a short time. Wait a few minutes before the next command.",
-    **dict.fromkeys((90033, 90006, 90012, 50033, 50087, 90024, 90055), ENTRA_BUSY),
-}
-# Numbers that mean a lack of consent or permission: in a person's sign-in, consent_hint says what to do.
+    (90033, 90006, 90012, 50033, 50087, 90024, 90055): ENTRA_BUSY,
+})
+# Numbers that mean a lack of consent or permission: for the Cortex XSOAR application, consent_hint says what to do.
 CONSENT_NUMBERS = frozenset((65001, 65005, 650056, 650057, 500011))
 # fmt: on
 
@@ -357,48 +360,34 @@ def aadsts_hint(number: int, flow: str) -> str:
     return hint_for(AADSTS_HINTS.get(number, ""), flow)
 
 
-def consent_hint(cortex_app: bool, storage: bool) -> str:
-    """The next step when an application may not get a person's token for Azure Storage, or else for Resource Manager.
-
-    Only its publisher can change the permissions of the Cortex XSOAR application, which `cortex_app` says is in use.
-    """
-    permission = f"delegated permission {'Azure Storage' if storage else 'Azure Service Management'} user_impersonation"
-    if not cortex_app:
-        return f"Add the {permission} to the app registration, grant consent for it, then sign in again."
+def consent_hint(storage: bool) -> str:
+    """The next step when the Cortex XSOAR application, whose permissions only its publisher can change, may not get a
+    person's token for Azure Storage, or else for Resource Manager."""
     if storage:
         return (
             "The Cortex XSOAR application can't get a token for Azure Storage in this tenant. Resource Manager "
-            f"commands keep working. For blob commands, use a self-deployed application with the {permission}, or "
-            "enter an account SAS or account key under Storage Account Name in the instance."
+            "commands keep working. For blob commands, use a self-deployed application with the delegated permission "
+            "Azure Storage user_impersonation, or enter an account SAS or account key under Storage Account Name in "
+            "the instance."
         )
     return (
         "Ask an administrator to grant consent for the Cortex XSOAR application in this tenant, or use a "
-        f"self-deployed application with the {permission}."
+        "self-deployed application with the delegated permission Azure Service Management user_impersonation."
     )
 
 
 # fmt: off
 ADD_ROLE = "New role assignments take several minutes to take effect."
 NOT_FOR_KIND = "This kind of account or this region doesn't support the feature. No permission changes that."
-CHECK_VALUE = "Correct the value that is named above, then run the command again."
 CHANGED_SINCE = "The resource has changed since it was read. Check its state, then run the command again."
 LIST_ACCOUNTS = "Check the account name, resource group and subscription with !azure-storage-account-list."
 LIST_CONTAINERS = "Check the name with !azure-storage-blob-containers-list. With include_deleted=true it also shows soft-deleted containers, which !azure-storage-container-restore restores."
-CHOOSE_NAME = "Account names are unique in all of Azure. Choose another name."
-CHOOSE_LOCATION = "Choose another `location`, or another `sku` or `kind` that the location offers."
-SUBSCRIPTION_OFF = "The subscription is disabled, so that nothing in it can be changed. Ask its owner to enable it."
-REGISTER_PROVIDER = "Ask an owner of the subscription to register the resource provider named above, such as Microsoft.Storage."
-CLOUD_IS_OLDER = "This cloud doesn't offer the API version or the location. The versions and locations that it offers are named above."
-HOLD_OR_POLICY = "Check legal holds and immutability policies of its containers with !azure-storage-blob-containers-list and !azure-storage-container-immutability-get."
-CUSTOM_DOMAIN = "Check `custom_domain_name`, its CNAME record, and that no other storage account uses it."
-MANY_TAGS = "Use at most 50 tags, with keys of at most 128 and values of at most 256 characters."
-ENCRYPTION_KEY = "Check the `enc_` arguments: a key of Azure Key Vault needs its name and its vault's URI."
 
 # https://learn.microsoft.com/rest/api/storagerp/srp_error_codes_common and ARM's common error codes:
 # https://learn.microsoft.com/azure/azure-resource-manager/troubleshooting/common-deployment-errors
-ARM_HINTS = {
+ARM_HINTS = spread({
     # Sign-in and permissions
-    **dict.fromkeys(("InvalidAuthenticationToken", "ExpiredAuthenticationToken", "AuthenticationFailed"), CHECK_SIGN_IN),
+    ("InvalidAuthenticationToken", "ExpiredAuthenticationToken", "AuthenticationFailed"): CHECK_SIGN_IN,
     "InvalidAuthenticationTokenAudience": "Check the Cloud of the instance. For a custom cloud, also check the Resource Manager Audience.",
     "InvalidAuthenticationTokenTenant": "The subscription belongs to another tenant than the identity that is signed in. Sign in to the tenant of the subscription.",
     "AuthorizationFailed": "Assign the signed-in identity a role that allows the action named above at that scope. " + ADD_ROLE,
@@ -411,13 +400,13 @@ ARM_HINTS = {
     "RequestDisallowedByPolicy": "An Azure Policy forbids this. Ask the owner of the policy named above for an exemption, or use values that it allows.",
     "RequestDisallowedByAzure": "Azure doesn't allow this in the region. Choose another `location`.",
     "RegionDoesNotAllowProvisioning": "The region accepts no new resources of this subscription. Choose another `location`.",
-    **dict.fromkeys(("SubscriptionDisabled", "ReadOnlyDisabledSubscription", "SubscriptionStateForbidden"), SUBSCRIPTION_OFF),
-    **dict.fromkeys(("SubscriptionNotFound", "MissingSubscription"), "Check the subscription ID, and that the identity has a role in it, with !azure-storage-subscriptions-list."),
-    **dict.fromkeys(("MissingSubscriptionRegistration", "MissingRegistrationForLocation", "InvalidSubscriptionRegistrationState", "SubscriptionNotRegistered"), REGISTER_PROVIDER),
+    ("SubscriptionDisabled", "ReadOnlyDisabledSubscription", "SubscriptionStateForbidden"): "The subscription is disabled, so that nothing in it can be changed. Ask its owner to enable it.",
+    ("SubscriptionNotFound", "MissingSubscription"): "Check the subscription ID, and that the identity has a role in it, with !azure-storage-subscriptions-list.",
+    ("MissingSubscriptionRegistration", "MissingRegistrationForLocation", "InvalidSubscriptionRegistrationState", "SubscriptionNotRegistered"): "Ask an owner of the subscription to register the resource provider named above, such as Microsoft.Storage.",
     "SubscriptionNotRegisteredForFeature": "Ask an owner of the subscription to register the feature that is named above.",
     # Not found
     "ResourceNotFound": LIST_ACCOUNTS + " The answer is the same when the identity has no role there.",
-    **dict.fromkeys(("StorageAccountNotFound", "ParentResourceNotFound"), LIST_ACCOUNTS),
+    ("StorageAccountNotFound", "ParentResourceNotFound"): LIST_ACCOUNTS,
     "ResourceGroupNotFound": "Check the resource group with !azure-storage-resource-group-list.",
     "ContainerNotFound": LIST_CONTAINERS,
     "ManagementPolicyNotFound": "The account has no lifecycle management policy. !azure-storage-account-lifecycle-set creates one.",
@@ -426,38 +415,38 @@ ARM_HINTS = {
     "PathNotFoundError": "Check the workspace that is searched, and that the identity has a role in it.",
     # Busy, throttled and failed
     "TooManyRequests": SLOW_DOWN,
-    **dict.fromkeys(("StorageAccountBeingCreated", "StorageAccountIsNotProvisioned"), "The account isn't ready yet. " + RUN_AGAIN_SOON),
-    **dict.fromkeys(("StorageAccountOperationInProgress", "SubscriptionOperationInProgress", "AnotherOperationInProgress"), "Another operation is in progress. " + RUN_AGAIN_SOON),
+    ("StorageAccountBeingCreated", "StorageAccountIsNotProvisioned"): "The account isn't ready yet. " + RUN_AGAIN_SOON,
+    ("StorageAccountOperationInProgress", "SubscriptionOperationInProgress", "AnotherOperationInProgress"): "Another operation is in progress. " + RUN_AGAIN_SOON,
     "PendingTransactionAlreadyExists": "A change of the account's replication is still in progress. Run the command again later.",
     "ResourceGroupBeingDeleted": "The resource group is being deleted. Choose another one.",
     "ContainerBeingDeleted": "The container is being deleted. Its name is available again after at least 30 seconds.",
-    **dict.fromkeys(("ServerBusy", "RetryableError", "OperationTimedOut"), "The service is busy. " + RUN_AGAIN_SOON),
-    **dict.fromkeys(("InternalError", "InternalServerError"), SERVICE_FAILED),
+    ("ServerBusy", "RetryableError", "OperationTimedOut"): "The service is busy. " + RUN_AGAIN_SOON,
+    ("InternalError", "InternalServerError"): SERVICE_FAILED,
     "PreconditionFailed": CHANGED_SINCE,
     # Accounts
-    **dict.fromkeys(("AccountNameInvalid", "StorageAccountNameNotValid"), "An account name has 3 to 24 lowercase letters and digits."),
+    ("AccountNameInvalid", "StorageAccountNameNotValid"): "An account name has 3 to 24 lowercase letters and digits.",
     "ReservedResourceName": "The name contains a word that Azure reserves. Choose another name.",
     "StorageAccountAlreadyExists": "The account already exists in this subscription. See !azure-storage-account-list.",
     "StorageAccountInAnotherResourceGroup": "The account exists in another resource group. See !azure-storage-account-list.",
     "InvalidResourceLocation": "The account already exists in another location. Omit `location`, or choose another name.",
-    "StorageAccountAlreadyTaken": CHOOSE_NAME,
-    **dict.fromkeys(("MaxStorageAccountsCountPerSubscriptionExceeded", "QuotaExceeded", "ResourceQuotaExceeded"), "The quota of the subscription is used up. Delete what isn't needed, or ask Microsoft to raise the quota."),
+    "StorageAccountAlreadyTaken": "Account names are unique in all of Azure. Choose another name.",
+    ("MaxStorageAccountsCountPerSubscriptionExceeded", "QuotaExceeded", "ResourceQuotaExceeded"): "The quota of the subscription is used up. Delete what isn't needed, or ask Microsoft to raise the quota.",
     "LocationRequired": "Add the argument `location`.",
-    **dict.fromkeys(("LocationNotValid", "LocationNotAvailableForResourceType", "AccountTypeNotSupportedInLocation", "SkuNotAvailable", "DataEncryptionNotSupportedInLocation"), CHOOSE_LOCATION),
+    ("LocationNotValid", "LocationNotAvailableForResourceType", "AccountTypeNotSupportedInLocation", "SkuNotAvailable", "DataEncryptionNotSupportedInLocation"): "Choose another `location`, or another `sku` or `kind` that the location offers.",
     "InvalidAccountType": "The value of `sku` isn't valid for this `kind` of account.",
     "InvalidAccessTier": "This kind of account doesn't have this access tier.",
-    **dict.fromkeys(("StorageAccountTypeConversionNotAllowed", "StorageAccountTypeConversionCannotBeChanged"), "The account can't be converted to this `sku`."),
-    **dict.fromkeys(("AccountPropertyCannotBeSet", "AccountPropertyCannotBeUpdated", "PropertyChangeNotAllowed"), "The property named above is read-only or can be set only when the account is created. Omit it."),
+    ("StorageAccountTypeConversionNotAllowed", "StorageAccountTypeConversionCannotBeChanged"): "The account can't be converted to this `sku`.",
+    ("AccountPropertyCannotBeSet", "AccountPropertyCannotBeUpdated", "PropertyChangeNotAllowed"): "The property named above is read-only or can be set only when the account is created. Omit it.",
     "TooManyUpdateParametersSpecified": "Azure changes only one of these properties at a time. Run the command once for each.",
-    **dict.fromkeys(("TooManyTags", "MaxTagKeyLengthExceeded", "MaxTagValueLengthExceeded"), MANY_TAGS),
-    **dict.fromkeys(("MissingEncryptionKeySource", "MissingEncryptionService", "UnknownEncryptionKeySource"), ENCRYPTION_KEY),
-    **dict.fromkeys(("StorageCustomDomainNameNotValid", "StorageDomainNameCouldNotVerify", "StorageDomainNameAlreadyActivated", "StorageDomainNameNotValid"), CUSTOM_DOMAIN),
+    ("TooManyTags", "MaxTagKeyLengthExceeded", "MaxTagValueLengthExceeded"): "Use at most 50 tags, with keys of at most 128 and values of at most 256 characters.",
+    ("MissingEncryptionKeySource", "MissingEncryptionService", "UnknownEncryptionKeySource"): "Check the `enc_` arguments: a key of Azure Key Vault needs its name and its vault's URI.",
+    ("StorageCustomDomainNameNotValid", "StorageDomainNameCouldNotVerify", "StorageDomainNameAlreadyActivated", "StorageDomainNameNotValid"): "Check `custom_domain_name`, its CNAME record, and that no other storage account uses it.",
     "StorageCustomDomainNameNotSupportedForAccountType": "Accounts with this `sku` can't have a custom domain. Omit `custom_domain_name`.",
     "CustomDomainNameAlreadySet": "The account already has a custom domain. It has to be removed before another one can be set.",
-    "AccountProtectedFromDeletion": "A legal hold or a locked immutability policy protects the account. " + HOLD_OR_POLICY,
+    "AccountProtectedFromDeletion": "A legal hold or a locked immutability policy protects the account. Check legal holds and immutability policies of its containers with !azure-storage-blob-containers-list and !azure-storage-container-immutability-get.",
     "AccountIsDisabled": "The account is disabled. Ask the owner of the subscription.",
     "NetworkAclsValidationFailure": "Check the subnets named above: each needs a service endpoint for Microsoft.Storage, and no change of it may be in progress.",
-    **dict.fromkeys(("FeatureNotSupportedForAccount", "FeatureNotSupportForAccount", "OperationNotAllowedOnKind"), NOT_FOR_KIND),
+    ("FeatureNotSupportedForAccount", "FeatureNotSupportForAccount", "OperationNotAllowedOnKind"): NOT_FOR_KIND,
     # Containers, roles, replication and logs
     "ContainerAlreadyExists": "The container already exists. Change it with !azure-storage-blob-containers-update.",
     "RoleAssignmentExists": "The identity already has this role at this scope. See !azure-storage-access-list.",
@@ -468,30 +457,23 @@ ARM_HINTS = {
     "CrossTenantReplicationNotAllowed": "Cross-tenant replication is off for one of the accounts. See allow_cross_tenant_replication of !azure-storage-account-update.",
     "BadArgumentError": "The log query isn't valid. Correct the value that is named above, and check that the workspace has the tables of storage logs.",
     # The request
-    **dict.fromkeys(("InvalidApiVersionParameter", "NoRegisteredProviderFound", "InvalidResourceType"), CLOUD_IS_OLDER),
-    **dict.fromkeys(("InvalidParameter", "InvalidRequestContent", "InvalidValuesForRequestParameters", "StorageAccountPropertiesNotValid"), CHECK_VALUE),
+    ("InvalidApiVersionParameter", "NoRegisteredProviderFound", "InvalidResourceType"): "This cloud doesn't offer the API version or the location. The versions and locations that it offers are named above.",
+    ("InvalidParameter", "InvalidRequestContent", "InvalidValuesForRequestParameters", "StorageAccountPropertiesNotValid"): "Correct the value that is named above, then run the command again.",
     "LinkedInvalidPropertyId": "A resource ID above isn't complete. Enter the whole ID, which begins with /subscriptions/.",
-}
+})
 
-GIVE_LEASE = "Add its `lease_id`, or break the lease with !azure-storage-blob-lease action=break."
 RENEW_LEASE = "Acquire a new lease with action=acquire."
 NO_LEASE = "Omit `lease_id`."
-OTHER_BLOB_TYPE = "The blob is of another type (block, append or page blob) than the operation needs. See !azure-storage-blob-properties-get."
-NO_HIERARCHY = "Accounts with a hierarchical namespace don't support this feature, such as snapshots and index tags."
-CHANGED_REQUEST = "The request reached the service incomplete or changed. Check whether a proxy changes requests. If the error persists, give the request id to Microsoft support."
-NOT_ON_PREMISES = "This account or this cloud doesn't support the feature that is named above. Omit the argument that asks for it."
-OTHER_UPLOAD = "Another upload to the same name may have left or replaced blocks. Upload again when it has ended, or under another name. Azure discards blocks that aren't committed after a week."
 COPY_SOURCE = "Check that the source exists, that its network rules allow the copy, and that the SAS in its URL, or the role of the identity, allows reading it."
 LEGAL_HOLD = "A legal hold protects it. If the hold is no longer needed, clear it with !azure-storage-blob-legal-hold-set legal_hold=false, or on the container with !azure-storage-container-legal-hold-clear."
-TIER_RULE = "The blob or the account doesn't support this tier. Only block blobs have tiers here, and Archive needs an account with LRS, GRS or RA-GRS redundancy."
 LIST_VALUES = "Correct the value that is named above, then run the command again. If none is named, check the arguments."
 
 # https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes, sas-error-codes and
 # common-rest-api-error-codes on the same site
-BLOB_HINTS = {
+BLOB_HINTS = spread({
     # Who may do it
     "AuthenticationFailed": "The account key or SAS is wrong, has expired or was revoked, or the clock of this machine is wrong. Without a key or SAS, run !azure-storage-auth-test to check the sign-in.",
-    **dict.fromkeys(("InvalidAuthenticationInfo", "NoAuthenticationInformation"), CHECK_SIGN_IN),
+    ("InvalidAuthenticationInfo", "NoAuthenticationInformation"): CHECK_SIGN_IN,
     "AuthorizationSourceIPMismatch": "The SAS is for other IP addresses than this engine's. Use a SAS that allows this address, or run the command on an engine that the SAS allows.",
     "AuthorizationProtocolMismatch": "The SAS doesn't allow the protocol of this request. Use a SAS that allows HTTPS.",
     "AuthorizationServiceMismatch": "The SAS is for other services of the account. Use a SAS that includes the blob service (ss=b).",
@@ -536,10 +518,10 @@ BLOB_HINTS = {
     "BlobArchived": "The blob is archived. Rehydrate it with !azure-storage-blob-tier-set tier=Hot, which can take hours, or copy it with !azure-storage-blob-copy tier=Hot.",
     "BlobBeingRehydrated": "The blob is being rehydrated from the archive tier. Run the command again in some hours; !azure-storage-blob-properties-get shows its state.",
     "BlobNotArchived": "The blob isn't archived. Omit `rehydrate_priority`.",
-    **dict.fromkeys(("InvalidBlobTier", "BlobAccessTierNotSupportedForAccountType"), TIER_RULE),
+    ("InvalidBlobTier", "BlobAccessTierNotSupportedForAccountType"): "The blob or the account doesn't support this tier. Only block blobs have tiers here, and Archive needs an account with LRS, GRS or RA-GRS redundancy.",
     # Leases
-    "LeaseIdMissing": "The blob or container has an active lease. " + GIVE_LEASE + " A container's lease is broken with !azure-storage-container-lease action=break.",
-    **dict.fromkeys(("LeaseIdMismatchWithBlobOperation", "LeaseIdMismatchWithContainerOperation", "LeaseIdMismatchWithLeaseOperation"), "The `lease_id` isn't the ID of the active lease. Use the ID that the holder of the lease has, or break the lease with action=break."),
+    "LeaseIdMissing": "The blob or container has an active lease. Add its `lease_id`, or break the lease with !azure-storage-blob-lease action=break. A container's lease is broken with !azure-storage-container-lease action=break.",
+    ("LeaseIdMismatchWithBlobOperation", "LeaseIdMismatchWithContainerOperation", "LeaseIdMismatchWithLeaseOperation"): "The `lease_id` isn't the ID of the active lease. Use the ID that the holder of the lease has, or break the lease with action=break.",
     "LeaseAlreadyPresent": "Another lease is active. Break it with action=break, or wait until it ends.",
     "LeaseAlreadyBroken": "The lease is already broken. " + RENEW_LEASE,
     "LeaseIsBreakingAndCannotBeAcquired": "The lease is being broken. Wait until its break period ends, then acquire a new one.",
@@ -564,34 +546,34 @@ BLOB_HINTS = {
     # What this kind of account or cloud can't do
     "FeatureNotSupportedForAccount": NOT_FOR_KIND,
     "FeatureNotEnabled": "A feature that the operation needs isn't enabled for the account or its region.",
-    **dict.fromkeys(("FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobApiNotYetSupportedForHierarchicalNamespaceAccounts"), NO_HIERARCHY),
+    ("FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobApiNotYetSupportedForHierarchicalNamespaceAccounts"): "Accounts with a hierarchical namespace don't support this feature, such as snapshots and index tags.",
     "BlobTagsNotSupportedForAccountType": "Only general-purpose v2 accounts support index tags. No permission changes that.",
     "FeatureVersionMismatch": "The data or the stored access policy uses a feature that is newer than the API version of this cloud.",
     "BlobOperationNotSupported": "The blob was created through the Data Lake Storage API, which doesn't allow this operation. Copy it to a new name, and use that.",
-    **dict.fromkeys(("UnsupportedHeader", "UnsupportedQueryParameter", "UnsupportedXmlNode"), NOT_ON_PREMISES),
+    ("UnsupportedHeader", "UnsupportedQueryParameter", "UnsupportedXmlNode"): "This account or this cloud doesn't support the feature that is named above. Omit the argument that asks for it.",
     # Values
     "InvalidHeaderValue": LIST_VALUES,
     "InvalidQueryParameterValue": "Correct the value that is named above. If it is tags or snapshot, the account doesn't support that feature, for instance because it has a hierarchical namespace.",
-    **dict.fromkeys(("OutOfRangeInput", "OutOfRangeQueryParameterValue", "InvalidInput", "MissingRequiredXmlNode"), LIST_VALUES),
+    ("OutOfRangeInput", "OutOfRangeQueryParameterValue", "InvalidInput", "MissingRequiredXmlNode"): LIST_VALUES,
     "InvalidXmlNodeValue": "A value in the request isn't valid. If a user delegation SAS was asked for, its time is more than 7 days away or the clock of this machine is wrong: shorten `expires_in`, or correct the clock.",
     "InvalidXmlDocument": "A value in the request isn't valid. Check the arguments, such as tags, for characters that Azure doesn't allow.",
     "InvalidResourceName": "The name has characters or a length that Azure doesn't allow. A container name has 3 to 63 lowercase letters, digits and single hyphens; a blob name has at most 1,024 characters.",
-    **dict.fromkeys(("InvalidUri", "RequestUrlFailedToParse"), "The address isn't valid. Check the names of the account, container and blob."),
+    ("InvalidUri", "RequestUrlFailedToParse"): "The address isn't valid. Check the names of the account, container and blob.",
     "InvalidMetadata": "Metadata keys begin with a letter or an underscore and hold only letters, digits and underscores. Values can't have control characters.",
     "EmptyMetadataKey": "A metadata key is empty. Give every value a key.",
     "MetadataTooLarge": "Metadata can have 8 KB in all. Shorten it or remove keys.",
     "InvalidRange": "The range begins after the end of the blob. See its size with !azure-storage-blob-properties-get.",
-    "InvalidBlobType": OTHER_BLOB_TYPE,
+    "InvalidBlobType": "The blob is of another type (block, append or page blob) than the operation needs. See !azure-storage-blob-properties-get.",
     "InvalidMd5": "The value isn't an MD5 hash in Base64 (24 characters). Correct `content_md5`.",
     "Md5Mismatch": "The content was damaged in transit. Run the command again.",
-    **dict.fromkeys(("InvalidBlobOrBlock", "InvalidBlockId", "InvalidBlockList", "BlockCountExceedsLimit"), OTHER_UPLOAD),
-    **dict.fromkeys(("RequestBodyTooLarge", "BlockListTooLong"), "The content is larger than this account or cloud accepts for this operation."),
+    ("InvalidBlobOrBlock", "InvalidBlockId", "InvalidBlockList", "BlockCountExceedsLimit"): "Another upload to the same name may have left or replaced blocks. Upload again when it has ended, or under another name. Azure discards blocks that aren't committed after a week.",
+    ("RequestBodyTooLarge", "BlockListTooLong"): "The content is larger than this account or cloud accepts for this operation.",
     # The service, the way to it
     "ServerBusy": "The service is busy or throttles requests. " + RUN_AGAIN_SOON,
     "OperationTimedOut": "The request timed out. Run the command again.",
     "InternalError": SERVICE_FAILED,
-    **dict.fromkeys(("InvalidHttpVerb", "UnsupportedHttpVerb", "MissingContentLengthHeader", "MissingRequiredHeader", "MissingRequiredQueryParameter", "ConditionHeadersNotSupported", "MultipleConditionHeadersNotSupported"), CHANGED_REQUEST),
-}
+    ("InvalidHttpVerb", "UnsupportedHttpVerb", "MissingContentLengthHeader", "MissingRequiredHeader", "MissingRequiredQueryParameter", "ConditionHeadersNotSupported", "MultipleConditionHeadersNotSupported"): "The request reached the service incomplete or changed. Check whether a proxy changes requests. If the error persists, give the request id to Microsoft support.",
+})
 # Only what the status alone makes certain. A 403 or 409 with an unknown code gets the service's words and no guess.
 STATUS_HINTS = {
     401: CHECK_SIGN_IN,
@@ -640,12 +622,9 @@ class AzureStorageError(Exception):
     been carried out although no answer says so.
     """
 
-    sent = False
-
-    def __init__(self, message: str, next_step: str = "") -> None:
+    def __init__(self, message: str, next_step: str = "", *, sent: bool = False) -> None:
         super().__init__(message)
-        self.message = message
-        self.next_step = next_step
+        self.message, self.next_step, self.sent = message, next_step, sent
 
     def __str__(self) -> str:
         return f"{self.message}\nNext step: {self.next_step}" if self.next_step else self.message
@@ -674,11 +653,9 @@ class SignInPending(SignInError):
 class NetworkError(AzureStorageError):
     """No usable answer came back."""
 
-    def __init__(self, message: str, next_step: str = "", *, sent: bool = False) -> None:
-        super().__init__(message, next_step)
-        self.sent = sent
 
-
+# Answers after which another try may help, since nothing certain came of this one; 501 and 505 say that it is of no use.
+RETRY_STATUSES = frozenset({408, 429, *range(500, 600)} - {501, 505})
 # Refusals that a role changes.
 ROLE_CODES = frozenset(
     {"AuthorizationFailed", "AuthorizationPermissionMismatch", "LinkedAuthorizationFailed", "InsufficientAccessError"}
@@ -709,7 +686,8 @@ class ServiceError(AzureStorageError):
         super().__init__(f"{words}. {detail}".rstrip(), hint or STATUS_HINTS.get(status, ""))
         self.action, self.status, self.code, self.detail, self.request_id = action, status, code, detail, request_id
         self.repeated, self.needs = repeated, needs
-        self.sent = status >= 500 or (repeated and status in (404, 409, 412))
+        unclear = (404, 409, 412, 429) if repeated else ()
+        self.sent = status in (RETRY_STATUSES - {429}).union(unclear)
 
     def __str__(self) -> str:
         return super().__str__() + (f"\nRequest ID: {self.request_id}" if self.request_id else "")
@@ -792,10 +770,7 @@ def remember_secret(value: str) -> None:
         (value, urllib.parse.quote(value, "", errors="replace"), urllib.parse.quote_plus(value, errors="replace"))
     ):
         _known_secrets.add(form)
-        try:
-            add_sensitive_log_strs(form)
-        except NameError:  # a server before 6.0
-            LOG.add_replace_strs(form)
+        add_sensitive_log_strs(form)
 
 
 def redact(text: str) -> str:
@@ -897,26 +872,21 @@ def parse_xml(text: str) -> Json:
 
     ValueError for anything malformed.
     """
-    root: Json = {}
-    stack: list[tuple[Json, str]] = [(root, "")]
+    stack: list[Json] = [{}]
     words: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
         words.clear()
-        stack.append(({}, name))
+        stack.append({})
 
     def end(name: str) -> None:
-        children, _ = stack.pop()
-        value: object = children or "".join(words).strip()
+        value: object = stack.pop() or "".join(words).strip()
         words.clear()
-        parent = stack[-1][0]
-        if name in parent:
-            parent[name] = [*parent[name], value] if isinstance(parent[name], list) else [parent[name], value]
-        else:
-            parent[name] = value
+        held = stack[-1].get(name)
+        stack[-1][name] = value if held is None else [*(held if isinstance(held, list) else [held]), value]
 
     feed_xml(start, end, words.append, [text.encode()])
-    return root
+    return stack[0]
 
 
 def many(value: object) -> list[Json]:
@@ -976,7 +946,7 @@ def tag_test(name: str, value: str) -> str:
 
 
 def escape_xml(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(text, quote=False)
 
 
 def md(text: str) -> str:
@@ -1044,7 +1014,7 @@ class Clock:
 
 
 # https://learn.microsoft.com/rest/api/storageservices/formatting-datetime-values
-MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d{1,9})?)?\s*([zZ]|[+-]\d\d:?\d\d)?)?")
+MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?:(:\d\d)(?:\.\d{1,9})?)?\s*(?:[zZ]|([+-]\d\d):?(\d\d))?)?")
 
 
 def moment(text: object) -> float | None:
@@ -1052,11 +1022,10 @@ def moment(text: object) -> float | None:
     found = MOMENT.fullmatch(str(text).strip())
     if not found:
         return None
-    zone = found[7] or "Z"
-    offset = 0 if zone in "zZ" else int(zone[0] + "1") * (int(zone[1:3]) * 3600 + int(zone[-2:]) * 60)
+    usual = ("", "00:00", ":00", "+00", "00")
+    day, clock, second, hours, minutes = (given or other for given, other in zip(found.groups(), usual, strict=True))
     try:
-        year, month, day, hour, minute, second = (int(found[place] or 0) for place in range(1, 7))
-        seconds = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp() - offset
+        seconds = datetime.fromisoformat(f"{day} {clock}{second}{hours}:{minutes}").timestamp()
         iso_time(seconds)
     except (ArithmeticError, OSError, ValueError):
         return None
@@ -1072,7 +1041,7 @@ def iso_time(seconds: float) -> str:
 def http_date(text: str) -> str:
     """An HTTP date in ISO form; the text itself where it is none."""
     try:
-        return email.utils.parsedate_to_datetime(text).astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return iso_time(email.utils.parsedate_to_datetime(text).timestamp())
     except (ArithmeticError, TypeError, ValueError):
         return text
 
@@ -1116,23 +1085,17 @@ def read_number(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def whole(text: object, missing: int = 0) -> int:
-    """A length or count that a service wrote; ValueError if it is no whole number."""
-    found = str(text if text is not None else missing).strip()
+def whole(text: object) -> int:
+    """A length or count that a service wrote, 0 where it wrote none; ValueError if it is no whole number."""
+    found = str(0 if text is None else text).strip()
     if not re.fullmatch(r"\d{1,18}", found, re.ASCII):
         raise ValueError(f"{snippet(found)!r} is not a whole number")
     return int(found)
 
 
 def read_flag(text: str) -> bool:
-    value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower())
-    if value is None:
-        raise ValueError
-    return value
-
-
-def is_true(value: object) -> bool:
-    return value is True or str(value).strip().lower() in ("true", "yes", "1")
+    words = ("false", "no", "0", "true", "yes", "1")
+    return words.index(text.lower()) >= words.index("true")
 
 
 def split_list(text: str) -> list[str]:
@@ -1146,8 +1109,8 @@ def split_list(text: str) -> list[str]:
 
 
 def read_json_object(text: str) -> Json:
-    found = json_value(text)
-    if not isinstance(found, dict) or not found:
+    found = json_object(text)
+    if not found:
         raise ValueError
     return found
 
@@ -1160,53 +1123,56 @@ def read_pairs(text: str) -> dict[str, str]:
     return {str(name).strip(): as_text(value).strip() for name, value in found.items()}
 
 
+def check_sizes(tags: Mapping[str, str], most: int) -> None:
+    """ValueError for more tags, or longer ones, than Azure keeps."""
+    if len(tags) > most or not all(1 <= len(name) <= 128 and len(value) <= 256 for name, value in tags.items()):
+        raise ValueError
+
+
 def read_tags(text: str) -> dict[str, str]:
     """Tags from a JSON object, key=value pairs, or a bare comma list, which becomes tag1..tagN as in the existing pack.
 
     https://learn.microsoft.com/azure/azure-resource-manager/management/tag-resources
     """
     parts = [] if text.startswith("{") else split_list(text)
-    if parts and not any("=" in part for part in parts):
-        tags = {f"tag{count}": part for count, part in enumerate(parts, 1)}
-    elif all("=" in part for part in parts):
-        tags = read_pairs(text)
-    else:
+    signs = {"=" in part for part in parts}
+    if len(signs) > 1:
         raise ValueError("some items have no =")
-    if not tags or len(tags) > 50 or any(not 1 <= len(k) <= 128 or len(v) > 256 for k, v in tags.items()):
+    tags = {f"tag{count}": part for count, part in enumerate(parts, 1)} if signs == {False} else read_pairs(text)
+    if not tags:
         raise ValueError
+    check_sizes(tags, 50)
     if any(set(key) & set("<>%&\\?/") for key in tags):
         raise ValueError("a name holds one of < > % & \\ ? /")
     return tags
 
 
-def read_tag_filter(text: str) -> tuple[str, str]:
-    """One tag as {"name": "value"} or name=value."""
-    return only_pair(read_tags, text)
+def only_pair(read: Callable[[str], dict[str, str]]) -> Callable[[str], tuple[str, str]]:
+    """A reader of one pair, as {"name": "value"} or name=value, from a reader of pairs; a bare text is no pair."""
+
+    def read_one(text: str) -> tuple[str, str]:
+        pairs = read(text) if text.startswith("{") or "=" in text else {}
+        if len(pairs) != 1:
+            raise ValueError
+        return next(iter(pairs.items()))
+
+    return read_one
 
 
-def only_pair(read: Callable[[str], dict[str, str]], text: str) -> tuple[str, str]:
-    """The one pair that a reader of pairs finds; a bare text, which is no pair, is not given to it."""
-    pairs = read(text) if text.startswith("{") or "=" in text else {}
-    if len(pairs) != 1:
-        raise ValueError
-    return next(iter(pairs.items()))
-
-
+read_tag_filter = only_pair(read_tags)
 BLOB_TAG = re.compile(r"[A-Za-z0-9 +\-.:=_/]*")
 
 
 def read_blob_tags(text: str) -> dict[str, str]:
     """https://learn.microsoft.com/rest/api/storageservices/set-blob-tags"""
     tags = read_pairs(text)
-    if len(tags) > 10 or not all(1 <= len(name) <= 128 and len(value) <= 256 for name, value in tags.items()):
-        raise ValueError
+    check_sizes(tags, 10)
     if not all(BLOB_TAG.fullmatch(name) and BLOB_TAG.fullmatch(value) for name, value in tags.items()):
         raise ValueError("a character that blob tags can't have")
     return tags
 
 
-def read_blob_tag(text: str) -> tuple[str, str]:
-    return only_pair(read_blob_tags, text)
+read_blob_tag = only_pair(read_blob_tags)
 
 
 def read_metadata(text: str) -> dict[str, str]:
@@ -1262,11 +1228,12 @@ class ResourceId(NamedTuple):
 def parse_resource_id(text: str) -> ResourceId:
     """Split an ARM id, whatever the case of its keywords. ValueError if it is not one."""
     segments = [urllib.parse.unquote(part) for part in text.strip().strip("/").split("/")]
-    pairs = dict(zip((part.lower() for part in segments), segments[1:], strict=False))
-    if segments[0].lower() != "subscriptions" or len(segments) < 2:
+    pairs = dict(zip(map(str.lower, segments[::2]), segments[1::2], strict=False))
+    if segments[0].lower() != "subscriptions" or not pairs:
         raise ValueError
-    names = (pairs.get(kind, "") for kind in ("resourcegroups", "storageaccounts", "containers"))
-    return ResourceId(segments[1], *names)
+    return ResourceId(
+        *(pairs.get(kind, "") for kind in ("subscriptions", "resourcegroups", "storageaccounts", "containers"))
+    )
 
 
 def resource_id(item: object) -> ResourceId:
@@ -1282,14 +1249,18 @@ def plain_id(text: object) -> str:
     return urllib.parse.unquote(str(text or "")).rstrip("/").lower()
 
 
-def parse_subscription(text: str) -> str:
+def part_of_id(text: str, part: str) -> str:
+    """A part of an ARM id; any other text is the part itself."""
     text = unquoted(text)
-    return matching(GUID, parse_resource_id(text).subscription if text.startswith("/") else text).lower()
+    return str(getattr(parse_resource_id(text), part)) if text.startswith("/") else text
+
+
+def parse_subscription(text: str) -> str:
+    return matching(GUID, part_of_id(text, "subscription")).lower()
 
 
 def parse_group(text: str) -> str:
-    text = unquoted(text)
-    return matching(GROUP_NAME, parse_resource_id(text).group if text.startswith("/") else text)
+    return matching(GROUP_NAME, part_of_id(text, "group"))
 
 
 def parse_container(text: str) -> str:
@@ -1307,9 +1278,7 @@ def parse_blob_name(text: str) -> str:
 
 def read_names(text: str) -> list[str]:
     """Blob names may hold commas and blanks, so only lines and JSON arrays separate them."""
-    if not text.startswith("["):
-        return [parse_blob_name(name) for name in text.splitlines() if name]
-    found = json_value(text)
+    found = json_value(text) if text.startswith("[") else list(filter(None, text.splitlines()))
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise ValueError
     return [parse_blob_name(name) for name in found]
@@ -1317,8 +1286,8 @@ def read_names(text: str) -> list[str]:
 
 def safe_file_name(name: str) -> str:
     """A blob's name as a local file name that leads nowhere else and fits into a file system (255 bytes)."""
-    plain = re.sub(r"[^\w.() +=@-]", "_", name.rsplit("/", 1)[-1]).lstrip(".")
-    return plain.encode()[-200:].decode(errors="ignore").lstrip(".") if len(plain.encode()) > 200 else plain or "blob"
+    plain = re.sub(r"[^\w.() +=@-]", "_", name.rsplit("/", 1)[-1])
+    return plain.encode()[-200:].decode(errors="ignore").lstrip(".") or "blob"
 
 
 def read_location(text: str) -> str:
@@ -1345,17 +1314,12 @@ def md5_hex(text: str) -> str:
 
 # Azure never sees these as the address of a client.
 UNROUTABLE = tuple(
-    ipaddress.IPv4Network(text)
-    for text in (
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
+    map(
+        ipaddress.IPv4Network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.168.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),
+        ),
     )
 )
 NARROWEST_OWN = 8  # prefix length: a wider network of "our own" addresses would let strangers in
@@ -1415,8 +1379,9 @@ def read_own_addresses(text: str) -> list[Json]:
 
 
 def read_client_address(text: str) -> str:
-    """One IP address, with or without a port."""
-    return str(ipaddress.ip_address(re.sub(r"^(\d+\.\d+\.\d+\.\d+):\d+$", r"\1", text.strip())))
+    """One IP address, with or without a port; IPv6 may stand in brackets, as URLs and logs have it."""
+    bare = re.sub(r"^(?:\[(.+)\]|(\d+\.\d+\.\d+\.\d+))(?::\d+)?$", r"\1\2", text.strip())
+    return str(ipaddress.ip_address(bare))
 
 
 # Addresses of accounts, containers and blobs
@@ -1424,7 +1389,7 @@ def read_client_address(text: str) -> str:
 # Routing, secondary and dual-stack endpoints are other names of the same account.
 SERVICE_HOST = re.compile(
     r"(?P<account>[a-z0-9]{3,24})(?:-(?:secondary|internetrouting|microsoftrouting|ipv6|dualstack))*"
-    r"(?:\.(?P<zone>z\d{1,3}))?(?:\.privatelink)?\.(?P<service>blob|dfs|file|queue|table|web)\.(?P<suffix>[\w.-]+?)\.?"
+    r"(?:\.(?P<zone>z\d{1,3})|\.privatelink)*\.(?P<service>blob|dfs|file|queue|table|web)\.(?P<suffix>[\w.-]+?)\.?"
 )
 
 
@@ -1439,6 +1404,10 @@ def host_of(url: str) -> str:
         return ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return host if port in (None, 443) else f"{host}:{port}"
+
+
+# A host that is no name of an account: its path begins with the account.
+BARE_HOST = re.compile(r"(?:[\d.]+|localhost|\[.*\])(?::\d+)?$")
 
 
 class BlobAddress(NamedTuple):
@@ -1460,17 +1429,18 @@ class BlobAddress(NamedTuple):
 
 def account_and_path(host: str, path: str) -> tuple[BlobAddress, str]:
     """The account that host and path name, and the rest of the path: the host's first label, or the first segment of the
-    path where the host is a bare address."""
-    name = host.rsplit(":", 1)[0] if re.search(r":\d+$", host) else host
+    path where the host is a bare address. No account for any other host."""
+    name = re.sub(r":\d+$", "", host)
     found = SERVICE_HOST.fullmatch(name)
-    if found:
-        service = found["service"]
-        address = BlobAddress(host, found["account"], service=service, zone=found["zone"] or "", suffix=found["suffix"])
-        return address, f"$web/{path}" if service == "web" and path else "$web" if service == "web" else path
-    if re.fullmatch(r"[\d.]+|localhost|\[.*\]", name):
-        account, _, path = path.partition("/")
-        return BlobAddress(host, account), path
-    return BlobAddress(host, name.split(".")[0]), path
+    if not found:
+        account, _, rest = path.partition("/")
+        return (BlobAddress(host, account), rest) if BARE_HOST.match(host) else (BlobAddress(host, ""), path)
+    address = BlobAddress(host, **found.groupdict(""))
+    if address.service != "web":
+        return address, path
+    # The zone of a usual website's host is that of its region, and no part of the account's other hosts.
+    zone = address.zone if address.suffix in {cloud.zone_suffix for cloud in CLOUDS.values()} else ""
+    return address._replace(zone=zone), f"$web/{path}" if path else "$web"
 
 
 def parse_blob_url(text: str) -> BlobAddress:
@@ -1483,20 +1453,20 @@ def parse_blob_url(text: str) -> BlobAddress:
     hadoop = re.fullmatch(r"(?i)(?:abfss?|wasbs?)://([^@/]+)@([^/?#]+)/?([^?#]*)(.*)", text, re.DOTALL)
     if hadoop:
         text = f"https://{hadoop[2]}/{hadoop[1]}{hadoop[3] and '/'}{hadoop[3]}{hadoop[4]}"
-    host = host_of(text)
-    if not host:
-        raise ValueError
     parts = urllib.parse.urlsplit(text)
-    address, path = account_and_path(host, parts.path.lstrip("/"))
-    matching(ACCOUNT_NAME, address.account)
-    container, _, blob = path.partition("/")
+    address, path = account_and_path(host_of(text), parts.path.lstrip("/"))
+    if not ACCOUNT_NAME.fullmatch(address.account):
+        raise ValueError("it is no https address of a storage account; the request was not sent")
+    container, blob = (urllib.parse.unquote(part, errors="strict") for part in path.partition("/")[::2])
+    if path and "/" not in path + container and address.service == "blob" and not CONTAINER_NAME.fullmatch(container):
+        container, blob = "$root", container  # the root container's blobs are named without it
     query = {name.lower(): value for name, value in urllib.parse.parse_qsl(parts.query)}
     version, snapshot = (
         matching(VERSION, query[name]) if query.get(name) else "" for name in ("versionid", "snapshot")
     )
     return address._replace(
-        container=parse_container(urllib.parse.unquote(container)) if container else "",
-        blob=parse_blob_name(urllib.parse.unquote(blob)) if blob else "",
+        container=parse_container(container) if container else "",
+        blob=parse_blob_name(blob) if blob else "",
         version=version,
         snapshot=snapshot,
     )
@@ -1511,20 +1481,19 @@ class AccountClue(NamedTuple):
 
 
 def parse_account(text: str) -> AccountClue:
-    """An account from what people paste: its name in any case, an ARM id, or an address of anything in it."""
+    """An account from what people paste: its name in any case, an ARM id, also in an address of the portal, or an address
+    of anything in it."""
     text = unquoted(text).rstrip("/")
-    if text.lower().startswith("/subscriptions/"):
-        found = parse_resource_id(text)
-        name = matching(ACCOUNT_NAME, found.account.lower())
-        return AccountClue(name, parse_subscription(found.subscription), parse_group(found.group))
     if re.match(r"(?i)(?:abfss?|wasbs?)://", text):
         return AccountClue(parse_blob_url(text).account)
-    if "://" in text:
-        host = host_of(re.sub(r"(?i)^http:", "https:", text))
-        account = account_and_path(host, urllib.parse.urlsplit(text).path.lstrip("/"))[0].account
-    else:
-        account = account_and_path(text.lower().split("/")[0], "")[0].account if "." in text else text.lower()
-    return AccountClue(matching(ACCOUNT_NAME, account))
+    url = re.sub(r"(?i)^http:", "https:", text) if "://" in text else f"https://{text.lower()}"
+    account = account_and_path(host_of(url), urllib.parse.urlsplit(url).path.lstrip("/"))[0].account
+    arm_id = re.search(r"(?i)(?:^|/)(subscriptions/[^?#]+)", urllib.parse.unquote(text))
+    if account or not arm_id:
+        return AccountClue(matching(ACCOUNT_NAME, account or text.lower()))
+    found = parse_resource_id(arm_id[1])
+    name = matching(ACCOUNT_NAME, found.account.lower())
+    return AccountClue(name, parse_subscription(found.subscription), parse_group(found.group))
 
 
 @dataclass(frozen=True)
@@ -1600,31 +1569,44 @@ class SasToken(NamedTuple):
     address: BlobAddress | None = None
 
 
+# Names in the query of an address that belong to its SAS; any others are of the request that it was made for.
+SAS_FIELD = re.compile(r"s[a-z]{1,6}|rsc[cdelt]|tn|e[pr]k")
+
+
 def read_sas(text: str) -> SasToken:
     """A SAS from a bare token, an address that holds one, or a connection string. ValueError without a signature."""
     text = unquoted(text).replace("&amp;", "&")
-    address: BlobAddress | None = None
-    parts = dict(part.partition("=")[::2] for part in text.split(";")) if "SharedAccessSignature=" in text else {}
-    if parts:
-        endpoint = next((value for name, value in parts.items() if name.strip().lower().endswith("endpoint")), "")
-        address, text = sas_address(endpoint), parts.get("SharedAccessSignature", "")
-    elif "://" in text:
-        address, text = sas_address(text), text.partition("?")[2].partition("#")[0]
-    token = text.strip().lstrip("?").strip("&")
-    fields = {
-        name: urllib.parse.unquote(value) for name, _, value in (pair.partition("=") for pair in token.split("&"))
-    }
-    if not fields.get("sig") or "sv" not in fields or re.search(r"[\s\x00-\x1f]", token):
+    parts = connection_string(text)
+    token = parts.get("sharedaccesssignature", text).partition("#")[0]
+    token = token.partition("?")[2] if "://" in token else token.lstrip("?")
+    pairs = [pair.partition("=") for pair in token.split("&")]
+    kept = [(name.lower(), value) for name, _, value in pairs if SAS_FIELD.fullmatch(name.lower())]
+    fields = {name: urllib.parse.unquote(value) for name, value in kept}
+    if not fields.get("sig") or "sv" not in fields or any(re.search(r"[\s\x00-\x1f]", value) for _, value in kept):
         raise ValueError
     remember_secret(fields["sig"])
-    return SasToken(fields, Secret(token), address)
+    return SasToken(fields, Secret("&".join(map("=".join, kept))), sas_address(text, parts))
 
 
-def sas_address(text: str) -> BlobAddress | None:
-    try:
-        return parse_blob_url(text)
-    except ValueError:
-        return None
+def connection_string(text: str) -> dict[str, str]:
+    """The parts of a connection string, by their names in lower case; none for any other text."""
+    pairs = (part.partition("=") for part in text.split(";"))
+    parts = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    return parts if parts.keys() & {"accountkey", "sharedaccesssignature"} else {}
+
+
+def sas_address(text: str, parts: Mapping[str, str]) -> BlobAddress | None:
+    """What the address of a SAS, or the endpoint in a connection string, names; of a path that is none of a blob, such as
+    that of a table's rows, only the account."""
+    usual = f"https://{parts.get('accountname')}.blob.{parts['endpointsuffix']}" if "endpointsuffix" in parts else ""
+    endpoints = (value for name, value in sorted(parts.items()) if name.endswith("endpoint"))
+    url = re.sub(r"(?i)^http:", "https:", next(endpoints, usual) if parts else text)
+    for form in (url, urllib.parse.urljoin(url, "/")):
+        try:
+            return parse_blob_url(form)
+        except ValueError:
+            continue
+    return None
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------
@@ -1652,33 +1634,25 @@ def read_storage_credential(value: object) -> StorageCredential | None:
     if not text:
         return None
     account = str(value.get("identifier") or "").strip().lower() if isinstance(value, dict) else ""
-    parts = dict(part.partition("=")[::2] for part in text.split(";")) if "AccountKey=" in text else {}
-    key, named = parts.get("AccountKey", text).strip(), parts.get("AccountName", "").strip().lower()
+    parts = connection_string(text)
+    key = parts.get("accountkey", text)
     remember_secret(key)
-    if "sig=" not in key and ACCOUNT_KEY.fullmatch(key):
-        found = StorageCredential(account or named, Secret(""), Secret(key))
-    else:
-        found = read_sas_credential(account, text)
-        named = found.address.account if found.address else ""
-    if named and account and named != account:
-        raise UsageError(
-            f"Storage Account Name: {account!r} isn't the account of the pasted credential, which is {named!r}."
-        )
-    if found.account and not ACCOUNT_NAME.fullmatch(found.account):
-        raise UsageError(f"Storage Account Name: {found.account!r} is not the name of a storage account.")
-    return found
-
-
-def read_sas_credential(account: str, text: str) -> StorageCredential:
     try:
-        sas = read_sas(text)
+        by_key = ACCOUNT_KEY.fullmatch(key)
+        sas = SasToken({}, Secret(""), sas_address("", parts)) if by_key else read_sas(text)
     except ValueError:
         raise UsageError(
             "Account SAS Token or Account Key: give an account SAS token (sv=...&sig=...), a SAS URL, a connection string or an account key."
         ) from None
-    return StorageCredential(
-        account or (sas.address.account if sas.address else ""), sas.token, Secret(""), sas.address
-    )
+    named = parts.get("accountname", "").lower() or (sas.address.account if sas.address else "")
+    if named and account and named != account:
+        raise UsageError(
+            f"Storage Account Name: {account!r} isn't the account of the pasted credential, which is {named!r}."
+        )
+    found = account or named
+    if found and not ACCOUNT_NAME.fullmatch(found):
+        raise UsageError(f"Storage Account Name: {found!r} is not the name of a storage account.")
+    return StorageCredential(found, sas.token, Secret(key if by_key else ""), sas.address)
 
 
 @dataclass(frozen=True)
@@ -1726,11 +1700,10 @@ class Settings:
 def read_settings(params: Mapping[str, Any]) -> Settings:
     """Turn demisto.params() into Settings. UsageError names the field as the form shows it."""
     auth_type = str(params.get("auth_type") or DEVICE_CODE)
-    if auth_type not in (*USER_FLOWS, CLIENT_CREDENTIALS, MANAGED_IDENTITY):
+    if auth_type not in (*APPLICATION_FLOWS, MANAGED_IDENTITY):
         raise UsageError(f"Authentication Type: {auth_type!r} is not one of the choices.")
     # A field that the form hides keeps what it held, so only the flows that use a certificate look at it.
-    with_certificate = auth_type in (AUTHORIZATION_CODE, CLIENT_CREDENTIALS)
-    thumbprint, key = certificate_param(params.get("certificate")) if with_certificate else ("", "")
+    thumbprint, key = certificate_param(params.get("certificate")) if auth_type in SECRET_FLOWS else ("", "")
     settings = Settings(
         auth_type=auth_type,
         cloud=read_cloud(params),
@@ -1744,7 +1717,7 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
         identity_client_id=password_param(params.get("managed_identities_client_id")).lower(),
         subscription=checked_param(params, "subscription_id", "Default Subscription ID", parse_subscription, ""),
         group=checked_param(params, "resource_group_name", "Default Resource Group Name", parse_group, ""),
-        verify=not is_true(params.get("insecure")),
+        verify=not checked_param(params, "insecure", "Trust any certificate", read_flag, False),
         storage_credential=read_storage_credential(params.get("storage_credentials")),
         own_addresses=tuple(
             checked_param(params, "own_ip_addresses", "Own Public IP Addresses", read_own_addresses, [])
@@ -1765,7 +1738,7 @@ def check_identity(settings: Settings) -> None:
         raise UsageError(f"Application ID: give the application (client) ID, a GUID such as {CORTEX_APP_ID}.")
     if settings.tenant and not GUID.fullmatch(settings.tenant) and not TENANT_NAME.fullmatch(settings.tenant):
         raise UsageError("Tenant ID: give the directory (tenant) ID, a GUID, or a domain of the tenant.")
-    if settings.certificate_key and settings.client_secret and settings.auth_type != DEVICE_CODE:
+    if settings.certificate_key and settings.client_secret:
         raise UsageError(
             "Client Secret: the instance has a Certificate Private Key as well. Keep one and clear the other."
         )
@@ -1798,19 +1771,18 @@ def read_cloud(params: Mapping[str, Any]) -> Cloud:
     if not re.fullmatch(r"[\w.-]+(?::\d+)?", suffix):
         raise UsageError("Storage Endpoint Suffix: the Custom cloud needs it, for example local.azurestack.external.")
     date = re.compile(r"\d{4}-\d\d-\d\d(?:-preview)?")
+
+    def version(name: str, display: str) -> str:
+        return checked_param(params, name, display, lambda text: matching(date, text), "")
+
     return Cloud(
         CUSTOM_CLOUD,
         authority,
         resource_manager,
         text_param(params, "custom_resource_manager_audience") or resource_manager,
         suffix,
-        discovery=True,
-        arm_api=checked_param(
-            params, "custom_storage_api_version", "Storage API Version", lambda text: matching(date, text), ""
-        ),
-        blob_api=checked_param(
-            params, "custom_blob_api_version", "Blob Service Version", lambda text: matching(date, text), ""
-        ),
+        arm_api=version("custom_storage_api_version", "Storage API Version"),
+        blob_api=version("custom_blob_api_version", "Blob Service Version"),
     )
 
 
@@ -1860,8 +1832,6 @@ def certificate_param(value: object) -> tuple[str, str]:
 
 # --- transport ---------------------------------------------------------------------------------------------------------
 
-# 501 and 505 say that asking again is of no use.
-RETRY_STATUSES = frozenset({408, 429, *range(500, 600)} - {501, 505})
 PROXY_ANSWER = "A proxy or a TLS inspection may have answered in Azure's place. Check the network path of the engine."
 
 
@@ -2120,20 +2090,28 @@ def final_answer(
     )
 
 
+# What urllib3 and OpenSSL say of a connection that never stood: nothing was sent over it.
+NO_CONNECTION = re.compile(
+    "ConnectTimeout|NewConnectionError|NameResolutionError|Tunnel connection failed|CERTIFICATE_VERIFY_FAILED"
+)
+
+
 def never_left(error: object) -> bool:
     """Whether a failure came before the request reached the server."""
-    return isinstance(error, requests.exceptions.ConnectTimeout) or "NewConnectionError" in repr(error)
+    return bool(NO_CONNECTION.search(cause(error)))
+
+
+def cause(error: object) -> str:
+    """What urllib3 met; not the URL before it, which can hold any name."""
+    return repr(error).rpartition("(Caused by ")[2]
 
 
 def network_error(error: Exception, action: str, url: str, sent: bool) -> NetworkError:
     """The failure in words. The exception's own text is not shown: it may hold a URL with a signature."""
-    host = host_of(url) or "the address"
-    text = repr(error)
-    for sign, words, step in NETWORK_HINTS:
-        if sign in text:
-            return NetworkError(f"Could not {action}: {words.format(host=host)}", step, sent=sent)
-    words = f"Could not {action}: the connection to {host} failed ({type(error).__name__})."
-    return NetworkError(words, CHECK_NETWORK, sent=sent)
+    met, host = cause(error), host_of(url) or "the address"
+    other = ("", f"the connection to {{host}} failed ({type(error).__name__}).", CHECK_NETWORK)
+    _, words, step = next((row for row in NETWORK_HINTS if row[0] in met), other)
+    return NetworkError(f"Could not {action}: {words.format(host=host)}", step, sent=sent)
 
 
 def text_of(response: requests.Response) -> str:
@@ -2194,6 +2172,9 @@ class SasAuthorization:
 
 # The standard headers that a shared key signs, in their order.
 SIGNED_HEADERS = (
+    "content-encoding",
+    "content-language",
+    "content-length",
     "content-md5",
     "content-type",
     "date",
@@ -2232,16 +2213,14 @@ def hmac_sha256(key: str, text: str) -> str:
 
 def string_to_sign(request: Request, account: str) -> str:
     """What a shared key signs: the standard headers, the x-ms- headers and the resource, each in its order."""
-    lower = {name.lower(): str(value) for name, value in request.headers.items()}
-    lines = [request.method, *(lower.get(name, "") for name in ("content-encoding", "content-language"))]
-    lines.append(str(len(request.data or b"") or ""))
-    lines += [lower.get(name, "") for name in SIGNED_HEADERS]
+    lower = {name.lower(): value for name, value in request.headers.items()}
+    lower["content-length"] = str(len(request.data or b"") or "")
+    lines = [request.method, *(lower.get(name, "") for name in SIGNED_HEADERS)]
     lines += [f"{name}:{' '.join(lower[name].split())}" for name in sorted(lower) if name.startswith("x-ms-")]
     parts = urllib.parse.urlsplit(request.url)
-    resource = [f"/{account}{parts.path or '/'}"]
-    for name, value in sorted(urllib.parse.parse_qsl(parts.query, keep_blank_values=True)):
-        resource.append(f"{name.lower()}:{value}")
-    return "\n".join([*lines, *resource])
+    lines.append(f"/{account}{parts.path or '/'}")
+    pairs = sorted(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    return "\n".join([*lines, *(f"{name.lower()}:{value}" for name, value in pairs)])
 
 
 def send(network: Network, request: Request, authorization: Authorization) -> requests.Response:
@@ -2249,10 +2228,13 @@ def send(network: Network, request: Request, authorization: Authorization) -> re
     flow = authorization.flow(request)
     sent = next(flow)
     while True:
-        options: Json = {"headers": dict(sent.headers), **({} if sent.data is None else {"data": sent.data})}
-        answer = network.exchange(
-            sent.method, sent.url, action=sent.action, replayable=sent.replayable, stream=sent.stream, **options
-        )
+        how: Json = {
+            "replayable": sent.replayable,
+            "stream": sent.stream,
+            "headers": dict(sent.headers),
+            "data": sent.data,
+        }
+        answer = network.exchange(sent.method, sent.url, action=sent.action, **how)
         try:
             sent = flow.send(answer)
         except StopIteration:
@@ -2265,9 +2247,9 @@ def claims_of(response: requests.Response) -> str:
     https://learn.microsoft.com/entra/identity-platform/claims-challenge
     """
     found = re.search(r'claims="([^"]+)"', response.headers.get("WWW-Authenticate", ""))
+    text = found[1].replace("-", "+").replace("_", "/") if found else ""
     try:
-        text = found[1] if found else ""
-        claims = base64.b64decode(text + "==", altchars=b"-_" if set(text) & set("-_") else None).decode()
+        claims = base64.b64decode(text + "==").decode()
     except ValueError:
         return ""
     return claims if json_object(claims) else ""
@@ -2275,6 +2257,7 @@ def claims_of(response: requests.Response) -> str:
 
 # --- sign-in -----------------------------------------------------------------------------------------------------------
 
+LEGACY_REFRESH_TOKEN = "current_refresh_token"  # noqa: S105 - where the existing pack keeps its session
 Session = Json  # what the store keeps for one identity; the fields are described at SessionStore
 
 
@@ -2306,23 +2289,21 @@ class SessionStore:
     def read(self) -> Session:
         return self.update(deepcopy)
 
-    def update(self, change: Callable[[Session], T], *, forget_others: bool = False, redeemed: str = "") -> T:
+    def update(self, change: Callable[[Session], T], *redeemed: str, forget_others: bool = False) -> T:
         """Apply `change` to the session and save the outcome; see edit. `forget_others` drops the sessions of what the
-        instance was configured to before; `redeemed` is a foreign key of the context that the session replaces."""
+        instance was configured to before; `redeemed` are foreign keys of the context that the session replaces."""
 
         def edit(document: Json) -> T:
             sessions = document["sessions"]
             session = sessions.get(self.fingerprint, {})
             result = change(session)
-            document["sessions"] = {
-                **({} if forget_others else sessions),
-                **({self.fingerprint: session} if session else {}),
-            }
+            kept = {self.fingerprint: session} if session else {}
+            document["sessions"] = kept if forget_others else {**sessions, **kept}
             return result
 
-        return self.edit(edit, redeemed)
+        return self.edit(edit, *redeemed)
 
-    def edit(self, change: Callable[[Json], T], redeemed: str = "") -> T:
+    def edit(self, change: Callable[[Json], T], *redeemed: str) -> T:
         """Apply `change` to the document and save it; again from the start if another command saved in between.
 
         `change` edits in place and may run more than once. Returns what it returns. Nothing is written when nothing was
@@ -2333,12 +2314,12 @@ class SessionStore:
             document = self._document(context)
             edited = deepcopy(document)
             result = change(edited)
-            if edited == document and not (redeemed and context.pop(redeemed, None)):
+            if edited == document and context.keys().isdisjoint(redeemed):
                 return result
-            for key in (redeemed, self.KEY):
-                context.pop(key, None)
-            kept = {self.KEY: json.dumps({"version": self.VERSION, **edited})} if any(edited.values()) else {}
-            if self._save({**context, **kept}, version):
+            kept = {key: value for key, value in context.items() if key not in (self.KEY, *redeemed)}
+            if any(edited.values()):
+                kept[self.KEY] = json.dumps({"version": self.VERSION, **edited})
+            if self._save(kept, version):
                 return result
             Clock.wait(random.uniform(0.01, 0.02 * min(attempt + 1, 10)))  # noqa: S311 - spreads colliding commands
         raise SignInError(
@@ -2356,14 +2337,16 @@ class SessionStore:
         return found if isinstance(found, str) else ""
 
     def clear(self) -> bool:
-        """Remove every sign-in of ours. Tells whether there was one; what is remembered of isolations stays."""
+        """Remove every sign-in, also one of the existing pack. Tells whether there was one; what is remembered of
+        isolations stays."""
+        legacy = bool(self.foreign(LEGACY_REFRESH_TOKEN))
 
         def forget(document: Json) -> bool:
-            found = bool(document.pop("sessions", None)) or self.unreadable
+            found = bool(document["sessions"]) or self.unreadable or legacy
             document["sessions"] = {}
             return found
 
-        return self.edit(forget, self.KEY + "_unreadable")
+        return self.edit(forget, self.KEY + "_unreadable", LEGACY_REFRESH_TOKEN)
 
     def _load(self) -> tuple[Json, int]:
         if self._memory is not None:
@@ -2405,15 +2388,12 @@ class CannedResponse(NamedTuple):
     headers: Mapping[str, str]
 
 
-# Form fields of a token request that must not reach a log.
-SECRET_FIELDS = (
-    "client_secret",
-    "client_assertion",
-    "code",
-    "code_verifier",
-    "device_code",
-    "refresh_token",
-    "assertion",
+# Form fields and headers of a token request that must not reach a log.
+SECRET_FIELDS = frozenset(
+    {
+        *("client_secret", "client_assertion", "code", "code_verifier", "device_code", "refresh_token", "assertion"),
+        *("x-identity-header", "secret", "authorization"),
+    }
 )
 
 
@@ -2424,41 +2404,34 @@ class TokenHttp:
     before it sees an answer. An empty authority stands for the identity endpoint of the machine.
     """
 
-    def __init__(self, network: Network, authority: str = "", tenant: str = "", *, discovery: bool = True) -> None:
-        self.network, self.authority, self.tenant, self.discovery = network, authority, tenant, discovery
+    def __init__(self, network: Network, authority: str = "", tenant: str = "") -> None:
+        self.network, self.authority, self.tenant = network, authority, tenant
 
-    def get(
-        self, url: str, params: Json | None = None, headers: Json | None = None, **_: object
-    ) -> requests.Response | CannedResponse:
-        if not self.discovery and url.endswith("/.well-known/openid-configuration"):
-            base = f"{self.authority}/{self.tenant}"
-            endpoints = {
-                "issuer": f"{base}/v2.0",
-                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
-                "token_endpoint": f"{base}/oauth2/v2.0/token",
-                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
-            }
-            return CannedResponse(200, json.dumps(endpoints), {})
-        for name, value in (headers or {}).items():
-            if name.lower() in ("x-identity-header", "secret", "authorization"):
-                remember_secret(str(value).removeprefix("Basic "))
-        return self._exchange("GET", url, True, params=params, headers=headers)
+    def get(self, url: str, **given: Any) -> requests.Response | CannedResponse:
+        known = any(cloud.authority == self.authority for cloud in CLOUDS.values())
+        if not known or not url.endswith("/.well-known/openid-configuration"):
+            return self._exchange("GET", url, given)
+        base = f"{self.authority}/{self.tenant}"
+        endpoints = {
+            "issuer": f"{base}/v2.0",
+            "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+            "token_endpoint": f"{base}/oauth2/v2.0/token",
+            "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+        }
+        return CannedResponse(200, json.dumps(endpoints), {})
 
-    def post(
-        self, url: str, params: Json | None = None, data: object = None, headers: Json | None = None, **_: object
-    ) -> requests.Response:
-        form = data if isinstance(data, dict) else {}
-        for name in SECRET_FIELDS:
-            remember_secret(str(form.get(name) or ""))
-        # A code is good for one try: sending it again may revoke what the first try brought.
-        replayable = not str(form.get("grant_type", "")).endswith(("authorization_code", "device_code"))
-        return self._exchange("POST", url, replayable, params=params, data=data, headers=headers)
+    def post(self, url: str, **given: Any) -> requests.Response:
+        return self._exchange("POST", url, given)
 
-    def close(self) -> None:
-        """Part of what msal expects; the network is not ours to close."""
-
-    def _exchange(self, method: str, url: str, replayable: bool, **options: Any) -> requests.Response:
+    def _exchange(self, method: str, url: str, given: Json) -> requests.Response:
         host = host_of(url)
+        options: Json = {name: given.get(name) for name in ("params", "data", "headers")}
+        form = options["data"] or {}
+        for name, value in {**form, **(options["headers"] or {})}.items():
+            if name.lower() in SECRET_FIELDS:
+                remember_secret(str(value or "").removeprefix("Basic "))
+        # A code is good for one try: sending it again may revoke what the first try brought.
+        replayable = not str(form.get("grant_type")).endswith(("authorization_code", "device_code"))
         if self.authority and host != host_of(self.authority):
             raise SignInError(
                 f"The sign-in service points to {host or 'an unsafe address'}, which is not the chosen one."
@@ -2468,11 +2441,12 @@ class TokenHttp:
         challenge = not self.authority and response.status_code == 401 and "WWW-Authenticate" in response.headers
         if challenge or (response.status_code < 500 and json_object(text_of(response))):
             return response
+        status, step = response.status_code, f"Check the Tenant ID and the Cloud of the instance. {PROXY_ANSWER}"
+        if not self.authority:  # 404 and 410 say that the identity endpoint is being updated
+            step = RUN_AGAIN_SOON if status in (404, 410) else CHECK_IDENTITY
         raise SignInError(
-            f"Could not sign in: {host or 'the identity endpoint'} answered {response.status_code}: {snippet(text_of(response))}",
-            "Run the command again in a minute."
-            if response.status_code >= 500
-            else f"Check the Tenant ID and the cloud of the instance. {PROXY_ANSWER}",
+            f"Could not sign in: {host or 'the identity endpoint'} answered {status}: {snippet(text_of(response))}",
+            RUN_AGAIN_SOON if status >= 500 else step,
         )
 
 
@@ -2481,37 +2455,35 @@ def sign_in_error(result: Json, action: str = "sign in", flow: str = "", consent
 
     flow is the instance's way of signing in, so that the advice fits it; consent replaces the advice about permissions.
     """
-    name = str(result.get("error") or "unknown_error")
-    text = str(result.get("error_description") or "")
-    numbers = aadsts_numbers(result)
-    hint = consent if not CONSENT_NUMBERS.isdisjoint(numbers) else ""
-    hint = hint or OAUTH_HINTS.get(name) or next(filter(None, (aadsts_hint(number, flow) for number in numbers)), "")
-    hint = hint or hint_for(OAUTH_FALLBACK_HINTS.get(name, ASK_ADMIN), flow)
+    name, numbers = str(result.get("error") or "unknown_error"), aadsts_numbers(result)
+    text, correlation = str(result.get("error_description") or ""), result.get("correlation_id")
+    steps = [
+        "" if CONSENT_NUMBERS.isdisjoint(numbers) else consent,
+        OAUTH_HINTS.get(name),
+        *(aadsts_hint(number, flow) for number in numbers),
+        hint_for(OAUTH_FALLBACK_HINTS.get(name, ASK_ADMIN), flow),
+    ]
     lines = [f"Could not {action}: {name}. {text.splitlines()[0] if text.strip() else ''}".rstrip()]
-    correlation = str(result.get("correlation_id") or "")
     if correlation:
         lines.append(f"Correlation ID: {correlation}")
     if numbers:
         lines.append(f"More information: https://login.microsoftonline.com/error?code={numbers[0]}")
-    return SignInError("\n".join(lines), hint, name)
+    return SignInError("\n".join(lines), next(filter(None, steps), ""), name)
 
 
 def aadsts_numbers(result: Json) -> list[int]:
     """The AADSTS numbers of a refusal, from its list or else from its text."""
     codes = result.get("error_codes")
-    if isinstance(codes, list) and codes:
-        return [int(found) for found in map(str, codes) if re.fullmatch(r"\d{1,9}", found, re.ASCII)]
-    return [int(found) for found in re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description") or ""))]
+    told = map(str, codes) if isinstance(codes, list) and codes else []
+    found = [code for code in told if re.fullmatch(r"\d{1,9}", code, re.ASCII)]
+    return list(map(int, found or re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description") or ""))))
 
 
 def grant_is_dead(result: Json) -> bool:
     """Whether a refusal is about the refresh token itself, and not about consent or MFA for one resource."""
-    if result.get("error") != "invalid_grant" or result.get("claims"):
-        return False
-    numbers = aadsts_numbers(result)
-    return result.get("suberror") in (None, "", "bad_token", "token_expired") and (
-        not numbers or not DEAD_GRANTS.isdisjoint(numbers)
-    )
+    about_token = result.get("suberror") in (None, "", "bad_token", "token_expired") and not result.get("claims")
+    numbers = set(aadsts_numbers(result))
+    return result.get("error") == "invalid_grant" and about_token and (not numbers or bool(numbers & {*DEAD_GRANTS}))
 
 
 def token_of(session: Session, resource: str, stale: str = "") -> str | None:
@@ -2534,31 +2506,23 @@ def read_pasted_code(text: str) -> tuple[str, str]:
     SignInError if the address tells of a refusal or holds no code.
     """
     text = unquoted(text)
-    if "?" not in text and not re.match(r"(?i)(?:.*&)?(?:code|error)=", text):
-        return re.split(r"[&#]", text)[0], ""
-    tail = text.partition("?")[2] if "?" in text else text
-    query = urllib.parse.parse_qs(tail.partition("#")[0])
+    query = dict(urllib.parse.parse_qsl(re.sub("[?#]", "&", text)))
+    if not query.keys() & {"code", "error"} and not re.search(r"://|\?", text):
+        return re.split("[&#]", text)[0], ""
     if "error" in query:
-        raise sign_in_error({key: values[0] for key, values in query.items()}, flow=AUTHORIZATION_CODE)
+        raise sign_in_error(query, flow=AUTHORIZATION_CODE)
     if "code" not in query:
         raise SignInError(
             "The pasted URL doesn't contain an authorization code.",
             "Copy the whole address the browser ended at, from https:// to the end, after signing in.",
         )
-    return query["code"][0], query.get("state", [""])[0]
+    return query["code"], query.get("state", "")
 
 
 NEW_CODE = (
     "Run !azure-storage-generate-login-url, sign in there, and run !azure-storage-auth-complete code=<the address> "
     "with the address the browser ends at."
 )
-LEGACY_REFRESH_TOKEN = "current_refresh_token"  # noqa: S105 - where the existing pack keeps its session
-
-
-class Busy(NamedTuple):
-    """Another command talks to the sign-in service."""
-
-    by: str
 
 
 class MicrosoftAuth:
@@ -2570,8 +2534,7 @@ class MicrosoftAuth:
 
     def __init__(self, settings: Settings, network: Network, store: SessionStore) -> None:
         self.settings, self.network, self.store = settings, network, store
-        self._me = uuid.uuid4().hex
-        self._lock = threading.Lock()
+        self._me, self._lock = uuid.uuid4().hex, threading.RLock()
 
     # Tokens
 
@@ -2589,14 +2552,12 @@ class MicrosoftAuth:
         return found
 
     def _acquire(self, resource: str, claims: str) -> str:
-        if self.settings.auth_type == MANAGED_IDENTITY:
-            result, cache = self._ask_identity(resource), ""
-        elif self.settings.auth_type == CLIENT_CREDENTIALS:
-            result, cache = self._ask_as_application(resource, claims), ""
-        else:
-            result, cache = self._ask_with_refresh_token(resource, claims)
+        unattended = {MANAGED_IDENTITY: self._ask_identity, CLIENT_CREDENTIALS: self._ask_as_application}
+        ask = unattended.get(self.settings.auth_type, self._ask_with_refresh_token)
+        action = f"get a token for {resource}"
+        result, cache = ask(resource, action, claims or None)
         if "access_token" not in result:
-            raise self._refusal(result, f"get a token for {resource}", resource)
+            raise self._refusal(result, action, resource)
         entry = token_entry(result)
 
         def change(session: Session) -> None:
@@ -2604,12 +2565,12 @@ class MicrosoftAuth:
             if cache:
                 session["cache"] = cache
 
-        self.store.update(change, redeemed=LEGACY_REFRESH_TOKEN if cache else "")
+        self.store.update(change, *([LEGACY_REFRESH_TOKEN] if cache else []))
         return str(entry["token"])
 
     def _refusal(self, result: Json, action: str, resource: str = "") -> SignInError:
         cortex = self.settings.auth_type in USER_FLOWS and self.settings.app_id == CORTEX_APP_ID
-        consent = consent_hint(cortex, resource == STORAGE_AUDIENCE) if cortex else ""
+        consent = consent_hint(resource == STORAGE_AUDIENCE) if cortex else ""
         return sign_in_error(result, action, self.settings.auth_type, consent)
 
     def _ask(self, action: str, call: Callable[[], object]) -> Json:
@@ -2621,52 +2582,41 @@ class MicrosoftAuth:
         except AzureStorageError:
             raise
         except Exception as error:
-            key = (
-                "Paste an unencrypted RSA key in PEM form, from -----BEGIN to -----END. "
-                if self.settings.certificate_key
-                else ""
-            )
+            key = "Paste an unencrypted RSA key in PEM form, from -----BEGIN to -----END. "
             # msal's own RuntimeError says that an ID token is for another application or another login.
-            cause = (
-                "the answer belongs to another sign-in"
-                if isinstance(error, RuntimeError)
-                else "the answer or the credential can't be used"
-            )
+            cause = "answer belongs to another sign-in"
+            if not isinstance(error, RuntimeError):
+                cause = "answer or the credential can't be used"
             raise SignInError(
-                f"Could not {action}: {cause} ({type(error).__name__}).",
-                f"{key}Check the Application ID and the Tenant ID, then sign in again with !azure-storage-auth-start.",
+                f"Could not {action}: the {cause} ({type(error).__name__}).",
+                (key if self.settings.certificate_key else "") + hint_for(UNUSABLE_HINT, self.settings.auth_type),
                 "invalid_answer",
             ) from None
         return result if isinstance(result, dict) else {}
 
-    def _ask_as_application(self, resource: str, claims: str) -> Json:
-        scope, action = [f"{resource}/.default"], f"get a token for {resource}"
-        return self._ask(
-            action, lambda: self._app(None).acquire_token_for_client(scope, claims_challenge=claims or None)
-        )
+    # Each way of getting a token returns msal's answer, and its cache after it, where that is worth keeping.
 
-    def _ask_with_refresh_token(self, resource: str, claims: str) -> tuple[Json, str]:
-        """msal's answer and its cache after it. Drops the session if its refresh token turns out dead."""
+    def _ask_as_application(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
+        app, scope = self._app(None), [f"{resource}/.default"]
+        return self._ask(action, lambda: app.acquire_token_for_client(scope, claims_challenge=claims)), ""
+
+    def _ask_with_refresh_token(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
+        """Drops the session if its refresh token turns out dead."""
         stored = str(self.store.read().get("cache") or "")
-        cache, scope, action = self._cache(stored), [f"{resource}/.default"], f"get a token for {resource}"
+        cache, scope = self._cache(stored), [f"{resource}/.default"]
         app = self._app(cache)
         accounts = app.get_accounts() if stored else []
-        legacy = "" if accounts else self.store.foreign(LEGACY_REFRESH_TOKEN)
-        if legacy:  # an instance that the existing pack signed in
+        legacy = "" if accounts else self.store.foreign(LEGACY_REFRESH_TOKEN)  # the existing pack signed in
+        options = {"force_refresh": True, "claims_challenge": claims}
+        result: Json = {}
+        if accounts:
+            result = self._ask(action, lambda: app.acquire_token_silent_with_error(scope, accounts[0], **options))
+        elif legacy:
             result = self._ask(action, lambda: app.acquire_token_by_refresh_token(legacy, scope))
-        elif accounts:
-            result = self._ask(
-                action,
-                lambda: app.acquire_token_silent_with_error(
-                    scope, accounts[0], force_refresh=True, claims_challenge=claims or None
-                ),
-            )
-        else:
-            result = {}
-        if "access_token" in result:
-            return result, self._cache_text(cache)
         if not result:
-            raise self._not_signed_in()
+            why = " The stored sign-in could not be read and was set aside." if self.store.unreadable else ""
+            step = "Run !azure-storage-auth-start and follow the instructions."
+            raise SignInError("This instance isn't signed in." + why, step, "login_required")
         wanted = result.get("claims") or claims
 
         def remember_refusal(session: Session) -> None:
@@ -2676,15 +2626,11 @@ class MicrosoftAuth:
             elif wanted:
                 session["claims"] = wanted
 
-        self.store.update(remember_refusal)
-        raise self._refusal(result, action, resource)
+        if "access_token" not in result:
+            self.store.update(remember_refusal)
+        return result, self._cache_text(cache)
 
-    def _not_signed_in(self) -> SignInError:
-        why = " The stored sign-in could not be read and was set aside." if self.store.unreadable else ""
-        step = "Run !azure-storage-auth-start and follow the instructions."
-        return SignInError("This instance isn't signed in." + why, step, "login_required")
-
-    def _ask_identity(self, resource: str) -> Json:
+    def _ask_identity(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
         """https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token"""
         msal, client_id = load_msal(), self.settings.identity_client_id
         identity = (
@@ -2692,11 +2638,9 @@ class MicrosoftAuth:
         )
         # A link-local address: no proxy can reach it, and where there is no identity nothing answers at all.
         local = Network(self.settings.verify, use_environment=False, connect_timeout=2, tries=3)
+        client = msal.ManagedIdentityClient(identity, http_client=TokenHttp(local))
         try:
-            client = msal.ManagedIdentityClient(identity, http_client=TokenHttp(local))
-            return self._ask(
-                "get a token of the managed identity", lambda: client.acquire_token_for_client(resource=resource)
-            )
+            return self._ask(action, lambda: client.acquire_token_for_client(resource=resource)), ""
         except NetworkError as error:
             raise SignInError(
                 f"No managed identity is available here. {error.message}",
@@ -2705,50 +2649,46 @@ class MicrosoftAuth:
 
     # Signing in, step by step
 
-    def start_device_flow(self) -> Json:
-        """Begin a device code sign-in. The answer has user_code, verification_uri and expires_at.
-
-        An existing session stays until the new sign-in is complete.
-        """
-        claims = self.store.read().get("claims")
-        scopes = [self._first_scope]
-        app = self._app(self._cache(""))
-        flow = self._ask("start the sign-in", lambda: app.initiate_device_flow(scopes, claims_challenge=claims))
-        if not {"user_code", "verification_uri"} <= flow.keys():
+    def _begin(self, name: str, parts: set[str], call: Callable[[Any, Json], object]) -> Json:
+        """Begin a sign-in, with the claims that an earlier challenge asked for, and keep it under a name; it has to have
+        the parts. An existing session stays until the new sign-in is complete."""
+        app, options = self._app(self._cache("")), {"claims_challenge": self.store.read().get("claims")}
+        flow = self._ask("start the sign-in", lambda: call(app, options))
+        if not parts <= flow.keys():
             raise self._refusal(flow, "start the sign-in")
-        remember_secret(str(flow.get("device_code") or ""))
-        self.store.update(lambda session: session.__setitem__("device_flow", flow))
+        for secret in ("device_code", "code_verifier"):
+            remember_secret(str(flow.get(secret) or ""))
+        self.store.update(lambda session: session.__setitem__(name, flow))
         return flow
+
+    def start_device_flow(self) -> Json:
+        """Begin a device code sign-in. The answer has user_code, verification_uri and expires_at."""
+        parts, scopes = {"user_code", "verification_uri", "device_code"}, [self._first_scope]
+        return self._begin("device_flow", parts, lambda app, options: app.initiate_device_flow(scopes, **options))
 
     def start_login(self) -> str:
         """Begin an authorization code sign-in with state and PKCE. Returns the address to open in a browser."""
-        claims = self.store.read().get("claims")
-        app = self._app(self._cache(""))
-        options = {"redirect_uri": self.settings.redirect_uri, "prompt": "select_account", "claims_challenge": claims}
-        flow = self._ask("start the sign-in", lambda: app.initiate_auth_code_flow([self._first_scope], **options))
-        remember_secret(str(flow.get("code_verifier") or ""))
-        self.store.update(lambda session: session.__setitem__("login", {**flow, "started": int(Clock.now())}))
+        more = {"redirect_uri": self.settings.redirect_uri, "prompt": "select_account", "scopes": [self._first_scope]}
+        flow = self._begin("login", {"auth_uri"}, lambda app, options: app.initiate_auth_code_flow(**more, **options))
         return str(flow["auth_uri"])
 
     def complete_device_flow(self) -> None:
         """Ask once whether the person has signed in. SignInPending if not yet; the call can be repeated."""
         with self._lock, self._turn():
-            self._poll_device_flow()
+            session = self.store.read()
+            if session.get("device_flow"):
+                self._poll_device_flow(session["device_flow"], session.get("claims"))
+            elif not session.get("cache"):  # else another command has just completed it
+                raise SignInError("No sign-in is waiting to be completed.", "Run !azure-storage-auth-start first.")
 
-    def _poll_device_flow(self) -> None:
-        session = self.store.read()
-        flow = session.get("device_flow")
-        if not flow:
-            if session.get("cache"):  # another command has just completed it
-                return
-            raise SignInError("No sign-in is waiting to be completed.", "Run !azure-storage-auth-start first.")
-        cache, claims = self._cache(""), session.get("claims")
-        result: Json = {"error": "expired_token"}
+    def _poll_device_flow(self, flow: Json, claims: str | None) -> None:
+        cache, result = self._cache(""), {"error": "expired_token"}
+        # msal's own loop, which would never end with an interval of 0, is left after the first try.
+        once, options = {**flow, "interval": 1}, {"exit_condition": lambda _: True, "claims_challenge": claims}
         try:
             if flow["expires_at"] > Clock.now():
-                options = {"exit_condition": lambda _: True, "claims_challenge": claims}
                 app = self._app(cache)
-                result = self._ask("complete the sign-in", lambda: app.acquire_token_by_device_flow(flow, **options))
+                result = self._ask("complete the sign-in", lambda: app.acquire_token_by_device_flow(once, **options))
         except SignInError as error:
             # Only an answer that msal could not use says that the code was redeemed; it must not be sent again.
             if error.code == "invalid_answer":
@@ -2763,7 +2703,7 @@ class MicrosoftAuth:
 
     def _keep_waiting(self, flow: Json, error: str) -> None:
         """RFC 8628 asks for five more seconds between polls after slow_down. https://www.rfc-editor.org/rfc/rfc8628#section-3.5"""
-        longer = {**flow, "interval": int(flow.get("interval") or 5) + (5 if error == "slow_down" else 0)}
+        longer = {**flow, "interval": flow["interval"] + (5 if error == "slow_down" else 0)}
         self.store.update(lambda session: session.__setitem__("device_flow", longer))
         raise SignInPending(
             f"The sign-in is not finished: open {flow['verification_uri']} and enter the code {flow['user_code']}.",
@@ -2775,28 +2715,27 @@ class MicrosoftAuth:
         """Seconds that the sign-in service wants between two polls of a device code."""
         return int(at_path(self.store.read(), "device_flow.interval") or 0)
 
-    def complete_login(self, pasted: str) -> None:
-        """Redeem an authorization code: bare, with its tail, or in the whole address, whose state is then verified."""
-        with self._lock:
-            self._redeem(pasted)
-
     def _redeem_instance_code(self) -> None:
         """A code pasted into the instance that was never tried wins over whatever session there is."""
         pasted = self.settings.authorization_code
         if self.settings.auth_type != AUTHORIZATION_CODE or not pasted:
             return
         session = self.store.read()
-        if code_digest(pasted.reveal()) not in session.get("codes", []):
-            self._redeem(pasted.reveal(), from_instance=True)
-        elif not session.get("cache"):
-            raise SignInError(
-                "The authorization code in the instance was used before, and this instance isn't signed in.", NEW_CODE
-            )
+        try:
+            if code_digest(pasted.reveal()) not in session.get("codes", []):
+                self.complete_login(pasted.reveal(), from_instance=True)
+            elif not session.get("cache"):
+                words = "The authorization code in the instance was used before, and this instance isn't signed in."
+                raise SignInError(words, NEW_CODE)
+        except SignInError:
+            if not self.store.foreign(LEGACY_REFRESH_TOKEN):  # else the existing pack used it, and its session is there
+                raise
 
-    def _redeem(self, pasted: str, *, from_instance: bool = False) -> None:
+    def complete_login(self, pasted: str, *, from_instance: bool = False) -> None:
+        """Redeem an authorization code: bare, with its tail, or in the whole address, whose state is then verified."""
         found, state = read_pasted_code(pasted)
         remember_secret(found)
-        with self._turn():
+        with self._lock, self._turn():
             session = self.store.read()
             login = session.get("login") or {}
             if code_digest(found) in session.get("codes", []):
@@ -2817,33 +2756,37 @@ class MicrosoftAuth:
     def _redeem_code(self, found: str, pasted: str, login: Json) -> None:
         """Without a login URL of ours the vendor's guide was followed: the code in the instance's own field has no PKCE."""
         cache = self._cache("")
-        app, scopes, uri = self._app(cache), [self._first_scope], self.settings.redirect_uri
+        app, action = self._app(cache), "redeem the authorization code"
         tried = sorted({code_digest(text) for text in (found, pasted, self.settings.authorization_code.reveal())})
 
         def mark_tried(session: Session) -> None:
-            session["codes"] = [*(digest for digest in session.get("codes", []) if digest not in tried), *tried][-12:]
+            session["codes"] = list(dict.fromkeys([*session.get("codes", []), *tried]))[-12:]
 
+        def redeem() -> object:
+            if login:
+                return app.acquire_token_by_auth_code_flow(login, {"code": found, "state": login["state"]})
+            uri = self.settings.redirect_uri
+            return app.acquire_token_by_authorization_code(found, [self._first_scope], redirect_uri=uri)
+
+        spent = True
         try:
-            result = self._ask(
-                "redeem the authorization code",
-                lambda: (
-                    app.acquire_token_by_auth_code_flow(login, {"code": found, "state": login["state"]})
-                    if login
-                    else app.acquire_token_by_authorization_code(found, scopes, redirect_uri=uri)
-                ),
-            )
+            result = self._ask(action, redeem)
+        except NetworkError as error:
+            spent = error.sent
+            raise
         finally:
-            self.store.update(mark_tried)
+            if spent:
+                self.store.update(mark_tried)
         if "access_token" in result:
             self._save_sign_in(result, cache, "login")
             return
-        error = self._refusal(result, "redeem the authorization code")
+        refusal = self._refusal(result, action)
         told = [number for number in aadsts_numbers(result) if number not in DEAD_GRANTS]
-        if error.code == "invalid_grant" and not any(aadsts_hint(number, self.settings.auth_type) for number in told):
-            error.next_step = (
+        if refusal.code == "invalid_grant" and not any(aadsts_hint(number, self.settings.auth_type) for number in told):
+            refusal.next_step = (
                 f"The code was used before, is older than ten minutes or belongs to another login URL. {NEW_CODE}"
             )
-        raise error
+        raise refusal
 
     def _save_sign_in(self, result: Json, cache: Any, flow: str) -> None:
         """Replace the session by a new one, in one write with the removal of the flow that brought it."""
@@ -2855,7 +2798,7 @@ class MicrosoftAuth:
                 session.pop(key, None)
             session.update(tokens={self.settings.cloud.audience: entry}, cache=text, username=name)
 
-        self.store.update(change, forget_others=True, redeemed=LEGACY_REFRESH_TOKEN)
+        self.store.update(change, LEGACY_REFRESH_TOKEN, forget_others=True)
 
     # What is known
 
@@ -2866,14 +2809,11 @@ class MicrosoftAuth:
         entry = tokens.get(settings.cloud.audience) or tokens.get(STORAGE_AUDIENCE) or {}
         claims = token_claims(str(entry.get("token") or ""))
         person = settings.auth_type in USER_FLOWS
-        name = session.get("username") or claims.get("upn") or claims.get("unique_name") if person else ""
+        names = [session.get("username"), claims.get("upn"), claims.get("unique_name")] if person else []
+        names += [*map(claims.get, ("app_displayname", "appid", "oid")), settings.app_id]
         managed = settings.auth_type == MANAGED_IDENTITY
         return {
-            "identity": name
-            or claims.get("app_displayname")
-            or claims.get("appid")
-            or claims.get("oid")
-            or settings.app_id,
+            "identity": next(filter(None, names)),
             "kind": "user" if person else "application",
             "authType": settings.auth_type,
             "tenantId": claims.get("tid") or settings.tenant,
@@ -2892,29 +2832,32 @@ class MicrosoftAuth:
 
         The turn of a command that shows no sign of life is taken over after TURN_PATIENCE seconds of our own clock.
         """
-        holder, waited, dead = "", 0.0, ""
-        while isinstance(outcome := self._claim_turn(found, dead), Busy):
-            waited = waited + 0.25 if outcome.by == holder else 0.0
-            holder = outcome.by
-            dead = holder if waited >= TURN_PATIENCE else ""
+        holder, waited = "", 0.0
+        while True:
+            value, busy = self._claim_turn(found, holder if waited >= TURN_PATIENCE else "")
+            if not busy:
+                break
+            waited = waited + 0.25 if busy == holder else 0.0
+            holder = busy
             Clock.wait(0.25)
         try:
-            yield outcome
+            yield value
         finally:
-            if outcome is None:
+            if value is None:
                 self.store.update(
                     lambda session: session.pop("turn", None) if at_path(session, "turn.by") == self._me else None
                 )
 
-    def _claim_turn(self, found: Callable[[Session], str | None], dead: str) -> str | Busy | None:
-        def change(session: Session) -> str | Busy | None:
+    def _claim_turn(self, found: Callable[[Session], str | None], dead: str) -> tuple[str | None, str]:
+        """What `found` sees, or who else has the turn; neither where it is ours now."""
+
+        def change(session: Session) -> tuple[str | None, str]:
             value, by = found(session), str(at_path(session, "turn.by") or "")
-            if value is not None:
-                return value
-            if by and by not in (self._me, dead):
-                return Busy(by)
-            session["turn"] = {"by": self._me}
-            return None
+            if value is not None or by in ("", self._me, dead):
+                by = ""
+            if value is None and not by:
+                session["turn"] = {"by": self._me}
+            return value, by
 
         return self.store.update(change)
 
@@ -2929,9 +2872,7 @@ class MicrosoftAuth:
         options = {
             "authority": f"{settings.cloud.authority}/{tenant}",
             "token_cache": cache,
-            "http_client": TokenHttp(
-                self.network, settings.cloud.authority, tenant, discovery=settings.cloud.discovery
-            ),
+            "http_client": TokenHttp(self.network, settings.cloud.authority, tenant),
             "instance_discovery": False,  # otherwise an empty cache makes msal ask a host that nobody chose
         }
         credential: object = settings.client_secret.reveal() or None
@@ -2951,8 +2892,7 @@ class MicrosoftAuth:
     @staticmethod
     def _cache(text: str) -> Any:
         cache = load_msal().SerializableTokenCache()
-        for entry in dict(json_object(text).get("RefreshToken") or {}).values():
-            remember_secret(str(entry.get("secret") or ""))
+        remember_refresh_tokens(json_object(text))
         if text:
             cache.deserialize(text)
         return cache
@@ -2962,9 +2902,13 @@ class MicrosoftAuth:
         """msal's cache without access tokens, which the session holds itself so that msal is not imported to read one."""
         kept = json_object(cache.serialize())
         kept.pop("AccessToken", None)
-        for entry in kept.get("RefreshToken", {}).values():
-            remember_secret(str(entry.get("secret", "")))
+        remember_refresh_tokens(kept)
         return json.dumps(kept)
+
+
+def remember_refresh_tokens(cache: Json) -> None:
+    for entry in dict(cache.get("RefreshToken") or {}).values():
+        remember_secret(str(entry.get("secret") or ""))
 
 
 def token_entry(result: Json) -> Json:
@@ -4511,7 +4455,11 @@ class Azure:
         port = address.host.rpartition(":")[2] if re.search(r":\d+$", address.host) else ""
         cloud = self.settings.cloud
         wanted = cloud.zone_suffix if address.zone and cloud.zone_suffix == address.suffix else cloud.storage_suffix
-        return bool(address.suffix) and wanted == (f"{address.suffix}:{port}" if port else address.suffix)
+        return (
+            address.service in ("blob", "dfs", "web")
+            and bool(address.suffix)
+            and wanted == (f"{address.suffix}:{port}" if port else address.suffix)
+        )
 
     def _authorization(self, credential: StorageCredential | None) -> Authorization:
         if not credential:
@@ -5464,7 +5412,7 @@ def take(step: Step) -> Outcome:
         landed = None
     if landed:
         return Outcome(step, DONE, error=failure)
-    certain = landed is False and isinstance(failure, ServiceError) and failure.status < 500
+    certain = landed is False and isinstance(failure, ServiceError) and failure.status not in RETRY_STATUSES
     return Outcome(step, FAILED if certain else UNSURE, error=failure)
 
 
@@ -6109,35 +6057,38 @@ def test_module(azure: Azure) -> str:
         DEVICE_CODE: "run !azure-storage-auth-start in the war room and follow the instructions",
         AUTHORIZATION_CODE: "run !azure-storage-generate-login-url in the war room, sign in there, and run !azure-storage-auth-complete code=<the address> with the address the browser ends at",
     }
-    if settings.auth_type in steps and settings.storage_credential:
-        test_credential(azure, settings.storage_credential)
-        return "ok"
-    if settings.auth_type in steps:
+    credential, step = settings.storage_credential, steps.get(settings.auth_type)
+    if step and not credential:
         raise UsageError(
-            f"The settings are valid. Save the instance, {steps[settings.auth_type]}, then run !azure-storage-auth-test. "
+            f"The settings are valid. Save the instance, {step}, then run !azure-storage-auth-test. "
             f"With {settings.auth_type} the sign-in happens there, and this button can't see it."
         )
-    first = Paging(limit=1)
-    if settings.subscription:
-        scope = Scope(
-            group_path(settings.subscription, settings.group)
-            if settings.group
-            else subscription_path(settings.subscription)
-        )
-        azure.arm.listing(ACCOUNTS_LIST, scope, first)
-    else:
-        azure.arm.listing(SUBSCRIPTIONS_LIST, TENANT_SCOPE, first)
+    if not step and settings.subscription:
+        group, subscription = settings.group, settings.subscription
+        path = group_path(subscription, group) if group else subscription_path(subscription)
+        azure.arm.listing(ACCOUNTS_LIST, Scope(path), Paging(limit=1))
+    elif not step:
+        azure.arm.listing(SUBSCRIPTIONS_LIST, TENANT_SCOPE, Paging(limit=1))
+    if credential:
+        test_credential(azure, credential)
     return "ok"
+
+
+# What a SAS is told that lacks nothing but the right to list containers.
+NARROW_SAS = ("AuthorizationPermissionMismatch", "AuthorizationResourceTypeMismatch")
 
 
 def test_credential(azure: Azure, credential: StorageCredential) -> None:
     """Whether the instance's SAS or key reaches the blobs of its account. A SAS without the right to list is accepted, too."""
-    service = azure.blobs(credential.account)
     try:
-        service.ask(CONTAINERS_READ, query={"maxresults": 1})
+        azure.blobs(credential.account).ask(CONTAINERS_READ, query={"maxresults": 1})
     except ServiceError as error:
-        if error.status != 403 or not credential.sas or error.code == "AuthenticationFailed":
+        if error.code not in NARROW_SAS:
             raise
+
+
+def unattended(settings: Settings) -> str:
+    return f"{settings.auth_type} needs no interactive sign-in. Run !azure-storage-auth-test to check the connection."
 
 
 @command("azure-storage-auth-start", polling=Polling(10, 900, default=False))
@@ -6147,10 +6098,7 @@ def auth_start(azure: Azure) -> CommandResults | Later:
     if settings.auth_type == AUTHORIZATION_CODE:
         return login_url(azure)
     if settings.auth_type not in USER_FLOWS:
-        words = (
-            f"{settings.auth_type} needs no interactive sign-in. Run !azure-storage-auth-test to check the connection."
-        )
-        return CommandResults(readable_output=words)
+        return CommandResults(readable_output=unattended(settings))
     flow = azure.auth.start_device_flow()
     lines = [
         "### Sign in to Azure Storage",
@@ -6184,9 +6132,7 @@ def login_url(azure: Azure) -> CommandResults:
 def auth_complete(azure: Azure, code: SecretText | None = None) -> CommandResults | Later:
     settings = azure.settings
     if settings.auth_type not in USER_FLOWS:
-        raise UsageError(
-            f"{settings.auth_type} needs no interactive sign-in. Run !azure-storage-auth-test to check the connection."
-        )
+        raise UsageError(unattended(settings))
     if settings.auth_type == DEVICE_CODE and code:
         raise UsageError("`code` is for Authorization Code. With Device Code, leave it out.")
     try:
@@ -6208,24 +6154,20 @@ def auth_complete(azure: Azure, code: SecretText | None = None) -> CommandResult
 @command("azure-storage-auth-test")
 def auth_test(azure: Azure) -> CommandResults:
     """Who is signed in, and for which resources a token can be had. Fails when none can."""
+    credential, cloud = azure.settings.storage_credential, azure.settings.cloud
+    resources = {"Azure Resource Manager": cloud.audience, "Azure Storage": STORAGE_AUDIENCE}
     rows, failures = list[Json](), list[AzureStorageError]()
-    credential = azure.settings.storage_credential
-    for name, resource in (
-        ("Azure Resource Manager", azure.settings.cloud.audience),
-        ("Azure Storage", STORAGE_AUDIENCE),
-    ):
-        row = {"resource": name, "usable": True, "expiresOn": "", "message": ""}
+    for name, resource in resources.items():
+        expiry = message = ""
         try:
             azure.auth.token(resource)
-            row["expiresOn"] = iso_time(azure.auth.expires_at(resource))
+            expiry = iso_time(azure.auth.expires_at(resource))
         except SignInError as error:
-            row |= {"usable": False, "message": redact(str(error))}
+            message = redact(str(error))
             failures.append(error)
-        rows.append(row)
-    if rows[0]["usable"]:
-        azure.arm.listing(
-            SUBSCRIPTIONS_LIST, TENANT_SCOPE, Paging(limit=1)
-        )  # a token alone does not say that Azure accepts it
+        rows.append({"resource": name, "usable": not message, "expiresOn": expiry, "message": message})
+    if rows[0]["usable"]:  # a token alone does not say that Azure accepts it
+        azure.arm.listing(SUBSCRIPTIONS_LIST, TENANT_SCOPE, Paging(limit=1))
     if credential:
         test_credential(azure, credential)
         kind = "Account SAS" if credential.sas else "Account key"

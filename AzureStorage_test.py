@@ -47,6 +47,7 @@ SECRET_PARAMS = {
 }
 ASSIGNMENT = "b0a1c2d3-1111-4222-8333-444455556666"
 IDENTITY_PARAMS = {**DEVICE_PARAMS, "auth_type": "Azure Managed Identities"}
+PASTED_SAS = "sv=2022-11-02&ss=b&srt=sco&sp=rl&se=2099-01-01T00:00:00Z&sig=MARKER%2F0123456789"
 
 
 class FakeClock:
@@ -943,6 +944,12 @@ def test_a_device_code_sign_in_starts_with_what_to_do(war_room: WarRoom, request
     }
 
 
+@pytest.mark.parametrize("part", ["user_code", "verification_uri", "device_code"])
+def test_half_a_device_code_is_refused(war_room: WarRoom, requests_mock: rm.Mocker, part: str) -> None:
+    requests_mock.post(f"{ENTRA}/devicecode", json={k: v for k, v in device_answer().items() if k != part})
+    assert "Could not start the sign-in" in war_room.run("azure-storage-auth-start").error
+
+
 def test_a_device_code_is_redeemed_once_the_person_has_signed_in(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     start_device(war_room, requests_mock)
     requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("authorization_pending", 70016))
@@ -1023,7 +1030,17 @@ def test_slow_down_is_remembered(war_room: WarRoom, requests_mock: rm.Mocker) ->
     start_device(war_room, requests_mock)
     requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("slow_down"))
     assert "is not finished" in war_room.run("azure-storage-auth-complete").error
-    assert war_room.session()["device_flow"]["interval"] > 5
+    assert war_room.session()["device_flow"]["interval"] == 10, "five more, and not twice five"
+
+
+def test_a_device_code_is_asked_for_once_whatever_the_interval(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    """msal's own loop has no end where the service names an interval of 0."""
+    requests_mock.post(f"{ENTRA}/devicecode", json=device_answer(interval=0))
+    war_room.run("azure-storage-auth-start")
+    pending = {"status_code": 400, "json": entra_error("authorization_pending", 70016)}
+    requests_mock.post(f"{ENTRA}/token", [pending, {"exc": requests.exceptions.ReadTimeout}])
+    assert "is not finished" in war_room.run("azure-storage-auth-complete").error
+    assert len(requests_to(requests_mock, "/token")) == 1
 
 
 def test_starting_again_leaves_the_working_session_until_the_new_one_is_there(
@@ -1132,6 +1149,7 @@ def test_an_address_with_another_state_is_refused(code_room: WarRoom, requests_m
     [
         ("https://localhost/myapp?error=access_denied&error_description=AADSTS65004: declined", "declined"),
         ("https://localhost/myapp?state=1", "doesn't contain an authorization code"),
+        ("https://localhost/myapp", "doesn't contain an authorization code"),
     ],
 )
 def test_an_address_that_tells_of_a_refusal(
@@ -1139,6 +1157,29 @@ def test_an_address_that_tells_of_a_refusal(
 ) -> None:
     assert words in code_room.run("azure-storage-auth-complete", code=pasted).error
     assert requests_mock.call_count == 0
+
+
+@pytest.mark.parametrize("sign", ["?", "#", "/?x=1&", "?#"])
+def test_the_code_is_found_wherever_the_address_has_it(code_room: WarRoom, requests_mock: rm.Mocker, sign: str) -> None:
+    state = login_parameters(code_room)["state"]
+    pasted = f"{az.DEFAULT_REDIRECT_URI}{sign}code=marker-code-1&state={state}"
+    assert not code_room.run("azure-storage-auth-complete", code=pasted).error
+    assert form(last(requests_mock))["code"] == "marker-code-1"
+
+
+@pytest.mark.parametrize(
+    ("fault", "sent"), [(requests.exceptions.ConnectTimeout, False), (requests.exceptions.ReadTimeout, True)]
+)
+def test_a_code_that_was_never_sent_can_be_tried_again(
+    code_room: WarRoom, requests_mock: rm.Mocker, fault: type[Exception], sent: bool
+) -> None:
+    login_parameters(code_room)
+    requests_mock.post(f"{ENTRA}/token", exc=fault)
+    assert "login.microsoftonline.com" in code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    requests_mock.post(f"{ENTRA}/token", status_code=400, json=entra_error("invalid_grant", 54005))
+    error = code_room.run("azure-storage-auth-complete", code="marker-code-1").error
+    assert ("used before" in error) is sent
+    assert ("AADSTS54005" in error) is not sent
 
 
 def test_a_used_code_says_so_and_is_never_sent_twice(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -1190,6 +1231,29 @@ def test_a_used_instance_code_without_a_session_says_what_to_do(code_room: WarRo
     code_room.run("azure-storage-subscriptions-list")
     assert "used before" in code_room.run("azure-storage-subscriptions-list").error
     assert len(requests_to(requests_mock, "/token")) == 1
+
+
+def test_a_code_that_the_existing_pack_used_leaves_its_session_to_be_taken_over(
+    code_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    """Its instances still hold the code that they were signed in with."""
+    demisto.setIntegrationContext({"current_refresh_token": "marker-legacy-token"})
+    code_room.params["auth_code"] = {"identifier": "", "password": "marker-code-5"}
+
+    def answer(request: Any, context: Any) -> dict[str, Any]:
+        if form(request)["grant_type"] == "refresh_token":
+            return token_answer()
+        context.status_code = 400
+        return entra_error("invalid_grant", 70008)
+
+    requests_mock.post(f"{ENTRA}/token", json=answer)
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": []})
+    for _ in range(2):
+        assert not code_room.run("azure-storage-subscriptions-list").error
+    sent = [form(request) for request in requests_to(requests_mock, "/token")]
+    assert [body["grant_type"] for body in sent] == ["authorization_code", "refresh_token"]
+    assert sent[1]["refresh_token"] == "marker-legacy-token"
+    assert "current_refresh_token" not in demisto.getIntegrationContext()
 
 
 def test_auth_complete_takes_the_code_of_the_instance(code_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -1315,6 +1379,51 @@ def test_without_a_managed_identity_the_message_is_clear(war_room: WarRoom, requ
     error = war_room.run("azure-storage-subscriptions-list").error
     assert "No managed identity is available here" in error
     assert requests_mock.call_count == 3
+
+
+APP_SERVICE = {"IDENTITY_ENDPOINT": "http://127.0.0.1:41000/token", "IDENTITY_HEADER": "marker-identity-header"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "answer", "step"),
+    [
+        ({}, {"status_code": 400, "json": {"error": "invalid_request", "error_description": "Identity not found"}}, ""),
+        ({}, {"status_code": 403, "text": "<html>forbidden</html>"}, ""),
+        ({}, {"status_code": 200, "json": {"access_token": "marker-t", "expires_in": "soon"}}, ""),
+        ({}, {"status_code": 410, "text": "gone"}, az.RUN_AGAIN_SOON),
+        (APP_SERVICE, {"status_code": 400, "json": {"statusCode": 400, "message": "No identity was found"}}, ""),
+        (APP_SERVICE, {"json": {"access_token": "marker-t", "expires_on": "11/25/2026 10:00:00 +00:00"}}, ""),
+    ],
+)
+def test_a_refusal_of_a_managed_identity_advises_what_its_form_has(
+    war_room: WarRoom,
+    requests_mock: rm.Mocker,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    answer: dict[str, Any],
+    step: str,
+) -> None:
+    war_room.params = dict(IDENTITY_PARAMS)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    requests_mock.get(re.compile("169.254|127.0.0.1"), **answer)
+    error = war_room.run("azure-storage-subscriptions-list").error
+    assert (step or az.CHECK_IDENTITY) in error
+    for field in ("Application ID", "Tenant ID", "Cloud", "auth-start", "marker"):
+        assert field not in error
+
+
+def test_azure_arc_where_its_folder_is_not_in_the_container(
+    war_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    war_room.params = dict(IDENTITY_PARAMS)
+    for name in ("IDENTITY_ENDPOINT", "IMDS_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:40342/metadata/identity/oauth2/token")
+    challenge = {"WWW-Authenticate": "Basic realm=/var/opt/azcmagent/tokens/marker.key"}
+    requests_mock.get(re.compile("127.0.0.1"), status_code=401, headers=challenge)
+    error = war_room.run("azure-storage-subscriptions-list").error
+    assert "mount its folder /var/opt/azcmagent/tokens into the container" in error
+    assert "auth-start" not in error
 
 
 # --- sign-in: refusals -------------------------------------------------------------------------------------------------
@@ -1456,6 +1565,14 @@ def test_reset_removes_only_what_is_ours(signed_in: WarRoom) -> None:
     assert "This instance isn't signed in" in signed_in.run("azure-storage-auth-test").error
 
 
+def test_reset_also_ends_a_session_of_the_existing_pack(war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    demisto.setIntegrationContext({"current_refresh_token": "marker-legacy-token", "other": "kept"})
+    assert "was removed" in war_room.run("azure-storage-auth-reset").text
+    assert demisto.getIntegrationContext() == {"other": "kept"}
+    assert "This instance isn't signed in" in war_room.run("azure-storage-auth-test").error
+    assert requests_mock.call_count == 0
+
+
 def test_a_sign_in_forgets_the_sessions_of_earlier_settings(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     old = az.read_settings(signed_in.params).identity_key
     signed_in.params = {**DEVICE_PARAMS, "tenant_id": TENANT}
@@ -1534,6 +1651,31 @@ def test_the_button_names_the_next_command_for_a_persons_sign_in(
     war_room.params = params
     assert f"!azure-storage-{command}" in war_room.run("test-module").error
     assert requests_mock.call_count == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "ok"),
+    [
+        (403, "AuthorizationPermissionMismatch", True),
+        (403, "AuthorizationResourceTypeMismatch", True),
+        (403, "AuthenticationFailed", False),
+        (403, "AuthorizationFailure", False),
+        (403, "AuthorizationSourceIPMismatch", False),
+        (403, "AuthorizationServiceMismatch", False),
+        (403, "KeyBasedAuthenticationNotPermitted", False),
+    ],
+)
+@pytest.mark.parametrize("params", [DEVICE_PARAMS, SECRET_PARAMS])
+def test_the_button_is_not_content_with_a_sas_that_reaches_nothing(
+    war_room: WarRoom, requests_mock: rm.Mocker, params: dict[str, Any], status: int, code: str, ok: bool
+) -> None:
+    war_room.params = {**params, "storage_credentials": {"identifier": ACCOUNT, "password": PASTED_SAS}}
+    requests_mock.post(f"{TENANT_ENTRA}/token", json={"access_token": "marker-app-token", "expires_in": 3600})
+    requests_mock.get(ARM + ACCOUNTS_PATH, json={"value": []})
+    requests_mock.get(f"{BLOB_HOST}/", status_code=status, headers={"x-ms-error-code": code})
+    result = war_room.run("test-module")
+    assert (result.text == "ok") is ok, result
+    assert ok or code in result.error
 
 
 # --- commands: listings ------------------------------------------------------------------------------------------------
@@ -2606,6 +2748,59 @@ def test_the_instance_can_have_a_sas_or_a_key_of_one_account(war_room: WarRoom, 
     assert "Storage Account Name" in war_room.run("azure-storage-blob-list", **EVIDENCE).error
     war_room.params["storage_credentials"] = {"identifier": "other", "password": key}
     assert "This instance isn't signed in" in war_room.run("azure-storage-blob-list", **EVIDENCE).error
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        f"https://{ACCOUNT}.blob.core.windows.net/evidence?restype=container&comp=list&{PASTED_SAS}&prefix=x#top",
+        f"https://{ACCOUNT}.blob.core.windows.net/evidence/a.txt?snapshot=2026-01-01T00:00:00.0000000Z&{PASTED_SAS}",
+        f"http://{ACCOUNT}.blob.core.windows.net/?{PASTED_SAS}",
+        f"BlobEndpoint=https://{ACCOUNT}.blob.core.windows.net/;SharedAccessSignature={PASTED_SAS}",
+        f"AccountName={ACCOUNT};SharedAccessSignature=?{PASTED_SAS};EndpointSuffix=core.windows.net",
+        f"accountname={ACCOUNT};sharedaccesssignature={PASTED_SAS}",
+        f"https://{ACCOUNT}.blob.core.windows.net/?{PASTED_SAS.replace('sv=', 'SV=').replace('sig=', 'SIG=')}",
+    ],
+)
+def test_only_the_sas_itself_goes_with_a_request_however_it_was_pasted(
+    war_room: WarRoom, requests_mock: rm.Mocker, pasted: str
+) -> None:
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]))
+    war_room.params["storage_credentials"] = {"identifier": "", "password": pasted}
+    assert not war_room.run("azure-storage-blob-list", **EVIDENCE).error
+    sent = set(urlsplit(last(requests_mock).url).query.split("&"))
+    assert sent > set(PASTED_SAS.split("&"))
+    assert not {name.partition("=")[0] for name in sent} & {"prefix", "snapshot"}
+    assert sum(name.startswith("comp=") for name in sent) == 1
+
+
+@pytest.mark.parametrize("named", [f"BlobEndpoint=https://{ACCOUNT}.z01.blob.storage.azure.net/", "EndpointSuffix="])
+def test_a_connection_string_with_a_key_names_its_endpoint(
+    war_room: WarRoom, requests_mock: rm.Mocker, named: str
+) -> None:
+    host = urlsplit(named.partition("=")[2]).netloc or urlsplit(BLOB_HOST).netloc
+    requests_mock.get(f"https://{host}/evidence", text=blob_xml([]))
+    key = base64.b64encode(b"k" * 64).decode()
+    text = f"DefaultEndpointsProtocol=https;AccountName={ACCOUNT};AccountKey={key};{named}"
+    war_room.params["storage_credentials"] = {"identifier": "", "password": text}
+    assert not war_room.run("azure-storage-blob-list", **EVIDENCE).error
+    assert last(requests_mock).headers["Authorization"].startswith(f"SharedKey {ACCOUNT}:")
+
+
+@pytest.mark.parametrize(
+    ("address", "account", "path"),
+    [
+        ("http://acct1.blob.core.windows.net/box-1/a.txt", "acct1", "box-1/a.txt"),
+        ("https://acct1.table.core.windows.net/Orders(PartitionKey='a',RowKey='b')", "acct1", None),
+        ("https://cdn.contoso.com/box-1/a.txt", None, None),
+    ],
+)
+def test_the_account_of_a_leaked_sas_is_told_and_never_guessed(
+    war_room: WarRoom, address: str, account: str | None, path: str | None
+) -> None:
+    result = war_room.run("azure-storage-sas-inspect", sas=f"{address}?{PASTED_SAS}")
+    found = next(iter(result.context.values()))
+    assert (found.get("account"), found.get("path")) == (account, path)
 
 
 def test_what_a_shared_key_signs() -> None:
@@ -4983,11 +5178,22 @@ def test_a_refusal_of_a_repeated_request_knows_that_it_is_one(clock: FakeClock, 
     assert az.Network(True).exchange("DELETE", "https://x.example/y", action="try").history == []
 
 
+def met(words: str, path: str = "/") -> str:
+    """What requests puts into an exception of a connection that did not come about, or that broke."""
+    return f"HTTPSConnectionPool(host='x.example', port=443): Max retries exceeded with url: {path} (Caused by {words})"
+
+
 @pytest.mark.parametrize(
     ("fault", "sent"),
     [
         (requests.exceptions.ConnectTimeout(), False),
         (requests.exceptions.ConnectionError("NewConnectionError: refused"), False),
+        (requests.exceptions.ConnectionError(met("NameResolutionError('Failed to resolve')")), False),
+        (requests.exceptions.ProxyError(met("ProxyError('x', OSError('Tunnel connection failed: 407 x'))")), False),
+        (requests.exceptions.ProxyError(met("ProxyError('x', ConnectTimeoutError('timed out'))")), False),
+        (requests.exceptions.SSLError(met("SSLError('CERTIFICATE_VERIFY_FAILED')")), False),
+        (requests.exceptions.SSLError(met("SSLError('UNEXPECTED_EOF_WHILE_READING')")), True),
+        (requests.exceptions.SSLError(met("SSLError('UNEXPECTED_EOF')", "/box-1/NewConnectionError")), True),
         (requests.exceptions.ReadTimeout(), True),
         (requests.exceptions.ConnectionError("ConnectionResetError"), True),
     ],
@@ -4999,6 +5205,39 @@ def test_a_network_error_tells_whether_the_request_may_have_arrived(
     with pytest.raises(az.NetworkError) as caught:
         az.Network(True).exchange("PUT", "https://x.example/y", action="try", replayable=False)
     assert caught.value.sent is sent
+
+
+def test_a_change_that_no_connection_carried_has_failed_and_is_not_unknown(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_0"))
+    fault = requests.exceptions.ConnectionError(met("NameResolutionError('Failed to resolve')"))
+    requests_mock.patch(ARM + ACCOUNT_PATH, exc=fault)
+    error = signed_in.run("azure-storage-account-update", **ONE, minimum_tls_version="TLS1_2").error
+    assert "could not be resolved (DNS)" in error
+    assert "unknown" not in error
+
+
+@pytest.mark.parametrize(
+    ("status", "repeated", "sent"),
+    [
+        *((status, False, True) for status in (408, 500, 502, 503, 504)),
+        *((status, repeated, False) for status in (400, 403, 501, 505) for repeated in (False, True)),
+        *((status, repeated, repeated) for status in (404, 409, 412, 429) for repeated in (False, True)),
+    ],
+)
+def test_an_answer_tells_whether_the_request_may_have_been_carried_out(status: int, repeated: bool, sent: bool) -> None:
+    assert az.ServiceError("try", status, "", "", repeated=repeated).sent is sent
+
+
+def test_a_change_that_is_throttled_after_a_lost_try_is_unknown(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Nobody can tell whether the first try, whose answer was lost, was carried out."""
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(minimumTlsVersion="TLS1_0"))
+    slow = {"status_code": 429, "headers": {"Retry-After": "300"}, "json": arm_failure("TooManyRequests")}
+    requests_mock.patch(ARM + ACCOUNT_PATH, [{"exc": requests.exceptions.ReadTimeout}, slow])
+    error = signed_in.run("azure-storage-account-update", **ONE, minimum_tls_version="TLS1_2").error
+    assert "It is unknown whether Azure carried it out." in error
+    assert "again in 300 seconds" in error
 
 
 def test_one_value_has_one_handle_and_old_ones_go(signed_in: WarRoom) -> None:
@@ -5035,6 +5274,11 @@ ADDRESSES = [
     ("abfss://box-1@acct1.dfs.core.windows.net/dir/a.txt", "acct1", "box-1", "dir/a.txt", "dfs"),
     ("abfs://box-1@acct1.dfs.core.windows.net/", "acct1", "box-1", "", "dfs"),
     ("wasbs://box-1@acct1.blob.core.windows.net/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.z01.privatelink.blob.storage.azure.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.privatelink.z01.blob.storage.azure.net/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
+    ("https://acct1.blob.core.windows.net/logo.png", "acct1", "$root", "logo.png", "blob"),
+    ("https://acct1.blob.core.windows.net/Readme", "acct1", "$root", "Readme", "blob"),
+    ("https://acct1.blob.core.windows.net/readme", "acct1", "readme", "", "blob"),
     ("https://10.0.0.4:10000/acct1/box-1/a.txt", "acct1", "box-1", "a.txt", "blob"),
     ("https://localhost:10000/acct1/box-1", "acct1", "box-1", "", "blob"),
     (' "https://acct1.blob.core.windows.net/box-1/a%2Bb%25.txt" ', "acct1", "box-1", "a+b%.txt", "blob"),
@@ -5048,6 +5292,89 @@ def test_an_address_of_every_form_is_taken_apart(
     found = az.parse_blob_url(url)
     assert (found.account, found.container, found.blob, found.service) == (account, container, blob, service)
     assert az.parse_account(url).name == account
+
+
+@pytest.mark.parametrize(
+    ("url", "zone"),
+    [
+        ("https://acct1.z01.blob.storage.azure.net/box-1", "z01"),
+        ("https://acct1.z01.web.storage.azure.net/index.html", "z01"),
+        ("https://acct1.z13.web.core.windows.net/index.html", ""),
+        ("https://acct1.z2.web.core.usgovcloudapi.net/index.html", ""),
+    ],
+)
+def test_the_zone_of_a_usual_website_is_none_of_the_account(url: str, zone: str) -> None:
+    assert az.parse_blob_url(url).zone == zone
+
+
+def test_the_address_of_a_website_leads_to_the_blobs_of_its_account(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.head(f"{BLOB_HOST}/%24web/index.html", headers=BLOB_HEADERS)
+    blob_room.params = {**blob_room.params, "subscription_id": ""}
+    url = f"https://{ACCOUNT}.z13.web.core.windows.net/index.html"
+    assert not blob_room.run("azure-storage-blob-properties-get", blob_url=url).error
+    assert urlsplit(last(requests_mock).url).netloc == urlsplit(BLOB_HOST).netloc
+
+
+@pytest.mark.parametrize("service", ["file", "queue", "table"])
+def test_a_share_or_a_queue_is_never_taken_for_a_container(
+    blob_room: WarRoom, requests_mock: rm.Mocker, service: str
+) -> None:
+    url = f"https://{ACCOUNT}.{service}.core.windows.net/evidence/a.txt"
+    assert "is not the blob service of" in blob_room.run("azure-storage-blob-delete", blob_url=url).error
+    assert not requests_to(requests_mock, "evidence")
+
+
+PORTAL = "https://portal.azure.com/#@contoso.com/resource"
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        f"{PORTAL}{ACCOUNT_PATH}/overview",
+        f"{PORTAL}{SERVICE_PATH}/containers/box-1",
+        f"https://portal.azure.com/#view/Microsoft_Azure_Storage/Blade/id/{ACCOUNT_PATH.replace('/', '%2F')}/path/box-1",
+        f"https://management.azure.com{ACCOUNT_PATH}?api-version=2025-08-01",
+        ACCOUNT_PATH.removeprefix("/"),
+    ],
+)
+def test_an_address_that_holds_the_id_of_an_account_names_that_account(pasted: str) -> None:
+    assert az.parse_account(pasted) == az.AccountClue(ACCOUNT, SUBSCRIPTION, GROUP)
+
+
+def test_an_id_in_the_name_of_a_blob_is_not_that_of_the_account() -> None:
+    """So logs name their blobs, after the account that they are about."""
+    logs = "https://logsaccount.blob.core.windows.net/insights-logs-storageread/resourceId="
+    assert az.parse_account(f"{logs}{ACCOUNT_PATH}/y=2026/m=11/PT1H.json") == az.AccountClue("logsaccount")
+
+
+@pytest.mark.parametrize("wrong", ["contoso.com", "https://contoso.com/box-1", "https://portal.azure.com/#home"])
+def test_a_host_that_is_none_of_storage_names_no_account(wrong: str) -> None:
+    for parse in (az.parse_account, az.parse_blob_url):
+        with pytest.raises(ValueError):
+            parse(wrong)
+
+
+@pytest.mark.parametrize("name", ["resourceGroups", "storageAccounts", "providers", "containers"])
+def test_a_group_may_be_called_like_a_keyword_of_an_id(name: str) -> None:
+    found = az.parse_resource_id(
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{name}/providers/X/storageAccounts/acct1"
+    )
+    assert found == az.ResourceId(SUBSCRIPTION, name, "acct1")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("203.0.113.7:49152", "203.0.113.7"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_the_address_of_a_client_as_logs_write_it(text: str, address: str) -> None:
+    assert az.read_client_address(text) == address
 
 
 def test_an_address_names_a_version_or_a_snapshot_only_by_a_time() -> None:
@@ -5067,6 +5394,8 @@ def test_an_address_names_a_version_or_a_snapshot_only_by_a_time() -> None:
         "https://acct1.blob.core.windows.net/a--b/c",
         "https://acct1.blob.core.windows.net/box-1/%2e%2e/x",
         "https://acct1.blob.core.windows.net/box-1/a%00b",
+        "https://acct1.blob.core.windows.net/box-1/caf%E9.txt",  # Latin-1: no name in UTF-8
+        "https://acct1.blob.core.windows.net/box-1%2Fa.txt",
         "https://AC_CT.blob.core.windows.net/box-1",
         "https://acct1.blob.core.windows.net:99999/box-1",
         "ftp://acct1.blob.core.windows.net/box-1",

@@ -130,8 +130,7 @@ def every_step() -> Iterable[tuple[str, str]]:
     )
     for table in tables:
         yield from ((code, step) for code, hint in table.items() for step in steps(hint))
-    for cortex_app in (True, False):
-        yield from (("consent", hints.consent_hint(cortex_app, storage)) for storage in (True, False))
+    yield from (("consent", hints.consent_hint(storage)) for storage in (True, False))
 
 
 EVERY_STEP = sorted(set(every_step()))
@@ -161,8 +160,7 @@ def sign_in_steps(flow: str) -> Iterable[tuple[str, str]]:
     yield from ((code, hints.hint_for(hint, flow)) for code, hint in hints.OAUTH_FALLBACK_HINTS.items())
     yield from ((str(number), hints.aadsts_hint(number, flow)) for number in hints.AADSTS_HINTS)
     if flow in hints.USER_FLOWS:
-        for cortex_app in (True, False):
-            yield from (("consent", hints.consent_hint(cortex_app, storage)) for storage in (True, False))
+        yield from (("consent", hints.consent_hint(storage)) for storage in (True, False))
 
 
 @pytest.mark.parametrize(("code", "step"), EVERY_STEP)
@@ -270,12 +268,11 @@ def test_a_dead_grant_leads_to_a_new_sign_in() -> None:
 
 
 def test_nobody_is_told_to_change_the_cortex_application() -> None:
-    storage = hints.consent_hint(cortex_app=True, storage=True)
+    storage = hints.consent_hint(storage=True)
     assert "self-deployed application with the delegated permission Azure Storage user_impersonation" in storage
     assert "account SAS or account key" in storage and "Resource Manager commands keep working" in storage
-    assert "app registration" not in storage + hints.consent_hint(cortex_app=True, storage=False)
-    assert "Azure Service Management" in hints.consent_hint(cortex_app=False, storage=False)
-    assert "Azure Storage" in hints.consent_hint(cortex_app=False, storage=True)
+    assert "app registration" not in storage + hints.consent_hint(storage=False)
+    assert "Azure Service Management" in hints.consent_hint(storage=False)
     assert set(hints.AADSTS_HINTS) >= hints.CONSENT_NUMBERS
 
 
