@@ -3019,8 +3019,8 @@ OBJECTS = frozenset(
 )
 ROWS = frozenset(
     {
-        *("corsRules", "ipRules", "ipv6Rules", "logs", "metrics", "privateEndpointConnections", "resourceAccessRules"),
-        *("rules", "updateHistory", "virtualNetworkRules"),
+        *("corsRules", "ipRules", "ipv6Rules", "logs", "privateEndpointConnections", "resourceAccessRules", "rules"),
+        *("updateHistory", "virtualNetworkRules"),
     }
 )
 
@@ -3208,9 +3208,9 @@ def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] |
                 return place_token(here, position)
             if keep is None or keep(item):
                 found.add(item)
+        skip = max(0, skip - len(page))  # a smaller limit makes smaller pages
         if following and not paging.all_results and found.count == paging.limit:
-            return place_token(following, 0)
-        skip = 0
+            return place_token(following, skip)
     return ""
 
 
@@ -3337,25 +3337,30 @@ class ResourceManager:
         version = self._older.get(endpoint.api) or endpoint.api
         first = f"{path}?{query_string({'api-version': version, **(params or {})})}"
 
+        def elsewhere(place: str) -> bool:
+            return plain_id(place.partition("?")[0]) != plain_id(path)
+
         def fetch(here: str) -> tuple[list[Json], str]:
-            found = urllib.parse.unquote(urllib.parse.urlsplit(here).path).rstrip("/").lower()
-            if not re.match(r"/(?!/)", here) or found != urllib.parse.unquote(path).rstrip("/").lower():
-                raise UsageError(
-                    "Invalid value for argument `next_token`: it belongs to another listing. Run the command without it."
-                )
-            answer = self.send(Request("GET", self.host + here, action), endpoint.codes, endpoint.needs)
+            if here == first:
+                answer = self.call(endpoint, target, params=params)
+            else:
+                answer = self.send(Request("GET", self.host + here, action), endpoint.codes, endpoint.needs)
             page = self.body(answer, action, endpoint.shape)
-            return dicts(page["value"]), self._local_part(page.get("nextLink"), action)
+            link = str(page.get("nextLink") or "")
+            if not link:
+                return dicts(page["value"]), ""
+            self.guard(link, action)
+            following = urllib.parse.urlsplit(link)._replace(scheme="", netloc="").geturl()
+            if elsewhere(following):
+                raise NetworkError(f"Could not {action}: Azure's link to the next page leads to another listing.")
+            return dicts(page["value"]), following
 
+        if place and elsewhere(place):
+            words = (
+                "Invalid value for argument `next_token`: it belongs to another listing. Run the command without it."
+            )
+            raise UsageError(words)
         return paged(fetch, place or first, action)
-
-    def _local_part(self, link: object, action: str) -> str:
-        """Path and query of a nextLink. NetworkError if it leads out of the chosen cloud."""
-        if not link:
-            return ""
-        self.guard(str(link), action)
-        parts = urllib.parse.urlsplit(str(link))
-        return f"{parts.path}?{parts.query}"
 
     def listing(
         self,

@@ -4,6 +4,7 @@ No network, no server, no waiting: the clock is a list, answers come from reques
 """
 
 import base64
+import dataclasses
 import email.utils
 import hashlib
 import json
@@ -1584,6 +1585,36 @@ def test_a_next_link_that_leads_back_is_no_whole_listing(signed_in: WarRoom, req
     assert requests_mock.call_count == 1
 
 
+def test_a_next_link_to_another_listing_is_not_blamed_on_next_token(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": [], "nextLink": f"{ARM}/providers?x=1"})
+    error = signed_in.run("azure-storage-subscriptions-list", all_results="true").error
+    assert "Azure's link to the next page leads to another listing" in error
+    assert requests_mock.call_count == 1
+
+
+def test_a_listing_of_a_custom_cloud_is_asked_with_an_older_version_too(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    cloud = az.Cloud(az.CUSTOM_CLOUD, ENTRA, ARM, ARM, "hub.local")
+
+    def answer(request: Any, context: Any) -> dict[str, Any]:
+        if query(request)["api-version"] == "2019-06-01":
+            following = f"{ARM}{CONTAINERS_PATH}?api-version=2019-06-01&$skipToken=1"
+            return {"value": [container_body()], **({} if "$skipToken" in request.url else {"nextLink": following})}
+        context.status_code = 400
+        return arm_failure("NoRegisteredProviderFound", "The supported versions are '2019-06-01, 2018-02-01'.")
+
+    requests_mock.get(ARM + CONTAINERS_PATH, json=answer)
+    settings = dataclasses.replace(az.read_settings(signed_in.params), cloud=cloud)
+    azure = az.Azure(settings)
+    azure.arm.authorization.auth = SimpleNamespace(token=lambda resource: "marker-token")  # type: ignore[assignment]
+    found = azure.arm.listing(az.CONTAINERS_LIST, az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT))
+    assert len(found.items) == 2
+    assert requests_mock.call_count == 3
+
+
 def test_accounts_of_a_group_of_the_instance_or_of_a_subscription(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     requests_mock.get(re.compile("storageAccounts"), json={"value": []})
     other = TENANT
@@ -2808,6 +2839,26 @@ def test_find_pages_and_quotes(signed_in: WarRoom, requests_mock: rm.Mocker) -> 
     assert "| where tags['it\\'s'] =~ 'a\\\\b'" in first_sent["query"]
     assert "| where location =~ 'westeurope'" in first_sent["query"]
     assert (first_sent["options"]["$top"], rest_sent["options"]["$skipToken"]) == (2, "more")
+
+
+def test_a_smaller_limit_goes_on_where_the_larger_one_ended(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    rows = [{"id": f"/x/{number}", "name": f"n{number}"} for number in range(30)]
+
+    def answer(request: Any, context: Any) -> dict[str, Any]:
+        """As many rows as are asked for, but few of the first page, which the service may do."""
+        options = request.json()["options"]
+        start = int(options.get("$skipToken", "0"))
+        stop = start + (options["$top"] if start else 4)
+        return {"data": rows[start:stop], **({"$skipToken": str(stop)} if stop < len(rows) else {})}
+
+    requests_mock.post(GRAPH, json=answer)
+    first = signed_in.run("azure-storage-account-find", limit="20")
+    found, token = names(first), first.context["AzureStorage(true)"]["StorageAccountNextToken"]
+    while token:
+        result = signed_in.run("azure-storage-account-find", limit="5", next_token=token)
+        found += names(result)
+        token = result.context["AzureStorage(true)"]["StorageAccountNextToken"]
+    assert found == [row["name"] for row in rows]
 
 
 @pytest.mark.parametrize("told", [{}, {"subscription_id": SUBSCRIPTION}])
@@ -6629,7 +6680,10 @@ def triage_room(mock: rm.Mocker, **properties: Any) -> None:
     mock.get(ARM + LOCKS, json={"value": [lock(ACCOUNT_PATH, "freeze", "ReadOnly")]})
     mock.get(ARM + SETTINGS, json={"value": []})
     mock.get(ARM + DEFENDER, json={"name": "current", "properties": {"isEnabled": True}})
-    policy = {"id": f"{REPLICATION}/1", "properties": {"destinationAccount": "elsewhere"}}
+    policy = {
+        "id": f"{REPLICATION}/1",
+        "properties": {"destinationAccount": "elsewhere", "metrics": {"enabled": True}, "rules": [{"ruleId": "1"}]},
+    }
     mock.get(ARM + REPLICATION, json={"value": [policy]})
 
 
