@@ -3228,6 +3228,17 @@ def read_token(text: str) -> tuple[str, int]:
     return place, skip
 
 
+def if_there(ask: Callable[[], T], *missing_codes: str) -> T | None:
+    """What is asked for, or None if the service says by one of these codes that it is not there. A refusal without a
+    request id is a proxy's."""
+    try:
+        return ask()
+    except ServiceError as error:
+        if error.status == 404 and error.code in missing_codes and error.request_id:
+            return None
+        raise
+
+
 class ResourceManager:
     """Azure Resource Manager: endpoints are rows, `ask` asks any of them. https://learn.microsoft.com/rest/api/storagerp/"""
 
@@ -3376,12 +3387,7 @@ class ResourceManager:
 
     def ask_if_there(self, endpoint: Endpoint[Target], target: Target, missing_code: str) -> Json | None:
         """The object, or None if Azure says by that code that it is not there; what it is in must be there."""
-        try:
-            return self.ask(endpoint, target)
-        except ServiceError as error:
-            if error.status == 404 and error.code == missing_code:
-                return None
-            raise
+        return if_there(lambda: self.ask(endpoint, target), missing_code)
 
     def search_pages(self, query: str, size: int = GRAPH_PAGE, place: str = "") -> Iterator[Page]:
         """Rows of Azure Resource Graph, over every subscription the identity may read. It lags a little behind ARM.
@@ -3893,17 +3899,14 @@ class BlobService:
 
     def container(self, name: str) -> Json | None:
         """A container as Resource Manager would show it, or None."""
-        try:
-            headers = self.ask(CONTAINER_HEAD, name).headers
-        except ServiceError as error:
-            if error.status == 404 and error.code in ("ContainerNotFound", ""):
-                return None
-            raise
+        answer = if_there(lambda: self.ask(CONTAINER_HEAD, name), "ContainerNotFound", "")
+        if answer is None:
+            return None
         found: Json = {}
         for _, header, path, read in CONTAINER_PROPERTIES:
-            if header and headers.get(header):
-                put_path(found, path, read(headers[header]))
-        put_path(found, "properties.metadata", metadata_of(headers))
+            if header and answer.headers.get(header):
+                put_path(found, path, read(answer.headers[header]))
+        put_path(found, "properties.metadata", metadata_of(answer.headers))
         return self.container_item(name, found)
 
     def open(self, blob: BlobRef, headers: Json) -> requests.Response:
@@ -3915,12 +3918,7 @@ class BlobService:
         return {**blob.identity(), **properties_of(answer, f"read the properties of blob {blob}")}
 
     def properties_if_there(self, blob: BlobRef) -> Json | None:
-        try:
-            return self.properties(blob)
-        except ServiceError as error:
-            if error.status == 404 and error.code in ("BlobNotFound", ""):
-                return None
-            raise
+        return if_there(lambda: self.properties(blob), "BlobNotFound", "")
 
     def document(
         self, operation: Operation, target: "BlobRef | str", root: str, **options: Any
@@ -3973,21 +3971,17 @@ class BlobService:
     def set_tags(self, blob: BlobRef, tags: Mapping[str, str]) -> None:
         self.ask(TAGS_SET, blob, headers={"Content-Type": "application/xml"}, data=tags_xml(tags))
 
-    def delete_many(self, blobs: Sequence[BlobRef], headers: Json) -> list[ServiceError | None]:
+    def delete_many(self, blobs: Sequence[BlobRef], headers: Json) -> list[AzureStorageError | None]:
         """What became of each of at most 256 blobs: None where it was deleted."""
-        reachable = [blob for blob in blobs if DOT_SEGMENTS.isdisjoint(blob.name.split("/"))]
+        fine = [DOT_SEGMENTS.isdisjoint(blob.name.split("/")) for blob in blobs]
+        reachable = list(itertools.compress(blobs, fine))
         parts = tuple(self.http.request("DELETE", blob.path, blob.query, headers) for blob in reachable)
-        action = BATCH.action.format(len(parts))
-        found = dict.fromkeys(
-            (blob.id for blob in blobs),
-            ServiceError("delete a blob", 0, "InvalidName", "A URL can't address its name."),
-        )
-        if not parts:
-            return [found[blob.id] for blob in blobs]
-        answer = self.http.send(BATCH, "/", action, {}, {}, parts=parts)
-        outcomes = batch_results(text_of(answer), answer.headers.get("Content-Type", ""), reachable)
-        results = {**found, **dict(zip((blob.id for blob in reachable), outcomes, strict=True))}
-        return [results[blob.id] for blob in blobs]
+        found: Iterator[AzureStorageError | None] = iter(())
+        if parts:
+            answer = self.http.send(BATCH, "/", BATCH.action.format(len(parts)), {}, {}, parts=parts)
+            found = iter(batch_results(answer, reachable))
+        unreachable = ServiceError("delete a blob", 0, "InvalidName", "A URL can't address its name.")
+        return [next(found) if each else unreachable for each in fine]
 
     def delegation_key(self, start: str, expiry: str) -> Json:
         """https://learn.microsoft.com/rest/api/storageservices/get-user-delegation-key"""
@@ -4040,21 +4034,31 @@ def written(answer: requests.Response) -> Json:
     return given_only(found)
 
 
-def batch_results(text: str, content_type: str, blobs: Sequence[BlobRef]) -> list[ServiceError | None]:
-    """The outcome of each part of a batch, in the order of the blobs. A part that is missing counts as failed."""
-    boundary = content_type.partition("boundary=")[2].strip('"')
-    results: list[ServiceError | None] = [
-        ServiceError(f"delete blob {blob}", 0, "NoAnswer", "The batch holds no answer for it.") for blob in blobs
+def batch_results(answer: requests.Response, blobs: Sequence[BlobRef]) -> list[AzureStorageError | None]:
+    """The outcome of each part of a batch, in the order of the blobs. Of a part that is missing nothing is known; one of a
+    batch that was repeated, and finds nothing, says that the earlier one deleted it.
+
+    https://learn.microsoft.com/rest/api/storageservices/blob-batch
+    """
+    boundary = re.search(r'boundary="?([^";]+)', answer.headers.get("Content-Type", ""))
+    by_identity = isinstance(blobs[0].service.http.authorization, BearerToken)
+    results: list[AzureStorageError | None] = [
+        NetworkError(f"Could not delete blob {blob}: the answer to the batch leaves it out.", sent=True)
+        for blob in blobs
     ]
-    for part in text.split(f"--{boundary}") if boundary else ():
+    for part in text_of(answer).split(f"--{boundary[1]}") if boundary else ():
         number = re.search(r"Content-ID:\s*(\d{1,6})", part, re.IGNORECASE)
         status = re.search(r"HTTP/1\.1 (\d{3})", part)
         if not number or not status or int(number[1]) >= len(blobs):
             continue
-        found = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE)
-        name, place = found[1] if found else "", int(number[1])
-        error = ServiceError(f"delete blob {blobs[place]}", int(status[1]), name, "", "", BLOB_HINTS.get(name, ""))
-        results[place] = error if int(status[1]) >= 300 else None
+        place, code_of_part = int(number[1]), re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE)
+        name, blob = code_of_part[1] if code_of_part else "", blobs[place]
+        needs = (DELETE_VERSION if blob.version else DELETE_BLOB) if by_identity else ""
+        error = ServiceError(
+            f"delete blob {blob}", int(status[1]), name, "", hint=BLOB_HINTS.get(name, ""), needs=needs
+        )
+        gone = error.status < 300 or (error.status == 404 and answer.history)
+        results[place] = None if gone else error
     return results
 
 
@@ -4324,6 +4328,7 @@ class Azure:
         self.arm = ResourceManager(settings, self.auth, self.network)
         self._assumed: AccountRef | None = None
         self._found: dict[str, AccountRef] = {}
+        self._told: dict[str, tuple[str, str]] = {}  # subscription and group as the arguments name them
         self._threads = False
 
     def use_threads(self) -> None:
@@ -4372,6 +4377,7 @@ class Azure:
         if name in self._found:
             return self._found[name]
         told = bool(subscription and group)
+        self._told[name] = subscription, group
         subscription, group = subscription or self.settings.subscription, group or self.settings.group
         if subscription and group:
             ref = AccountRef(subscription, group, name)
@@ -4387,9 +4393,15 @@ class Azure:
         return found
 
     def find_account(self, name: str) -> AccountRef | None:
-        """Where Resource Graph knows an account of exactly that name."""
+        """Where Resource Graph knows an account of exactly that name. UsageError if the arguments name another place."""
         found = resource_id(self._searched(name))
-        return AccountRef(found.subscription.lower(), found.group, found.account) if found.account else None
+        if not found.account:
+            return None
+        for told, is_in in zip(self._told.get(name, ()), (found.subscription, found.group), strict=False):
+            if told and told.lower() != is_in.lower():
+                words = f"Storage account {name!r} is in {group_path(found.subscription, found.group)}, not in {told}."
+                raise UsageError(words, "Correct `subscription_id` and `resource_group_name`, or leave them out.")
+        return AccountRef(found.subscription.lower(), found.group, found.account)
 
     def _searched(self, name: str) -> Json:
         rows = self.arm.search(accounts_query([name]), Paging(limit=1)).items
@@ -5213,23 +5225,38 @@ Sameness = Callable[[object, object], bool]
 
 
 def acceptable(now: object, wanted: object, equal: Sameness) -> bool:
-    """Whether a setting is as wanted. A tuple holds several values that would do."""
+    """Whether a setting is as wanted. A tuple holds several values that would do; an object, such as tags, is one that is
+    replaced as a whole, and its texts are people's."""
+    if isinstance(wanted, dict) and equal is same:
+        return (now or {}) == wanted
     return any(equal(now, one) for one in wanted) if isinstance(wanted, tuple) else equal(now, wanted)
+
+
+def leaves(before: object, after: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Each setting of `after` with its path, as it is in `before` (None where not set) and in `after`."""
+    for key, new in after.items():
+        old = before.get(key) if isinstance(before, dict) else None
+        if isinstance(new, dict) and key not in REPLACED_WHOLE:
+            yield from leaves(old, new, (*path, key))
+        else:
+            yield (*path, key), old, new
+
+
+def nested(settings: Iterable[tuple[tuple[str, ...], object]]) -> Json:
+    """The object that has these settings at these paths."""
+    result: Json = {}
+    for (*parents, last), value in settings:
+        holder = result
+        for parent in parents:
+            holder = holder.setdefault(parent, {})
+        holder[last] = value
+    return result
 
 
 def differences(current: Json, wanted: Json, equal: Sameness = same) -> tuple[Json, Json]:
     """The settings of `wanted` that differ from `current`: as they are (None where not set), and as wanted."""
-    before: Json = {}
-    after: Json = {}
-    for key, value in wanted.items():
-        now = current.get(key)
-        if isinstance(value, dict) and key not in REPLACED_WHOLE:
-            old, new = differences(now if isinstance(now, dict) else {}, value, equal)
-            if new:
-                before[key], after[key] = old, new
-        elif not acceptable(now, value, equal):
-            before[key], after[key] = now, value
-    return before, after
+    found = [leaf for leaf in leaves(current, wanted) if not acceptable(leaf[1], leaf[2], equal)]
+    return nested((path, now) for path, now, _ in found), nested((path, value) for path, _, value in found)
 
 
 def merged(current: Json, wanted: Json) -> Json:
@@ -5246,15 +5273,9 @@ def merged(current: Json, wanted: Json) -> Json:
     return result
 
 
-def leaves(before: object, after: Json, path: str = "") -> Iterator[tuple[str, object, object]]:
-    """Each changed setting with its dotted path, without the word properties that says nothing to people."""
-    for key, new in after.items():
-        old = before.get(key) if isinstance(before, dict) else None
-        here = path if key == "properties" and not path else f"{path}.{key}".lstrip(".")
-        if isinstance(new, dict) and key not in REPLACED_WHOLE:
-            yield from leaves(old, new, here)
-        else:
-            yield here, old, new
+def setting_name(path: tuple[str, ...]) -> str:
+    """A path in words, without the word properties, which says nothing to people."""
+    return ".".join(path[path[:1] == ("properties",) and len(path) > 1 :])
 
 
 class Step(NamedTuple):
@@ -5262,13 +5283,13 @@ class Step(NamedTuple):
 
     name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the
     error when it is not known whether the request was carried out, tells whether what it wanted is there (None: cannot be
-    told). detail: what is true once it is done. vital: its failure ends the change. hidden: it is not part of what people
+    told), or returns it, in place of the answer that was lost. detail: what is true once it is done. vital: its failure ends the change. hidden: it is not part of what people
     asked for. tentative: where it fails, the steps behind it do the same one by one, so that only their results count.
     """
 
     name: str
     act: Callable[[], object]
-    look: Callable[[AzureStorageError], bool | None] | None = None
+    look: Callable[[AzureStorageError], bool | Json | None] | None = None
     detail: str = ""
     vital: bool = True
     hidden: bool = False
@@ -5394,7 +5415,7 @@ def take(step: Step) -> Outcome:
     except AzureStorageError:
         landed = None
     if landed:
-        return Outcome(step, DONE, error=failure)
+        return Outcome(step, DONE, None if landed is True else landed, failure)
     certain = landed is False and isinstance(failure, ServiceError) and failure.status < 500
     return Outcome(step, FAILED if certain else UNSURE, error=failure)
 
@@ -5419,20 +5440,10 @@ def take_all(steps: Steps) -> list[Outcome]:
     return [outcome for outcome in outcomes if not (outcome.step.tentative and outcome.result == FAILED)]
 
 
-def picked(after: Json, now: Json) -> Json:
-    """What `now` has of the settings in `after`."""
-    return {
-        key: picked(value, now[key] if isinstance(now.get(key), dict) else {})
-        if isinstance(value, dict) and key not in REPLACED_WHOLE
-        else now.get(key)
-        for key, value in after.items()
-    }
-
-
 def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
     """The settings that are not what was wanted, in words."""
     return [
-        f"{path} is {shown(is_now)}, not {shown(wanted)}"
+        f"{setting_name(path)} is {shown(is_now)}, not {shown(wanted)}"
         for path, is_now, wanted in leaves(now, after)
         if wanted != NEW and not acceptable(is_now, wanted, equal)
     ]
@@ -5477,7 +5488,7 @@ class Report(NamedTuple):
 
     def words(self) -> str:
         changes = leaves(self.before, self.after)
-        lines = [f"* {md(f'{path}: {shown(old)}')} -> {md(shown(new))}" for path, old, new in changes]
+        lines = [f"* {md(f'{setting_name(path)}: {shown(old)}')} -> {md(shown(new))}" for path, old, new in changes]
         if self.dry_run:
             parts = (
                 ["\n".join(["Dry run: no changes made. This command would change:", *lines])]
@@ -5524,7 +5535,7 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     told = [outcome for outcome in outcomes if not outcome.step.hidden]
     problems = [problem_of(outcome) for outcome in outcomes if outcome.result not in FINE]
     errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
-    if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
+    if len(errors) == 1 and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
         raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
     later, item, now, unread = seen(plan, outcomes)
     if later:
@@ -5537,9 +5548,12 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
+    report = report._replace(undo=plan.undo(before, after) if report.changed else "")
+    if problems and now is None:  # the steps tell what was done; nothing tells which settings that reached
+        report = report._replace(before={}, after={})
     for file in plan.files():
         return_results(file)
-    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    return report.result()
 
 
 def problem_of(outcome: Outcome) -> str:
@@ -5577,44 +5591,52 @@ def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Later | None, Any, Json |
     try:
         later = plan.later(outcomes)
         item = None if later else plan.read_back(outcomes)
-    except (NetworkError, ServiceError, SignInError) as error:
+    except AzureStorageError as error:
         return None, plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
     return (later, plan.item, None, []) if item is None else (None, item, plan.state(item), [])
 
 
 def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     """Before and after of what really changed, by what was read back."""
-    actual = picked(plan.after, now)
-    after = differences(plan.before, actual, same if plan.equal is uncompared else plan.equal)[1]
-    before = picked(after, plan.before)
-    return before, after
-
-
-class Failure(NamedTuple):
-    """The first of the rows that failed: what is known of it, and the error."""
-
-    ok: bool | None
-    error: AzureStorageError
+    equal = same if plan.equal is uncompared else plan.equal
+    actual = nested((path, value) for path, value, _ in leaves(now, plan.after))
+    after = differences(plan.before, actual, equal)[1]
+    return nested((path, value) for path, value, _ in leaves(plan.before, after)), after
 
 
 class Tally:
     """What became of many objects: counts, the rows that an entry holds, and all of them in a file where they are more."""
 
     def __init__(self) -> None:
-        self.rows, self.done, self.failed = Gathered(to_show=True), 0, 0
-        self.failure: Failure | None = None
+        self.rows, self.done, self.failed, self.unknown = Gathered(to_show=True), 0, 0, 0
+        self.failure: AzureStorageError | None = None  # the first
 
     def add(self, row: Row) -> None:
         self.rows.add({**row.item, "result": row.result})
         self.done += bool(row.ok and row.changed)
-        self.failed += not row.ok
+        self.failed += row.ok is False
+        self.unknown += row.ok is None
         if not row.ok and row.error and self.failure is None:
-            self.failure = Failure(row.ok, row.error)
+            self.failure = not_known(row.error) if row.ok is None else row.error
 
     def file(self, view: View) -> str:
         """Puts the file into the war room, and says so; nothing where the entry holds all rows."""
         listing = self.rows.listing()
         return show_rest(listing, view) if listing.file else ""
+
+
+def bulk_rows(bulk: Bulk, dry_run: bool) -> Iterator[Row]:
+    """What becomes of the blobs, batch after batch."""
+    for batch in bulk.batches:
+        if dry_run:
+            yield from map(bulk.rehearse, batch)
+            continue
+        try:
+            yield from bulk.act(batch)
+        except AzureStorageError as error:
+            if error.sent:
+                not_known(error)
+            raise
 
 
 def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -> CommandResults:
@@ -5624,20 +5646,22 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
     tally = Tally()
     stopped: AzureStorageError | None = None
     try:
-        for batch in bulk.batches:
-            for row in map(bulk.rehearse, batch) if dry_run else bulk.act(batch):
-                tally.add(row)
+        for row in bulk_rows(bulk, dry_run):
+            tally.add(row)
     except AzureStorageError as error:
         if not tally.rows.count:
             raise
         stopped = error
     finally:
         tally.rows.close(keep=True)
-    if tally.rows.count == 1 and tally.failure:
-        raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
+    if tally.rows.count == 1 and tally.failure and not stopped:
+        raise tally.failure
     done, every = 0 if dry_run else tally.done, tally.rows.count
-    notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
-    problems = [f"{tally.failed} of {every} blobs: {whole_words(tally.failure.error)}"] if tally.failure else []
+    unknown = f" {tally.unknown:,} unknown," if tally.unknown else ""
+    counts = f"{done:,} {bulk.verb}, {tally.failed:,} failed,{unknown} {every:,} in all."
+    notes = [counts, bulk.note, tally.file(bulk.view)]
+    missed = tally.failed + tally.unknown
+    problems = [f"{missed} of {every} blobs: {whole_words(tally.failure)}"] if tally.failure else []
     problems += [f"The rest was not tried: {whole_words(stopped)}"] if stopped else []
     before, after = ({bulk.verb: 0}, {bulk.verb: tally.done}) if tally.done else ({}, {})
     note = "\n\n".join(filter(None, notes))
@@ -5808,38 +5832,30 @@ def command(
     return register
 
 
+def written_back(fields: Mapping[str, BodyField], before: Json, after: Json) -> dict[str, object]:
+    """The arguments that set changed settings back; None for one that was not set before and cannot be made so again."""
+    changed = {".".join(path): old for path, old, _ in leaves(before, after)}
+    return {
+        name: entry.unset if changed[entry.path] in (None, {}, []) else changed[entry.path]
+        for name, entry in fields.items()
+        if entry.path in changed
+    }
+
+
 def undo_with(name: str, where: Mapping[str, str], fields: Mapping[str, BodyField]) -> Callable[[Json, Json], str]:
     """The undo of settings that come from arguments: the command that sets each of them back, also those that were not
-    set, to what that means for Azure. Empty where one of them cannot be written."""
+    set, to what that means for Azure. Empty where none of them can be written."""
 
     def undo(before: Json, after: Json) -> str:
-        changed = {
-            key: entry
-            for key, entry in fields.items()
-            if at_path(after, entry.path) is not None or has_path(after, entry.path)
-        }
-        old = {key: at_path(before, entry.path) for key, entry in changed.items()}
-        given = {key: changed[key].unset if value in (None, {}, []) else value for key, value in old.items()}
-        return (
-            command_line(name, where, given_only(given)) if any(value is not None for value in given.values()) else ""
-        )
+        given = given_only(written_back(fields, before, after))
+        return command_line(name, where, given) if given else ""
 
     return undo
 
 
-def has_path(value: object, path: str) -> bool:
-    parent, _, last = path.rpartition(".")
-    holder = at_path(value, parent) if parent else value
-    return isinstance(holder, dict) and last in holder
-
-
 def cannot_undo(before: Json, fields: Mapping[str, BodyField], after: Json) -> str:
     """What is said of settings that were not set before and cannot be made so again."""
-    names = [
-        key
-        for key, entry in fields.items()
-        if has_path(after, entry.path) and at_path(before, entry.path) is None and entry.unset is None
-    ]
+    names = [name for name, value in written_back(fields, before, after).items() if value is None]
     return f"The undo leaves as they are: {', '.join(names)}, which were not set before." if names else ""
 
 
@@ -6881,12 +6897,11 @@ def account_lock_set(
             else command_line("account-lock-remove", where)
         )
 
-    def look(error: AzureStorageError) -> bool:
-        return any(
-            lock_state(lock) == lock_state(body)
-            for lock in azure.arm.listing(LOCKS_LIST, account).items
-            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower()
-        )
+    def look(error: AzureStorageError) -> Json | bool:
+        for lock in azure.arm.listing(LOCKS_LIST, account).items:
+            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower():
+                return lock_state(lock) == lock_state(body) and lock
+        return False
 
     return Plan(
         f"{account.id}{LOCKS_PATH}/{segment(lock_name)}",
@@ -7141,7 +7156,7 @@ AssignmentBody = Annotated[Json, body_group(ASSIGNMENT_FIELDS)]
 
 def assignment_state(item: object) -> Json:
     """What makes an assignment, of one as Azure or as context has it."""
-    found = at_path(item, "properties") if has_path(item, "properties") else item
+    found = item["properties"] if isinstance(item, dict) and "properties" in item else item
     return given_only({field.path: at_path(found, field.path) for field in ASSIGNMENT_FIELDS.values()})
 
 
@@ -7860,8 +7875,9 @@ def account_logging_set(
     def change() -> Json:
         return azure.arm.ask(LOGGING_SET, account, body, name=setting_name)
 
-    def look(error: AzureStorageError) -> bool:
-        return not differences(logging_state(logging_setting(azure, account, setting_name), chosen), wanted)[1]
+    def look(error: AzureStorageError) -> Json | bool:
+        setting = logging_setting(azure, account, setting_name)
+        return not differences(logging_state(setting, chosen), wanted)[1] and setting
 
     return Plan(
         f"{account.id}{LOGGING_PATH}/{segment(setting_name)}",

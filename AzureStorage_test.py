@@ -2682,6 +2682,13 @@ def test_a_false_is_a_difference_and_is_sent() -> None:
     }
 
 
+@pytest.mark.parametrize("value", ["Finance", "finance,audit", " finance"])
+def test_the_texts_of_tags_are_people_s_and_compared_letter_for_letter(value: str) -> None:
+    assert az.differences({"tags": {"owner": "finance"}}, {"tags": {"owner": value}})[1] == {"tags": {"owner": value}}
+    assert az.differences({"tags": {"owner": value}}, {"tags": {"owner": value}})[1] == {}
+    assert az.astray({"tags": {"owner": value}}, {"tags": {"owner": "finance"}}, az.same)
+
+
 def test_a_domain_that_is_so_already_is_not_sent() -> None:
     current = {"properties": {"customDomain": {"name": "files.contoso.com"}}}
     wanted = {"properties": {"customDomain": {"name": "files.contoso.com", "useSubDomainName": True}}}
@@ -2889,6 +2896,23 @@ def test_an_account_that_is_not_where_the_instance_says_is_looked_for(
     assert "rg-other" in last(requests_mock).url.lower()
     told = {"resource_group_name": GROUP, "subscription_id": SUBSCRIPTION}
     assert code in signed_in.run("azure-storage-account-list", account_name=ACCOUNT, **told).error
+
+
+@pytest.mark.parametrize("other", [{"subscription_id": TENANT}, {"resource_group_name": "rg-other"}])
+@pytest.mark.parametrize(
+    ("name", "more"), [("blob-service-properties-get", {}), ("account-delete", {"confirm": ACCOUNT})]
+)
+def test_an_account_that_is_elsewhere_than_the_arguments_say_is_not_taken(
+    signed_in: WarRoom, requests_mock: rm.Mocker, other: dict[str, str], name: str, more: dict[str, str]
+) -> None:
+    signed_in.params = {"auth_type": "Device Code"}
+    signed_in.sign_in()
+    requests_mock.post(GRAPH, json={"data": [account_body()]})
+    told = {"subscription_id": SUBSCRIPTION, "resource_group_name": GROUP, **other} if more else other
+    requests_mock.get(re.compile("storageAccounts"), status_code=404, json=arm_failure("ResourceNotFound"))
+    error = signed_in.run(f"azure-storage-{name}", account_name=ACCOUNT, **told, **more).error
+    assert f"Storage account '{ACCOUNT}' is in {GROUP_PATH}, not in {next(iter(other.values()))}." in error
+    assert not writes(requests_mock)
 
 
 CLOSE = {
@@ -3169,6 +3193,15 @@ def test_another_lock_of_the_same_level_is_not_taken_for_the_one_that_was_asked_
     requests_mock.put(f"{ARM}{LOCKS}/cortex-xsoar", exc=requests.exceptions.ReadTimeout)
     error = signed_in.run("azure-storage-account-lock-set", **ONE, level="ReadOnly").error
     assert "It is unknown whether Azure carried it out." in error
+
+
+def test_a_lock_whose_answer_is_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    locks = Locks(requests_mock, OWN_LOCK)
+    lose(requests_mock, "PUT", f"{ARM}{LOCKS}/cortex-xsoar", lambda request: locks._set(request, None))
+    result = signed_in.run("azure-storage-account-lock-set", **ONE, level="CanNotDelete")
+    assert change_of(result)["after"] == {"level": "CanNotDelete"}
+    shown = result.context["AzureStorage.Lock(val.id && val.id == obj.id)"]
+    assert shown["properties"]["level"] == "CanNotDelete"
 
 
 # Isolation
@@ -4459,6 +4492,30 @@ def test_when_all_of_several_steps_fail_the_result_still_tells_each() -> None:
     assert (told(result)["changed"], told(result)["undo"]) == (False, "")
 
 
+def test_of_several_steps_that_fail_none_hides_another() -> None:
+    steps = [failed("a", lost(), vital=False), failed("b", vital=False)]
+    result = carry_out(plan(*steps))
+    assert result.entry_type == 4
+    assert [row["result"] for row in told(result)["steps"]] == ["unknown", "failed"]
+    assert "a: Could not do it: no answer. It is unknown whether Azure carried it out." in result.raw_response
+    assert told(result)["changed"] is False
+
+
+def test_what_a_look_finds_stands_for_the_answer_that_was_lost() -> None:
+    step = failed(error=lost(), look=lambda error: {"name": "it", "a": 2})
+    result = carry_out(plan(step, item={"name": "it", "a": 1}, read_back=lambda outcomes: outcomes[-1].answer))
+    assert result.outputs[THING.context] == {"name": "it", "a": 2}
+    assert told(result)["after"] == {"a": 2}
+
+
+def test_after_a_failure_that_leaves_nothing_to_read_no_setting_is_called_changed() -> None:
+    result = carry_out(plan(done("a"), failed("b", lost()), read_back=lambda outcomes: failing(lost())()))
+    assert "1 -> 2" not in result.raw_response
+    assert (told(result)["changed"], told(result)["before"], told(result)["after"]) == (True, {}, {})
+    assert told(result)["undo"] == "!undo {'a': 1} {'a': 2}"
+    assert "Failed: The result could not be read back" in result.raw_response
+
+
 def test_a_lacking_permission_is_named_among_several_failures() -> None:
     lacking = refused(status=403, code="AuthorizationFailed", needs="Microsoft.Storage/x/action")
     result = carry_out(plan(done("a"), failed("b", lacking)))
@@ -4546,6 +4603,14 @@ def test_what_cannot_be_unset_is_named() -> None:
     assert undo({"properties": {}}, {"properties": {"allowBlobPublicAccess": False}}) == "", "nothing could be set back"
 
 
+@pytest.mark.parametrize("nothing", [None, {}, []])
+def test_what_was_empty_before_is_no_less_named(nothing: Any) -> None:
+    before, after = {"tags": nothing, "sku": {"name": "Standard_LRS"}}, {"tags": {"a": "1"}, "sku": {"name": "x"}}
+    undo = az.undo_with("account-update", {}, az.UPDATE_FIELDS)
+    assert undo(before, after) == "!azure-storage-account-update sku=Standard_LRS"
+    assert "tags, which were not set before" in az.cannot_undo(before, az.UPDATE_FIELDS, after)
+
+
 # --- change: many blobs ------------------------------------------------------------------------------------------------
 
 
@@ -4590,7 +4655,7 @@ def test_some_of_many_that_fail_are_an_error_with_all_rows_in_context() -> None:
     }
     result = carry_out_bulk(bulk([list("abc")], lambda batch: [rows[name] for name in batch]))
     assert result.entry_type == 4
-    assert "1 deleted, 2 failed, 3 in all." in result.raw_response
+    assert "1 deleted, 1 failed, 1 unknown, 3 in all." in result.raw_response
     assert "2 of 3 blobs: Could not do it: 409 Conflict. No." in result.raw_response
     assert [item["result"] for item in result.outputs[THING.context]] == ["deleted", "409 Conflict", "?"]
     assert told(result)["changed"] is True
@@ -4612,6 +4677,62 @@ def test_what_was_done_stays_when_the_listing_breaks() -> None:
 def failing_batches() -> Any:
     raise lost()
     yield []
+
+
+def test_a_batch_whose_answer_is_lost_may_have_been_carried_out() -> None:
+    def act(batch: Any) -> Any:
+        if batch == ["b"]:
+            raise lost()
+        return [row(name) for name in batch]
+
+    result = carry_out_bulk(bulk([["a"], ["b"], ["c"]], act))
+    assert "Could not do it: no answer. It is unknown whether Azure carried it out." in result.raw_response
+    with pytest.raises(az.NetworkError, match="unknown whether"):
+        carry_out_bulk(bulk([["b"]], act))
+
+
+def batch_answer(*parts: tuple[int, int, str]) -> dict[str, Any]:
+    """The answer to a batch: the number of each part, its status and its error code."""
+    text = "".join(
+        f"--b_1\r\nContent-Type: application/http\r\nContent-ID: {number}\r\n\r\n"
+        f"HTTP/1.1 {status} x\r\n{f'x-ms-error-code: {code}' if code else 'x-ms-version: 1'}\r\n\r\n"
+        for number, status, code in parts
+    )
+    kind = {"Content-Type": "multipart/mixed; boundary=b_1; charset=utf-8"}
+    return {"status_code": 202, "text": f"{text}--b_1--", "headers": kind}
+
+
+def deletions(room: WarRoom, *names: str) -> tuple[SimpleNamespace, list[str]]:
+    result = room.run("azure-storage-blob-delete", **EVIDENCE, blob_names=json.dumps(names))
+    rows = result.context["AzureStorage.Blob(val.id && val.id == obj.id)"]
+    return result, [item["result"] for item in rows]
+
+
+def test_a_blob_that_is_named_twice_is_deleted_once(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", **batch_answer((0, 202, ""), (1, 404, "BlobNotFound")))
+    assert deletions(blob_room, "a", "a")[1] == ["deleted", "not found"]
+
+
+def test_of_a_part_that_a_batch_does_not_answer_nothing_is_known(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", **batch_answer((0, 202, "")))
+    result, rows = deletions(blob_room, "a", "b")
+    assert rows[0] == "deleted"
+    assert "1 deleted, 0 failed, 1 unknown, 2 in all." in result.error
+    assert "It is unknown whether Azure carried it out." in result.error
+
+
+def test_what_a_repeated_batch_does_not_find_was_deleted_by_the_first(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    again = batch_answer((0, 404, "BlobNotFound"), (1, 202, ""))
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", [{"exc": requests.exceptions.ReadTimeout}, again])
+    assert deletions(blob_room, "a", "b")[1] == ["deleted", "deleted"]
+
+
+def test_a_permission_that_a_part_of_a_batch_lacks_is_named(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    lacking = "AuthorizationPermissionMismatch"
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", **batch_answer((0, 403, lacking), (1, 202, "")))
+    assert f"Required permission: {az.DELETE_BLOB}." in deletions(blob_room, "a", "b")[0].error
 
 
 def test_one_blob_that_fails_keeps_its_own_words() -> None:
@@ -4935,6 +5056,13 @@ def test_an_undocumented_code_of_the_blob_service_is_refused(
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", status_code=status, headers=BLOB_HEADERS)
     error = blob_room.run("azure-storage-blob-properties-get", **BLOB).error
     assert f"answered {status} with something that is not an answer of the blob service" in error
+
+
+def test_a_404_of_a_proxy_does_not_say_that_a_blob_is_not_there(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", status_code=404, headers={"Via": "a proxy"})
+    result = blob_room.run("azure-storage-blob-put", **BLOB, text="x")
+    assert "Could not read the properties of blob evidence/a.txt: 404" in result.error
+    assert not writes(requests_mock)
 
 
 PROXY = {"Via": "a proxy"}  # the fixture then adds none of the headers that Azure's answers have
