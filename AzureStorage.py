@@ -2957,53 +2957,54 @@ ASSIGNMENTS_PATH = "/providers/Microsoft.Authorization/roleAssignments"
 POLICY_PATH = "/immutabilityPolicies/default"
 # fmt: off
 # https://learn.microsoft.com/rest/api/resources and /rest/api/storagerp; a row is an operation's page there.
-SUBSCRIPTIONS_LIST: Endpoint[Scope] = Endpoint("GET", "/subscriptions", "list subscriptions", READ_SUBSCRIPTIONS, "list", api=SUBSCRIPTIONS_API)
-SUBSCRIPTION_GET: Endpoint[Scope] = Endpoint("GET", "", "read the subscription", READ_SUBSCRIPTIONS, api=SUBSCRIPTIONS_API)
-GROUPS_LIST: Endpoint[Scope] = Endpoint("GET", "/resourcegroups", "list resource groups", READ_GROUPS, "list", api=RESOURCE_GROUPS_API)
-GRAPH_SEARCH: Endpoint[Scope] = Endpoint("POST", "/providers/Microsoft.ResourceGraph/resources", "search all subscriptions", READ_ACCOUNT, "rows", api=GRAPH_API)
-RESOURCE_GET: Endpoint[Scope] = Endpoint("GET", "", "read {}")
-RESOURCE_LIST: Endpoint[Scope] = Endpoint("GET", "", "read {}", shape="list")
-RESOURCE_PUT: Endpoint[Scope] = Endpoint("PUT", "", "change {}", codes=(200, 201))
-RESOURCE_DELETE: Endpoint[Scope] = Endpoint("DELETE", "", "delete {}", shape="nothing", codes=(200, 202, 204))
-ACCOUNTS_LIST: Endpoint[Scope] = Endpoint("GET", "/providers/Microsoft.Storage/storageAccounts", "list storage accounts", READ_ACCOUNT, "list")
-ACCOUNT_GET: Endpoint[AccountRef] = Endpoint("GET", "", "read storage account {}", READ_ACCOUNT)
-ACCOUNT_CREATE: Endpoint[AccountRef] = Endpoint("PUT", "", "create storage account {}", WRITE_ACCOUNT, codes=(200, 202))
-ACCOUNT_UPDATE: Endpoint[AccountRef] = Endpoint("PATCH", "", "update storage account {}", WRITE_ACCOUNT)
-ACCOUNT_DELETE: Endpoint[AccountRef] = Endpoint("DELETE", "", "delete storage account {}", DELETE_ACCOUNT, "nothing", (200, 204))
-KEYS_LIST: Endpoint[AccountRef] = Endpoint("POST", "/listKeys", "list the keys of {}", LIST_KEYS, "keys")
-KEY_REGENERATE: Endpoint[AccountRef] = Endpoint("POST", "/regenerateKey", "rotate a key of {}", REGENERATE_KEY, "keys", replayable=False)
-DELEGATION_KEYS_REVOKE: Endpoint[AccountRef] = Endpoint("POST", "/revokeUserDelegationKeys", "revoke the user delegation keys of {}", REVOKE_DELEGATION_KEYS, "nothing", (200, 202, 204))
-LOCKS_LIST: Endpoint[AccountRef] = Endpoint("GET", LOCKS_PATH, "list the locks of {}", READ_LOCKS, "list", api=LOCKS_API)
-LOCK_SET: Endpoint[AccountRef] = Endpoint("PUT", LOCKS_PATH + "/{name}", "lock {}", WRITE_LOCKS, codes=(200, 201), api=LOCKS_API)
-LOCK_DELETE: Endpoint[Scope] = Endpoint("DELETE", "", "remove the lock {}", DELETE_LOCKS, "nothing", (200, 204), LOCKS_API)
-ACTIVITY_LIST: Endpoint[Scope] = Endpoint("GET", "/providers/Microsoft.Insights/eventtypes/management/values", "read the activity log of {}", READ_ACTIVITY, "list", api=ACTIVITY_API)
-LOGGING_LIST: Endpoint[AccountRef] = Endpoint("GET", LOGGING_PATH, "read the diagnostic settings of {}", READ_LOGGING, "list", api=DIAGNOSTICS_API)
-LOGGING_SET: Endpoint[AccountRef] = Endpoint("PUT", LOGGING_PATH + "/{name}", "change the diagnostic settings of {}", WRITE_LOGGING, api=DIAGNOSTICS_API)
-LOGS_QUERY: Endpoint[AccountRef] = Endpoint("POST", "/providers/microsoft.insights/logs", "query the logs of {}", READ_LOGS, "tables", api=LOGS_API)
-RANGES_RESTORE: Endpoint[AccountRef] = Endpoint("POST", "/restoreBlobRanges", "restore blobs of {}", RESTORE_RANGES, "document", (200, 202), replayable=False)
-SERVICE_GET: Endpoint[AccountRef] = Endpoint("GET", "/blobServices/default", "read the blob service of {}", READ_SERVICE)
-SERVICE_SET: Endpoint[AccountRef] = Endpoint("PUT", "/blobServices/default", "change the blob service of {}", WRITE_SERVICE)
-LIFECYCLE_GET: Endpoint[AccountRef] = Endpoint("GET", "/managementPolicies/default", "read the lifecycle policy of {}", READ_LIFECYCLE)
-LIFECYCLE_SET: Endpoint[AccountRef] = Endpoint("PUT", "/managementPolicies/default", "change the lifecycle policy of {}", WRITE_LIFECYCLE)
-REPLICATION_LIST: Endpoint[AccountRef] = Endpoint("GET", "/objectReplicationPolicies", "list the replication policies of {}", READ_REPLICATION, "list")
-DEFENDER_GET: Endpoint[AccountRef] = Endpoint("GET", "/providers/Microsoft.Security/defenderForStorageSettings/current", "read the Defender settings of {}", READ_DEFENDER, api=DEFENDER_API)
-ASSIGNMENTS_LIST: Endpoint[AccountRef] = Endpoint("GET", ASSIGNMENTS_PATH, "list the role assignments of {}", READ_ROLES, "list", api=ROLES_API)
-DEFINITIONS_LIST: Endpoint[AccountRef] = Endpoint("GET", "/providers/Microsoft.Authorization/roleDefinitions", "list the role definitions of {}", READ_DEFINITIONS, "list", api=ROLES_API)
-ASSIGNMENT_SET: Endpoint[Scope] = Endpoint("PUT", "", "restore the role assignment {}", WRITE_ROLES, codes=(200, 201), api=ROLES_API)
-ASSIGNMENT_DELETE: Endpoint[Scope] = Endpoint("DELETE", "", "remove the role assignment {}", DELETE_ROLES, "nothing", (200, 204), ROLES_API)
-CONTAINERS_LIST: Endpoint[AccountRef] = Endpoint("GET", "/blobServices/default/containers", "list the containers of {}", READ_CONTAINER, "list")
-CONTAINER_GET: Endpoint[ContainerRef] = Endpoint("GET", "", "read container {}", READ_CONTAINER)
-CONTAINER_CREATE: Endpoint[ContainerRef] = Endpoint("PUT", "", "create container {}", WRITE_CONTAINER, codes=(200, 201))
-CONTAINER_UPDATE: Endpoint[ContainerRef] = Endpoint("PATCH", "", "update container {}", WRITE_CONTAINER)
-CONTAINER_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", "", "delete container {}", DELETE_CONTAINER, "nothing", (200, 204))
-HOLD_SET: Endpoint[ContainerRef] = Endpoint("POST", "/setLegalHold", "set the legal hold of container {}", SET_HOLD, "document")
-HOLD_CLEAR: Endpoint[ContainerRef] = Endpoint("POST", "/clearLegalHold", "clear the legal hold of container {}", CLEAR_HOLD, "document")
-CONTAINER_LEASE: Endpoint[ContainerRef] = Endpoint("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "lease", replayable=False)
-IMMUTABILITY_GET: Endpoint[ContainerRef] = Endpoint("GET", POLICY_PATH, "read the immutability policy of container {}", f"{IMMUTABILITY}/read")
-IMMUTABILITY_SET: Endpoint[ContainerRef] = Endpoint("PUT", POLICY_PATH, "set the immutability policy of container {}", f"{IMMUTABILITY}/write")
-IMMUTABILITY_EXTEND: Endpoint[ContainerRef] = Endpoint("POST", POLICY_PATH + "/extend", "extend the immutability policy of container {}", f"{IMMUTABILITY}/extend/action")
-IMMUTABILITY_LOCK: Endpoint[ContainerRef] = Endpoint("POST", POLICY_PATH + "/lock", "lock the immutability policy of container {}", f"{IMMUTABILITY}/lock/action")
-IMMUTABILITY_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", POLICY_PATH, "delete the immutability policy of container {}", f"{IMMUTABILITY}/delete", "nothing")
+OfScope, OfAccount, OfContainer = Endpoint[Scope], Endpoint[AccountRef], Endpoint[ContainerRef]
+SUBSCRIPTIONS_LIST = OfScope("GET", "/subscriptions", "list subscriptions", READ_SUBSCRIPTIONS, "list", api=SUBSCRIPTIONS_API)
+SUBSCRIPTION_GET = OfScope("GET", "", "read the subscription", READ_SUBSCRIPTIONS, api=SUBSCRIPTIONS_API)
+GROUPS_LIST = OfScope("GET", "/resourcegroups", "list resource groups", READ_GROUPS, "list", api=RESOURCE_GROUPS_API)
+GRAPH_SEARCH = OfScope("POST", "/providers/Microsoft.ResourceGraph/resources", "search all subscriptions", READ_ACCOUNT, "rows", api=GRAPH_API)
+RESOURCE_GET = OfScope("GET", "", "read {}")
+RESOURCE_LIST = OfScope("GET", "", "read {}", shape="list")
+RESOURCE_PUT = OfScope("PUT", "", "change {}", codes=(200, 201))
+RESOURCE_DELETE = OfScope("DELETE", "", "delete {}", shape="nothing", codes=(200, 202, 204))
+ACCOUNTS_LIST = OfScope("GET", "/providers/Microsoft.Storage/storageAccounts", "list storage accounts", READ_ACCOUNT, "list")
+ACCOUNT_GET = OfAccount("GET", "", "read storage account {}", READ_ACCOUNT)
+ACCOUNT_CREATE = OfAccount("PUT", "", "create storage account {}", WRITE_ACCOUNT, codes=(200, 202))
+ACCOUNT_UPDATE = OfAccount("PATCH", "", "update storage account {}", WRITE_ACCOUNT)
+ACCOUNT_DELETE = OfAccount("DELETE", "", "delete storage account {}", DELETE_ACCOUNT, "nothing", (200, 204))
+KEYS_LIST = OfAccount("POST", "/listKeys", "list the keys of {}", LIST_KEYS, "keys")
+KEY_REGENERATE = OfAccount("POST", "/regenerateKey", "rotate a key of {}", REGENERATE_KEY, "keys", replayable=False)
+DELEGATION_KEYS_REVOKE = OfAccount("POST", "/revokeUserDelegationKeys", "revoke the user delegation keys of {}", REVOKE_DELEGATION_KEYS, "nothing", (200, 202, 204))
+LOCKS_LIST = OfAccount("GET", LOCKS_PATH, "list the locks of {}", READ_LOCKS, "list", api=LOCKS_API)
+LOCK_SET = OfAccount("PUT", LOCKS_PATH + "/{name}", "lock {}", WRITE_LOCKS, codes=(200, 201), api=LOCKS_API)
+LOCK_DELETE = OfScope("DELETE", "", "remove the lock {}", DELETE_LOCKS, "nothing", (200, 204), LOCKS_API)
+ACTIVITY_LIST = OfScope("GET", "/providers/Microsoft.Insights/eventtypes/management/values", "read the activity log of {}", READ_ACTIVITY, "list", api=ACTIVITY_API)
+LOGGING_LIST = OfAccount("GET", LOGGING_PATH, "read the diagnostic settings of {}", READ_LOGGING, "list", api=DIAGNOSTICS_API)
+LOGGING_SET = OfAccount("PUT", LOGGING_PATH + "/{name}", "change the diagnostic settings of {}", WRITE_LOGGING, api=DIAGNOSTICS_API)
+LOGS_QUERY = OfAccount("POST", "/providers/microsoft.insights/logs", "query the logs of {}", READ_LOGS, "tables", api=LOGS_API)
+RANGES_RESTORE = OfAccount("POST", "/restoreBlobRanges", "restore blobs of {}", RESTORE_RANGES, "document", (200, 202), replayable=False)
+SERVICE_GET = OfAccount("GET", "/blobServices/default", "read the blob service of {}", READ_SERVICE)
+SERVICE_SET = OfAccount("PUT", "/blobServices/default", "change the blob service of {}", WRITE_SERVICE)
+LIFECYCLE_GET = OfAccount("GET", "/managementPolicies/default", "read the lifecycle policy of {}", READ_LIFECYCLE)
+LIFECYCLE_SET = OfAccount("PUT", "/managementPolicies/default", "change the lifecycle policy of {}", WRITE_LIFECYCLE)
+REPLICATION_LIST = OfAccount("GET", "/objectReplicationPolicies", "list the replication policies of {}", READ_REPLICATION, "list")
+DEFENDER_GET = OfAccount("GET", "/providers/Microsoft.Security/defenderForStorageSettings/current", "read the Defender settings of {}", READ_DEFENDER, api=DEFENDER_API)
+ASSIGNMENTS_LIST = OfAccount("GET", ASSIGNMENTS_PATH, "list the role assignments of {}", READ_ROLES, "list", api=ROLES_API)
+DEFINITIONS_LIST = OfAccount("GET", "/providers/Microsoft.Authorization/roleDefinitions", "list the role definitions of {}", READ_DEFINITIONS, "list", api=ROLES_API)
+ASSIGNMENT_SET = OfScope("PUT", "", "restore the role assignment {}", WRITE_ROLES, codes=(200, 201), api=ROLES_API)
+ASSIGNMENT_DELETE = OfScope("DELETE", "", "remove the role assignment {}", DELETE_ROLES, "nothing", (200, 204), ROLES_API)
+CONTAINERS_LIST = OfAccount("GET", "/blobServices/default/containers", "list the containers of {}", READ_CONTAINER, "list")
+CONTAINER_GET = OfContainer("GET", "", "read container {}", READ_CONTAINER)
+CONTAINER_CREATE = OfContainer("PUT", "", "create container {}", WRITE_CONTAINER, codes=(200, 201))
+CONTAINER_UPDATE = OfContainer("PATCH", "", "update container {}", WRITE_CONTAINER)
+CONTAINER_DELETE = OfContainer("DELETE", "", "delete container {}", DELETE_CONTAINER, "nothing", (200, 204))
+HOLD_SET = OfContainer("POST", "/setLegalHold", "set the legal hold of container {}", SET_HOLD, "document")
+HOLD_CLEAR = OfContainer("POST", "/clearLegalHold", "clear the legal hold of container {}", CLEAR_HOLD, "document")
+CONTAINER_LEASE = OfContainer("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "lease", replayable=False)
+IMMUTABILITY_GET = OfContainer("GET", POLICY_PATH, "read the immutability policy of container {}", f"{IMMUTABILITY}/read")
+IMMUTABILITY_SET = OfContainer("PUT", POLICY_PATH, "set the immutability policy of container {}", f"{IMMUTABILITY}/write")
+IMMUTABILITY_EXTEND = OfContainer("POST", POLICY_PATH + "/extend", "extend the immutability policy of container {}", f"{IMMUTABILITY}/extend/action")
+IMMUTABILITY_LOCK = OfContainer("POST", POLICY_PATH + "/lock", "lock the immutability policy of container {}", f"{IMMUTABILITY}/lock/action")
+IMMUTABILITY_DELETE = OfContainer("DELETE", POLICY_PATH, "delete the immutability policy of container {}", f"{IMMUTABILITY}/delete", "nothing")
 # fmt: on
 
 
@@ -3425,24 +3426,18 @@ def accounts_query(
     subscription: str = "",
 ) -> str:
     """The Resource Graph query for storage accounts; what is empty does not matter."""
-    tests = (
-        ("name in~ ({})", [", ".join(map(kql, names))]),
-        ("subscriptionId =~ {}", [subscription and kql(subscription)]),
-        ("resourceGroup =~ {}", [group and kql(group)]),
-        ("location =~ {}", [location and kql(location)]),
-        ("tags[{}] =~ {}", [kql(part) for part in tag] if tag else [""]),
-    )
+    wanted = {"subscriptionId": subscription, "resourceGroup": group, "location": location}
+    equal = [(column, value) for column, value in wanted.items() if value]
+    equal += [(f"tags[{kql(tag[0])}]", tag[1])] if tag else []
+    listed_names = ", ".join(map(kql, names))
     lines = ["resources", "| where type =~ 'microsoft.storage/storageaccounts'"]
-    lines += ["| where " + test.format(*values) for test, values in tests if all(values)]
+    lines += [f"| where name in~ ({listed_names})"] if listed_names else []
+    lines += [f"| where {column} =~ {kql(value)}" for column, value in equal]
     fields = "id, name, type, location, tenantId, subscriptionId, resourceGroup, sku, kind, tags, properties"
     return "\n".join([*lines, f"| project {fields}", "| order by id asc"])
 
 
 # --- blob service ------------------------------------------------------------------------------------------------------
-
-
-def is_true_text(text: str) -> bool:
-    return text.strip().lower() == "true"
 
 
 def plain_address(text: str) -> str:
@@ -3467,7 +3462,7 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("Content-MD5", "Content-MD5", "md5", md5_hex),
     ("BlobType", "x-ms-blob-type", "type", str),
     ("AccessTier", "x-ms-access-tier", "tier", str),
-    ("AccessTierInferred", "x-ms-access-tier-inferred", "tierInferred", is_true_text),
+    ("AccessTierInferred", "x-ms-access-tier-inferred", "tierInferred", is_true),
     ("AccessTierChangeTime", "x-ms-access-tier-change-time", "tierChanged", http_date),
     ("ArchiveStatus", "x-ms-archive-status", "archiveStatus", str),
     ("RehydratePriority", "x-ms-rehydrate-priority", "rehydratePriority", str),
@@ -3479,15 +3474,15 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("CopySource", "x-ms-copy-source", "copySource", plain_address),
     ("CopyProgress", "x-ms-copy-progress", "copyProgress", str),
     ("CopyStatusDescription", "x-ms-copy-status-description", "copyStatusDescription", str),
-    ("ServerEncrypted", "x-ms-server-encrypted", "serverEncrypted", is_true_text),
+    ("ServerEncrypted", "x-ms-server-encrypted", "serverEncrypted", is_true),
     ("CustomerProvidedKeySha256", "x-ms-encryption-key-sha256", "customerProvidedKeySha256", str),
     ("EncryptionScope", "x-ms-encryption-scope", "encryptionScope", str),
     ("DeletedTime", "", "deletedTime", http_date),
     ("RemainingRetentionDays", "", "remainingRetentionDays", whole),
     ("TagCount", "x-ms-tag-count", "tagCount", whole),
-    ("Sealed", "x-ms-blob-sealed", "sealed", is_true_text),
+    ("Sealed", "x-ms-blob-sealed", "sealed", is_true),
     ("ResourceType", "x-ms-resource-type", "resourceType", str),
-    ("LegalHold", "x-ms-legal-hold", "legalHold", is_true_text),
+    ("LegalHold", "x-ms-legal-hold", "legalHold", is_true),
     ("ImmutabilityPolicyUntilDate", "x-ms-immutability-policy-until-date", "immutableUntil", http_date),
     ("ImmutabilityPolicyMode", "x-ms-immutability-policy-mode", "immutabilityMode", str),
 )
@@ -3500,11 +3495,11 @@ CONTAINER_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("LeaseState", "x-ms-lease-state", "properties.leaseState", str.capitalize),
     ("LeaseDuration", "x-ms-lease-duration", "properties.leaseDuration", str.capitalize),
     ("PublicAccess", "x-ms-blob-public-access", "properties.publicAccess", str.capitalize),
-    ("HasImmutabilityPolicy", "x-ms-has-immutability-policy", "properties.hasImmutabilityPolicy", is_true_text),
-    ("HasLegalHold", "x-ms-has-legal-hold", "properties.hasLegalHold", is_true_text),
+    ("HasImmutabilityPolicy", "x-ms-has-immutability-policy", "properties.hasImmutabilityPolicy", is_true),
+    ("HasLegalHold", "x-ms-has-legal-hold", "properties.hasLegalHold", is_true),
     ("DefaultEncryptionScope", "x-ms-default-encryption-scope", "properties.defaultEncryptionScope", str),
-    ("DenyEncryptionScopeOverride", "x-ms-deny-encryption-scope-override", "properties.denyEncryptionScopeOverride", is_true_text),
-    ("ImmutableStorageWithVersioningEnabled", "x-ms-immutable-storage-with-versioning-enabled", "properties.immutableStorageWithVersioning.enabled", is_true_text),
+    ("DenyEncryptionScopeOverride", "x-ms-deny-encryption-scope-override", "properties.denyEncryptionScopeOverride", is_true),
+    ("ImmutableStorageWithVersioningEnabled", "x-ms-immutable-storage-with-versioning-enabled", "properties.immutableStorageWithVersioning.enabled", is_true),
     ("DeletedTime", "", "properties.deletedTime", http_date),
     ("RemainingRetentionDays", "", "properties.remainingRetentionDays", whole),
 )
@@ -3582,7 +3577,7 @@ class ListedPage:
         elif name == "ContainerName":
             row["container"] = text
         elif name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly"):
-            row[name[0].lower() + name[1:]] = is_true_text(text)
+            row[name[0].lower() + name[1:]] = is_true(text)
         elif name in ("Snapshot", "Version", "VersionId", "DeletionId") and text.strip():
             row[name[0].lower() + name[1:]] = text.strip()
 
@@ -3600,12 +3595,14 @@ class BlobRef(NamedTuple):
     def path(self) -> str:
         return blob_path(self.container, self.name)
 
+    def moment(self, version_name: str) -> dict[str, str]:
+        """The version or snapshot, under the name that a version has there."""
+        parts = {version_name: self.version, "snapshot": self.snapshot}
+        return {name: value for name, value in parts.items() if value}
+
     @property
     def query(self) -> dict[str, str]:
-        return {
-            **({"versionid": self.version} if self.version else {}),
-            **({"snapshot": self.snapshot} if self.snapshot else {}),
-        }
+        return self.moment("versionid")
 
     @property
     def id(self) -> str:
@@ -3620,9 +3617,8 @@ class BlobRef(NamedTuple):
     @property
     def arguments(self) -> dict[str, str]:
         """The arguments that name it to another command."""
-        parts = {"version_id": self.version, "snapshot": self.snapshot}
         where = {"account_name": self.service.account, "container_name": self.container, "blob_name": self.name}
-        return where | {name: value for name, value in parts.items() if value}
+        return where | self.moment("version_id")
 
     def __str__(self) -> str:
         return f"{self.container}/{self.name}"
@@ -3630,9 +3626,7 @@ class BlobRef(NamedTuple):
     def identity(self) -> Json:
         """The fields by which context names a blob."""
         found = {"id": self.id, "account": self.service.account, "container": self.container, "name": self.name}
-        return found | {
-            key: value for key, value in (("versionId", self.version), ("snapshot", self.snapshot)) if value
-        }
+        return found | self.moment("versionId")
 
 
 class AccessPolicy(NamedTuple):
@@ -3839,56 +3833,48 @@ class BlobService:
 
     # Listing
 
-    def _page(self, operation: Operation, target: str, query: Json) -> ListedPage:
-        """Read as it arrives; NetworkError if it is no listing, or breaks off."""
-        with self.ask(operation, target, query=query, stream=True) as answer:
-            try:
-                return ListedPage(pieces(answer, MAX_LISTING))
-            except (ValueError, *BROKEN):
-                words = f"Could not {operation.action.format(target or self.account)}: {self.http.endpoint} did not answer with a whole listing."
-                raise NetworkError(words, f"Run the command again. {PROXY_ANSWER}") from None
-
-    def rows(self, container: str, query: Json, place: str = "") -> Iterator[Page]:
-        """The blobs of a container, page after page, each with the marker it was read from and that of the next."""
+    def _pages(
+        self, operation: Operation, target: str, query: Json, place: str, finish: Callable[[Json], Json]
+    ) -> Iterator[Page]:
+        """Page after page, read as it arrives, each with the marker it was read from and that of the next. NetworkError if
+        one is no listing, or breaks off."""
+        action = operation.action.format(target or self.account)
 
         def fetch(marker: str) -> tuple[list[Json], str]:
-            page = self._page(BLOBS_LIST, container, {**query, "marker": marker or None})
-            for row in page.rows:
-                row.update(
-                    id=self.blob_id(container, row["name"], row.get("versionId", ""), row.get("snapshot", "")),
-                    account=self.account,
-                    container=container,
-                )
-            return page.rows, page.marker
+            with self.ask(operation, target, query={**query, "marker": marker or None}, stream=True) as answer:
+                try:
+                    page = ListedPage(pieces(answer, MAX_LISTING))
+                except (ValueError, *BROKEN):
+                    words = f"Could not {action}: {self.http.endpoint} did not answer with a whole listing."
+                    raise NetworkError(words, f"Run the command again. {PROXY_ANSWER}") from None
+            return [finish(row) for row in page.rows], page.marker
 
-        return paged(fetch, place, f"list the blobs of {container}")
+        return paged(fetch, place, action)
+
+    def _blob_item(self, row: Json, container: str) -> Json:
+        """A row of a listing with what names the blob."""
+        container = row.setdefault("container", container)
+        address = self.blob_id(container, row["name"], row.get("versionId", ""), row.get("snapshot", ""))
+        row.update(id=address, account=self.account)
+        return row
+
+    def rows(self, container: str, query: Json, place: str = "") -> Iterator[Page]:
+        """The blobs of a container."""
+        return self._pages(BLOBS_LIST, container, query, place, lambda row: self._blob_item(row, container))
 
     def find(self, where: str, container: str, size: int, place: str = "") -> Iterator[Page]:
         """The blobs whose tags fit an expression, in one container or, with an empty one, in the account."""
-
-        def fetch(marker: str) -> tuple[list[Json], str]:
-            kind = IN_CONTAINER if container else {}
-            page = self._page(
-                BLOBS_FIND, container, {"where": where, "marker": marker or None, "maxresults": size, **kind}
-            )
-            for row in page.rows:
-                row.setdefault("container", container)
-                row.update(id=self.blob_id(row["container"], row["name"]), account=self.account)
-            return page.rows, page.marker
-
-        return paged(fetch, place, BLOBS_FIND.action)
+        query = {"where": where, "maxresults": size, **(IN_CONTAINER if container else {})}
+        return self._pages(BLOBS_FIND, container, query, place, lambda row: self._blob_item(row, container))
 
     def containers(self, query: Json, place: str = "") -> Iterator[Page]:
         """The containers of the account, as Resource Manager would show them."""
 
-        def fetch(marker: str) -> tuple[list[Json], str]:
-            page = self._page(CONTAINERS_READ, "", {**query, "marker": marker or None})
-            for row in page.rows:
-                told = {key: row.pop(key) for key in ("metadata", "deleted", "version") if key in row}
-                row["properties"] = {**row.get("properties", {}), **told}
-            return [self.container_item(row["name"], row) for row in page.rows], page.marker
+        def finish(row: Json) -> Json:
+            told = {key: row.pop(key) for key in ("metadata", "deleted", "version") if key in row}
+            return self.container_item(row["name"], {**row, "properties": {**row.get("properties", {}), **told}})
 
-        return paged(fetch, place, CONTAINERS_READ.action.format(self.account))
+        return self._pages(CONTAINERS_READ, "", query, place, finish)
 
     def container_item(self, name: str, found: Json) -> Json:
         """A container by its URL, since the blob service does not tell its ARM ID; without a level it is private."""
@@ -4603,7 +4589,10 @@ Sas = Annotated[SasToken, Reader("a SAS token, a URL that holds one, or a connec
 
 
 def reader_of(annotation: object) -> Reader | Group | None:
-    """What turns text into a parameter of this annotation: the Reader or Group in its Annotated, optional or not."""
+    """What turns text into a parameter of this annotation: the Reader or Group in its Annotated, optional or not. A
+    Reader stands for itself."""
+    if isinstance(annotation, Reader):
+        return annotation
     for candidate in (annotation, *get_args(annotation)):
         if get_origin(candidate) is Annotated:
             return next((meta for meta in get_args(candidate)[1:] if isinstance(meta, Reader | Group)), None)
@@ -4716,15 +4705,21 @@ def check_named(given: Given, *arguments: str) -> None:
         raise UsageError(f"Missing required arguments: {', '.join(lacking)}, or a `blob_url` that holds them.")
 
 
+def told(given: Given, argument: str, part: str) -> str:
+    """What an argument or the blob_url names; empty without either, UsageError with two that differ."""
+    url: BlobAddress | None = given["blob_url"]
+    text, found = given.get(argument) or "", getattr(url, part) if url else ""
+    if text and found and text != found:
+        raise invalid(argument, f"{text!r} contradicts the blob_url, which names {found!r}.")
+    return str(text or found)
+
+
 def named(given: Given, argument: str, part: str) -> str:
     """A container or blob that an argument or the blob_url names; UsageError without one, or with two."""
-    url: BlobAddress | None = given["blob_url"]
-    told, found = given[argument] or "", getattr(url, part) if url else ""
-    if told and found and told != found:
-        raise invalid(argument, f"{told!r} contradicts the blob_url, which names {found!r}.")
-    if not told and not found:
+    found = told(given, argument, part)
+    if not found:
         raise missing(argument, f"the name of a {part}, or a blob_url that holds it")
-    return str(told or found)
+    return found
 
 
 def service_in(azure: Azure, given: Given) -> BlobService:
@@ -4784,19 +4779,14 @@ def build_container_target(azure: Azure, given: Given) -> ContainerRef:
 def build_blob(azure: Azure, given: Given) -> BlobRef:
     """The blob that the arguments name, always the current one: a URL of a version or snapshot is refused."""
     unused(given, "version", "snapshot")
-    return build_version(azure, {**given, "version_id": None, "snapshot": None})
+    return build_version(azure, given)
 
 
 def build_version(azure: Azure, given: Given) -> BlobRef:
     """The blob, or the version or snapshot of it, that the arguments or the blob_url name."""
     check_named(given, "container_name", "blob_name")
     container, name = named(given, "container_name", "container"), named(given, "blob_name", "blob")
-    url: BlobAddress | None = given["blob_url"]
-    told = {"version_id": url.version if url else "", "snapshot": url.snapshot if url else ""}
-    for argument, found in told.items():
-        if found and given[argument] and given[argument] != found:
-            raise invalid(argument, f"{given[argument]!r} contradicts the blob_url, which names {found!r}.")
-    version, snapshot = (given[argument] or found for argument, found in told.items())
+    version, snapshot = told(given, "version_id", "version"), told(given, "snapshot", "snapshot")
     if version and snapshot:
         raise exclusive("snapshot", "version_id")
     return BlobRef(service_in(azure, given), container, name, version, snapshot)
@@ -4884,29 +4874,29 @@ IP_RULES = Reader('public IPv4 addresses or networks separated by commas, or a J
 SUBNET_RULES = Reader('subnet IDs separated by commas, or a JSON array such as [{"id":"/subscriptions/.../subnets/..."}]', read_subnet_rules)
 # https://learn.microsoft.com/rest/api/storagerp/storage-accounts/create
 ACCOUNT_FIELDS = body_fields(
-    ("sku", Annotated[str, choice(*SKUS)], "sku.name"),
-    ("kind", Annotated[str, choice("Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage")], "kind"),
+    ("sku", choice(*SKUS), "sku.name"),
+    ("kind", choice("Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage"), "kind"),
     ("location", Location, "location"),
     ("tags", Tags, "tags"),
     ("custom_domain_name", Text, "properties.customDomain.name"),
     ("use_sub_domain_name", Flag, "properties.customDomain.useSubDomainName", False),
-    ("enc_key_source", Annotated[str, choice("Microsoft.Storage", "Microsoft.Keyvault")], "properties.encryption.keySource", "Microsoft.Storage"),
+    ("enc_key_source", choice("Microsoft.Storage", "Microsoft.Keyvault"), "properties.encryption.keySource", "Microsoft.Storage"),
     ("enc_require_infrastructure_encryption", Flag, "properties.encryption.requireInfrastructureEncryption", False),
     ("enc_keyvault_key_name", Text, "properties.encryption.keyvaultproperties.keyname"),
     ("enc_keyvault_key_version", Text, "properties.encryption.keyvaultproperties.keyversion"),
     ("enc_keyvault_uri", Text, "properties.encryption.keyvaultproperties.keyvaulturi"),
-    ("access_tier", Annotated[str, choice("Hot", "Cool", "Cold", "Premium")], "properties.accessTier"),
+    ("access_tier", choice("Hot", "Cool", "Cold", "Premium"), "properties.accessTier"),
     ("supports_https_traffic_only", Flag, "properties.supportsHttpsTrafficOnly"),
     ("is_hns_enabled", Flag, "properties.isHnsEnabled", False),
-    ("large_file_shares_state", Annotated[str, choice("Disabled", "Enabled")], "properties.largeFileSharesState", "Disabled"),
+    ("large_file_shares_state", choice("Disabled", "Enabled"), "properties.largeFileSharesState", "Disabled"),
     ("allow_blob_public_access", Flag, "properties.allowBlobPublicAccess"),
     ("allow_shared_key_access", Flag, "properties.allowSharedKeyAccess", True),
-    ("public_network_access", Annotated[str, choice("Enabled", "Disabled", "SecuredByPerimeter")], "properties.publicNetworkAccess", "Enabled"),
-    ("minimum_tls_version", Annotated[str, choice("TLS1_0", "TLS1_1", "TLS1_2")], "properties.minimumTlsVersion", "TLS1_0"),
-    ("network_ruleset_bypass", Annotated[list[str], listed(choice("AzureServices", "Logging", "Metrics", "None"))], "properties.networkAcls.bypass", "AzureServices"),
-    ("network_ruleset_default_action", Annotated[str, choice("Allow", "Deny", free=True)], "properties.networkAcls.defaultAction", "Allow"),
-    ("network_ruleset_ip_rules", Annotated[list[Json], IP_RULES], "properties.networkAcls.ipRules"),
-    ("virtual_network_rules", Annotated[list[Json], SUBNET_RULES], "properties.networkAcls.virtualNetworkRules"),
+    ("public_network_access", choice("Enabled", "Disabled", "SecuredByPerimeter"), "properties.publicNetworkAccess", "Enabled"),
+    ("minimum_tls_version", choice("TLS1_0", "TLS1_1", "TLS1_2"), "properties.minimumTlsVersion", "TLS1_0"),
+    ("network_ruleset_bypass", listed(choice("AzureServices", "Logging", "Metrics", "None")), "properties.networkAcls.bypass", "AzureServices"),
+    ("network_ruleset_default_action", choice("Allow", "Deny", free=True), "properties.networkAcls.defaultAction", "Allow"),
+    ("network_ruleset_ip_rules", IP_RULES, "properties.networkAcls.ipRules"),
+    ("virtual_network_rules", SUBNET_RULES, "properties.networkAcls.virtualNetworkRules"),
 )
 UPDATABLE = (
     "sku", "tags", "access_tier", "allow_blob_public_access", "allow_shared_key_access", "public_network_access",
@@ -4914,38 +4904,38 @@ UPDATABLE = (
 )
 # https://learn.microsoft.com/rest/api/storagerp/storage-accounts/update
 UPDATE_FIELDS = {name: ACCOUNT_FIELDS[name] for name in UPDATABLE} | body_fields(
-    ("network_ruleset_default_action", Annotated[str, choice("Allow", "Deny")], "properties.networkAcls.defaultAction", "Allow"),
+    ("network_ruleset_default_action", choice("Allow", "Deny"), "properties.networkAcls.defaultAction", "Allow"),
     ("is_sftp_enabled", Flag, "properties.isSftpEnabled", False),
     ("is_local_user_enabled", Flag, "properties.isLocalUserEnabled", True),
     ("allow_cross_tenant_replication", Flag, "properties.allowCrossTenantReplication"),
     ("allow_cross_tenant_delegation_sas", Flag, "properties.allowCrossTenantDelegationSas", False),
-    ("allowed_copy_scope", Annotated[str, choice("AAD", "PrivateLink")], "properties.allowedCopyScope"),
+    ("allowed_copy_scope", choice("AAD", "PrivateLink"), "properties.allowedCopyScope"),
     ("default_to_oauth_authentication", Flag, "properties.defaultToOAuthAuthentication", False),
-    ("sas_expiration_period", Annotated[str, pattern("a period as days.hours:minutes:seconds, such as 7.00:00:00", r"\d{1,5}\.[0-2]\d:[0-5]\d:[0-5]\d")], "properties.sasPolicy.sasExpirationPeriod"),
-    ("sas_expiration_action", Annotated[str, choice("Log", "Block")], "properties.sasPolicy.expirationAction"),
+    ("sas_expiration_period", pattern("a period as days.hours:minutes:seconds, such as 7.00:00:00", r"\d{1,5}\.[0-2]\d:[0-5]\d:[0-5]\d"), "properties.sasPolicy.sasExpirationPeriod"),
+    ("sas_expiration_action", choice("Log", "Block"), "properties.sasPolicy.expirationAction"),
     ("key_expiration_period_in_days", Days, "properties.keyPolicy.keyExpirationPeriodInDays"),
 )
 # https://learn.microsoft.com/rest/api/storagerp/blob-services/set-service-properties
 BLOB_SERVICE_FIELDS = body_fields(
     ("change_feed_enabled", Flag, "changeFeed.enabled", False),
-    ("change_feed_retention_days", Annotated[int, number(1, 146_000)], "changeFeed.retentionInDays"),
+    ("change_feed_retention_days", number(1, 146_000), "changeFeed.retentionInDays"),
     ("container_delete_retention_policy_enabled", Flag, "containerDeleteRetentionPolicy.enabled", False),
     ("container_delete_retention_policy_days", Days, "containerDeleteRetentionPolicy.days"),
     ("delete_retention_policy_enabled", Flag, "deleteRetentionPolicy.enabled", False),
     ("delete_retention_policy_days", Days, "deleteRetentionPolicy.days"),
     ("versioning", Flag, "isVersioningEnabled", False),
     ("last_access_time_tracking_policy_enabled", Flag, "lastAccessTimeTrackingPolicy.enable", False),
-    ("last_access_time_tracking_policy_blob_types", Annotated[list[str], listed(choice("blockBlob", free=True))], "lastAccessTimeTrackingPolicy.blobType"),
+    ("last_access_time_tracking_policy_blob_types", listed(choice("blockBlob", free=True)), "lastAccessTimeTrackingPolicy.blobType"),
     ("last_access_time_tracking_policy_days", Count, "lastAccessTimeTrackingPolicy.trackingGranularityInDays"),
     ("restore_policy_enabled", Flag, "restorePolicy.enabled", False),
     ("restore_policy_min_restore_time", Text, "restorePolicy.minRestoreTime"),
-    ("restore_policy_days", Annotated[int, number(1, 364)], "restorePolicy.days"),
+    ("restore_policy_days", number(1, 364), "restorePolicy.days"),
 )
 # https://learn.microsoft.com/rest/api/storagerp/blob-containers/create
 CONTAINER_FIELDS = body_fields(
     ("default_encryption_scope", Text, "defaultEncryptionScope"),
     ("deny_encryption_scope_override", Flag, "denyEncryptionScopeOverride", False),
-    ("public_access", Annotated[str, choice("Blob", "Container", "None")], "publicAccess", "None"),
+    ("public_access", choice("Blob", "Container", "None"), "publicAccess", "None"),
 )
 # fmt: on
 AccountBody = Annotated[Json, body_group(ACCOUNT_FIELDS)]
@@ -4993,6 +4983,9 @@ class View(NamedTuple):
     @property
     def context(self) -> str:
         return f"AzureStorage.{self.name}(val.{self.key} && val.{self.key} == obj.{self.key})"
+
+    def with_columns(self, columns: Mapping[str, Column]) -> "View":
+        return self._replace(columns={**self.columns, **columns})
 
     def row(self, item: Json) -> Json:
         """The values of an object under the headers of their columns, as they are."""
@@ -5068,10 +5061,6 @@ def subscription_of(item: Json) -> str:
     return resource_id(item).subscription
 
 
-def group_of(item: Json) -> str:
-    return resource_id(item).group
-
-
 def rule_list(kind: str, key: str) -> Callable[[Json], str]:
     return lambda item: ", ".join(str(rule.get(key)) for rule in dicts(at_path(item, f"properties.networkAcls.{kind}")))
 
@@ -5109,29 +5098,25 @@ def told_blobs(item: Json) -> str:
     return "\n".join(f"{row['name']}: {row['result']}" for row in item["blobs"][:20])
 
 
-def same_names(*names: str) -> dict[str, Column]:
-    return {name: name for name in names}
-
-
 # fmt: off
-PARENTS: dict[str, Column] = {"Account Name": account_of, "Subscription ID": subscription_of, "Resource Group": group_of}
+PARENTS: dict[str, Column] = {"Account Name": account_of, "Subscription ID": subscription_of, "Resource Group": lambda item: resource_id(item).group}
 ACCOUNT_VIEW = View("StorageAccount", "Azure Storage Account", {**PARENTS, "Kind": "kind", "Status Primary": "properties.statusOfPrimary", "Status Secondary": "properties.statusOfSecondary", "Location": "location"}, compact=False)
 ACCOUNTS_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account List")
 DELETED_ACCOUNT_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account delete")
 FOUND_ACCOUNTS_VIEW = View("StorageAccount", "Azure Storage Accounts found", {"Account Name": "name", "Subscription ID": "subscriptionId", "Resource Group": "resourceGroup", "Location": "location", "Kind": "kind", "Public Blob Access": or_default("properties.allowBlobPublicAccess", "not set"), "Shared Key": or_default("properties.allowSharedKeyAccess", "allowed"), "Public Network": or_default("properties.publicNetworkAccess", "Enabled"), "Network Default": or_default("properties.networkAcls.defaultAction", "Allow"), "Tags": "tags"})
 BLOB_SERVICE_VIEW = View("BlobServiceProperties", "Azure Storage Blob Service Properties", {"Name": "name", **PARENTS, "Change Feed": "properties.changeFeed.enabled", "Delete Retention Policy": "properties.deleteRetentionPolicy.enabled", "Versioning": "properties.isVersioningEnabled"}, compact=False)
 CONTAINER_VIEW = View("BlobContainer", "Azure Storage Blob Containers Properties", {"Name": "name", **PARENTS}, compact=False)
-UPDATED_CONTAINER_VIEW = CONTAINER_VIEW._replace(columns={**CONTAINER_VIEW.columns, "Public Access": "properties.publicAccess"})
+UPDATED_CONTAINER_VIEW = CONTAINER_VIEW.with_columns({"Public Access": "properties.publicAccess"})
 DELETED_CONTAINER_VIEW = CONTAINER_VIEW._replace(title="Azure Storage Blob Container delete")
 CONTAINERS_VIEW = View("BlobContainer", "Azure Storage Blob Containers list", {"Container Name": "name", **PARENTS, "Public Access": "properties.publicAccess", "Lease State": "properties.leaseState", "Last Modified Time": "properties.lastModifiedTime"}, compact=False)
-DELETED_CONTAINERS_VIEW = CONTAINERS_VIEW._replace(columns={**CONTAINERS_VIEW.columns, "Deleted Time": "properties.deletedTime", "Remaining Retention Days": "properties.remainingRetentionDays", "Version": "properties.version"})
+DELETED_CONTAINERS_VIEW = CONTAINERS_VIEW.with_columns({"Deleted Time": "properties.deletedTime", "Remaining Retention Days": "properties.remainingRetentionDays", "Version": "properties.version"})
 RESTORED_VIEW = CONTAINERS_VIEW._replace(title="Azure Storage container restore")
-SUBSCRIPTIONS_VIEW = View("Subscription", "Azure Storage Subscriptions list", same_names("subscriptionId", "tenantId", "displayName", "state"), compact=False)
-GROUPS_VIEW = View("ResourceGroup", "Resource Groups List", {**same_names("name", "location", "tags"), "provisioning state": "properties.provisioningState"}, compact=False)
+SUBSCRIPTIONS_VIEW = View("Subscription", "Azure Storage Subscriptions list", {name: name for name in ("subscriptionId", "tenantId", "displayName", "state")}, compact=False)
+GROUPS_VIEW = View("ResourceGroup", "Resource Groups List", {"name": "name", "location": "location", "tags": "tags", "provisioning state": "properties.provisioningState"}, compact=False)
 SIGN_IN_VIEW = View("SignIn", "Azure Storage sign-in", {"Signed in as": "identity", "Kind": "kind", "Authentication Type": "authType", "Tenant ID": "tenantId", "Application ID": "appId", "Cloud": "cloud"}, key="identity")
 RESOURCES_VIEW = View("SignIn", "Tokens", {"Resource": "resource", "Usable": "usable", "Until": "expiresOn", "Message": "message"})
 KEYS_VIEW = View("StorageAccountKey", "Azure Storage Account Keys", {"Account Name": "account", "Key": "keyName", "Created": "creationTime", "Age in Days": "ageInDays"})
-VALUES_VIEW = KEYS_VIEW._replace(columns={**KEYS_VIEW.columns, "Value": "value"})
+VALUES_VIEW = KEYS_VIEW.with_columns({"Value": "value"})
 DELEGATION_VIEW = View("StorageAccount", "Azure Storage user delegation keys", {"Account Name": "name", **PARENTS})
 NETWORK_VIEW = View("StorageAccount", "Azure Storage Account network rules", {"Account Name": "name", "Public Network": or_default("properties.publicNetworkAccess", "Enabled"), "Default Action": or_default("properties.networkAcls.defaultAction", "Allow"), "Bypass": or_default("properties.networkAcls.bypass", "AzureServices"), "IP Rules": rule_list("ipRules", "value"), "IPv6 Rules": rule_list("ipv6Rules", "value"), "Subnets": rule_list("virtualNetworkRules", "id"), "Resource Instances": rule_list("resourceAccessRules", "resourceId")})
 LOCKS_VIEW = View("Lock", "Azure resource locks", {"Name": "name", "Level": "properties.level", "Scope": lambda item: re.split(r"(?i)/providers/Microsoft\.Authorization/", str(item.get("id", "")))[0], "Notes": "properties.notes"})
@@ -5144,15 +5129,15 @@ IMMUTABILITY_VIEW = View("ImmutabilityPolicy", "Azure Storage container immutabi
 CONTAINER_LEASE_VIEW = View("BlobContainer", "Azure Storage container lease", {"Name": "name", "Account Name": account_of, "Lease State": "properties.leaseState", "Lease Duration": "properties.leaseDuration", "Lease ID": "leaseId"})
 POLICIES_VIEW = View("AccessPolicy", "Azure Storage stored access policies", {"Container": "container", "Policy": "policy", "Permissions": "permissions", "Starts": "start", "Ends": "expiry"})
 BLOB_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Account": "account", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Content Type": "contentType", "Last Modified": "lastModified", "ETag": "etag", "MD5": "md5", "SHA-256": "sha256", "Metadata": "metadata", "Tags": "tags"})
-READ_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Verified": "verified", "Result": "result"})
+READ_VIEW = BLOB_VIEW.with_columns({"Verified": "verified", "Result": "result"})
 BLOBS_VIEW = View("Blob", "Azure Storage Blob List", {"Name": "name", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Last Modified": "lastModified", "MD5": "md5", "Version": "versionId", "Snapshot": "snapshot", "Deleted": "deleted", "Days Left": "remainingRetentionDays", "Metadata": "metadata", "Tags": "tags", "Customer Key": "customerProvidedKeySha256"})
 FOUND_BLOBS_VIEW = View("Blob", "Azure Storage Blobs found by tags", {"Name": "name", "Container": "container", "Tags": "tags"})
 BLOB_TAGS_VIEW = FOUND_BLOBS_VIEW._replace(title="Azure Storage Blob tags")
 BLOB_LEASE_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Lease State": "leaseState", "Lease ID": "leaseId"})
 BLOB_HOLD_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Legal Hold": "legalHold"})
-COPY_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Copy Status": "copyStatus", "Copy ID": "copyId"})
-SNAPSHOT_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Snapshot": "snapshot"})
-WRITTEN_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Result": "result"})
+COPY_VIEW = BLOB_VIEW.with_columns({"Copy Status": "copyStatus", "Copy ID": "copyId"})
+SNAPSHOT_VIEW = BLOB_VIEW.with_columns({"Snapshot": "snapshot"})
+WRITTEN_VIEW = BLOB_VIEW.with_columns({"Result": "result"})
 DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
 UNDELETE_VIEW = DELETED_VIEW._replace(title="Azure Storage Blobs restored")
 VERSIONS_VIEW = View("BlobVersionsRestore", "Azure Storage restore of blob versions", {"Container": "container", "Prefix": "prefix", "Restored to": "timeToRestore", "Restored": "restored", "Undeleted": "undeleted", "Unchanged": "same", "Newer": "newer", "Deleted": "deleted", "Not kept": "notKept", "Unaddressable": "unaddressable", "Failed": "failed", "Blobs": told_blobs})
@@ -11217,7 +11202,7 @@ def protection_of(account: Containers, *, needed: bool) -> Protection:
 
     def by_blobs(service: BlobService) -> Protection:
         found, _ = service.document(SERVICE_PROPERTIES, "", "StorageServiceProperties")
-        return Protection(soft_delete=is_true_text(str(at_path(found, "DeleteRetentionPolicy.Enabled"))))
+        return Protection(soft_delete=is_true(at_path(found, "DeleteRetentionPolicy.Enabled")))
 
     try:
         found = account.either(by_arm, by_blobs)
