@@ -5409,19 +5409,17 @@ def take_all(steps: Steps) -> list[Outcome]:
     """Do the steps in order, until a vital one was not done. A tentative one that failed is left out."""
     outcomes: list[Outcome] = []
     flow = iter(steps)
-    step = next(flow, None)
-    while step is not None:
-        outcome = take(step)
-        outcomes.append(outcome)
-        if outcome.result not in FINE and step.vital:
-            break
-        try:
-            step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
-        except StopIteration:
-            step = None
-        except AzureStorageError as error:  # of what is read between two steps
-            outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=error))
-            step = None
+    try:
+        step = next(flow)
+        while True:
+            outcomes.append(take(step))
+            if outcomes[-1].result not in FINE and step.vital:
+                break
+            step = flow.send(outcomes[-1]) if isinstance(flow, Generator) else next(flow)
+    except StopIteration:
+        pass
+    except AzureStorageError as error:  # of what is read between two steps
+        outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=error))
     return [outcome for outcome in outcomes if not (outcome.step.tentative and outcome.result == FAILED)]
 
 
@@ -5474,19 +5472,12 @@ class Report(NamedTuple):
     def words(self) -> str:
         changes = leaves(self.before, self.after)
         lines = [f"* {md(f'{setting_name(path)}: {shown(old)}')} -> {md(shown(new))}" for path, old, new in changes]
-        if self.dry_run:
-            parts = (
-                ["\n".join(["Dry run: no changes made. This command would change:", *lines])]
-                if self.plan.needed
-                else [self.plan.missed]
-            )
-            parts += (
-                ["\n".join(["Steps:", *(f"* {name}" for name in self.plan.planned)])]
-                if self.plan.planned and self.plan.needed
-                else []
-            )
-        elif not self.plan.needed or not (self.changed or self.problems):
+        if not self.plan.needed or not (self.dry_run or self.changed or self.problems):
             parts = [self.plan.missed]
+        elif self.dry_run:
+            parts = ["\n".join(["Dry run: no changes made. This command would change:", *lines])]
+            if self.plan.planned:
+                parts.append("\n".join(["Steps:", *(f"* {name}" for name in self.plan.planned)]))
         else:
             parts = ["\n".join(["Changed:", *lines])] if self.changed and lines else []
         parts += [f"Failed: {md(problem)}" for problem in self.problems]
@@ -5509,13 +5500,18 @@ class Report(NamedTuple):
         )
 
 
+def check_confirm(confirm: tuple[str, str] | None, typed: str | None) -> None:
+    if confirm and typed != confirm[0]:
+        raise invalid("confirm", f"{confirm[1]} To go on, give `confirm={confirm[0]}`.")
+
+
 def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
         return Report(plan, command, [], plan.item, plan.before, plan.after, dry_run, []).result()
-    if plan.confirm and not plan.carried_out and typed != plan.confirm[0]:
-        raise invalid("confirm", f"{plan.confirm[1]} To go on, give `confirm={plan.confirm[0]}`.")
+    if not plan.carried_out:
+        check_confirm(plan.confirm, typed)
     outcomes = [] if plan.carried_out else take_all(plan.steps)
     told = [outcome for outcome in outcomes if not outcome.step.hidden]
     problems = [problem_of(outcome) for outcome in outcomes if outcome.result not in FINE]
@@ -5604,6 +5600,11 @@ class Tally:
         if not row.ok and row.error and self.failure is None:
             self.failure = not_known(row.error) if row.ok is None else row.error
 
+    def counts(self, verb: str, *, dry_run: bool) -> str:
+        unknown = f" {self.unknown:,} unknown," if self.unknown else ""
+        done = 0 if dry_run else self.done
+        return f"{done:,} {verb}, {self.failed:,} failed,{unknown} {self.rows.count:,} in all."
+
     def file(self, view: View) -> str:
         """Puts the file into the war room, and says so; nothing where the entry holds all rows."""
         listing = self.rows.listing()
@@ -5626,8 +5627,8 @@ def bulk_rows(bulk: Bulk, dry_run: bool) -> Iterator[Row]:
 
 def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -> CommandResults:
     """Do batch after batch; what was done stays in the result whatever stops the rest."""
-    if bulk.confirm and not dry_run and typed != bulk.confirm[0]:
-        raise invalid("confirm", f"{bulk.confirm[1]} To go on, give `confirm={bulk.confirm[0]}`.")
+    if not dry_run:
+        check_confirm(bulk.confirm, typed)
     tally = Tally()
     stopped: AzureStorageError | None = None
     try:
@@ -5641,17 +5642,14 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
         tally.rows.close(keep=True)
     if tally.rows.count == 1 and tally.failure and not stopped:
         raise tally.failure
-    done, every = 0 if dry_run else tally.done, tally.rows.count
-    unknown = f" {tally.unknown:,} unknown," if tally.unknown else ""
-    counts = f"{done:,} {bulk.verb}, {tally.failed:,} failed,{unknown} {every:,} in all."
-    notes = [counts, bulk.note, tally.file(bulk.view)]
-    missed = tally.failed + tally.unknown
-    problems = [f"{missed} of {every} blobs: {whole_words(tally.failure)}"] if tally.failure else []
+    notes = [tally.counts(bulk.verb, dry_run=dry_run), bulk.note, tally.file(bulk.view)]
+    missed = f"{tally.failed + tally.unknown} of {tally.rows.count} blobs"
+    problems = [f"{missed}: {whole_words(tally.failure)}"] if tally.failure else []
     problems += [f"The rest was not tried: {whole_words(stopped)}"] if stopped else []
     before, after = ({bulk.verb: 0}, {bulk.verb: tally.done}) if tally.done else ({}, {})
     note = "\n\n".join(filter(None, notes))
     plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
-    undo = bulk.undo(tally.rows.items) if done else ""
+    undo = bulk.undo(tally.rows.items) if tally.done and not dry_run else ""
     return Report(plan, command, [], tally.rows.items, before, after, dry_run, problems, undo).result()
 
 
