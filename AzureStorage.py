@@ -3005,25 +3005,19 @@ IMMUTABILITY_SET = OfContainer("PUT", POLICY_PATH, "set the immutability policy 
 IMMUTABILITY_EXTEND = OfContainer("POST", POLICY_PATH + "/extend", "extend the immutability policy of container {}", f"{IMMUTABILITY}/extend/action")
 IMMUTABILITY_LOCK = OfContainer("POST", POLICY_PATH + "/lock", "lock the immutability policy of container {}", f"{IMMUTABILITY}/lock/action")
 IMMUTABILITY_DELETE = OfContainer("DELETE", POLICY_PATH, "delete the immutability policy of container {}", f"{IMMUTABILITY}/delete", "nothing")
-# fmt: on
-
-
 # What is an object, and what is a list of objects, in whichever resource it stands; null counts as unset.
-OBJECTS = frozenset(
-    {
-        *("actions", "authorization", "baseBlob", "blobRestoreStatus", "changeFeed", "claims", "cors", "customDomain"),
-        *("containerDeleteRetentionPolicy", "definition", "deleteRetentionPolicy", "encryption", "filters", "identity"),
-        *("immutabilityPolicy", "immutableStorageWithVersioning", "keyCreationTime", "keyPolicy", "keyvaultproperties"),
-        *("lastAccessTimeTrackingPolicy", "legalHold", "networkAcls", "policy", "primaryEndpoints", "properties"),
-        *("restorePolicy", "retentionPolicy", "sasPolicy", "services", "sku", "staticWebsite"),
-    }
-)
-ROWS = frozenset(
-    {
-        *("corsRules", "ipRules", "ipv6Rules", "logs", "privateEndpointConnections", "resourceAccessRules", "rules"),
-        *("updateHistory", "virtualNetworkRules"),
-    }
-)
+OBJECTS = frozenset((
+    "actions", "authorization", "baseBlob", "blobRestoreStatus", "changeFeed", "claims", "containerDeleteRetentionPolicy", "cors",
+    "customDomain", "definition", "deleteRetentionPolicy", "encryption", "filters", "identity", "immutabilityPolicy",
+    "immutableStorageWithVersioning", "keyCreationTime", "keyPolicy", "keyvaultproperties", "lastAccessTimeTrackingPolicy",
+    "legalHold", "networkAcls", "policy", "primaryEndpoints", "properties", "restorePolicy", "retentionPolicy", "sasPolicy",
+    "services", "sku", "staticWebsite",
+))
+ROWS = frozenset((
+    "corsRules", "ipRules", "ipv6Rules", "logs", "privateEndpointConnections", "resourceAccessRules", "rules", "updateHistory",
+    "virtualNetworkRules",
+))
+# fmt: on
 
 
 def well_formed(value: object) -> bool:
@@ -3124,6 +3118,9 @@ class Paging(NamedTuple):
     to_show: bool = False
 
 
+EVERYTHING = Paging(all_results=True)
+
+
 class Listing(NamedTuple):
     """Part of a collection; `token` is empty at its end, else where to go on.
 
@@ -3143,7 +3140,7 @@ class Gathered:
         self.items: list[Json] = []
         self.count = 0
         self._size, self._to_show = 0, to_show
-        self._file: TextIO | None = None
+        self._file: TextIO | None = None  # closed, and after a failure deleted, at the end of `with`
 
     def add(self, item: Json) -> None:
         self.count += 1
@@ -3163,10 +3160,13 @@ class Gathered:
     def listing(self, token: str = "") -> Listing:
         return Listing(self.items, token, self._file.name if self._file else "", self.count)
 
-    def close(self, *, keep: bool) -> None:
+    def __enter__(self) -> "Gathered":
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         if self._file:
             self._file.close()
-            if not keep:
+            if failure:
                 Path(self._file.name).unlink(missing_ok=True)
 
 
@@ -3192,12 +3192,8 @@ def paged(fetch: Callable[[str], tuple[list[Json], str]], place: str, action: st
 
 def collect(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
     """As much of a collection as `paging` asks for, of the items only those that `keep` wants, filtered page by page."""
-    found, token = Gathered(paging.to_show), None
-    try:
-        token = gather(pages, paging, keep, found)
-        return found.listing(token)
-    finally:
-        found.close(keep=token is not None)
+    with Gathered(paging.to_show) as found:
+        return found.listing(gather(pages, paging, keep, found))
 
 
 def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None, found: Gathered) -> str:
@@ -3274,20 +3270,19 @@ class ResourceManager:
     ) -> requests.Response:
         """The documented answer itself."""
         path = target.id + endpoint.path.replace("{name}", segment(name) if name else "")
-        action, version = endpoint.action.format(target), self._older.get(endpoint.api) or endpoint.api
         sent: dict[str, str] = {**(headers or {}), **({"Content-Type": "application/json"} if body is not None else {})}
-        url = f"{self.host}{path}?{query_string({'api-version': version, **(params or {})})}"
         data = None if body is None else json.dumps(body).encode()
-        try:
-            return self.send(
-                Request(endpoint.method, url, action, sent, data, endpoint.replayable), endpoint.codes, endpoint.needs
-            )
-        except ServiceError as error:
-            older = self._older_version(error, version)
-            if not older:
-                raise
-            self._older[endpoint.api] = older
-        return self.call(endpoint, target, body, name=name, headers=headers, params=params)
+        while True:
+            version = self._older.get(endpoint.api) or endpoint.api
+            url = f"{self.host}{path}?{query_string({'api-version': version, **(params or {})})}"
+            request = Request(endpoint.method, url, endpoint.action.format(target), sent, data, endpoint.replayable)
+            try:
+                return self.send(request, endpoint.codes, endpoint.needs)
+            except ServiceError as error:
+                older = self._older_version(error, version)
+                if not older:
+                    raise
+                self._older[endpoint.api] = older
 
     def _older_version(self, error: ServiceError, version: str) -> str:
         """The newest version that a custom cloud offers in its refusal of a newer one; empty for any other error.
@@ -3378,13 +3373,11 @@ class ResourceManager:
         self,
         endpoint: Endpoint[Target],
         target: Target,
-        paging: Paging | None = None,
-        keep: Callable[[Json], bool] | None = None,
+        paging: Paging = EVERYTHING,
         params: Mapping[str, object] | None = None,
     ) -> Listing:
-        """As much of a collection as `paging` asks for, by default all; of the items only those that `keep` wants."""
-        paging = paging or Paging(all_results=True)
-        return collect(self.pages(endpoint, target, paging.place, params), paging, keep)
+        """As much of a collection as `paging` asks for."""
+        return collect(self.pages(endpoint, target, paging.place, params), paging)
 
     def ask_if_there(self, endpoint: Endpoint[Target], target: Target, missing_code: str) -> Json | None:
         """The object, or None if Azure says by that code that it is not there; what it is in must be there."""
@@ -3445,10 +3438,12 @@ def plain_address(text: str) -> str:
     return text.partition("?")[0]
 
 
+Property = tuple[str, str, str, Callable[[str], Any]]  # its name in a listing, in a header, in context; how it is read
+
 # fmt: off
-# Properties of a blob: their name in a listing, in a header, in context, and how they are read.
+# Properties of a blob.
 # https://learn.microsoft.com/rest/api/storageservices/list-blobs
-BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+BLOB_PROPERTIES: tuple[Property, ...] = (
     ("Creation-Time", "x-ms-creation-time", "created", http_date),
     ("Last-Modified", "Last-Modified", "lastModified", http_date),
     ("LastAccessTime", "x-ms-last-access-time", "lastAccessed", http_date),
@@ -3488,7 +3483,7 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
 )
 # The same of a container, at the paths and in the words of Resource Manager.
 # https://learn.microsoft.com/rest/api/storageservices/list-containers2
-CONTAINER_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+CONTAINER_PROPERTIES: tuple[Property, ...] = (
     ("Last-Modified", "Last-Modified", "properties.lastModifiedTime", http_date),
     ("Etag", "ETag", "etag", str),
     ("LeaseStatus", "x-ms-lease-status", "properties.leaseStatus", str.capitalize),
@@ -3505,11 +3500,21 @@ CONTAINER_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
 )
 # fmt: on
 # The elements that are rows of a listing: what they stand in, and what is read of their properties.
-LISTED_BLOB = ("Blobs", {listed: (name, read) for listed, _, name, read in BLOB_PROPERTIES})
+# What stands beside the properties of a row.
+LISTED_PARTS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "Name": ("name", str),
+    "ContainerName": ("container", str),
+    **{name: (name[0].lower() + name[1:], is_true) for name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly")},
+    **{name: (name[0].lower() + name[1:], str.strip) for name in ("Snapshot", "Version", "VersionId", "DeletionId")},
+}
+LISTED_BLOB = ("Blobs", LISTED_PARTS | {listed: (name, read) for listed, _, name, read in BLOB_PROPERTIES})
 LISTED_ROWS = {
     "Blob": LISTED_BLOB,
     "BlobPrefix": LISTED_BLOB,
-    "Container": ("Containers", {listed: (name, read) for listed, _, name, read in CONTAINER_PROPERTIES}),
+    "Container": (
+        "Containers",
+        LISTED_PARTS | {listed: (name, read) for listed, _, name, read in CONTAINER_PROPERTIES},
+    ),
 }
 
 
@@ -3558,28 +3563,16 @@ class ListedPage:
             self._field(self._row, parent, name, text)
 
     def _field(self, row: Json, parent: str, name: str, text: str) -> None:
-        if parent == "Properties":
+        if parent == "Properties" or parent in LISTED_ROWS:
             if text and name in self._known:
                 path, read = self._known[name]
-                put_path(row, path, read(text))
+                put_path(row, path, read(urllib.parse.unquote(text) if self._encoded else text))
         elif parent in ("Metadata", "OrMetadata"):
             row.setdefault("metadata" if parent == "Metadata" else "replication", {})[name] = text
         elif parent == "Tag" and name == "Key":
             self._tag = text
         elif parent == "Tag":
             row.setdefault("tags", {})[self._tag] = text
-        elif parent in LISTED_ROWS:
-            self._own(row, name, text)
-
-    def _own(self, row: Json, name: str, text: str) -> None:
-        if name == "Name":
-            row["name"] = urllib.parse.unquote(text) if self._encoded else text
-        elif name == "ContainerName":
-            row["container"] = text
-        elif name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly"):
-            row[name[0].lower() + name[1:]] = is_true(text)
-        elif name in ("Snapshot", "Version", "VersionId", "DeletionId") and text.strip():
-            row[name[0].lower() + name[1:]] = text.strip()
 
 
 class BlobRef(NamedTuple):
@@ -3795,6 +3788,15 @@ class BlobHttp:
         return True
 
 
+def told_by(headers: Mapping[str, str], properties: Iterable[Property]) -> Json:
+    """The properties that the headers of an answer tell."""
+    found: Json = {}
+    for _, header, path, read in properties:
+        if header and headers.get(header):
+            put_path(found, path, read(headers[header]))
+    return found
+
+
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
     return {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
 
@@ -3888,10 +3890,7 @@ class BlobService:
         answer = if_there(lambda: self.ask(CONTAINER_HEAD, name), "ContainerNotFound", "")
         if answer is None:
             return None
-        found: Json = {}
-        for _, header, path, read in CONTAINER_PROPERTIES:
-            if header and answer.headers.get(header):
-                put_path(found, path, read(answer.headers[header]))
+        found = told_by(answer.headers, CONTAINER_PROPERTIES)
         put_path(found, "properties.metadata", metadata_of(answer.headers))
         return self.container_item(name, found)
 
@@ -3996,9 +3995,7 @@ def properties_of(answer: requests.Response, action: str) -> Json:
     """The properties, metadata and size that an answer's headers tell."""
     headers = answer.headers
     try:
-        found = {
-            name: read(headers[header]) for _, header, name, read in BLOB_PROPERTIES if header and headers.get(header)
-        }
+        found = told_by(headers, BLOB_PROPERTIES)
     except ValueError:
         raise not_the_service(answer, action, "properties of a blob") from None
     current = True if headers.get("x-ms-is-current-version") == "true" else None
@@ -4416,18 +4413,16 @@ class Azure:
         The endpoint comes from Resource Manager once and is remembered; where that cannot tell, it is the address of the
         DNS zone in a pasted URL, or the cloud's usual one. Neither is asked for an account whose SAS or key the instance has.
         """
-        credential, suffix = self.settings.storage_credential_for(account), self.settings.cloud.storage_suffix
-        usual = f"https://{account}.blob.{suffix}"
-        zone = f"https://{account}.{address.zone}.blob.{address.suffix}" if address and address.zone else ""
+        credential = self.settings.storage_credential_for(account)
+        usual = f"https://{account}.blob.{self.settings.cloud.storage_suffix}"
         told = "" if credential else self._told_endpoint(account, subscription, group)
         if credential and credential.address and credential.address.account == account:
             told = service_endpoint(credential.address)
-        endpoint = told or (zone if address and self._is_own(address) else "") or usual
-        if address and address.host not in (host_of(endpoint), host_of(usual), suffix) and not self._is_own(address):
+        own = address if address and self._is_own(address) else None
+        endpoint = told or (service_endpoint(own) if own else usual)
+        if address and not own and address.host not in (host_of(endpoint), host_of(usual)):
             words = f"Invalid value for argument `blob_url`: {address.host} is not the blob service of {account} in the selected cloud; the request was not sent."
             raise UsageError(words)
-        if address and address.host == suffix and not told:
-            endpoint = f"https://{suffix}/{account}"
 
         def sas_policy() -> Json:
             return dict(at_path(self._known_account(account, subscription, group), "properties.sasPolicy") or {})
@@ -4436,11 +4431,10 @@ class Azure:
 
     def _is_own(self, address: BlobAddress) -> bool:
         """Whether a host is one of Azure's own names for the account, in the chosen cloud: of another service, a routing
-        preference, the secondary region or a DNS zone."""
-        port = address.host.rpartition(":")[2] if re.search(r":\d+$", address.host) else ""
-        cloud = self.settings.cloud
-        wanted = cloud.zone_suffix if address.zone and cloud.zone_suffix == address.suffix else cloud.storage_suffix
-        return bool(address.suffix) and wanted == (f"{address.suffix}:{port}" if port else address.suffix)
+        preference, the secondary region or a DNS zone; or the cloud's only one, where accounts are paths."""
+        cloud, suffix = self.settings.cloud, f"{address.suffix}{port_of(address.host)}"
+        names = (cloud.storage_suffix, cloud.zone_suffix if address.zone else "")
+        return address.host == cloud.storage_suffix or (bool(address.suffix) and suffix in names)
 
     def _authorization(self, credential: StorageCredential | None) -> Authorization:
         if not credential:
@@ -4476,17 +4470,19 @@ class Azure:
             return {}
 
 
+def port_of(host: str) -> str:
+    """The port of a host with the colon before it; empty without one."""
+    found = re.search(r":\d+$", host)
+    return found[0] if found else ""
+
+
 def service_endpoint(address: BlobAddress) -> str:
     """The blob endpoint that an address of any service of an account belongs to."""
     if not address.suffix:
-        return (
-            f"https://{address.host}/{address.account}"
-            if re.match(r"[\d.]+(:|$)|localhost|\[", address.host)
-            else f"https://{address.host}"
-        )
-    port = re.search(r":\d+$", address.host)
+        in_path = re.match(r"[\d.]+(:|$)|localhost|\[", address.host)
+        return f"https://{address.host}/{address.account}" if in_path else f"https://{address.host}"
     zone = f".{address.zone}" if address.zone else ""
-    return f"https://{address.account}{zone}.blob.{address.suffix}{port[0] if port else ''}"
+    return f"https://{address.account}{zone}.blob.{address.suffix}{port_of(address.host)}"
 
 
 # --- arguments ---------------------------------------------------------------------------------------------------------
@@ -5631,15 +5627,14 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
         check_confirm(bulk.confirm, typed)
     tally = Tally()
     stopped: AzureStorageError | None = None
-    try:
-        for row in bulk_rows(bulk, dry_run):
-            tally.add(row)
-    except AzureStorageError as error:
-        if not tally.rows.count:
-            raise
-        stopped = error
-    finally:
-        tally.rows.close(keep=True)
+    with tally.rows:
+        try:
+            for row in bulk_rows(bulk, dry_run):
+                tally.add(row)
+        except AzureStorageError as error:
+            if not tally.rows.count:
+                raise
+            stopped = error
     if tally.rows.count == 1 and tally.failure and not stopped:
         raise tally.failure
     notes = [tally.counts(bulk.verb, dry_run=dry_run), bulk.note, tally.file(bulk.view)]
