@@ -54,7 +54,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
@@ -3383,22 +3383,22 @@ class ResourceManager:
         """The object, or None if Azure says by that code that it is not there; what it is in must be there."""
         return if_there(lambda: self.ask(endpoint, target), missing_code)
 
-    def search_pages(self, query: str, size: int = GRAPH_PAGE, place: str = "") -> Iterator[Page]:
+    def search_pages(self, query: str, paging: Paging = EVERYTHING) -> Iterator[Page]:
         """Rows of Azure Resource Graph, over every subscription the identity may read. It lags a little behind ARM.
 
         https://learn.microsoft.com/rest/api/azureresourcegraph/resourcegraph/resources/resources
         """
+        size = GRAPH_PAGE if paging.all_results else min(GRAPH_PAGE, paging.limit)
 
         def fetch(here: str) -> tuple[list[Json], str]:
             options = given_only({"resultFormat": "objectArray", "$top": size, "$skipToken": here or None})
             page = self.ask(GRAPH_SEARCH, TENANT_SCOPE, {"query": query, "options": options})
             return dicts(page["data"]), str(page.get("$skipToken") or "")
 
-        return paged(fetch, place, GRAPH_SEARCH.action)
+        return paged(fetch, paging.place, GRAPH_SEARCH.action)
 
     def search(self, query: str, paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
-        size = GRAPH_PAGE if paging.all_results else min(GRAPH_PAGE, paging.limit)
-        return collect(self.search_pages(query, size, paging.place), paging, keep)
+        return collect(self.search_pages(query, paging), paging, keep)
 
     def keys(self, account: AccountRef, rotate: str = "") -> list[Json]:
         """Both keys with their values, which the redactor knows from here on; `rotate` names one to make anew first."""
@@ -3433,11 +3433,6 @@ def accounts_query(
 # --- blob service ------------------------------------------------------------------------------------------------------
 
 
-def plain_address(text: str) -> str:
-    """An address without its query, which may hold a SAS."""
-    return text.partition("?")[0]
-
-
 Property = tuple[str, str, str, Callable[[str], Any]]  # its name in a listing, in a header, in context; how it is read
 
 # fmt: off
@@ -3466,7 +3461,7 @@ BLOB_PROPERTIES: tuple[Property, ...] = (
     ("LeaseDuration", "x-ms-lease-duration", "leaseDuration", str),
     ("CopyId", "x-ms-copy-id", "copyId", str),
     ("CopyStatus", "x-ms-copy-status", "copyStatus", str),
-    ("CopySource", "x-ms-copy-source", "copySource", plain_address),
+    ("CopySource", "x-ms-copy-source", "copySource", lambda text: text.partition("?")[0]),  # the query may hold a SAS
     ("CopyProgress", "x-ms-copy-progress", "copyProgress", str),
     ("CopyStatusDescription", "x-ms-copy-status-description", "copyStatusDescription", str),
     ("ServerEncrypted", "x-ms-server-encrypted", "serverEncrypted", is_true),
@@ -4325,9 +4320,10 @@ class Azure:
         remember_secret(value)
 
         def remember(document: Json) -> str:
-            known = {held: handle for handle, held in (document.get("handles") or {}).items()}
-            handle = known.pop(value, "") or uuid.uuid4().hex
-            document["handles"] = dict([*((other, held) for held, other in known.items()), (handle, value)][-20:])
+            handles = document.get("handles") or {}
+            handle = next((handle for handle, held in handles.items() if held == value), uuid.uuid4().hex)
+            others = [pair for pair in handles.items() if pair[0] != handle]
+            document["handles"] = dict([*others, (handle, value)][-20:])
             return handle
 
         return self.store.edit(remember)
@@ -5309,10 +5305,6 @@ class Later(NamedTuple):
     instead: CommandResults | None = None
 
 
-def nothing_read(outcomes: list[Outcome]) -> Json | None:
-    return None
-
-
 @dataclass
 class Plan:
     """What a changing command found and wants. The registry carries it out, or with dry_run only shows it.
@@ -5333,7 +5325,7 @@ class Plan:
     view: View
     steps: Steps = ()
     item: Json | list[Json] | None = None
-    read_back: Callable[[list[Outcome]], Any] = nothing_read
+    read_back: Callable[[list[Outcome]], Any] = lambda outcomes: None
     state: Callable[[Any], Json] = lambda item: item if isinstance(item, dict) else {}
     equal: Sameness = same
     undo: Callable[[Json, Json], str] = lambda before, after: ""
@@ -5428,32 +5420,31 @@ def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
     ]
 
 
-def rows_of(item: Json | list[Json] | None) -> list[Json]:
-    return item if isinstance(item, list) else [item] if item else []
-
-
-class Report(NamedTuple):
+@dataclass
+class Report:
     """What a change came to, ready to be shown."""
 
     plan: Plan
     command: str
-    outcomes: list[Outcome]
+    dry_run: bool
     item: Any
     before: Json
     after: Json
-    dry_run: bool
-    problems: list[str]
+    outcomes: Sequence[Outcome] = ()
+    problems: Sequence[str] = ()
     undo: str = ""
 
     @property
+    def told(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if not outcome.step.hidden]
+
+    @property
     def changed(self) -> bool:
-        return not self.dry_run and (
-            self.plan.carried_out or any(o.result == DONE and not o.step.hidden for o in self.outcomes)
-        )
+        done = self.plan.carried_out or any(outcome.result == DONE for outcome in self.told)
+        return done and not self.dry_run
 
     def record(self) -> Json:
-        steps = [outcome.row() for outcome in self.outcomes if not outcome.step.hidden]
-        told = self.plan.tell_steps or bool(self.problems)
+        steps = [outcome.row() for outcome in self.told]
         return {
             "id": self.plan.target,
             "command": self.command,
@@ -5462,7 +5453,7 @@ class Report(NamedTuple):
             "before": self.before,
             "after": self.after,
             "undo": self.undo if self.changed else "",
-            **({"steps": steps} if told and steps else {}),
+            **({"steps": steps} if steps and (self.plan.tell_steps or self.problems) else {}),
         }
 
     def words(self) -> str:
@@ -5483,17 +5474,15 @@ class Report(NamedTuple):
 
     def result(self) -> CommandResults:
         plan, record = self.plan, self.record()
-        outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if self.item else {})}
-        outputs |= plan.more_context(self.outcomes, record)
-        rows, words = rows_of(self.item), self.words()
-        name = f": {md(plan.target.rpartition('/')[2])}" if plan.view.compact else ""
-        title = plan.view.title + name
+        rows = self.item if isinstance(self.item, list) else [self.item] if self.item else []
+        words = self.words()
+        outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if rows else {})}
+        outputs |= plan.more_context(list(self.outcomes), record)
+        title = plan.view.title + (f": {md(plan.target.rpartition('/')[2])}" if plan.view.compact else "")
         text = table(plan.view, rows, title, words) if rows else f"### {title}\n{words}\n"
-        raw: Any = self.item or record
-        kind = EntryType.ERROR if self.problems else None
-        return CommandResults(
-            outputs=outputs, readable_output=text, raw_response=words if kind else raw, entry_type=kind
-        )
+        if self.problems:
+            return CommandResults(outputs=outputs, readable_output=text, raw_response=words, entry_type=EntryType.ERROR)
+        return CommandResults(outputs=outputs, readable_output=text, raw_response=self.item or record)
 
 
 def check_confirm(confirm: tuple[str, str] | None, typed: str | None) -> None:
@@ -5504,48 +5493,46 @@ def check_confirm(confirm: tuple[str, str] | None, typed: str | None) -> None:
 def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
+    report = Report(plan, command, dry_run, plan.item, plan.before, plan.after)
     if dry_run or not plan.needed:
-        return Report(plan, command, [], plan.item, plan.before, plan.after, dry_run, []).result()
+        return report.result()
     if not plan.carried_out:
         check_confirm(plan.confirm, typed)
-    outcomes = [] if plan.carried_out else take_all(plan.steps)
-    told = [outcome for outcome in outcomes if not outcome.step.hidden]
-    problems = [problem_of(outcome) for outcome in outcomes if outcome.result not in FINE]
-    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
-    if len(errors) == 1 and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
-        raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    later, item, now, unread = seen(plan, outcomes)
+        report.outcomes = take_all(plan.steps)
+    told, missed = report.told, [outcome for outcome in report.outcomes if outcome.error and outcome.result not in FINE]
+    if len(missed) == 1 and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
+        raise error_of(missed[0])
+    problems = [f"{outcome.step.name}: {whole_words(error_of(outcome))}" for outcome in missed]
+    later, now, unread = seen(report)
     if later:
         return later
-    lacking = astray(plan.after, now, plan.equal) if now is not None and not problems else []
-    if lacking:
-        problems += [f"Azure accepted the change, but {words}." for words in lacking]
-        plan = replace(plan, done="")
+    if now is not None and not problems:
+        problems = [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
+        report.plan = replace(plan, done="") if problems else plan
     if told and all(outcome.result == ALREADY for outcome in told):
-        plan, now = replace(plan, before={}, after={}), None
-    before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
-    report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    report = report._replace(undo=plan.undo(before, after) if report.changed else "")
+        report.plan, report.before, report.after = replace(plan, before={}, after={}), {}, {}
+    elif now is not None:
+        report.before, report.after = changed_settings(plan, now)
+    report.problems = [*problems, *unread]
+    report.undo = plan.undo(report.before, report.after) if report.changed else ""
     if problems and now is None:  # the steps tell what was done; nothing tells which settings that reached
-        report = report._replace(before={}, after={})
+        report.before, report.after = {}, {}
     for file in plan.files():
         return_results(file)
     return report.result()
 
 
-def problem_of(outcome: Outcome) -> str:
-    """A step that was not done, in words with the next step."""
-    unknown = " It is unknown whether Azure carried it out." if outcome.result == UNSURE else ""
-    return f"{outcome.step.name}: {whole_words(outcome.error, unknown)}"
+def error_of(outcome: Outcome) -> AzureStorageError:
+    """Why a step was not done, or is not known to be."""
+    error = outcome.error or AzureStorageError(outcome.step.name)
+    return not_known(error) if outcome.result == UNSURE else error
 
 
-def whole_words(error: AzureStorageError | None, more: str = "") -> str:
+def whole_words(error: AzureStorageError) -> str:
     """A failure among several, on one line: what failed, the permission that it needs, the next step."""
-    if not error:
-        return ""
     needs = f" {error.permission}" if isinstance(error, ServiceError) and error.permission else ""
     step = f" Next step: {error.next_step}" if error.next_step else ""
-    return f"{redact(error.message)}{more}{needs}{step}"
+    return f"{redact(error.message)}{needs}{step}"
 
 
 def not_known(error: AzureStorageError) -> AzureStorageError:
@@ -5559,18 +5546,22 @@ def take_or_raise(step: Step) -> None:
     """Do a step that belongs to a larger one, which ends where this one was not carried out for sure."""
     outcome = take(step)
     if outcome.error and outcome.result != DONE:
-        raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
+        raise error_of(outcome)
 
 
-def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Later | None, Any, Json | None, list[str]]:
-    """What a later round goes on with, also where a step failed; or the object after the steps, what of it compares with
-    the wanted settings, and what is said where it could not be read."""
+def seen(report: Report) -> tuple[Later | None, Json | None, list[str]]:
+    """What a later round goes on with, also where a step failed; or what of the object after the steps compares with the
+    wanted settings, and what is said where it could not be read. The report is told the object."""
+    plan, outcomes = report.plan, list(report.outcomes)
     try:
         later = plan.later(outcomes)
         item = None if later else plan.read_back(outcomes)
     except AzureStorageError as error:
-        return None, plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
-    return (later, plan.item, None, []) if item is None else (None, item, plan.state(item), [])
+        return None, None, [f"The result could not be read back: {whole_words(error)}"]
+    if item is None:
+        return later, None, []
+    report.item = item
+    return None, plan.state(item), []
 
 
 def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
@@ -5645,10 +5636,13 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
     note = "\n\n".join(filter(None, notes))
     plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
     undo = bulk.undo(tally.rows.items) if tally.done and not dry_run else ""
-    return Report(plan, command, [], tally.rows.items, before, after, dry_run, problems, undo).result()
+    return Report(plan, command, dry_run, tally.rows.items, before, after, (), problems, undo).result()
 
 
 # The registry
+
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Polling(NamedTuple):
@@ -5659,8 +5653,9 @@ class Polling(NamedTuple):
     default: bool = True
 
 
-class Command(NamedTuple):
-    """A command as the registry holds it.
+@dataclass(eq=False)
+class Command:
+    """A command as the registry holds it, and the decorator that puts it there.
 
     needs: the Azure permissions, for the manifest; role: the built-in role that has them; changes: it returns a Plan or a
     Bulk, so it has dry_run; execution: it can open, cut off, overwrite, destroy or hand out, so the server asks before it
@@ -5668,14 +5663,19 @@ class Command(NamedTuple):
     """
 
     name: str
-    run: Callable[..., Any]
+    run: Callable[..., Any] = lambda azure: None
     needs: tuple[str, ...] = ()
     role: str = ""
     changes: bool = False
     execution: bool = False
     confirm: bool = False
     polling: Polling | None = None
-    aliases: Mapping[str, str] = {}
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, run: Handler) -> Handler:
+        """Registers a function as the command. Its keyword-only parameters are those of later polling rounds."""
+        self.run, COMMANDS[self.name] = run, self
+        return run
 
     def parameters(self) -> Iterator[tuple[str, Argument | Group]]:
         """What the function takes after `azure`."""
@@ -5787,27 +5787,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {}
-Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-
-def command(
-    name: str,
-    *,
-    needs: tuple[str, ...] = (),
-    role: str = "",
-    changes: bool = False,
-    execution: bool = False,
-    confirm: bool = False,
-    polling: Polling | None = None,
-    aliases: Mapping[str, str] | None = None,
-) -> Callable[[Handler], Handler]:
-    """Registers a function as a command; see Command. Its keyword-only parameters are those of later polling rounds."""
-
-    def register(run: Handler) -> Handler:
-        COMMANDS[name] = Command(name, run, needs, role, changes, execution, confirm, polling, aliases or {})
-        return run
-
-    return register
+command = Command
 
 
 def written_back(fields: Mapping[str, BodyField], before: Json, after: Json) -> dict[str, object]:
