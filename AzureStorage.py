@@ -691,7 +691,7 @@ class ServiceError(AzureStorageError):
         super().__init__(f"{words}. {detail}".rstrip(), hint or STATUS_HINTS.get(status, ""))
         self.action, self.status, self.code, self.detail, self.request_id = action, status, code, detail, request_id
         self.repeated, self.needs = repeated, needs
-        self.sent = status >= 500 or (repeated and status in (404, 409, 412))
+        self.sent = status >= 500 or repeated
 
     def __str__(self) -> str:
         return super().__str__() + (f"\nRequest ID: {self.request_id}" if self.request_id else "")
@@ -889,7 +889,7 @@ def parse_xml(text: str) -> Json:
 
     def end(name: str) -> None:
         children, _ = stack.pop()
-        value: object = children or "".join(words).strip()
+        value: object = children or "".join(words)
         words.clear()
         parent = stack[-1][0]
         if name in parent:
@@ -7830,9 +7830,6 @@ def account_logging_set(
     body = {"properties": {**current, **sinks, "logs": logging_logs(current, chosen, enabled)}}
     where = {**account.arguments, "setting_name": setting_name}
 
-    def change() -> Json:
-        return azure.arm.ask(LOGGING_SET, account, body, name=setting_name)
-
     def look(error: AzureStorageError) -> Json | bool:
         setting = logging_setting(azure, account, setting_name)
         return not differences(logging_state(setting, chosen), wanted)[1] and setting
@@ -7842,7 +7839,13 @@ def account_logging_set(
         before,
         after,
         LOGGING_VIEW,
-        [Step("change the diagnostic setting", change, look)],
+        [
+            Step(
+                "change the diagnostic setting",
+                lambda: azure.arm.ask(LOGGING_SET, account, body, name=setting_name),
+                look,
+            )
+        ],
         item=found or None,
         read_back=lambda outcomes: outcomes[-1].answer,
         state=lambda item: logging_state(item, chosen),
