@@ -7830,24 +7830,20 @@ def account_logging_set(
     body = {"properties": {**current, **sinks, "logs": logging_logs(current, chosen, enabled)}}
     where = {**account.arguments, "setting_name": setting_name}
 
-    def look(error: AzureStorageError) -> Json | bool:
-        setting = logging_setting(azure, account, setting_name)
-        return not differences(logging_state(setting, chosen), wanted)[1] and setting
+    def change() -> Json:
+        return azure.arm.ask(LOGGING_SET, account, body, name=setting_name)
+
+    def look(error: AzureStorageError) -> bool:
+        return not differences(logging_state(logging_setting(azure, account, setting_name), chosen), wanted)[1]
 
     return Plan(
         f"{account.id}{LOGGING_PATH}/{segment(setting_name)}",
         before,
         after,
         LOGGING_VIEW,
-        [
-            Step(
-                "change the diagnostic setting",
-                lambda: azure.arm.ask(LOGGING_SET, account, body, name=setting_name),
-                look,
-            )
-        ],
+        [Step("change the diagnostic setting", change, look)],
         item=found or None,
-        read_back=lambda outcomes: outcomes[-1].answer,
+        read_back=lambda outcomes: outcomes[-1].answer or logging_setting(azure, account, setting_name),
         state=lambda item: logging_state(item, chosen),
         undo=lambda old, new: undo_logging(where, chosen, enabled, old),
         done="" if enabled else "Requests from now on can't be traced afterwards.",

@@ -4134,6 +4134,16 @@ def test_a_group_with_parentheses_and_an_odd_lock_name(signed_in: WarRoom, reque
     assert "account-lock-set" in change_of(result)["undo"]
 
 
+def test_logging_whose_answer_is_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    kept: list[Any] = []
+    requests_mock.get(ARM + SETTINGS, json=lambda request, context: {"value": kept})
+    setting = {"id": f"{SETTINGS}/cortex-xsoar", "name": "cortex-xsoar"}
+    lose(requests_mock, "PUT", re.compile(SETTINGS), lambda request: kept.append({**setting, **request.json()}))
+    result = signed_in.run("azure-storage-account-logging-set", **ONE, workspace_id=WORKSPACE)
+    shown = result.context["AzureStorage.LoggingSettings(val.id && val.id == obj.id)"]
+    assert shown["properties"]["workspaceId"] == WORKSPACE
+
+
 def test_logging_by_groups_of_categories_is_left_alone(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     logs = [{"categoryGroup": "allLogs", "enabled": True}]
     setting = {"name": "cortex-xsoar", "properties": {"workspaceId": WORKSPACE, "logs": logs}}
