@@ -3045,9 +3045,8 @@ def has_list(key: str, name: str = "") -> Callable[[object], bool]:
 
 def is_resource(body: object) -> bool:
     """A resource has its id (or at least its name), is well formed, and has an object as its properties where it has any."""
-    if not isinstance(body, dict) or not (body.get("id") or body.get("name")):
-        return False
-    return well_formed(body) and body.get("properties", {}) is not None
+    whole = isinstance(body, dict) and (body.get("id") or body.get("name")) and body.get("properties", {}) is not None
+    return bool(whole) and well_formed(body)
 
 
 # The documented shapes of bodies. Anything else was not written by Resource Manager.
@@ -3095,14 +3094,13 @@ class BearerToken:
         self.auth, self.resource = auth, resource
 
     def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
-        token = self.auth.token(self.resource)
-        answer = yield self._signed(request, token)
-        if answer.status_code == 401:
-            yield self._signed(request, self.auth.token(self.resource, stale=token, claims=claims_of(answer)))
+        def signed(token: str) -> Request:
+            return signed_parts(request, lambda part: part.with_headers(Authorization=f"Bearer {token}"))
 
-    @staticmethod
-    def _signed(request: Request, token: str) -> Request:
-        return signed_parts(request, lambda part: part.with_headers(Authorization=f"Bearer {token}"))
+        token = self.auth.token(self.resource)
+        answer = yield signed(token)
+        if answer.status_code == 401:
+            yield signed(self.auth.token(self.resource, stale=token, claims=claims_of(answer)))
 
 
 class Paging(NamedTuple):
@@ -3683,15 +3681,15 @@ BLOCK_PUT = Operation("PUT", "write a block of blob {}", WRITE_BLOB, (201,), {"c
 BLOCKS_COMMIT = Operation("PUT", "write blob {}", WRITE_BLOB, (201,), {"comp": "blocklist"})
 BLOB_DELETE = Operation("DELETE", "delete blob {}", DELETE_BLOB, (202,))
 VERSION_DELETE = Operation("DELETE", "delete a version of blob {}", DELETE_VERSION, (202,))
-BLOB_UNDELETE = Operation("PUT", "restore blob {}", WRITE_CONTAINER, (200,), {"comp": "undelete"})
-PROPERTIES_SET = Operation("PUT", "change the properties of blob {}", WRITE_BLOB, (200,), {"comp": "properties"})
-METADATA_SET = Operation("PUT", "change the metadata of blob {}", WRITE_BLOB, (200,), {"comp": "metadata"})
-TAGS_GET = Operation("GET", "read the tags of blob {}", READ_TAGS, (200,), {"comp": "tags"})
+BLOB_UNDELETE = Operation("PUT", "restore blob {}", WRITE_CONTAINER, query={"comp": "undelete"})
+PROPERTIES_SET = Operation("PUT", "change the properties of blob {}", WRITE_BLOB, query={"comp": "properties"})
+METADATA_SET = Operation("PUT", "change the metadata of blob {}", WRITE_BLOB, query={"comp": "metadata"})
+TAGS_GET = Operation("GET", "read the tags of blob {}", READ_TAGS, query={"comp": "tags"})
 TAGS_SET = Operation("PUT", "change the tags of blob {}", WRITE_TAGS, (204,), {"comp": "tags"})
 SNAPSHOT_TAKE = Operation("PUT", "take a snapshot of blob {}", WRITE_BLOB, (201,), {"comp": "snapshot"}, replayable=False)
 TIER_SET = Operation("PUT", "change the tier of blob {}", WRITE_BLOB, (200, 202), {"comp": "tier"})
 BLOB_LEASE = Operation("PUT", "change the lease of blob {}", WRITE_BLOB, (200, 201, 202), {"comp": "lease"}, replayable=False)
-BLOB_HOLD = Operation("PUT", "change the legal hold of blob {}", WRITE_CONTAINER, (200,), {"comp": "legalhold"})
+BLOB_HOLD = Operation("PUT", "change the legal hold of blob {}", WRITE_CONTAINER, query={"comp": "legalhold"})
 BLOB_COPY = Operation("PUT", "copy to blob {}", WRITE_BLOB, (202,), replayable=False)
 COPY_ABORT = Operation("PUT", "abort the copy to blob {}", WRITE_BLOB, (204,), {"comp": "copy"})
 # fmt: on
@@ -3933,20 +3931,15 @@ class BlobService:
 
     def set_access_policies(self, container: str, acl: Acl) -> None:
         """Replaces the whole list; the public access goes along, since leaving it out would change it."""
-        headers = {
-            "Content-Type": "application/xml",
-            "x-ms-blob-public-access": acl.public_access,
-            "If-Unmodified-Since": acl.last_modified,
-        }
+        data, public = acl_xml(acl.policies), {"x-ms-blob-public-access": acl.public_access}
+        headers = {"Content-Type": "application/xml", "If-Unmodified-Since": acl.last_modified}
         try:
-            self.ask(ACL_SET, container, headers=headers, data=acl_xml(acl.policies))
+            self.ask(ACL_SET, container, headers=headers | public, data=data)
         except ServiceError as error:
             if error.code != "PublicAccessNotPermitted":
                 raise
             # The account allows no public access any more, so that the container has lost its own already.
-            self.ask(
-                ACL_SET, container, headers={**headers, "x-ms-blob-public-access": None}, data=acl_xml(acl.policies)
-            )
+            self.ask(ACL_SET, container, headers=headers, data=data)
 
     def set_tags(self, blob: BlobRef, tags: Mapping[str, str]) -> None:
         self.ask(TAGS_SET, blob, headers={"Content-Type": "application/xml"}, data=tags_xml(tags))
@@ -4756,16 +4749,21 @@ class ContainerPlace(NamedTuple):
         return f"{self.name} of {self.service.account}"
 
 
-def build_container(azure: Azure, given: Given) -> ContainerPlace:
+def container_in(given: Given) -> str:
+    """The container that the arguments name, and nothing in it."""
     unused(given, "blob", "version", "snapshot")
     check_named(given, "container_name")
-    return ContainerPlace(service_in(azure, given), named(given, "container_name", "container"))
+    return named(given, "container_name", "container")
+
+
+def build_container(azure: Azure, given: Given) -> ContainerPlace:
+    name = container_in(given)
+    return ContainerPlace(service_in(azure, given), name)
 
 
 def build_container_target(azure: Azure, given: Given) -> ContainerRef:
-    unused(given, "blob", "version", "snapshot")
-    check_named(given, "container_name")
-    return ContainerRef(build_target(azure, given), named(given, "container_name", "container"))
+    name = container_in(given)
+    return ContainerRef(build_target(azure, given), name)
 
 
 def build_blob(azure: Azure, given: Given) -> BlobRef:
@@ -10985,14 +10983,14 @@ class Copy(NamedTuple):
 
 def build_copy(azure: Azure, given: Given) -> Copy:
     target = build_blob(azure, given)
-    named_source = [name for name in COPY_NAMES if given[name]]
+    wholeurce = [name for name in COPY_NAMES if given[name]]
     if given["abort_copy_id"]:
-        if named_source or given["source_url"]:
-            raise exclusive("abort_copy_id", *(named_source or ["source_url"]))
+        if wholeurce or given["source_url"]:
+            raise exclusive("abort_copy_id", *(wholeurce or ["source_url"]))
         return Copy(target, None, given["abort_copy_id"])
     if given["source_url"]:
-        if named_source:
-            raise exclusive("source_url", *named_source)
+        if wholeurce:
+            raise exclusive("source_url", *wholeurce)
         return Copy(target, CopySource(None, given["source_url"]), "")
     if not given["source_blob_name"]:
         raise missing("source_blob_name", "the name of the blob to copy, or a source_url")
