@@ -113,6 +113,7 @@ TURN_PATIENCE = 8.0  # seconds without a sign of life after which another comman
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
 CONTEXT_SIZE = 900_000  # bytes of JSON of them: an entry, which holds them as context and as contents, stays below 2 MB
+TABLE_SIZE = 100_000  # bytes of a table, after which it has no more rows; strangers' metadata may be long
 WORK_SLICE = 60.0  # seconds of work in one polling round
 SNIPPET = 200  # characters shown of an unexpected answer
 
@@ -4986,11 +4987,16 @@ class View(NamedTuple):
 
 
 def table(view: View, items: Sequence[Json], title: str = "", note: str = "", count: int = 0) -> str:
-    """The first rows as a table, and how many there are where that is not all."""
-    rows = [{header: cell(value) for header, value in view.row(item).items()} for item in items[:DEFAULT_LIMIT]]
+    """The first rows as a table, as many as an entry has room for, and how many there are where that is not all."""
+    rows, room = list[Json](), TABLE_SIZE
+    for item in items[:DEFAULT_LIMIT]:
+        rows.append({header: cell(value) for header, value in view.row(item).items()})
+        room -= len(json.dumps(rows[-1], default=str))
+        if room < 0:
+            break
     text = str(tableToMarkdown(title or view.title, rows, headers=list(view.columns), removeNull=view.compact))
     count = count or len(items)
-    more = f"The first {DEFAULT_LIMIT} of {count:,} rows are shown." if count > DEFAULT_LIMIT else ""
+    more = f"The first {len(rows)} of {count:,} rows are shown." if count > len(rows) else ""
     words = "\n\n".join(filter(None, (more, note)))
     return f"{text}\n{words}\n" if words else text
 
@@ -5372,18 +5378,28 @@ class Bulk:
     confirm: tuple[str, str] | None = None
 
 
+def foreseen(error: Exception) -> AzureStorageError:
+    """An error as one of ours, so that nothing that was done before it is lost. What nobody foresaw may have come after
+    the request was carried out."""
+    if isinstance(error, AzureStorageError):
+        return error
+    demisto.debug(redact(traceback.format_exc()))
+    return NetworkError(redact(f"Unexpected error: {type(error).__name__}: {error}."), sent=True)
+
+
 def take(step: Step) -> Outcome:
     """Do one step. Where it is not known whether it was carried out, the target is looked at before anything is said."""
     try:
         answer = step.act()
         return Outcome(step, ALREADY if answer == ALREADY else DONE, answer)
-    except AzureStorageError as error:
-        if not error.sent:
-            return Outcome(step, FAILED, error=error)
-        failure = error
+    except Exception as error:
+        failure = foreseen(error)
+    if not failure.sent:
+        return Outcome(step, FAILED, error=failure)
     try:
         landed = step.look(failure) if step.look else None
-    except AzureStorageError:
+    except Exception as error:
+        demisto.debug(f"looking for what became of a step failed: {redact(str(error))}")
         landed = None
     if landed:
         return Outcome(step, DONE, None if landed is True else landed, failure)
@@ -5404,8 +5420,8 @@ def take_all(steps: Steps) -> list[Outcome]:
             step = flow.send(outcomes[-1]) if isinstance(flow, Generator) else next(flow)
     except StopIteration:
         pass
-    except AzureStorageError as error:  # of what is read between two steps
-        outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=error))
+    except Exception as error:  # of what is read between two steps
+        outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=foreseen(error)))
     return [outcome for outcome in outcomes if not (outcome.step.tentative and outcome.result == FAILED)]
 
 
@@ -5554,12 +5570,11 @@ def seen(report: Report) -> tuple[Later | None, Json | None, list[str]]:
     try:
         later = plan.later(outcomes)
         item = None if later else plan.read_back(outcomes)
-    except AzureStorageError as error:
-        return None, None, [f"The result could not be read back: {whole_words(error)}"]
-    if item is None:
-        return later, None, []
-    report.item = item
-    return None, plan.state(item), []
+        now = None if item is None else plan.state(item)
+    except Exception as error:
+        return None, None, [f"The result could not be read back: {whole_words(foreseen(error))}"]
+    report.item = report.item if item is None else item
+    return later, now, []
 
 
 def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
@@ -5604,10 +5619,9 @@ def bulk_rows(bulk: Bulk, dry_run: bool) -> Iterator[Row]:
             continue
         try:
             yield from bulk.act(batch)
-        except AzureStorageError as error:
-            if error.sent:
-                not_known(error)
-            raise
+        except Exception as error:
+            failure = foreseen(error)
+            raise (not_known(failure) if failure.sent else failure) from None
 
 
 def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -> CommandResults:
@@ -5620,10 +5634,10 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
         try:
             for row in bulk_rows(bulk, dry_run):
                 tally.add(row)
-        except AzureStorageError as error:
+        except Exception as error:
             if not tally.rows.count:
                 raise
-            stopped = error
+            stopped = foreseen(error)
     if tally.rows.count == 1 and tally.failure and not stopped:
         raise tally.failure
     notes = [tally.counts(bulk.verb, dry_run=dry_run), bulk.note, tally.file(bulk.view)]

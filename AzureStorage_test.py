@@ -2382,6 +2382,20 @@ def test_blobs_in_slices_with_a_filter_are_the_whole_listing(blob_room: WarRoom,
     assert query(last(requests_mock))["restype"] == "container"
 
 
+def test_long_metadata_of_strangers_does_not_make_an_entry_too_large(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    rows = "".join(
+        f"<Blob><Name>n{number}</Name><Metadata><a>{'&lt;' * 8000}</a></Metadata></Blob>" for number in range(200)
+    )
+    page = f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker/></EnumerationResults>"
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=page)
+    result = blob_room.run("azure-storage-blob-list", **EVIDENCE, include="metadata", all_results="true")
+    assert "of 200 rows are shown." in result.text
+    assert "n0 " in result.text
+    assert len(json.dumps(result.entry)) < 2_000_000
+
+
 @pytest.mark.parametrize("code", sorted(az.BLOB_HINTS))
 def test_every_blob_hint_reaches_the_person(blob_room: WarRoom, requests_mock: rm.Mocker, code: str) -> None:
     text = f"<Error><Code>{code}</Code><Message>What.\nRequestId:x</Message></Error>"
@@ -4541,6 +4555,32 @@ def test_a_lacking_permission_is_named_among_several_failures() -> None:
     assert "Required permission: Microsoft.Storage/x/action." in result.raw_response
 
 
+def test_what_nobody_foresaw_loses_nothing_that_was_done() -> None:
+    def steps() -> Any:
+        yield done("a")
+        raise KeyError("properties")
+
+    for found in (plan(done("a"), failed("b", KeyError("properties"))), dataclasses.replace(plan(), steps=steps())):
+        result = carry_out(found)
+        assert told(result)["steps"][0] == {"step": "a", "result": "done", "detail": ""}
+        assert "Unexpected error: KeyError: 'properties'." in result.raw_response
+    for broken in ({"read_back": failing_with(KeyError)}, {"read_back": reads(a=2), "state": failing_with(KeyError)}):
+        result = carry_out(plan(done(), **broken))
+        assert "The result could not be read back: Unexpected error: KeyError" in result.raw_response
+        assert told(result)["changed"] is True
+    landed = failed(error=KeyError("x"), look=lambda error: True)
+    assert az.take(landed).result == az.DONE
+    with pytest.raises(az.NetworkError, match=r"Unexpected error: KeyError: 'x'\. It is unknown whether"):
+        carry_out(plan(failed(error=KeyError("x"))))
+
+
+def failing_with(kind: type[Exception]) -> Any:
+    def raise_it(*_: Any) -> Any:
+        raise kind("x")
+
+    return raise_it
+
+
 def test_what_is_reported_as_after_is_what_azure_says() -> None:
     result = carry_out(plan(done(), read_back=reads(a=2, other=9)))
     assert (told(result)["before"], told(result)["after"]) == ({"a": 1}, {"a": 2})
@@ -4691,6 +4731,17 @@ def test_what_was_done_stays_when_the_listing_breaks() -> None:
     assert told(result)["after"] == {"deleted": 1}
     with pytest.raises(az.NetworkError):
         carry_out_bulk(bulk(failing_batches(), never))
+
+
+def test_what_nobody_foresaw_in_a_batch_loses_no_other() -> None:
+    def act(batch: Any) -> Any:
+        yield row(batch[0])
+        if batch[0] == "b":
+            raise KeyError("x")
+
+    result = carry_out_bulk(bulk([["a"], ["b", "c"], ["d"]], act))
+    assert [item["name"] for item in result.outputs[THING.context]] == ["a", "b"]
+    assert "Unexpected error: KeyError: 'x'. It is unknown whether Azure carried it out." in result.raw_response
 
 
 def failing_batches() -> Any:
