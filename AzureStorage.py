@@ -3197,15 +3197,15 @@ def collect(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] 
 
 def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None, found: Gathered) -> str:
     """Fills `found`; returns the token of the place where the next call goes on, or nothing at the end."""
-    skip = paging.skip
+    skip, limit = paging.skip, None if paging.all_results else paging.limit
     for page, here, following in pages:
         for position, item in enumerate(page[skip:], skip):
-            if not paging.all_results and found.count == paging.limit:
+            if found.count == limit:
                 return place_token(here, position)
             if keep is None or keep(item):
                 found.add(item)
         skip = max(0, skip - len(page))  # a smaller limit makes smaller pages
-        if following and not paging.all_results and found.count == paging.limit:
+        if following and found.count == limit:
             return place_token(following, skip)
     return ""
 
@@ -4433,17 +4433,14 @@ class Azure:
 
     def _told_endpoint(self, account: str, subscription: str, group: str) -> str:
         """What Resource Manager says, or Resource Graph where nothing tells the account's place; empty where they cannot."""
-        remembered = str((self.store.read().get("endpoints") or {}).get(account) or "")
+        remembered = str(at_path(self.store.read(), f"endpoints.{account}") or "")
         if host_of(remembered):
             return remembered
-        found = str(
-            at_path(self._known_account(account, subscription, group), "properties.primaryEndpoints.blob") or ""
-        )
+        known = self._known_account(account, subscription, group)
+        found = str(at_path(known, "properties.primaryEndpoints.blob") or "")
         if not host_of(found):
             return ""
-        self.store.update(
-            lambda session: session.update(endpoints={**(session.get("endpoints") or {}), account: found})
-        )
+        self.store.update(lambda session: put_path(session, f"endpoints.{account}", found))
         return found
 
     def _known_account(self, account: str, subscription: str, group: str) -> Json:
@@ -5095,6 +5092,7 @@ def told_blobs(item: Json) -> str:
 
 
 # fmt: off
+IN_CONTAINER_COLUMNS: dict[str, Column] = {"Name": "name", "Container": "container"}
 PARENTS: dict[str, Column] = {"Account Name": account_of, "Subscription ID": subscription_of, "Resource Group": lambda item: resource_id(item).group}
 ACCOUNT_VIEW = View("StorageAccount", "Azure Storage Account", {**PARENTS, "Kind": "kind", "Status Primary": "properties.statusOfPrimary", "Status Secondary": "properties.statusOfSecondary", "Location": "location"}, compact=False)
 ACCOUNTS_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account List")
@@ -5124,17 +5122,17 @@ HOLD_VIEW = View("BlobContainer", "Azure Storage container legal hold", {"Name":
 IMMUTABILITY_VIEW = View("ImmutabilityPolicy", "Azure Storage container immutability policy", {"Container": "container", "Account Name": "account", "Days": "days", "State": "state", "Protected Appends": "allowProtectedAppendWrites"})
 CONTAINER_LEASE_VIEW = View("BlobContainer", "Azure Storage container lease", {"Name": "name", "Account Name": account_of, "Lease State": "properties.leaseState", "Lease Duration": "properties.leaseDuration", "Lease ID": "leaseId"})
 POLICIES_VIEW = View("AccessPolicy", "Azure Storage stored access policies", {"Container": "container", "Policy": "policy", "Permissions": "permissions", "Starts": "start", "Ends": "expiry"})
-BLOB_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Account": "account", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Content Type": "contentType", "Last Modified": "lastModified", "ETag": "etag", "MD5": "md5", "SHA-256": "sha256", "Metadata": "metadata", "Tags": "tags"})
+BLOB_VIEW = View("Blob", "Azure Storage Blob", {**IN_CONTAINER_COLUMNS, "Account": "account", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Content Type": "contentType", "Last Modified": "lastModified", "ETag": "etag", "MD5": "md5", "SHA-256": "sha256", "Metadata": "metadata", "Tags": "tags"})
 READ_VIEW = BLOB_VIEW.with_columns({"Verified": "verified", "Result": "result"})
 BLOBS_VIEW = View("Blob", "Azure Storage Blob List", {"Name": "name", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Last Modified": "lastModified", "MD5": "md5", "Version": "versionId", "Snapshot": "snapshot", "Deleted": "deleted", "Days Left": "remainingRetentionDays", "Metadata": "metadata", "Tags": "tags", "Customer Key": "customerProvidedKeySha256"})
-FOUND_BLOBS_VIEW = View("Blob", "Azure Storage Blobs found by tags", {"Name": "name", "Container": "container", "Tags": "tags"})
+FOUND_BLOBS_VIEW = View("Blob", "Azure Storage Blobs found by tags", {**IN_CONTAINER_COLUMNS, "Tags": "tags"})
 BLOB_TAGS_VIEW = FOUND_BLOBS_VIEW._replace(title="Azure Storage Blob tags")
-BLOB_LEASE_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Lease State": "leaseState", "Lease ID": "leaseId"})
-BLOB_HOLD_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Legal Hold": "legalHold"})
+BLOB_LEASE_VIEW = View("Blob", "Azure Storage Blob", {**IN_CONTAINER_COLUMNS, "Lease State": "leaseState", "Lease ID": "leaseId"})
+BLOB_HOLD_VIEW = View("Blob", "Azure Storage Blob", {**IN_CONTAINER_COLUMNS, "Legal Hold": "legalHold"})
 COPY_VIEW = BLOB_VIEW.with_columns({"Copy Status": "copyStatus", "Copy ID": "copyId"})
 SNAPSHOT_VIEW = BLOB_VIEW.with_columns({"Snapshot": "snapshot"})
 WRITTEN_VIEW = BLOB_VIEW.with_columns({"Result": "result"})
-DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
+DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {**IN_CONTAINER_COLUMNS, "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
 UNDELETE_VIEW = DELETED_VIEW._replace(title="Azure Storage Blobs restored")
 VERSIONS_VIEW = View("BlobVersionsRestore", "Azure Storage restore of blob versions", {"Container": "container", "Prefix": "prefix", "Restored to": "timeToRestore", "Restored": "restored", "Undeleted": "undeleted", "Unchanged": "same", "Newer": "newer", "Deleted": "deleted", "Not kept": "notKept", "Unaddressable": "unaddressable", "Failed": "failed", "Blobs": told_blobs})
 QUARANTINE_VIEW = View("Quarantine", "Azure Storage blob quarantine", {"Blob": "source.name", "Result": "result", "Evidence": "evidence.id", "Size": in_units("source.size"), "SHA-256": "evidence.sha256", "Verified": "verified", "Protected by": "protection", "Source deleted": "sourceDeleted"})
@@ -5778,22 +5776,17 @@ class Command:
         """
         own = self.own_arguments()
         kept = {name: text for name, text in given.items() if text and not own[name].reader.secret}
-        interval = max(read["interval_in_seconds"], later.interval)
-        args = {
-            **kept,
-            **later.arguments,
-            "interval_in_seconds": str(interval),
-            "timeout_in_seconds": str(read["timeout_in_seconds"]),
-        }
         if not read["polling"]:
             if later.failure:
                 raise later.failure
             return later.instead or CommandResults(readable_output=later.text)
+        interval, timeout = max(read["interval_in_seconds"], later.interval), read["timeout_in_seconds"]
+        waits = {"polling": "true", "interval_in_seconds": str(interval), "timeout_in_seconds": str(timeout)}
         schedule = ScheduledCommand(
             command=later.command or self.name,
             next_run_in_seconds=interval,
-            args={**args, "polling": "true"},
-            timeout_in_seconds=read["timeout_in_seconds"],
+            args={**kept, **later.arguments, **waits},
+            timeout_in_seconds=timeout,
         )
         return CommandResults(readable_output=later.text, scheduled_command=schedule)
 
