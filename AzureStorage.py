@@ -54,7 +54,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -131,6 +131,7 @@ TURN_PATIENCE = 8.0  # seconds without a sign of life after which another comman
 DEFAULT_LIMIT = 50
 CONTEXT_LIMIT = 5000  # rows that one entry puts into context
 CONTEXT_SIZE = 900_000  # bytes of JSON of them: an entry, which holds them as context and as contents, stays below 2 MB
+TABLE_SIZE = 100_000  # bytes of a table, after which it has no more rows; strangers' metadata may be long
 WORK_SLICE = 60.0  # seconds of work in one polling round
 SNIPPET = 200  # characters shown of an unexpected answer
 
@@ -686,8 +687,7 @@ class ServiceError(AzureStorageError):
         super().__init__(f"{words}. {detail}".rstrip(), hint or STATUS_HINTS.get(status, ""))
         self.action, self.status, self.code, self.detail, self.request_id = action, status, code, detail, request_id
         self.repeated, self.needs = repeated, needs
-        unclear = (404, 409, 412, 429) if repeated else ()
-        self.sent = status in (RETRY_STATUSES - {429}).union(unclear)
+        self.sent = repeated or status in RETRY_STATUSES - {429}
 
     def __str__(self) -> str:
         return super().__str__() + (f"\nRequest ID: {self.request_id}" if self.request_id else "")
@@ -880,7 +880,7 @@ def parse_xml(text: str) -> Json:
         stack.append({})
 
     def end(name: str) -> None:
-        value: object = stack.pop() or "".join(words).strip()
+        value: object = stack.pop() or "".join(words)
         words.clear()
         held = stack[-1].get(name)
         stack[-1][name] = value if held is None else [*(held if isinstance(held, list) else [held]), value]
@@ -1096,6 +1096,10 @@ def whole(text: object) -> int:
 def read_flag(text: str) -> bool:
     words = ("false", "no", "0", "true", "yes", "1")
     return words.index(text.lower()) >= words.index("true")
+
+
+def is_true(text: str) -> bool:
+    return text.lower() == "true"
 
 
 def split_list(text: str) -> list[str]:
@@ -2982,72 +2986,67 @@ ASSIGNMENTS_PATH = "/providers/Microsoft.Authorization/roleAssignments"
 POLICY_PATH = "/immutabilityPolicies/default"
 # fmt: off
 # https://learn.microsoft.com/rest/api/resources and /rest/api/storagerp; a row is an operation's page there.
-SUBSCRIPTIONS_LIST: Endpoint[Scope] = Endpoint("GET", "/subscriptions", "list subscriptions", READ_SUBSCRIPTIONS, "list", api=SUBSCRIPTIONS_API)
-SUBSCRIPTION_GET: Endpoint[Scope] = Endpoint("GET", "", "read the subscription", READ_SUBSCRIPTIONS, api=SUBSCRIPTIONS_API)
-GROUPS_LIST: Endpoint[Scope] = Endpoint("GET", "/resourcegroups", "list resource groups", READ_GROUPS, "list", api=RESOURCE_GROUPS_API)
-GRAPH_SEARCH: Endpoint[Scope] = Endpoint("POST", "/providers/Microsoft.ResourceGraph/resources", "search all subscriptions", READ_ACCOUNT, "rows", api=GRAPH_API)
-RESOURCE_GET: Endpoint[Scope] = Endpoint("GET", "", "read {}")
-RESOURCE_LIST: Endpoint[Scope] = Endpoint("GET", "", "read {}", shape="list")
-RESOURCE_PUT: Endpoint[Scope] = Endpoint("PUT", "", "change {}", codes=(200, 201))
-RESOURCE_DELETE: Endpoint[Scope] = Endpoint("DELETE", "", "delete {}", shape="nothing", codes=(200, 202, 204))
-ACCOUNTS_LIST: Endpoint[Scope] = Endpoint("GET", "/providers/Microsoft.Storage/storageAccounts", "list storage accounts", READ_ACCOUNT, "list")
-ACCOUNT_GET: Endpoint[AccountRef] = Endpoint("GET", "", "read storage account {}", READ_ACCOUNT)
-ACCOUNT_CREATE: Endpoint[AccountRef] = Endpoint("PUT", "", "create storage account {}", WRITE_ACCOUNT, codes=(200, 202))
-ACCOUNT_UPDATE: Endpoint[AccountRef] = Endpoint("PATCH", "", "update storage account {}", WRITE_ACCOUNT)
-ACCOUNT_DELETE: Endpoint[AccountRef] = Endpoint("DELETE", "", "delete storage account {}", DELETE_ACCOUNT, "nothing", (200, 204))
-KEYS_LIST: Endpoint[AccountRef] = Endpoint("POST", "/listKeys", "list the keys of {}", LIST_KEYS, "keys")
-KEY_REGENERATE: Endpoint[AccountRef] = Endpoint("POST", "/regenerateKey", "rotate a key of {}", REGENERATE_KEY, "keys", replayable=False)
-DELEGATION_KEYS_REVOKE: Endpoint[AccountRef] = Endpoint("POST", "/revokeUserDelegationKeys", "revoke the user delegation keys of {}", REVOKE_DELEGATION_KEYS, "nothing", (200, 202, 204))
-LOCKS_LIST: Endpoint[AccountRef] = Endpoint("GET", LOCKS_PATH, "list the locks of {}", READ_LOCKS, "list", api=LOCKS_API)
-LOCK_SET: Endpoint[AccountRef] = Endpoint("PUT", LOCKS_PATH + "/{name}", "lock {}", WRITE_LOCKS, codes=(200, 201), api=LOCKS_API)
-LOCK_DELETE: Endpoint[Scope] = Endpoint("DELETE", "", "remove the lock {}", DELETE_LOCKS, "nothing", (200, 204), LOCKS_API)
-ACTIVITY_LIST: Endpoint[Scope] = Endpoint("GET", "/providers/Microsoft.Insights/eventtypes/management/values", "read the activity log of {}", READ_ACTIVITY, "list", api=ACTIVITY_API)
-LOGGING_LIST: Endpoint[AccountRef] = Endpoint("GET", LOGGING_PATH, "read the diagnostic settings of {}", READ_LOGGING, "list", api=DIAGNOSTICS_API)
-LOGGING_SET: Endpoint[AccountRef] = Endpoint("PUT", LOGGING_PATH + "/{name}", "change the diagnostic settings of {}", WRITE_LOGGING, api=DIAGNOSTICS_API)
-LOGS_QUERY: Endpoint[AccountRef] = Endpoint("POST", "/providers/microsoft.insights/logs", "query the logs of {}", READ_LOGS, "tables", api=LOGS_API)
-RANGES_RESTORE: Endpoint[AccountRef] = Endpoint("POST", "/restoreBlobRanges", "restore blobs of {}", RESTORE_RANGES, "document", (200, 202), replayable=False)
-SERVICE_GET: Endpoint[AccountRef] = Endpoint("GET", "/blobServices/default", "read the blob service of {}", READ_SERVICE)
-SERVICE_SET: Endpoint[AccountRef] = Endpoint("PUT", "/blobServices/default", "change the blob service of {}", WRITE_SERVICE)
-LIFECYCLE_GET: Endpoint[AccountRef] = Endpoint("GET", "/managementPolicies/default", "read the lifecycle policy of {}", READ_LIFECYCLE)
-LIFECYCLE_SET: Endpoint[AccountRef] = Endpoint("PUT", "/managementPolicies/default", "change the lifecycle policy of {}", WRITE_LIFECYCLE)
-REPLICATION_LIST: Endpoint[AccountRef] = Endpoint("GET", "/objectReplicationPolicies", "list the replication policies of {}", READ_REPLICATION, "list")
-DEFENDER_GET: Endpoint[AccountRef] = Endpoint("GET", "/providers/Microsoft.Security/defenderForStorageSettings/current", "read the Defender settings of {}", READ_DEFENDER, api=DEFENDER_API)
-ASSIGNMENTS_LIST: Endpoint[AccountRef] = Endpoint("GET", ASSIGNMENTS_PATH, "list the role assignments of {}", READ_ROLES, "list", api=ROLES_API)
-DEFINITIONS_LIST: Endpoint[AccountRef] = Endpoint("GET", "/providers/Microsoft.Authorization/roleDefinitions", "list the role definitions of {}", READ_DEFINITIONS, "list", api=ROLES_API)
-ASSIGNMENT_SET: Endpoint[Scope] = Endpoint("PUT", "", "restore the role assignment {}", WRITE_ROLES, codes=(200, 201), api=ROLES_API)
-ASSIGNMENT_DELETE: Endpoint[Scope] = Endpoint("DELETE", "", "remove the role assignment {}", DELETE_ROLES, "nothing", (200, 204), ROLES_API)
-CONTAINERS_LIST: Endpoint[AccountRef] = Endpoint("GET", "/blobServices/default/containers", "list the containers of {}", READ_CONTAINER, "list")
-CONTAINER_GET: Endpoint[ContainerRef] = Endpoint("GET", "", "read container {}", READ_CONTAINER)
-CONTAINER_CREATE: Endpoint[ContainerRef] = Endpoint("PUT", "", "create container {}", WRITE_CONTAINER, codes=(200, 201))
-CONTAINER_UPDATE: Endpoint[ContainerRef] = Endpoint("PATCH", "", "update container {}", WRITE_CONTAINER)
-CONTAINER_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", "", "delete container {}", DELETE_CONTAINER, "nothing", (200, 204))
-HOLD_SET: Endpoint[ContainerRef] = Endpoint("POST", "/setLegalHold", "set the legal hold of container {}", SET_HOLD, "document")
-HOLD_CLEAR: Endpoint[ContainerRef] = Endpoint("POST", "/clearLegalHold", "clear the legal hold of container {}", CLEAR_HOLD, "document")
-CONTAINER_LEASE: Endpoint[ContainerRef] = Endpoint("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "lease", replayable=False)
-IMMUTABILITY_GET: Endpoint[ContainerRef] = Endpoint("GET", POLICY_PATH, "read the immutability policy of container {}", f"{IMMUTABILITY}/read")
-IMMUTABILITY_SET: Endpoint[ContainerRef] = Endpoint("PUT", POLICY_PATH, "set the immutability policy of container {}", f"{IMMUTABILITY}/write")
-IMMUTABILITY_EXTEND: Endpoint[ContainerRef] = Endpoint("POST", POLICY_PATH + "/extend", "extend the immutability policy of container {}", f"{IMMUTABILITY}/extend/action")
-IMMUTABILITY_LOCK: Endpoint[ContainerRef] = Endpoint("POST", POLICY_PATH + "/lock", "lock the immutability policy of container {}", f"{IMMUTABILITY}/lock/action")
-IMMUTABILITY_DELETE: Endpoint[ContainerRef] = Endpoint("DELETE", POLICY_PATH, "delete the immutability policy of container {}", f"{IMMUTABILITY}/delete", "nothing")
-# fmt: on
-
-
+OfScope, OfAccount, OfContainer = Endpoint[Scope], Endpoint[AccountRef], Endpoint[ContainerRef]
+SUBSCRIPTIONS_LIST = OfScope("GET", "/subscriptions", "list subscriptions", READ_SUBSCRIPTIONS, "list", api=SUBSCRIPTIONS_API)
+SUBSCRIPTION_GET = OfScope("GET", "", "read the subscription", READ_SUBSCRIPTIONS, api=SUBSCRIPTIONS_API)
+GROUPS_LIST = OfScope("GET", "/resourcegroups", "list resource groups", READ_GROUPS, "list", api=RESOURCE_GROUPS_API)
+GRAPH_SEARCH = OfScope("POST", "/providers/Microsoft.ResourceGraph/resources", "search all subscriptions", READ_ACCOUNT, "rows", api=GRAPH_API)
+RESOURCE_GET = OfScope("GET", "", "read {}")
+RESOURCE_LIST = OfScope("GET", "", "read {}", shape="list")
+RESOURCE_PUT = OfScope("PUT", "", "change {}", codes=(200, 201))
+RESOURCE_DELETE = OfScope("DELETE", "", "delete {}", shape="nothing", codes=(200, 202, 204))
+ACCOUNTS_LIST = OfScope("GET", "/providers/Microsoft.Storage/storageAccounts", "list storage accounts", READ_ACCOUNT, "list")
+ACCOUNT_GET = OfAccount("GET", "", "read storage account {}", READ_ACCOUNT)
+ACCOUNT_CREATE = OfAccount("PUT", "", "create storage account {}", WRITE_ACCOUNT, codes=(200, 202))
+ACCOUNT_UPDATE = OfAccount("PATCH", "", "update storage account {}", WRITE_ACCOUNT)
+ACCOUNT_DELETE = OfAccount("DELETE", "", "delete storage account {}", DELETE_ACCOUNT, "nothing", (200, 204))
+KEYS_LIST = OfAccount("POST", "/listKeys", "list the keys of {}", LIST_KEYS, "keys")
+KEY_REGENERATE = OfAccount("POST", "/regenerateKey", "rotate a key of {}", REGENERATE_KEY, "keys", replayable=False)
+DELEGATION_KEYS_REVOKE = OfAccount("POST", "/revokeUserDelegationKeys", "revoke the user delegation keys of {}", REVOKE_DELEGATION_KEYS, "nothing", (200, 202, 204))
+LOCKS_LIST = OfAccount("GET", LOCKS_PATH, "list the locks of {}", READ_LOCKS, "list", api=LOCKS_API)
+LOCK_SET = OfAccount("PUT", LOCKS_PATH + "/{name}", "lock {}", WRITE_LOCKS, codes=(200, 201), api=LOCKS_API)
+LOCK_DELETE = OfScope("DELETE", "", "remove the lock {}", DELETE_LOCKS, "nothing", (200, 204), LOCKS_API)
+ACTIVITY_LIST = OfScope("GET", "/providers/Microsoft.Insights/eventtypes/management/values", "read the activity log of {}", READ_ACTIVITY, "list", api=ACTIVITY_API)
+LOGGING_LIST = OfAccount("GET", LOGGING_PATH, "read the diagnostic settings of {}", READ_LOGGING, "list", api=DIAGNOSTICS_API)
+LOGGING_SET = OfAccount("PUT", LOGGING_PATH + "/{name}", "change the diagnostic settings of {}", WRITE_LOGGING, api=DIAGNOSTICS_API)
+LOGS_QUERY = OfAccount("POST", "/providers/microsoft.insights/logs", "query the logs of {}", READ_LOGS, "tables", api=LOGS_API)
+RANGES_RESTORE = OfAccount("POST", "/restoreBlobRanges", "restore blobs of {}", RESTORE_RANGES, "document", (200, 202), replayable=False)
+SERVICE_GET = OfAccount("GET", "/blobServices/default", "read the blob service of {}", READ_SERVICE)
+SERVICE_SET = OfAccount("PUT", "/blobServices/default", "change the blob service of {}", WRITE_SERVICE)
+LIFECYCLE_GET = OfAccount("GET", "/managementPolicies/default", "read the lifecycle policy of {}", READ_LIFECYCLE)
+LIFECYCLE_SET = OfAccount("PUT", "/managementPolicies/default", "change the lifecycle policy of {}", WRITE_LIFECYCLE)
+REPLICATION_LIST = OfAccount("GET", "/objectReplicationPolicies", "list the replication policies of {}", READ_REPLICATION, "list")
+DEFENDER_GET = OfAccount("GET", "/providers/Microsoft.Security/defenderForStorageSettings/current", "read the Defender settings of {}", READ_DEFENDER, api=DEFENDER_API)
+ASSIGNMENTS_LIST = OfAccount("GET", ASSIGNMENTS_PATH, "list the role assignments of {}", READ_ROLES, "list", api=ROLES_API)
+DEFINITIONS_LIST = OfAccount("GET", "/providers/Microsoft.Authorization/roleDefinitions", "list the role definitions of {}", READ_DEFINITIONS, "list", api=ROLES_API)
+ASSIGNMENT_SET = OfScope("PUT", "", "restore the role assignment {}", WRITE_ROLES, codes=(200, 201), api=ROLES_API)
+ASSIGNMENT_DELETE = OfScope("DELETE", "", "remove the role assignment {}", DELETE_ROLES, "nothing", (200, 204), ROLES_API)
+CONTAINERS_LIST = OfAccount("GET", "/blobServices/default/containers", "list the containers of {}", READ_CONTAINER, "list")
+CONTAINER_GET = OfContainer("GET", "", "read container {}", READ_CONTAINER)
+CONTAINER_CREATE = OfContainer("PUT", "", "create container {}", WRITE_CONTAINER, codes=(200, 201))
+CONTAINER_UPDATE = OfContainer("PATCH", "", "update container {}", WRITE_CONTAINER)
+CONTAINER_DELETE = OfContainer("DELETE", "", "delete container {}", DELETE_CONTAINER, "nothing", (200, 204))
+HOLD_SET = OfContainer("POST", "/setLegalHold", "set the legal hold of container {}", SET_HOLD, "document")
+HOLD_CLEAR = OfContainer("POST", "/clearLegalHold", "clear the legal hold of container {}", CLEAR_HOLD, "document")
+CONTAINER_LEASE = OfContainer("POST", "/lease", "change the lease of container {}", LEASE_CONTAINER, "lease", replayable=False)
+IMMUTABILITY_GET = OfContainer("GET", POLICY_PATH, "read the immutability policy of container {}", f"{IMMUTABILITY}/read")
+IMMUTABILITY_SET = OfContainer("PUT", POLICY_PATH, "set the immutability policy of container {}", f"{IMMUTABILITY}/write")
+IMMUTABILITY_EXTEND = OfContainer("POST", POLICY_PATH + "/extend", "extend the immutability policy of container {}", f"{IMMUTABILITY}/extend/action")
+IMMUTABILITY_LOCK = OfContainer("POST", POLICY_PATH + "/lock", "lock the immutability policy of container {}", f"{IMMUTABILITY}/lock/action")
+IMMUTABILITY_DELETE = OfContainer("DELETE", POLICY_PATH, "delete the immutability policy of container {}", f"{IMMUTABILITY}/delete", "nothing")
 # What is an object, and what is a list of objects, in whichever resource it stands; null counts as unset.
-OBJECTS = frozenset(
-    {
-        *("actions", "authorization", "baseBlob", "blobRestoreStatus", "changeFeed", "claims", "cors", "customDomain"),
-        *("containerDeleteRetentionPolicy", "definition", "deleteRetentionPolicy", "encryption", "filters", "identity"),
-        *("immutabilityPolicy", "immutableStorageWithVersioning", "keyCreationTime", "keyPolicy", "keyvaultproperties"),
-        *("lastAccessTimeTrackingPolicy", "legalHold", "networkAcls", "policy", "primaryEndpoints", "properties"),
-        *("restorePolicy", "retentionPolicy", "sasPolicy", "services", "sku", "staticWebsite"),
-    }
-)
-ROWS = frozenset(
-    {
-        *("corsRules", "ipRules", "ipv6Rules", "logs", "metrics", "privateEndpointConnections", "resourceAccessRules"),
-        *("rules", "updateHistory", "virtualNetworkRules"),
-    }
-)
+OBJECTS = frozenset((
+    "actions", "authorization", "baseBlob", "blobRestoreStatus", "changeFeed", "claims", "containerDeleteRetentionPolicy", "cors",
+    "customDomain", "definition", "deleteRetentionPolicy", "encryption", "filters", "identity", "immutabilityPolicy",
+    "immutableStorageWithVersioning", "keyCreationTime", "keyPolicy", "keyvaultproperties", "lastAccessTimeTrackingPolicy",
+    "legalHold", "networkAcls", "policy", "primaryEndpoints", "properties", "restorePolicy", "retentionPolicy", "sasPolicy",
+    "services", "sku", "staticWebsite",
+))
+ROWS = frozenset((
+    "corsRules", "ipRules", "ipv6Rules", "logs", "privateEndpointConnections", "resourceAccessRules", "rules", "updateHistory",
+    "virtualNetworkRules",
+))
+# fmt: on
 
 
 def well_formed(value: object) -> bool:
@@ -3075,9 +3074,8 @@ def has_list(key: str, name: str = "") -> Callable[[object], bool]:
 
 def is_resource(body: object) -> bool:
     """A resource has its id (or at least its name), is well formed, and has an object as its properties where it has any."""
-    if not isinstance(body, dict) or not (body.get("id") or body.get("name")):
-        return False
-    return well_formed(body) and body.get("properties", {}) is not None
+    whole = isinstance(body, dict) and (body.get("id") or body.get("name")) and body.get("properties", {}) is not None
+    return bool(whole) and well_formed(body)
 
 
 # The documented shapes of bodies. Anything else was not written by Resource Manager.
@@ -3125,14 +3123,13 @@ class BearerToken:
         self.auth, self.resource = auth, resource
 
     def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
-        token = self.auth.token(self.resource)
-        answer = yield self._signed(request, token)
-        if answer.status_code == 401:
-            yield self._signed(request, self.auth.token(self.resource, stale=token, claims=claims_of(answer)))
+        def signed(token: str) -> Request:
+            return signed_parts(request, lambda part: part.with_headers(Authorization=f"Bearer {token}"))
 
-    @staticmethod
-    def _signed(request: Request, token: str) -> Request:
-        return signed_parts(request, lambda part: part.with_headers(Authorization=f"Bearer {token}"))
+        token = self.auth.token(self.resource)
+        answer = yield signed(token)
+        if answer.status_code == 401:
+            yield signed(self.auth.token(self.resource, stale=token, claims=claims_of(answer)))
 
 
 class Paging(NamedTuple):
@@ -3146,6 +3143,9 @@ class Paging(NamedTuple):
     place: str = ""
     skip: int = 0
     to_show: bool = False
+
+
+EVERYTHING = Paging(all_results=True)
 
 
 class Listing(NamedTuple):
@@ -3167,7 +3167,7 @@ class Gathered:
         self.items: list[Json] = []
         self.count = 0
         self._size, self._to_show = 0, to_show
-        self._file: TextIO | None = None
+        self._file: TextIO | None = None  # closed, and after a failure deleted, at the end of `with`
 
     def add(self, item: Json) -> None:
         self.count += 1
@@ -3187,10 +3187,13 @@ class Gathered:
     def listing(self, token: str = "") -> Listing:
         return Listing(self.items, token, self._file.name if self._file else "", self.count)
 
-    def close(self, *, keep: bool) -> None:
+    def __enter__(self) -> "Gathered":
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         if self._file:
             self._file.close()
-            if not keep:
+            if failure:
                 Path(self._file.name).unlink(missing_ok=True)
 
 
@@ -3216,26 +3219,22 @@ def paged(fetch: Callable[[str], tuple[list[Json], str]], place: str, action: st
 
 def collect(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
     """As much of a collection as `paging` asks for, of the items only those that `keep` wants, filtered page by page."""
-    found, token = Gathered(paging.to_show), None
-    try:
-        token = gather(pages, paging, keep, found)
-        return found.listing(token)
-    finally:
-        found.close(keep=token is not None)
+    with Gathered(paging.to_show) as found:
+        return found.listing(gather(pages, paging, keep, found))
 
 
 def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] | None, found: Gathered) -> str:
     """Fills `found`; returns the token of the place where the next call goes on, or nothing at the end."""
-    skip = paging.skip
+    skip, limit = paging.skip, None if paging.all_results else paging.limit
     for page, here, following in pages:
         for position, item in enumerate(page[skip:], skip):
-            if not paging.all_results and found.count == paging.limit:
+            if found.count == limit:
                 return place_token(here, position)
             if keep is None or keep(item):
                 found.add(item)
-        if following and not paging.all_results and found.count == paging.limit:
-            return place_token(following, 0)
-        skip = 0
+        skip = max(0, skip - len(page))  # a smaller limit makes smaller pages
+        if following and found.count == limit:
+            return place_token(following, skip)
     return ""
 
 
@@ -3251,6 +3250,17 @@ def read_token(text: str) -> tuple[str, int]:
     if not isinstance(place, str) or not isinstance(skip, int) or skip < 0 or not (place or skip):
         raise ValueError
     return place, skip
+
+
+def if_there(ask: Callable[[], T], *missing_codes: str) -> T | None:
+    """What is asked for, or None if the service says by one of these codes that it is not there. A refusal without a
+    request id is a proxy's."""
+    try:
+        return ask()
+    except ServiceError as error:
+        if error.status == 404 and error.code in missing_codes and error.request_id:
+            return None
+        raise
 
 
 class ResourceManager:
@@ -3287,20 +3297,19 @@ class ResourceManager:
     ) -> requests.Response:
         """The documented answer itself."""
         path = target.id + endpoint.path.replace("{name}", segment(name) if name else "")
-        action, version = endpoint.action.format(target), self._older.get(endpoint.api) or endpoint.api
         sent: dict[str, str] = {**(headers or {}), **({"Content-Type": "application/json"} if body is not None else {})}
-        url = f"{self.host}{path}?{query_string({'api-version': version, **(params or {})})}"
         data = None if body is None else json.dumps(body).encode()
-        try:
-            return self.send(
-                Request(endpoint.method, url, action, sent, data, endpoint.replayable), endpoint.codes, endpoint.needs
-            )
-        except ServiceError as error:
-            older = self._older_version(error, version)
-            if not older:
-                raise
-            self._older[endpoint.api] = older
-        return self.call(endpoint, target, body, name=name, headers=headers, params=params)
+        while True:
+            version = self._older.get(endpoint.api) or endpoint.api
+            url = f"{self.host}{path}?{query_string({'api-version': version, **(params or {})})}"
+            request = Request(endpoint.method, url, endpoint.action.format(target), sent, data, endpoint.replayable)
+            try:
+                return self.send(request, endpoint.codes, endpoint.needs)
+            except ServiceError as error:
+                older = self._older_version(error, version)
+                if not older:
+                    raise
+                self._older[endpoint.api] = older
 
     def _older_version(self, error: ServiceError, version: str) -> str:
         """The newest version that a custom cloud offers in its refusal of a newer one; empty for any other error.
@@ -3362,63 +3371,61 @@ class ResourceManager:
         version = self._older.get(endpoint.api) or endpoint.api
         first = f"{path}?{query_string({'api-version': version, **(params or {})})}"
 
+        def elsewhere(place: str) -> bool:
+            return plain_id(place.partition("?")[0]) != plain_id(path)
+
         def fetch(here: str) -> tuple[list[Json], str]:
-            found = urllib.parse.unquote(urllib.parse.urlsplit(here).path).rstrip("/").lower()
-            if not re.match(r"/(?!/)", here) or found != urllib.parse.unquote(path).rstrip("/").lower():
-                raise UsageError(
-                    "Invalid value for argument `next_token`: it belongs to another listing. Run the command without it."
-                )
-            answer = self.send(Request("GET", self.host + here, action), endpoint.codes, endpoint.needs)
+            if here == first:
+                answer = self.call(endpoint, target, params=params)
+            else:
+                answer = self.send(Request("GET", self.host + here, action), endpoint.codes, endpoint.needs)
             page = self.body(answer, action, endpoint.shape)
-            return dicts(page["value"]), self._local_part(page.get("nextLink"), action)
+            link = str(page.get("nextLink") or "")
+            if not link:
+                return dicts(page["value"]), ""
+            self.guard(link, action)
+            following = urllib.parse.urlsplit(link)._replace(scheme="", netloc="").geturl()
+            if elsewhere(following):
+                raise NetworkError(f"Could not {action}: Azure's link to the next page leads to another listing.")
+            return dicts(page["value"]), following
 
+        if place and elsewhere(place):
+            words = (
+                "Invalid value for argument `next_token`: it belongs to another listing. Run the command without it."
+            )
+            raise UsageError(words)
         return paged(fetch, place or first, action)
-
-    def _local_part(self, link: object, action: str) -> str:
-        """Path and query of a nextLink. NetworkError if it leads out of the chosen cloud."""
-        if not link:
-            return ""
-        self.guard(str(link), action)
-        parts = urllib.parse.urlsplit(str(link))
-        return f"{parts.path}?{parts.query}"
 
     def listing(
         self,
         endpoint: Endpoint[Target],
         target: Target,
-        paging: Paging | None = None,
-        keep: Callable[[Json], bool] | None = None,
+        paging: Paging = EVERYTHING,
         params: Mapping[str, object] | None = None,
     ) -> Listing:
-        """As much of a collection as `paging` asks for, by default all; of the items only those that `keep` wants."""
-        paging = paging or Paging(all_results=True)
-        return collect(self.pages(endpoint, target, paging.place, params), paging, keep)
+        """As much of a collection as `paging` asks for."""
+        return collect(self.pages(endpoint, target, paging.place, params), paging)
 
     def ask_if_there(self, endpoint: Endpoint[Target], target: Target, missing_code: str) -> Json | None:
         """The object, or None if Azure says by that code that it is not there; what it is in must be there."""
-        try:
-            return self.ask(endpoint, target)
-        except ServiceError as error:
-            if error.status == 404 and error.code == missing_code:
-                return None
-            raise
+        return if_there(lambda: self.ask(endpoint, target), missing_code)
 
-    def search_pages(self, query: str, size: int = GRAPH_PAGE, place: str = "") -> Iterator[Page]:
+    def search_pages(self, query: str, paging: Paging = EVERYTHING) -> Iterator[Page]:
         """Rows of Azure Resource Graph, over every subscription the identity may read. It lags a little behind ARM.
 
         https://learn.microsoft.com/rest/api/azureresourcegraph/resourcegraph/resources/resources
         """
+        size = GRAPH_PAGE if paging.all_results else min(GRAPH_PAGE, paging.limit)
 
         def fetch(here: str) -> tuple[list[Json], str]:
             options = given_only({"resultFormat": "objectArray", "$top": size, "$skipToken": here or None})
             page = self.ask(GRAPH_SEARCH, TENANT_SCOPE, {"query": query, "options": options})
             return dicts(page["data"]), str(page.get("$skipToken") or "")
 
-        return paged(fetch, place, GRAPH_SEARCH.action)
+        return paged(fetch, paging.place, GRAPH_SEARCH.action)
 
     def search(self, query: str, paging: Paging, keep: Callable[[Json], bool] | None = None) -> Listing:
-        size = GRAPH_PAGE if paging.all_results else min(GRAPH_PAGE, paging.limit)
-        return collect(self.search_pages(query, size, paging.place), paging, keep)
+        return collect(self.search_pages(query, paging), paging, keep)
 
     def keys(self, account: AccountRef, rotate: str = "") -> list[Json]:
         """Both keys with their values, which the redactor knows from here on; `rotate` names one to make anew first."""
@@ -3439,15 +3446,13 @@ def accounts_query(
     subscription: str = "",
 ) -> str:
     """The Resource Graph query for storage accounts; what is empty does not matter."""
-    tests = (
-        ("name in~ ({})", [", ".join(map(kql, names))]),
-        ("subscriptionId =~ {}", [subscription and kql(subscription)]),
-        ("resourceGroup =~ {}", [group and kql(group)]),
-        ("location =~ {}", [location and kql(location)]),
-        ("tags[{}] =~ {}", [kql(part) for part in tag] if tag else [""]),
-    )
+    wanted = {"subscriptionId": subscription, "resourceGroup": group, "location": location}
+    equal = [(column, value) for column, value in wanted.items() if value]
+    equal += [(f"tags[{kql(tag[0])}]", tag[1])] if tag else []
+    listed_names = ", ".join(map(kql, names))
     lines = ["resources", "| where type =~ 'microsoft.storage/storageaccounts'"]
-    lines += ["| where " + test.format(*values) for test, values in tests if all(values)]
+    lines += [f"| where name in~ ({listed_names})"] if listed_names else []
+    lines += [f"| where {column} =~ {kql(value)}" for column, value in equal]
     fields = "id, name, type, location, tenantId, subscriptionId, resourceGroup, sku, kind, tags, properties"
     return "\n".join([*lines, f"| project {fields}", "| order by id asc"])
 
@@ -3455,19 +3460,12 @@ def accounts_query(
 # --- blob service ------------------------------------------------------------------------------------------------------
 
 
-def is_true_text(text: str) -> bool:
-    return text.strip().lower() == "true"
-
-
-def plain_address(text: str) -> str:
-    """An address without its query, which may hold a SAS."""
-    return text.partition("?")[0]
-
+Property = tuple[str, str, str, Callable[[str], Any]]  # its name in a listing, in a header, in context; how it is read
 
 # fmt: off
-# Properties of a blob: their name in a listing, in a header, in context, and how they are read.
+# Properties of a blob.
 # https://learn.microsoft.com/rest/api/storageservices/list-blobs
-BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+BLOB_PROPERTIES: tuple[Property, ...] = (
     ("Creation-Time", "x-ms-creation-time", "created", http_date),
     ("Last-Modified", "Last-Modified", "lastModified", http_date),
     ("LastAccessTime", "x-ms-last-access-time", "lastAccessed", http_date),
@@ -3481,7 +3479,7 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("Content-MD5", "Content-MD5", "md5", md5_hex),
     ("BlobType", "x-ms-blob-type", "type", str),
     ("AccessTier", "x-ms-access-tier", "tier", str),
-    ("AccessTierInferred", "x-ms-access-tier-inferred", "tierInferred", is_true_text),
+    ("AccessTierInferred", "x-ms-access-tier-inferred", "tierInferred", is_true),
     ("AccessTierChangeTime", "x-ms-access-tier-change-time", "tierChanged", http_date),
     ("ArchiveStatus", "x-ms-archive-status", "archiveStatus", str),
     ("RehydratePriority", "x-ms-rehydrate-priority", "rehydratePriority", str),
@@ -3490,45 +3488,55 @@ BLOB_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
     ("LeaseDuration", "x-ms-lease-duration", "leaseDuration", str),
     ("CopyId", "x-ms-copy-id", "copyId", str),
     ("CopyStatus", "x-ms-copy-status", "copyStatus", str),
-    ("CopySource", "x-ms-copy-source", "copySource", plain_address),
+    ("CopySource", "x-ms-copy-source", "copySource", lambda text: text.partition("?")[0]),  # the query may hold a SAS
     ("CopyProgress", "x-ms-copy-progress", "copyProgress", str),
     ("CopyStatusDescription", "x-ms-copy-status-description", "copyStatusDescription", str),
-    ("ServerEncrypted", "x-ms-server-encrypted", "serverEncrypted", is_true_text),
+    ("ServerEncrypted", "x-ms-server-encrypted", "serverEncrypted", is_true),
     ("CustomerProvidedKeySha256", "x-ms-encryption-key-sha256", "customerProvidedKeySha256", str),
     ("EncryptionScope", "x-ms-encryption-scope", "encryptionScope", str),
     ("DeletedTime", "", "deletedTime", http_date),
     ("RemainingRetentionDays", "", "remainingRetentionDays", whole),
     ("TagCount", "x-ms-tag-count", "tagCount", whole),
-    ("Sealed", "x-ms-blob-sealed", "sealed", is_true_text),
+    ("Sealed", "x-ms-blob-sealed", "sealed", is_true),
     ("ResourceType", "x-ms-resource-type", "resourceType", str),
-    ("LegalHold", "x-ms-legal-hold", "legalHold", is_true_text),
+    ("LegalHold", "x-ms-legal-hold", "legalHold", is_true),
     ("ImmutabilityPolicyUntilDate", "x-ms-immutability-policy-until-date", "immutableUntil", http_date),
     ("ImmutabilityPolicyMode", "x-ms-immutability-policy-mode", "immutabilityMode", str),
 )
 # The same of a container, at the paths and in the words of Resource Manager.
 # https://learn.microsoft.com/rest/api/storageservices/list-containers2
-CONTAINER_PROPERTIES: tuple[tuple[str, str, str, Callable[[str], Any]], ...] = (
+CONTAINER_PROPERTIES: tuple[Property, ...] = (
     ("Last-Modified", "Last-Modified", "properties.lastModifiedTime", http_date),
     ("Etag", "ETag", "etag", str),
     ("LeaseStatus", "x-ms-lease-status", "properties.leaseStatus", str.capitalize),
     ("LeaseState", "x-ms-lease-state", "properties.leaseState", str.capitalize),
     ("LeaseDuration", "x-ms-lease-duration", "properties.leaseDuration", str.capitalize),
     ("PublicAccess", "x-ms-blob-public-access", "properties.publicAccess", str.capitalize),
-    ("HasImmutabilityPolicy", "x-ms-has-immutability-policy", "properties.hasImmutabilityPolicy", is_true_text),
-    ("HasLegalHold", "x-ms-has-legal-hold", "properties.hasLegalHold", is_true_text),
+    ("HasImmutabilityPolicy", "x-ms-has-immutability-policy", "properties.hasImmutabilityPolicy", is_true),
+    ("HasLegalHold", "x-ms-has-legal-hold", "properties.hasLegalHold", is_true),
     ("DefaultEncryptionScope", "x-ms-default-encryption-scope", "properties.defaultEncryptionScope", str),
-    ("DenyEncryptionScopeOverride", "x-ms-deny-encryption-scope-override", "properties.denyEncryptionScopeOverride", is_true_text),
-    ("ImmutableStorageWithVersioningEnabled", "x-ms-immutable-storage-with-versioning-enabled", "properties.immutableStorageWithVersioning.enabled", is_true_text),
+    ("DenyEncryptionScopeOverride", "x-ms-deny-encryption-scope-override", "properties.denyEncryptionScopeOverride", is_true),
+    ("ImmutableStorageWithVersioningEnabled", "x-ms-immutable-storage-with-versioning-enabled", "properties.immutableStorageWithVersioning.enabled", is_true),
     ("DeletedTime", "", "properties.deletedTime", http_date),
     ("RemainingRetentionDays", "", "properties.remainingRetentionDays", whole),
 )
 # fmt: on
 # The elements that are rows of a listing: what they stand in, and what is read of their properties.
-LISTED_BLOB = ("Blobs", {listed: (name, read) for listed, _, name, read in BLOB_PROPERTIES})
+# What stands beside the properties of a row.
+LISTED_PARTS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "Name": ("name", str),
+    "ContainerName": ("container", str),
+    **{name: (name[0].lower() + name[1:], is_true) for name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly")},
+    **{name: (name[0].lower() + name[1:], str.strip) for name in ("Snapshot", "Version", "VersionId", "DeletionId")},
+}
+LISTED_BLOB = ("Blobs", LISTED_PARTS | {listed: (name, read) for listed, _, name, read in BLOB_PROPERTIES})
 LISTED_ROWS = {
     "Blob": LISTED_BLOB,
     "BlobPrefix": LISTED_BLOB,
-    "Container": ("Containers", {listed: (name, read) for listed, _, name, read in CONTAINER_PROPERTIES}),
+    "Container": (
+        "Containers",
+        LISTED_PARTS | {listed: (name, read) for listed, _, name, read in CONTAINER_PROPERTIES},
+    ),
 }
 
 
@@ -3577,28 +3585,16 @@ class ListedPage:
             self._field(self._row, parent, name, text)
 
     def _field(self, row: Json, parent: str, name: str, text: str) -> None:
-        if parent == "Properties":
+        if parent == "Properties" or parent in LISTED_ROWS:
             if text and name in self._known:
                 path, read = self._known[name]
-                put_path(row, path, read(text))
+                put_path(row, path, read(urllib.parse.unquote(text) if self._encoded else text))
         elif parent in ("Metadata", "OrMetadata"):
             row.setdefault("metadata" if parent == "Metadata" else "replication", {})[name] = text
         elif parent == "Tag" and name == "Key":
             self._tag = text
         elif parent == "Tag":
             row.setdefault("tags", {})[self._tag] = text
-        elif parent in LISTED_ROWS:
-            self._own(row, name, text)
-
-    def _own(self, row: Json, name: str, text: str) -> None:
-        if name == "Name":
-            row["name"] = urllib.parse.unquote(text) if self._encoded else text
-        elif name == "ContainerName":
-            row["container"] = text
-        elif name in ("Deleted", "IsCurrentVersion", "HasVersionsOnly"):
-            row[name[0].lower() + name[1:]] = is_true_text(text)
-        elif name in ("Snapshot", "Version", "VersionId", "DeletionId") and text.strip():
-            row[name[0].lower() + name[1:]] = text.strip()
 
 
 class BlobRef(NamedTuple):
@@ -3614,12 +3610,14 @@ class BlobRef(NamedTuple):
     def path(self) -> str:
         return blob_path(self.container, self.name)
 
+    def moment(self, version_name: str) -> dict[str, str]:
+        """The version or snapshot, under the name that a version has there."""
+        parts = {version_name: self.version, "snapshot": self.snapshot}
+        return {name: value for name, value in parts.items() if value}
+
     @property
     def query(self) -> dict[str, str]:
-        return {
-            **({"versionid": self.version} if self.version else {}),
-            **({"snapshot": self.snapshot} if self.snapshot else {}),
-        }
+        return self.moment("versionid")
 
     @property
     def id(self) -> str:
@@ -3634,9 +3632,8 @@ class BlobRef(NamedTuple):
     @property
     def arguments(self) -> dict[str, str]:
         """The arguments that name it to another command."""
-        parts = {"version_id": self.version, "snapshot": self.snapshot}
         where = {"account_name": self.service.account, "container_name": self.container, "blob_name": self.name}
-        return where | {name: value for name, value in parts.items() if value}
+        return where | self.moment("version_id")
 
     def __str__(self) -> str:
         return f"{self.container}/{self.name}"
@@ -3644,9 +3641,7 @@ class BlobRef(NamedTuple):
     def identity(self) -> Json:
         """The fields by which context names a blob."""
         found = {"id": self.id, "account": self.service.account, "container": self.container, "name": self.name}
-        return found | {
-            key: value for key, value in (("versionId", self.version), ("snapshot", self.snapshot)) if value
-        }
+        return found | self.moment("versionId")
 
 
 class AccessPolicy(NamedTuple):
@@ -3715,15 +3710,15 @@ BLOCK_PUT = Operation("PUT", "write a block of blob {}", WRITE_BLOB, (201,), {"c
 BLOCKS_COMMIT = Operation("PUT", "write blob {}", WRITE_BLOB, (201,), {"comp": "blocklist"})
 BLOB_DELETE = Operation("DELETE", "delete blob {}", DELETE_BLOB, (202,))
 VERSION_DELETE = Operation("DELETE", "delete a version of blob {}", DELETE_VERSION, (202,))
-BLOB_UNDELETE = Operation("PUT", "restore blob {}", WRITE_CONTAINER, (200,), {"comp": "undelete"})
-PROPERTIES_SET = Operation("PUT", "change the properties of blob {}", WRITE_BLOB, (200,), {"comp": "properties"})
-METADATA_SET = Operation("PUT", "change the metadata of blob {}", WRITE_BLOB, (200,), {"comp": "metadata"})
-TAGS_GET = Operation("GET", "read the tags of blob {}", READ_TAGS, (200,), {"comp": "tags"})
+BLOB_UNDELETE = Operation("PUT", "restore blob {}", WRITE_CONTAINER, query={"comp": "undelete"})
+PROPERTIES_SET = Operation("PUT", "change the properties of blob {}", WRITE_BLOB, query={"comp": "properties"})
+METADATA_SET = Operation("PUT", "change the metadata of blob {}", WRITE_BLOB, query={"comp": "metadata"})
+TAGS_GET = Operation("GET", "read the tags of blob {}", READ_TAGS, query={"comp": "tags"})
 TAGS_SET = Operation("PUT", "change the tags of blob {}", WRITE_TAGS, (204,), {"comp": "tags"})
 SNAPSHOT_TAKE = Operation("PUT", "take a snapshot of blob {}", WRITE_BLOB, (201,), {"comp": "snapshot"}, replayable=False)
 TIER_SET = Operation("PUT", "change the tier of blob {}", WRITE_BLOB, (200, 202), {"comp": "tier"})
 BLOB_LEASE = Operation("PUT", "change the lease of blob {}", WRITE_BLOB, (200, 201, 202), {"comp": "lease"}, replayable=False)
-BLOB_HOLD = Operation("PUT", "change the legal hold of blob {}", WRITE_CONTAINER, (200,), {"comp": "legalhold"})
+BLOB_HOLD = Operation("PUT", "change the legal hold of blob {}", WRITE_CONTAINER, query={"comp": "legalhold"})
 BLOB_COPY = Operation("PUT", "copy to blob {}", WRITE_BLOB, (202,), replayable=False)
 COPY_ABORT = Operation("PUT", "abort the copy to blob {}", WRITE_BLOB, (204,), {"comp": "copy"})
 # fmt: on
@@ -3815,6 +3810,15 @@ class BlobHttp:
         return True
 
 
+def told_by(headers: Mapping[str, str], properties: Iterable[Property]) -> Json:
+    """The properties that the headers of an answer tell."""
+    found, told = dict[str, Any](), {name.lower(): value for name, value in headers.items()}
+    for _, header, path, read in properties:
+        if value := told.get(header.lower()):
+            put_path(found, path, read(value))
+    return found
+
+
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
     return {name[10:]: value for name, value in headers.items() if name.lower().startswith("x-ms-meta-")}
 
@@ -3853,56 +3857,48 @@ class BlobService:
 
     # Listing
 
-    def _page(self, operation: Operation, target: str, query: Json) -> ListedPage:
-        """Read as it arrives; NetworkError if it is no listing, or breaks off."""
-        with self.ask(operation, target, query=query, stream=True) as answer:
-            try:
-                return ListedPage(pieces(answer, MAX_LISTING))
-            except (ValueError, *BROKEN):
-                words = f"Could not {operation.action.format(target or self.account)}: {self.http.endpoint} did not answer with a whole listing."
-                raise NetworkError(words, f"Run the command again. {PROXY_ANSWER}") from None
-
-    def rows(self, container: str, query: Json, place: str = "") -> Iterator[Page]:
-        """The blobs of a container, page after page, each with the marker it was read from and that of the next."""
+    def _pages(
+        self, operation: Operation, target: str, query: Json, place: str, finish: Callable[[Json], Json]
+    ) -> Iterator[Page]:
+        """Page after page, read as it arrives, each with the marker it was read from and that of the next. NetworkError if
+        one is no listing, or breaks off."""
+        action = operation.action.format(target or self.account)
 
         def fetch(marker: str) -> tuple[list[Json], str]:
-            page = self._page(BLOBS_LIST, container, {**query, "marker": marker or None})
-            for row in page.rows:
-                row.update(
-                    id=self.blob_id(container, row["name"], row.get("versionId", ""), row.get("snapshot", "")),
-                    account=self.account,
-                    container=container,
-                )
-            return page.rows, page.marker
+            with self.ask(operation, target, query={**query, "marker": marker or None}, stream=True) as answer:
+                try:
+                    page = ListedPage(pieces(answer, MAX_LISTING))
+                except (ValueError, *BROKEN):
+                    words = f"Could not {action}: {self.http.endpoint} did not answer with a whole listing."
+                    raise NetworkError(words, f"Run the command again. {PROXY_ANSWER}") from None
+            return [finish(row) for row in page.rows], page.marker
 
-        return paged(fetch, place, f"list the blobs of {container}")
+        return paged(fetch, place, action)
+
+    def _blob_item(self, row: Json, container: str) -> Json:
+        """A row of a listing with what names the blob."""
+        container = row.setdefault("container", container)
+        address = self.blob_id(container, row["name"], row.get("versionId", ""), row.get("snapshot", ""))
+        row.update(id=address, account=self.account)
+        return row
+
+    def rows(self, container: str, query: Json, place: str = "") -> Iterator[Page]:
+        """The blobs of a container."""
+        return self._pages(BLOBS_LIST, container, query, place, lambda row: self._blob_item(row, container))
 
     def find(self, where: str, container: str, size: int, place: str = "") -> Iterator[Page]:
         """The blobs whose tags fit an expression, in one container or, with an empty one, in the account."""
-
-        def fetch(marker: str) -> tuple[list[Json], str]:
-            kind = IN_CONTAINER if container else {}
-            page = self._page(
-                BLOBS_FIND, container, {"where": where, "marker": marker or None, "maxresults": size, **kind}
-            )
-            for row in page.rows:
-                row.setdefault("container", container)
-                row.update(id=self.blob_id(row["container"], row["name"]), account=self.account)
-            return page.rows, page.marker
-
-        return paged(fetch, place, BLOBS_FIND.action)
+        query = {"where": where, "maxresults": size, **(IN_CONTAINER if container else {})}
+        return self._pages(BLOBS_FIND, container, query, place, lambda row: self._blob_item(row, container))
 
     def containers(self, query: Json, place: str = "") -> Iterator[Page]:
         """The containers of the account, as Resource Manager would show them."""
 
-        def fetch(marker: str) -> tuple[list[Json], str]:
-            page = self._page(CONTAINERS_READ, "", {**query, "marker": marker or None})
-            for row in page.rows:
-                told = {key: row.pop(key) for key in ("metadata", "deleted", "version") if key in row}
-                row["properties"] = {**row.get("properties", {}), **told}
-            return [self.container_item(row["name"], row) for row in page.rows], page.marker
+        def finish(row: Json) -> Json:
+            told = {key: row.pop(key) for key in ("metadata", "deleted", "version") if key in row}
+            return self.container_item(row["name"], {**row, "properties": {**row.get("properties", {}), **told}})
 
-        return paged(fetch, place, CONTAINERS_READ.action.format(self.account))
+        return self._pages(CONTAINERS_READ, "", query, place, finish)
 
     def container_item(self, name: str, found: Json) -> Json:
         """A container by its URL, since the blob service does not tell its ARM ID; without a level it is private."""
@@ -3913,17 +3909,11 @@ class BlobService:
 
     def container(self, name: str) -> Json | None:
         """A container as Resource Manager would show it, or None."""
-        try:
-            headers = self.ask(CONTAINER_HEAD, name).headers
-        except ServiceError as error:
-            if error.status == 404 and error.code in ("ContainerNotFound", ""):
-                return None
-            raise
-        found: Json = {}
-        for _, header, path, read in CONTAINER_PROPERTIES:
-            if header and headers.get(header):
-                put_path(found, path, read(headers[header]))
-        put_path(found, "properties.metadata", metadata_of(headers))
+        answer = if_there(lambda: self.ask(CONTAINER_HEAD, name), "ContainerNotFound", "")
+        if answer is None:
+            return None
+        found = told_by(answer.headers, CONTAINER_PROPERTIES)
+        put_path(found, "properties.metadata", metadata_of(answer.headers))
         return self.container_item(name, found)
 
     def open(self, blob: BlobRef, headers: Json) -> requests.Response:
@@ -3935,12 +3925,7 @@ class BlobService:
         return {**blob.identity(), **properties_of(answer, f"read the properties of blob {blob}")}
 
     def properties_if_there(self, blob: BlobRef) -> Json | None:
-        try:
-            return self.properties(blob)
-        except ServiceError as error:
-            if error.status == 404 and error.code in ("BlobNotFound", ""):
-                return None
-            raise
+        return if_there(lambda: self.properties(blob), "BlobNotFound", "")
 
     def document(
         self, operation: Operation, target: "BlobRef | str", root: str, **options: Any
@@ -3975,39 +3960,30 @@ class BlobService:
 
     def set_access_policies(self, container: str, acl: Acl) -> None:
         """Replaces the whole list; the public access goes along, since leaving it out would change it."""
-        headers = {
-            "Content-Type": "application/xml",
-            "x-ms-blob-public-access": acl.public_access,
-            "If-Unmodified-Since": acl.last_modified,
-        }
+        data, public = acl_xml(acl.policies), {"x-ms-blob-public-access": acl.public_access}
+        headers = {"Content-Type": "application/xml", "If-Unmodified-Since": acl.last_modified}
         try:
-            self.ask(ACL_SET, container, headers=headers, data=acl_xml(acl.policies))
+            self.ask(ACL_SET, container, headers=headers | public, data=data)
         except ServiceError as error:
             if error.code != "PublicAccessNotPermitted":
                 raise
             # The account allows no public access any more, so that the container has lost its own already.
-            self.ask(
-                ACL_SET, container, headers={**headers, "x-ms-blob-public-access": None}, data=acl_xml(acl.policies)
-            )
+            self.ask(ACL_SET, container, headers=headers, data=data)
 
     def set_tags(self, blob: BlobRef, tags: Mapping[str, str]) -> None:
         self.ask(TAGS_SET, blob, headers={"Content-Type": "application/xml"}, data=tags_xml(tags))
 
-    def delete_many(self, blobs: Sequence[BlobRef], headers: Json) -> list[ServiceError | None]:
+    def delete_many(self, blobs: Sequence[BlobRef], headers: Json) -> list[AzureStorageError | None]:
         """What became of each of at most 256 blobs: None where it was deleted."""
-        reachable = [blob for blob in blobs if DOT_SEGMENTS.isdisjoint(blob.name.split("/"))]
+        fine = [DOT_SEGMENTS.isdisjoint(blob.name.split("/")) for blob in blobs]
+        reachable = list(itertools.compress(blobs, fine))
         parts = tuple(self.http.request("DELETE", blob.path, blob.query, headers) for blob in reachable)
-        action = BATCH.action.format(len(parts))
-        found = dict.fromkeys(
-            (blob.id for blob in blobs),
-            ServiceError("delete a blob", 0, "InvalidName", "A URL can't address its name."),
-        )
-        if not parts:
-            return [found[blob.id] for blob in blobs]
-        answer = self.http.send(BATCH, "/", action, {}, {}, parts=parts)
-        outcomes = batch_results(text_of(answer), answer.headers.get("Content-Type", ""), reachable)
-        results = {**found, **dict(zip((blob.id for blob in reachable), outcomes, strict=True))}
-        return [results[blob.id] for blob in blobs]
+        found: Iterator[AzureStorageError | None] = iter(())
+        if parts:
+            answer = self.http.send(BATCH, "/", BATCH.action.format(len(parts)), {}, {}, parts=parts)
+            found = iter(batch_results(answer, reachable))
+        unreachable = ServiceError("delete a blob", 0, "InvalidName", "A URL can't address its name.")
+        return [next(found) if each else unreachable for each in fine]
 
     def delegation_key(self, start: str, expiry: str) -> Json:
         """https://learn.microsoft.com/rest/api/storageservices/get-user-delegation-key"""
@@ -4034,10 +4010,9 @@ LENT_KEY = {
 
 def properties_of(answer: requests.Response, action: str) -> Json:
     """The properties, metadata and size that an answer's headers tell."""
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    told = ((name, read, headers.get(header.lower())) for _, header, name, read in BLOB_PROPERTIES)
+    headers = answer.headers
     try:
-        found = {name: read(value) for name, read, value in told if value}
+        found = told_by(headers, BLOB_PROPERTIES)
     except ValueError:
         raise not_the_service(answer, action, "properties of a blob") from None
     current = True if headers.get("x-ms-is-current-version") == "true" else None
@@ -4059,21 +4034,31 @@ def written(answer: requests.Response) -> Json:
     return given_only(found)
 
 
-def batch_results(text: str, content_type: str, blobs: Sequence[BlobRef]) -> list[ServiceError | None]:
-    """The outcome of each part of a batch, in the order of the blobs. A part that is missing counts as failed."""
-    boundary = content_type.partition("boundary=")[2].strip('"')
-    results: list[ServiceError | None] = [
-        ServiceError(f"delete blob {blob}", 0, "NoAnswer", "The batch holds no answer for it.") for blob in blobs
+def batch_results(answer: requests.Response, blobs: Sequence[BlobRef]) -> list[AzureStorageError | None]:
+    """The outcome of each part of a batch, in the order of the blobs. Of a part that is missing nothing is known; one of a
+    batch that was repeated, and finds nothing, says that the earlier one deleted it.
+
+    https://learn.microsoft.com/rest/api/storageservices/blob-batch
+    """
+    boundary = re.search(r'boundary="?([^";]+)', answer.headers.get("Content-Type", ""))
+    by_identity = isinstance(blobs[0].service.http.authorization, BearerToken)
+    results: list[AzureStorageError | None] = [
+        NetworkError(f"Could not delete blob {blob}: the answer to the batch leaves it out.", sent=True)
+        for blob in blobs
     ]
-    for part in text.split(f"--{boundary}") if boundary else ():
+    for part in text_of(answer).split(f"--{boundary[1]}") if boundary else ():
         number = re.search(r"Content-ID:\s*(\d{1,6})", part, re.IGNORECASE)
         status = re.search(r"HTTP/1\.1 (\d{3})", part)
         if not number or not status or int(number[1]) >= len(blobs):
             continue
-        found = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE)
-        name, place = found[1] if found else "", int(number[1])
-        error = ServiceError(f"delete blob {blobs[place]}", int(status[1]), name, "", "", BLOB_HINTS.get(name, ""))
-        results[place] = error if int(status[1]) >= 300 else None
+        place, code_of_part = int(number[1]), re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE)
+        name, blob = code_of_part[1] if code_of_part else "", blobs[place]
+        needs = (DELETE_VERSION if blob.version else DELETE_BLOB) if by_identity else ""
+        error = ServiceError(
+            f"delete blob {blob}", int(status[1]), name, "", hint=BLOB_HINTS.get(name, ""), needs=needs
+        )
+        gone = error.status < 300 or (error.status == 404 and answer.history)
+        results[place] = None if gone else error
     return results
 
 
@@ -4337,6 +4322,7 @@ class Azure:
         self.arm = ResourceManager(settings, self.auth, self.network)
         self._assumed: AccountRef | None = None
         self._found: dict[str, AccountRef] = {}
+        self._told: dict[str, tuple[str, str]] = {}  # subscription and group as the arguments name them
         self._threads = False
 
     def use_threads(self) -> None:
@@ -4350,9 +4336,10 @@ class Azure:
         remember_secret(value)
 
         def remember(document: Json) -> str:
-            known = {held: handle for handle, held in (document.get("handles") or {}).items()}
-            handle = known.pop(value, "") or uuid.uuid4().hex
-            document["handles"] = dict([*((other, held) for held, other in known.items()), (handle, value)][-20:])
+            handles = document.get("handles") or {}
+            handle = next((handle for handle, held in handles.items() if held == value), uuid.uuid4().hex)
+            others = [pair for pair in handles.items() if pair[0] != handle]
+            document["handles"] = dict([*others, (handle, value)][-20:])
             return handle
 
         return self.store.edit(remember)
@@ -4385,6 +4372,7 @@ class Azure:
         if name in self._found:
             return self._found[name]
         told = bool(subscription and group)
+        self._told[name] = subscription, group
         subscription, group = subscription or self.settings.subscription, group or self.settings.group
         if subscription and group:
             ref = AccountRef(subscription, group, name)
@@ -4400,9 +4388,15 @@ class Azure:
         return found
 
     def find_account(self, name: str) -> AccountRef | None:
-        """Where Resource Graph knows an account of exactly that name."""
+        """Where Resource Graph knows an account of exactly that name. UsageError if the arguments name another place."""
         found = resource_id(self._searched(name))
-        return AccountRef(found.subscription.lower(), found.group, found.account) if found.account else None
+        if not found.account:
+            return None
+        for told, is_in in zip(self._told.get(name, ()), (found.subscription, found.group), strict=False):
+            if told and told.lower() != is_in.lower():
+                words = f"Storage account {name!r} is in {group_path(found.subscription, found.group)}, not in {told}."
+                raise UsageError(words, "Correct `subscription_id` and `resource_group_name`, or leave them out.")
+        return AccountRef(found.subscription.lower(), found.group, found.account)
 
     def _searched(self, name: str) -> Json:
         rows = self.arm.search(accounts_query([name]), Paging(limit=1)).items
@@ -4431,18 +4425,16 @@ class Azure:
         The endpoint comes from Resource Manager once and is remembered; where that cannot tell, it is the address of the
         DNS zone in a pasted URL, or the cloud's usual one. Neither is asked for an account whose SAS or key the instance has.
         """
-        credential, suffix = self.settings.storage_credential_for(account), self.settings.cloud.storage_suffix
-        usual = f"https://{account}.blob.{suffix}"
-        zone = f"https://{account}.{address.zone}.blob.{address.suffix}" if address and address.zone else ""
+        credential = self.settings.storage_credential_for(account)
+        usual = f"https://{account}.blob.{self.settings.cloud.storage_suffix}"
         told = "" if credential else self._told_endpoint(account, subscription, group)
         if credential and credential.address and credential.address.account == account:
             told = service_endpoint(credential.address)
-        endpoint = told or (zone if address and self._is_own(address) else "") or usual
-        if address and address.host not in (host_of(endpoint), host_of(usual), suffix) and not self._is_own(address):
+        own = address if address and self._is_own(address) else None
+        endpoint = told or (service_endpoint(own) if own else usual)
+        if address and not own and address.host not in (host_of(endpoint), host_of(usual)):
             words = f"Invalid value for argument `blob_url`: {address.host} is not the blob service of {account} in the selected cloud; the request was not sent."
             raise UsageError(words)
-        if address and address.host == suffix and not told:
-            endpoint = f"https://{suffix}/{account}"
 
         def sas_policy() -> Json:
             return dict(at_path(self._known_account(account, subscription, group), "properties.sasPolicy") or {})
@@ -4451,15 +4443,11 @@ class Azure:
 
     def _is_own(self, address: BlobAddress) -> bool:
         """Whether a host is one of Azure's own names for the account, in the chosen cloud: of another service, a routing
-        preference, the secondary region or a DNS zone."""
-        port = address.host.rpartition(":")[2] if re.search(r":\d+$", address.host) else ""
-        cloud = self.settings.cloud
-        wanted = cloud.zone_suffix if address.zone and cloud.zone_suffix == address.suffix else cloud.storage_suffix
-        return (
-            address.service in ("blob", "dfs", "web")
-            and bool(address.suffix)
-            and wanted == (f"{address.suffix}:{port}" if port else address.suffix)
-        )
+        preference, the secondary region or a DNS zone; or the cloud's only one, where accounts are paths."""
+        cloud, suffix = self.settings.cloud, f"{address.suffix}{port_of(address.host)}"
+        names = (cloud.storage_suffix, cloud.zone_suffix if address.zone else "")
+        named = address.service in ("blob", "dfs", "web") and bool(address.suffix)
+        return address.host == cloud.storage_suffix or (named and suffix in names)
 
     def _authorization(self, credential: StorageCredential | None) -> Authorization:
         if not credential:
@@ -4468,17 +4456,14 @@ class Azure:
 
     def _told_endpoint(self, account: str, subscription: str, group: str) -> str:
         """What Resource Manager says, or Resource Graph where nothing tells the account's place; empty where they cannot."""
-        remembered = str((self.store.read().get("endpoints") or {}).get(account) or "")
+        remembered = str(at_path(self.store.read(), f"endpoints.{account}") or "")
         if host_of(remembered):
             return remembered
-        found = str(
-            at_path(self._known_account(account, subscription, group), "properties.primaryEndpoints.blob") or ""
-        )
+        known = self._known_account(account, subscription, group)
+        found = str(at_path(known, "properties.primaryEndpoints.blob") or "")
         if not host_of(found):
             return ""
-        self.store.update(
-            lambda session: session.update(endpoints={**(session.get("endpoints") or {}), account: found})
-        )
+        self.store.update(lambda session: put_path(session, f"endpoints.{account}", found))
         return found
 
     def _known_account(self, account: str, subscription: str, group: str) -> Json:
@@ -4495,17 +4480,19 @@ class Azure:
             return {}
 
 
+def port_of(host: str) -> str:
+    """The port of a host with the colon before it; empty without one."""
+    found = re.search(r":\d+$", host)
+    return found[0] if found else ""
+
+
 def service_endpoint(address: BlobAddress) -> str:
     """The blob endpoint that an address of any service of an account belongs to."""
     if not address.suffix:
-        return (
-            f"https://{address.host}/{address.account}"
-            if re.match(r"[\d.]+(:|$)|localhost|\[", address.host)
-            else f"https://{address.host}"
-        )
-    port = re.search(r":\d+$", address.host)
+        in_path = re.match(r"[\d.]+(:|$)|localhost|\[", address.host)
+        return f"https://{address.host}/{address.account}" if in_path else f"https://{address.host}"
     zone = f".{address.zone}" if address.zone else ""
-    return f"https://{address.account}{zone}.blob.{address.suffix}{port[0] if port else ''}"
+    return f"https://{address.account}{zone}.blob.{address.suffix}{port_of(address.host)}"
 
 
 # --- arguments ---------------------------------------------------------------------------------------------------------
@@ -4608,7 +4595,10 @@ Sas = Annotated[SasToken, Reader("a SAS token, a URL that holds one, or a connec
 
 
 def reader_of(annotation: object) -> Reader | Group | None:
-    """What turns text into a parameter of this annotation: the Reader or Group in its Annotated, optional or not."""
+    """What turns text into a parameter of this annotation: the Reader or Group in its Annotated, optional or not. A
+    Reader stands for itself."""
+    if isinstance(annotation, Reader):
+        return annotation
     for candidate in (annotation, *get_args(annotation)):
         if get_origin(candidate) is Annotated:
             return next((meta for meta in get_args(candidate)[1:] if isinstance(meta, Reader | Group)), None)
@@ -4721,15 +4711,21 @@ def check_named(given: Given, *arguments: str) -> None:
         raise UsageError(f"Missing required arguments: {', '.join(lacking)}, or a `blob_url` that holds them.")
 
 
+def told(given: Given, argument: str, part: str) -> str:
+    """What an argument or the blob_url names; empty without either, UsageError with two that differ."""
+    url: BlobAddress | None = given["blob_url"]
+    text, found = given.get(argument) or "", getattr(url, part) if url else ""
+    if text and found and text != found:
+        raise invalid(argument, f"{text!r} contradicts the blob_url, which names {found!r}.")
+    return str(text or found)
+
+
 def named(given: Given, argument: str, part: str) -> str:
     """A container or blob that an argument or the blob_url names; UsageError without one, or with two."""
-    url: BlobAddress | None = given["blob_url"]
-    told, found = given[argument] or "", getattr(url, part) if url else ""
-    if told and found and told != found:
-        raise invalid(argument, f"{told!r} contradicts the blob_url, which names {found!r}.")
-    if not told and not found:
+    found = told(given, argument, part)
+    if not found:
         raise missing(argument, f"the name of a {part}, or a blob_url that holds it")
-    return str(told or found)
+    return found
 
 
 def service_in(azure: Azure, given: Given) -> BlobService:
@@ -4774,34 +4770,34 @@ class ContainerPlace(NamedTuple):
         return f"{self.name} of {self.service.account}"
 
 
-def build_container(azure: Azure, given: Given) -> ContainerPlace:
+def container_in(given: Given) -> str:
+    """The container that the arguments name, and nothing in it."""
     unused(given, "blob", "version", "snapshot")
     check_named(given, "container_name")
-    return ContainerPlace(service_in(azure, given), named(given, "container_name", "container"))
+    return named(given, "container_name", "container")
+
+
+def build_container(azure: Azure, given: Given) -> ContainerPlace:
+    name = container_in(given)
+    return ContainerPlace(service_in(azure, given), name)
 
 
 def build_container_target(azure: Azure, given: Given) -> ContainerRef:
-    unused(given, "blob", "version", "snapshot")
-    check_named(given, "container_name")
-    return ContainerRef(build_target(azure, given), named(given, "container_name", "container"))
+    name = container_in(given)
+    return ContainerRef(build_target(azure, given), name)
 
 
 def build_blob(azure: Azure, given: Given) -> BlobRef:
     """The blob that the arguments name, always the current one: a URL of a version or snapshot is refused."""
     unused(given, "version", "snapshot")
-    return build_version(azure, {**given, "version_id": None, "snapshot": None})
+    return build_version(azure, given)
 
 
 def build_version(azure: Azure, given: Given) -> BlobRef:
     """The blob, or the version or snapshot of it, that the arguments or the blob_url name."""
     check_named(given, "container_name", "blob_name")
     container, name = named(given, "container_name", "container"), named(given, "blob_name", "blob")
-    url: BlobAddress | None = given["blob_url"]
-    told = {"version_id": url.version if url else "", "snapshot": url.snapshot if url else ""}
-    for argument, found in told.items():
-        if found and given[argument] and given[argument] != found:
-            raise invalid(argument, f"{given[argument]!r} contradicts the blob_url, which names {found!r}.")
-    version, snapshot = (given[argument] or found for argument, found in told.items())
+    version, snapshot = told(given, "version_id", "version"), told(given, "snapshot", "snapshot")
     if version and snapshot:
         raise exclusive("snapshot", "version_id")
     return BlobRef(service_in(azure, given), container, name, version, snapshot)
@@ -4889,29 +4885,29 @@ IP_RULES = Reader('public IPv4 addresses or networks separated by commas, or a J
 SUBNET_RULES = Reader('subnet IDs separated by commas, or a JSON array such as [{"id":"/subscriptions/.../subnets/..."}]', read_subnet_rules)
 # https://learn.microsoft.com/rest/api/storagerp/storage-accounts/create
 ACCOUNT_FIELDS = body_fields(
-    ("sku", Annotated[str, choice(*SKUS)], "sku.name"),
-    ("kind", Annotated[str, choice("Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage")], "kind"),
+    ("sku", choice(*SKUS), "sku.name"),
+    ("kind", choice("Storage", "StorageV2", "BlobStorage", "FileStorage", "BlockBlobStorage"), "kind"),
     ("location", Location, "location"),
     ("tags", Tags, "tags"),
     ("custom_domain_name", Text, "properties.customDomain.name"),
     ("use_sub_domain_name", Flag, "properties.customDomain.useSubDomainName", False),
-    ("enc_key_source", Annotated[str, choice("Microsoft.Storage", "Microsoft.Keyvault")], "properties.encryption.keySource", "Microsoft.Storage"),
+    ("enc_key_source", choice("Microsoft.Storage", "Microsoft.Keyvault"), "properties.encryption.keySource", "Microsoft.Storage"),
     ("enc_require_infrastructure_encryption", Flag, "properties.encryption.requireInfrastructureEncryption", False),
     ("enc_keyvault_key_name", Text, "properties.encryption.keyvaultproperties.keyname"),
     ("enc_keyvault_key_version", Text, "properties.encryption.keyvaultproperties.keyversion"),
     ("enc_keyvault_uri", Text, "properties.encryption.keyvaultproperties.keyvaulturi"),
-    ("access_tier", Annotated[str, choice("Hot", "Cool", "Cold", "Premium")], "properties.accessTier"),
+    ("access_tier", choice("Hot", "Cool", "Cold", "Premium"), "properties.accessTier"),
     ("supports_https_traffic_only", Flag, "properties.supportsHttpsTrafficOnly"),
     ("is_hns_enabled", Flag, "properties.isHnsEnabled", False),
-    ("large_file_shares_state", Annotated[str, choice("Disabled", "Enabled")], "properties.largeFileSharesState", "Disabled"),
+    ("large_file_shares_state", choice("Disabled", "Enabled"), "properties.largeFileSharesState", "Disabled"),
     ("allow_blob_public_access", Flag, "properties.allowBlobPublicAccess"),
     ("allow_shared_key_access", Flag, "properties.allowSharedKeyAccess", True),
-    ("public_network_access", Annotated[str, choice("Enabled", "Disabled", "SecuredByPerimeter")], "properties.publicNetworkAccess", "Enabled"),
-    ("minimum_tls_version", Annotated[str, choice("TLS1_0", "TLS1_1", "TLS1_2")], "properties.minimumTlsVersion", "TLS1_0"),
-    ("network_ruleset_bypass", Annotated[list[str], listed(choice("AzureServices", "Logging", "Metrics", "None"))], "properties.networkAcls.bypass", "AzureServices"),
-    ("network_ruleset_default_action", Annotated[str, choice("Allow", "Deny", free=True)], "properties.networkAcls.defaultAction", "Allow"),
-    ("network_ruleset_ip_rules", Annotated[list[Json], IP_RULES], "properties.networkAcls.ipRules"),
-    ("virtual_network_rules", Annotated[list[Json], SUBNET_RULES], "properties.networkAcls.virtualNetworkRules"),
+    ("public_network_access", choice("Enabled", "Disabled", "SecuredByPerimeter"), "properties.publicNetworkAccess", "Enabled"),
+    ("minimum_tls_version", choice("TLS1_0", "TLS1_1", "TLS1_2"), "properties.minimumTlsVersion", "TLS1_0"),
+    ("network_ruleset_bypass", listed(choice("AzureServices", "Logging", "Metrics", "None")), "properties.networkAcls.bypass", "AzureServices"),
+    ("network_ruleset_default_action", choice("Allow", "Deny", free=True), "properties.networkAcls.defaultAction", "Allow"),
+    ("network_ruleset_ip_rules", IP_RULES, "properties.networkAcls.ipRules"),
+    ("virtual_network_rules", SUBNET_RULES, "properties.networkAcls.virtualNetworkRules"),
 )
 UPDATABLE = (
     "sku", "tags", "access_tier", "allow_blob_public_access", "allow_shared_key_access", "public_network_access",
@@ -4919,38 +4915,38 @@ UPDATABLE = (
 )
 # https://learn.microsoft.com/rest/api/storagerp/storage-accounts/update
 UPDATE_FIELDS = {name: ACCOUNT_FIELDS[name] for name in UPDATABLE} | body_fields(
-    ("network_ruleset_default_action", Annotated[str, choice("Allow", "Deny")], "properties.networkAcls.defaultAction", "Allow"),
+    ("network_ruleset_default_action", choice("Allow", "Deny"), "properties.networkAcls.defaultAction", "Allow"),
     ("is_sftp_enabled", Flag, "properties.isSftpEnabled", False),
     ("is_local_user_enabled", Flag, "properties.isLocalUserEnabled", True),
     ("allow_cross_tenant_replication", Flag, "properties.allowCrossTenantReplication"),
     ("allow_cross_tenant_delegation_sas", Flag, "properties.allowCrossTenantDelegationSas", False),
-    ("allowed_copy_scope", Annotated[str, choice("AAD", "PrivateLink")], "properties.allowedCopyScope"),
+    ("allowed_copy_scope", choice("AAD", "PrivateLink"), "properties.allowedCopyScope"),
     ("default_to_oauth_authentication", Flag, "properties.defaultToOAuthAuthentication", False),
-    ("sas_expiration_period", Annotated[str, pattern("a period as days.hours:minutes:seconds, such as 7.00:00:00", r"\d{1,5}\.[0-2]\d:[0-5]\d:[0-5]\d")], "properties.sasPolicy.sasExpirationPeriod"),
-    ("sas_expiration_action", Annotated[str, choice("Log", "Block")], "properties.sasPolicy.expirationAction"),
+    ("sas_expiration_period", pattern("a period as days.hours:minutes:seconds, such as 7.00:00:00", r"\d{1,5}\.[0-2]\d:[0-5]\d:[0-5]\d"), "properties.sasPolicy.sasExpirationPeriod"),
+    ("sas_expiration_action", choice("Log", "Block"), "properties.sasPolicy.expirationAction"),
     ("key_expiration_period_in_days", Days, "properties.keyPolicy.keyExpirationPeriodInDays"),
 )
 # https://learn.microsoft.com/rest/api/storagerp/blob-services/set-service-properties
 BLOB_SERVICE_FIELDS = body_fields(
     ("change_feed_enabled", Flag, "changeFeed.enabled", False),
-    ("change_feed_retention_days", Annotated[int, number(1, 146_000)], "changeFeed.retentionInDays"),
+    ("change_feed_retention_days", number(1, 146_000), "changeFeed.retentionInDays"),
     ("container_delete_retention_policy_enabled", Flag, "containerDeleteRetentionPolicy.enabled", False),
     ("container_delete_retention_policy_days", Days, "containerDeleteRetentionPolicy.days"),
     ("delete_retention_policy_enabled", Flag, "deleteRetentionPolicy.enabled", False),
     ("delete_retention_policy_days", Days, "deleteRetentionPolicy.days"),
     ("versioning", Flag, "isVersioningEnabled", False),
     ("last_access_time_tracking_policy_enabled", Flag, "lastAccessTimeTrackingPolicy.enable", False),
-    ("last_access_time_tracking_policy_blob_types", Annotated[list[str], listed(choice("blockBlob", free=True))], "lastAccessTimeTrackingPolicy.blobType"),
+    ("last_access_time_tracking_policy_blob_types", listed(choice("blockBlob", free=True)), "lastAccessTimeTrackingPolicy.blobType"),
     ("last_access_time_tracking_policy_days", Count, "lastAccessTimeTrackingPolicy.trackingGranularityInDays"),
     ("restore_policy_enabled", Flag, "restorePolicy.enabled", False),
     ("restore_policy_min_restore_time", Text, "restorePolicy.minRestoreTime"),
-    ("restore_policy_days", Annotated[int, number(1, 364)], "restorePolicy.days"),
+    ("restore_policy_days", number(1, 364), "restorePolicy.days"),
 )
 # https://learn.microsoft.com/rest/api/storagerp/blob-containers/create
 CONTAINER_FIELDS = body_fields(
     ("default_encryption_scope", Text, "defaultEncryptionScope"),
     ("deny_encryption_scope_override", Flag, "denyEncryptionScopeOverride", False),
-    ("public_access", Annotated[str, choice("Blob", "Container", "None")], "publicAccess", "None"),
+    ("public_access", choice("Blob", "Container", "None"), "publicAccess", "None"),
 )
 # fmt: on
 AccountBody = Annotated[Json, body_group(ACCOUNT_FIELDS)]
@@ -4999,6 +4995,9 @@ class View(NamedTuple):
     def context(self) -> str:
         return f"AzureStorage.{self.name}(val.{self.key} && val.{self.key} == obj.{self.key})"
 
+    def with_columns(self, columns: Mapping[str, Column]) -> "View":
+        return self._replace(columns={**self.columns, **columns})
+
     def row(self, item: Json) -> Json:
         """The values of an object under the headers of their columns, as they are."""
         return {
@@ -5008,11 +5007,16 @@ class View(NamedTuple):
 
 
 def table(view: View, items: Sequence[Json], title: str = "", note: str = "", count: int = 0) -> str:
-    """The first rows as a table, and how many there are where that is not all."""
-    rows = [{header: cell(value) for header, value in view.row(item).items()} for item in items[:DEFAULT_LIMIT]]
+    """The first rows as a table, as many as an entry has room for, and how many there are where that is not all."""
+    rows, room = list[Json](), TABLE_SIZE
+    for item in items[:DEFAULT_LIMIT]:
+        rows.append({header: cell(value) for header, value in view.row(item).items()})
+        room -= len(json.dumps(rows[-1], default=str))
+        if room < 0:
+            break
     text = str(tableToMarkdown(title or view.title, rows, headers=list(view.columns), removeNull=view.compact))
     count = count or len(items)
-    more = f"The first {DEFAULT_LIMIT} of {count:,} rows are shown." if count > DEFAULT_LIMIT else ""
+    more = f"The first {len(rows)} of {count:,} rows are shown." if count > len(rows) else ""
     words = "\n\n".join(filter(None, (more, note)))
     return f"{text}\n{words}\n" if words else text
 
@@ -5073,10 +5077,6 @@ def subscription_of(item: Json) -> str:
     return resource_id(item).subscription
 
 
-def group_of(item: Json) -> str:
-    return resource_id(item).group
-
-
 def rule_list(kind: str, key: str) -> Callable[[Json], str]:
     return lambda item: ", ".join(str(rule.get(key)) for rule in dicts(at_path(item, f"properties.networkAcls.{kind}")))
 
@@ -5114,29 +5114,26 @@ def told_blobs(item: Json) -> str:
     return "\n".join(f"{row['name']}: {row['result']}" for row in item["blobs"][:20])
 
 
-def same_names(*names: str) -> dict[str, Column]:
-    return {name: name for name in names}
-
-
 # fmt: off
-PARENTS: dict[str, Column] = {"Account Name": account_of, "Subscription ID": subscription_of, "Resource Group": group_of}
+IN_CONTAINER_COLUMNS: dict[str, Column] = {"Name": "name", "Container": "container"}
+PARENTS: dict[str, Column] = {"Account Name": account_of, "Subscription ID": subscription_of, "Resource Group": lambda item: resource_id(item).group}
 ACCOUNT_VIEW = View("StorageAccount", "Azure Storage Account", {**PARENTS, "Kind": "kind", "Status Primary": "properties.statusOfPrimary", "Status Secondary": "properties.statusOfSecondary", "Location": "location"}, compact=False)
 ACCOUNTS_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account List")
 DELETED_ACCOUNT_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account delete")
 FOUND_ACCOUNTS_VIEW = View("StorageAccount", "Azure Storage Accounts found", {"Account Name": "name", "Subscription ID": "subscriptionId", "Resource Group": "resourceGroup", "Location": "location", "Kind": "kind", "Public Blob Access": or_default("properties.allowBlobPublicAccess", "not set"), "Shared Key": or_default("properties.allowSharedKeyAccess", "allowed"), "Public Network": or_default("properties.publicNetworkAccess", "Enabled"), "Network Default": or_default("properties.networkAcls.defaultAction", "Allow"), "Tags": "tags"})
 BLOB_SERVICE_VIEW = View("BlobServiceProperties", "Azure Storage Blob Service Properties", {"Name": "name", **PARENTS, "Change Feed": "properties.changeFeed.enabled", "Delete Retention Policy": "properties.deleteRetentionPolicy.enabled", "Versioning": "properties.isVersioningEnabled"}, compact=False)
 CONTAINER_VIEW = View("BlobContainer", "Azure Storage Blob Containers Properties", {"Name": "name", **PARENTS}, compact=False)
-UPDATED_CONTAINER_VIEW = CONTAINER_VIEW._replace(columns={**CONTAINER_VIEW.columns, "Public Access": "properties.publicAccess"})
+UPDATED_CONTAINER_VIEW = CONTAINER_VIEW.with_columns({"Public Access": "properties.publicAccess"})
 DELETED_CONTAINER_VIEW = CONTAINER_VIEW._replace(title="Azure Storage Blob Container delete")
 CONTAINERS_VIEW = View("BlobContainer", "Azure Storage Blob Containers list", {"Container Name": "name", **PARENTS, "Public Access": "properties.publicAccess", "Lease State": "properties.leaseState", "Last Modified Time": "properties.lastModifiedTime"}, compact=False)
-DELETED_CONTAINERS_VIEW = CONTAINERS_VIEW._replace(columns={**CONTAINERS_VIEW.columns, "Deleted Time": "properties.deletedTime", "Remaining Retention Days": "properties.remainingRetentionDays", "Version": "properties.version"})
+DELETED_CONTAINERS_VIEW = CONTAINERS_VIEW.with_columns({"Deleted Time": "properties.deletedTime", "Remaining Retention Days": "properties.remainingRetentionDays", "Version": "properties.version"})
 RESTORED_VIEW = CONTAINERS_VIEW._replace(title="Azure Storage container restore")
-SUBSCRIPTIONS_VIEW = View("Subscription", "Azure Storage Subscriptions list", same_names("subscriptionId", "tenantId", "displayName", "state"), compact=False)
-GROUPS_VIEW = View("ResourceGroup", "Resource Groups List", {**same_names("name", "location", "tags"), "provisioning state": "properties.provisioningState"}, compact=False)
+SUBSCRIPTIONS_VIEW = View("Subscription", "Azure Storage Subscriptions list", {name: name for name in ("subscriptionId", "tenantId", "displayName", "state")}, compact=False)
+GROUPS_VIEW = View("ResourceGroup", "Resource Groups List", {"name": "name", "location": "location", "tags": "tags", "provisioning state": "properties.provisioningState"}, compact=False)
 SIGN_IN_VIEW = View("SignIn", "Azure Storage sign-in", {"Signed in as": "identity", "Kind": "kind", "Authentication Type": "authType", "Tenant ID": "tenantId", "Application ID": "appId", "Cloud": "cloud"}, key="identity")
 RESOURCES_VIEW = View("SignIn", "Tokens", {"Resource": "resource", "Usable": "usable", "Until": "expiresOn", "Message": "message"})
 KEYS_VIEW = View("StorageAccountKey", "Azure Storage Account Keys", {"Account Name": "account", "Key": "keyName", "Created": "creationTime", "Age in Days": "ageInDays"})
-VALUES_VIEW = KEYS_VIEW._replace(columns={**KEYS_VIEW.columns, "Value": "value"})
+VALUES_VIEW = KEYS_VIEW.with_columns({"Value": "value"})
 DELEGATION_VIEW = View("StorageAccount", "Azure Storage user delegation keys", {"Account Name": "name", **PARENTS})
 NETWORK_VIEW = View("StorageAccount", "Azure Storage Account network rules", {"Account Name": "name", "Public Network": or_default("properties.publicNetworkAccess", "Enabled"), "Default Action": or_default("properties.networkAcls.defaultAction", "Allow"), "Bypass": or_default("properties.networkAcls.bypass", "AzureServices"), "IP Rules": rule_list("ipRules", "value"), "IPv6 Rules": rule_list("ipv6Rules", "value"), "Subnets": rule_list("virtualNetworkRules", "id"), "Resource Instances": rule_list("resourceAccessRules", "resourceId")})
 LOCKS_VIEW = View("Lock", "Azure resource locks", {"Name": "name", "Level": "properties.level", "Scope": lambda item: re.split(r"(?i)/providers/Microsoft\.Authorization/", str(item.get("id", "")))[0], "Notes": "properties.notes"})
@@ -5148,17 +5145,17 @@ HOLD_VIEW = View("BlobContainer", "Azure Storage container legal hold", {"Name":
 IMMUTABILITY_VIEW = View("ImmutabilityPolicy", "Azure Storage container immutability policy", {"Container": "container", "Account Name": "account", "Days": "days", "State": "state", "Protected Appends": "allowProtectedAppendWrites"})
 CONTAINER_LEASE_VIEW = View("BlobContainer", "Azure Storage container lease", {"Name": "name", "Account Name": account_of, "Lease State": "properties.leaseState", "Lease Duration": "properties.leaseDuration", "Lease ID": "leaseId"})
 POLICIES_VIEW = View("AccessPolicy", "Azure Storage stored access policies", {"Container": "container", "Policy": "policy", "Permissions": "permissions", "Starts": "start", "Ends": "expiry"})
-BLOB_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Account": "account", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Content Type": "contentType", "Last Modified": "lastModified", "ETag": "etag", "MD5": "md5", "SHA-256": "sha256", "Metadata": "metadata", "Tags": "tags"})
-READ_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Verified": "verified", "Result": "result"})
+BLOB_VIEW = View("Blob", "Azure Storage Blob", {**IN_CONTAINER_COLUMNS, "Account": "account", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Content Type": "contentType", "Last Modified": "lastModified", "ETag": "etag", "MD5": "md5", "SHA-256": "sha256", "Metadata": "metadata", "Tags": "tags"})
+READ_VIEW = BLOB_VIEW.with_columns({"Verified": "verified", "Result": "result"})
 BLOBS_VIEW = View("Blob", "Azure Storage Blob List", {"Name": "name", "Type": "type", "Size": in_units("size"), "Tier": "tier", "Last Modified": "lastModified", "MD5": "md5", "Version": "versionId", "Snapshot": "snapshot", "Deleted": "deleted", "Days Left": "remainingRetentionDays", "Metadata": "metadata", "Tags": "tags", "Customer Key": "customerProvidedKeySha256"})
-FOUND_BLOBS_VIEW = View("Blob", "Azure Storage Blobs found by tags", {"Name": "name", "Container": "container", "Tags": "tags"})
+FOUND_BLOBS_VIEW = View("Blob", "Azure Storage Blobs found by tags", {**IN_CONTAINER_COLUMNS, "Tags": "tags"})
 BLOB_TAGS_VIEW = FOUND_BLOBS_VIEW._replace(title="Azure Storage Blob tags")
-BLOB_LEASE_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Lease State": "leaseState", "Lease ID": "leaseId"})
-BLOB_HOLD_VIEW = View("Blob", "Azure Storage Blob", {"Name": "name", "Container": "container", "Legal Hold": "legalHold"})
-COPY_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Copy Status": "copyStatus", "Copy ID": "copyId"})
-SNAPSHOT_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Snapshot": "snapshot"})
-WRITTEN_VIEW = BLOB_VIEW._replace(columns={**BLOB_VIEW.columns, "Result": "result"})
-DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {"Name": "name", "Container": "container", "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
+BLOB_LEASE_VIEW = View("Blob", "Azure Storage Blob", {**IN_CONTAINER_COLUMNS, "Lease State": "leaseState", "Lease ID": "leaseId"})
+BLOB_HOLD_VIEW = View("Blob", "Azure Storage Blob", {**IN_CONTAINER_COLUMNS, "Legal Hold": "legalHold"})
+COPY_VIEW = BLOB_VIEW.with_columns({"Copy Status": "copyStatus", "Copy ID": "copyId"})
+SNAPSHOT_VIEW = BLOB_VIEW.with_columns({"Snapshot": "snapshot"})
+WRITTEN_VIEW = BLOB_VIEW.with_columns({"Result": "result"})
+DELETED_VIEW = View("Blob", "Azure Storage Blobs deleted", {**IN_CONTAINER_COLUMNS, "Version": "versionId", "Snapshot": "snapshot", "Result": "result"})
 UNDELETE_VIEW = DELETED_VIEW._replace(title="Azure Storage Blobs restored")
 VERSIONS_VIEW = View("BlobVersionsRestore", "Azure Storage restore of blob versions", {"Container": "container", "Prefix": "prefix", "Restored to": "timeToRestore", "Restored": "restored", "Undeleted": "undeleted", "Unchanged": "same", "Newer": "newer", "Deleted": "deleted", "Not kept": "notKept", "Unaddressable": "unaddressable", "Failed": "failed", "Blobs": told_blobs})
 QUARANTINE_VIEW = View("Quarantine", "Azure Storage blob quarantine", {"Blob": "source.name", "Result": "result", "Evidence": "evidence.id", "Size": in_units("source.size"), "SHA-256": "evidence.sha256", "Verified": "verified", "Protected by": "protection", "Source deleted": "sourceDeleted"})
@@ -5230,23 +5227,38 @@ Sameness = Callable[[object, object], bool]
 
 
 def acceptable(now: object, wanted: object, equal: Sameness) -> bool:
-    """Whether a setting is as wanted. A tuple holds several values that would do."""
+    """Whether a setting is as wanted. A tuple holds several values that would do; an object, such as tags, is one that is
+    replaced as a whole, and its texts are people's."""
+    if isinstance(wanted, dict) and equal is same:
+        return (now or {}) == wanted
     return any(equal(now, one) for one in wanted) if isinstance(wanted, tuple) else equal(now, wanted)
+
+
+def leaves(before: object, after: Json, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Each setting of `after` with its path, as it is in `before` (None where not set) and in `after`."""
+    for key, new in after.items():
+        old = before.get(key) if isinstance(before, dict) else None
+        if isinstance(new, dict) and key not in REPLACED_WHOLE:
+            yield from leaves(old, new, (*path, key))
+        else:
+            yield (*path, key), old, new
+
+
+def nested(settings: Iterable[tuple[tuple[str, ...], object]]) -> Json:
+    """The object that has these settings at these paths."""
+    result: Json = {}
+    for (*parents, last), value in settings:
+        holder = result
+        for parent in parents:
+            holder = holder.setdefault(parent, {})
+        holder[last] = value
+    return result
 
 
 def differences(current: Json, wanted: Json, equal: Sameness = same) -> tuple[Json, Json]:
     """The settings of `wanted` that differ from `current`: as they are (None where not set), and as wanted."""
-    before: Json = {}
-    after: Json = {}
-    for key, value in wanted.items():
-        now = current.get(key)
-        if isinstance(value, dict) and key not in REPLACED_WHOLE:
-            old, new = differences(now if isinstance(now, dict) else {}, value, equal)
-            if new:
-                before[key], after[key] = old, new
-        elif not acceptable(now, value, equal):
-            before[key], after[key] = now, value
-    return before, after
+    found = [leaf for leaf in leaves(current, wanted) if not acceptable(leaf[1], leaf[2], equal)]
+    return nested((path, now) for path, now, _ in found), nested((path, value) for path, _, value in found)
 
 
 def merged(current: Json, wanted: Json) -> Json:
@@ -5263,15 +5275,9 @@ def merged(current: Json, wanted: Json) -> Json:
     return result
 
 
-def leaves(before: object, after: Json, path: str = "") -> Iterator[tuple[str, object, object]]:
-    """Each changed setting with its dotted path, without the word properties that says nothing to people."""
-    for key, new in after.items():
-        old = before.get(key) if isinstance(before, dict) else None
-        here = path if key == "properties" and not path else f"{path}.{key}".lstrip(".")
-        if isinstance(new, dict) and key not in REPLACED_WHOLE:
-            yield from leaves(old, new, here)
-        else:
-            yield here, old, new
+def setting_name(path: tuple[str, ...]) -> str:
+    """A path in words, without the word properties, which says nothing to people."""
+    return ".".join(path[path[:1] == ("properties",) and len(path) > 1 :])
 
 
 class Step(NamedTuple):
@@ -5279,13 +5285,13 @@ class Step(NamedTuple):
 
     name: what it does, in the imperative. act: does it; it returns ALREADY where there was nothing to do. look: given the
     error when it is not known whether the request was carried out, tells whether what it wanted is there (None: cannot be
-    told). detail: what is true once it is done. vital: its failure ends the change. hidden: it is not part of what people
+    told), or returns it, in place of the answer that was lost. detail: what is true once it is done. vital: its failure ends the change. hidden: it is not part of what people
     asked for. tentative: where it fails, the steps behind it do the same one by one, so that only their results count.
     """
 
     name: str
     act: Callable[[], object]
-    look: Callable[[AzureStorageError], bool | None] | None = None
+    look: Callable[[AzureStorageError], bool | Json | None] | None = None
     detail: str = ""
     vital: bool = True
     hidden: bool = False
@@ -5324,10 +5330,6 @@ class Later(NamedTuple):
     instead: CommandResults | None = None
 
 
-def nothing_read(outcomes: list[Outcome]) -> Json | None:
-    return None
-
-
 @dataclass
 class Plan:
     """What a changing command found and wants. The registry carries it out, or with dry_run only shows it.
@@ -5348,7 +5350,7 @@ class Plan:
     view: View
     steps: Steps = ()
     item: Json | list[Json] | None = None
-    read_back: Callable[[list[Outcome]], Any] = nothing_read
+    read_back: Callable[[list[Outcome]], Any] = lambda outcomes: None
     state: Callable[[Any], Json] = lambda item: item if isinstance(item, dict) else {}
     equal: Sameness = same
     undo: Callable[[Json, Json], str] = lambda before, after: ""
@@ -5397,21 +5399,31 @@ class Bulk:
     confirm: tuple[str, str] | None = None
 
 
+def foreseen(error: Exception) -> AzureStorageError:
+    """An error as one of ours, so that nothing that was done before it is lost. What nobody foresaw may have come after
+    the request was carried out."""
+    if isinstance(error, AzureStorageError):
+        return error
+    demisto.debug(redact(traceback.format_exc()))
+    return NetworkError(redact(f"Unexpected error: {type(error).__name__}: {error}."), sent=True)
+
+
 def take(step: Step) -> Outcome:
     """Do one step. Where it is not known whether it was carried out, the target is looked at before anything is said."""
     try:
         answer = step.act()
         return Outcome(step, ALREADY if answer == ALREADY else DONE, answer)
-    except AzureStorageError as error:
-        if not error.sent:
-            return Outcome(step, FAILED, error=error)
-        failure = error
+    except Exception as error:
+        failure = foreseen(error)
+    if not failure.sent:
+        return Outcome(step, FAILED, error=failure)
     try:
         landed = step.look(failure) if step.look else None
-    except AzureStorageError:
+    except Exception as error:
+        demisto.debug(f"looking for what became of a step failed: {redact(str(error))}")
         landed = None
     if landed:
-        return Outcome(step, DONE, error=failure)
+        return Outcome(step, DONE, None if landed is True else landed, failure)
     certain = landed is False and isinstance(failure, ServiceError) and failure.status not in RETRY_STATUSES
     return Outcome(step, FAILED if certain else UNSURE, error=failure)
 
@@ -5420,67 +5432,54 @@ def take_all(steps: Steps) -> list[Outcome]:
     """Do the steps in order, until a vital one was not done. A tentative one that failed is left out."""
     outcomes: list[Outcome] = []
     flow = iter(steps)
-    step = next(flow, None)
-    while step is not None:
-        outcome = take(step)
-        outcomes.append(outcome)
-        if outcome.result not in FINE and step.vital:
-            break
-        try:
-            step = flow.send(outcome) if isinstance(flow, Generator) else next(flow, None)
-        except StopIteration:
-            step = None
-        except AzureStorageError as error:  # of what is read between two steps
-            outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=error))
-            step = None
+    try:
+        step = next(flow)
+        while True:
+            outcomes.append(take(step))
+            if outcomes[-1].result not in FINE and step.vital:
+                break
+            step = flow.send(outcomes[-1]) if isinstance(flow, Generator) else next(flow)
+    except StopIteration:
+        pass
+    except Exception as error:  # of what is read between two steps
+        outcomes.append(Outcome(Step("read what the next step needs", lambda: None), FAILED, error=foreseen(error)))
     return [outcome for outcome in outcomes if not (outcome.step.tentative and outcome.result == FAILED)]
-
-
-def picked(after: Json, now: Json) -> Json:
-    """What `now` has of the settings in `after`."""
-    return {
-        key: picked(value, now[key] if isinstance(now.get(key), dict) else {})
-        if isinstance(value, dict) and key not in REPLACED_WHOLE
-        else now.get(key)
-        for key, value in after.items()
-    }
 
 
 def astray(after: Json, now: Json, equal: Sameness) -> list[str]:
     """The settings that are not what was wanted, in words."""
     return [
-        f"{path} is {shown(is_now)}, not {shown(wanted)}"
+        f"{setting_name(path)} is {shown(is_now)}, not {shown(wanted)}"
         for path, is_now, wanted in leaves(now, after)
         if wanted != NEW and not acceptable(is_now, wanted, equal)
     ]
 
 
-def rows_of(item: Json | list[Json] | None) -> list[Json]:
-    return item if isinstance(item, list) else [item] if item else []
-
-
-class Report(NamedTuple):
+@dataclass
+class Report:
     """What a change came to, ready to be shown."""
 
     plan: Plan
     command: str
-    outcomes: list[Outcome]
+    dry_run: bool
     item: Any
     before: Json
     after: Json
-    dry_run: bool
-    problems: list[str]
+    outcomes: Sequence[Outcome] = ()
+    problems: Sequence[str] = ()
     undo: str = ""
 
     @property
+    def told(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if not outcome.step.hidden]
+
+    @property
     def changed(self) -> bool:
-        return not self.dry_run and (
-            self.plan.carried_out or any(o.result == DONE and not o.step.hidden for o in self.outcomes)
-        )
+        done = self.plan.carried_out or any(outcome.result == DONE for outcome in self.told)
+        return done and not self.dry_run
 
     def record(self) -> Json:
-        steps = [outcome.row() for outcome in self.outcomes if not outcome.step.hidden]
-        told = self.plan.tell_steps or bool(self.problems)
+        steps = [outcome.row() for outcome in self.told]
         return {
             "id": self.plan.target,
             "command": self.command,
@@ -5489,25 +5488,18 @@ class Report(NamedTuple):
             "before": self.before,
             "after": self.after,
             "undo": self.undo if self.changed else "",
-            **({"steps": steps} if told and steps else {}),
+            **({"steps": steps} if steps and (self.plan.tell_steps or self.problems) else {}),
         }
 
     def words(self) -> str:
         changes = leaves(self.before, self.after)
-        lines = [f"* {md(f'{path}: {shown(old)}')} -> {md(shown(new))}" for path, old, new in changes]
-        if self.dry_run:
-            parts = (
-                ["\n".join(["Dry run: no changes made. This command would change:", *lines])]
-                if self.plan.needed
-                else [self.plan.missed]
-            )
-            parts += (
-                ["\n".join(["Steps:", *(f"* {name}" for name in self.plan.planned)])]
-                if self.plan.planned and self.plan.needed
-                else []
-            )
-        elif not self.plan.needed or not (self.changed or self.problems):
+        lines = [f"* {md(f'{setting_name(path)}: {shown(old)}')} -> {md(shown(new))}" for path, old, new in changes]
+        if not self.plan.needed or not (self.dry_run or self.changed or self.problems):
             parts = [self.plan.missed]
+        elif self.dry_run:
+            parts = ["\n".join(["Dry run: no changes made. This command would change:", *lines])]
+            if self.plan.planned:
+                parts.append("\n".join(["Steps:", *(f"* {name}" for name in self.plan.planned)]))
         else:
             parts = ["\n".join(["Changed:", *lines])] if self.changed and lines else []
         parts += [f"Failed: {md(problem)}" for problem in self.problems]
@@ -5517,61 +5509,65 @@ class Report(NamedTuple):
 
     def result(self) -> CommandResults:
         plan, record = self.plan, self.record()
-        outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if self.item else {})}
-        outputs |= plan.more_context(self.outcomes, record)
-        rows, words = rows_of(self.item), self.words()
-        name = f": {md(plan.target.rpartition('/')[2])}" if plan.view.compact else ""
-        title = plan.view.title + name
+        rows = self.item if isinstance(self.item, list) else [self.item] if self.item else []
+        words = self.words()
+        outputs = {"AzureStorage.Change": record, **({plan.view.context: self.item} if rows else {})}
+        outputs |= plan.more_context(list(self.outcomes), record)
+        title = plan.view.title + (f": {md(plan.target.rpartition('/')[2])}" if plan.view.compact else "")
         text = table(plan.view, rows, title, words) if rows else f"### {title}\n{words}\n"
-        raw: Any = self.item or record
-        kind = EntryType.ERROR if self.problems else None
-        return CommandResults(
-            outputs=outputs, readable_output=text, raw_response=words if kind else raw, entry_type=kind
-        )
+        if self.problems:
+            return CommandResults(outputs=outputs, readable_output=text, raw_response=words, entry_type=EntryType.ERROR)
+        return CommandResults(outputs=outputs, readable_output=text, raw_response=self.item or record)
+
+
+def check_confirm(confirm: tuple[str, str] | None, typed: str | None) -> None:
+    if confirm and typed != confirm[0]:
+        raise invalid("confirm", f"{confirm[1]} To go on, give `confirm={confirm[0]}`.")
 
 
 def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
+    report = Report(plan, command, dry_run, plan.item, plan.before, plan.after)
     if dry_run or not plan.needed:
-        return Report(plan, command, [], plan.item, plan.before, plan.after, dry_run, []).result()
-    if plan.confirm and not plan.carried_out and typed != plan.confirm[0]:
-        raise invalid("confirm", f"{plan.confirm[1]} To go on, give `confirm={plan.confirm[0]}`.")
-    outcomes = [] if plan.carried_out else take_all(plan.steps)
-    told = [outcome for outcome in outcomes if not outcome.step.hidden]
-    problems = [problem_of(outcome) for outcome in outcomes if outcome.result not in FINE]
-    errors = [outcome.error for outcome in outcomes if outcome.error and outcome.result not in FINE]
-    if errors and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
-        raise errors[0] if outcomes[-1].result == FAILED else not_known(errors[0])
-    later, item, now, unread = seen(plan, outcomes)
+        return report.result()
+    if not plan.carried_out:
+        check_confirm(plan.confirm, typed)
+        report.outcomes = take_all(plan.steps)
+    told, missed = report.told, [outcome for outcome in report.outcomes if outcome.error and outcome.result not in FINE]
+    if len(missed) == 1 and not any(outcome.result in FINE for outcome in told) and not plan.tell_steps:
+        raise error_of(missed[0])
+    problems = [f"{outcome.step.name}: {whole_words(error_of(outcome))}" for outcome in missed]
+    later, now, unread = seen(report)
     if later:
         return later
-    lacking = astray(plan.after, now, plan.equal) if now is not None and not problems else []
-    if lacking:
-        problems += [f"Azure accepted the change, but {words}." for words in lacking]
-        plan = replace(plan, done="")
+    if now is not None and not problems:
+        problems = [f"Azure accepted the change, but {words}." for words in astray(plan.after, now, plan.equal)]
+        report.plan = replace(plan, done="") if problems else plan
     if told and all(outcome.result == ALREADY for outcome in told):
-        plan, now = replace(plan, before={}, after={}), None
-    before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
-    report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
+        report.plan, report.before, report.after = replace(plan, before={}, after={}), {}, {}
+    elif now is not None:
+        report.before, report.after = changed_settings(plan, now)
+    report.problems = [*problems, *unread]
+    report.undo = plan.undo(report.before, report.after) if report.changed else ""
+    if problems and now is None:  # the steps tell what was done; nothing tells which settings that reached
+        report.before, report.after = {}, {}
     for file in plan.files():
         return_results(file)
-    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    return report.result()
 
 
-def problem_of(outcome: Outcome) -> str:
-    """A step that was not done, in words with the next step."""
-    unknown = " It is unknown whether Azure carried it out." if outcome.result == UNSURE else ""
-    return f"{outcome.step.name}: {whole_words(outcome.error, unknown)}"
+def error_of(outcome: Outcome) -> AzureStorageError:
+    """Why a step was not done, or is not known to be."""
+    error = outcome.error or AzureStorageError(outcome.step.name)
+    return not_known(error) if outcome.result == UNSURE else error
 
 
-def whole_words(error: AzureStorageError | None, more: str = "") -> str:
+def whole_words(error: AzureStorageError) -> str:
     """A failure among several, on one line: what failed, the permission that it needs, the next step."""
-    if not error:
-        return ""
     needs = f" {error.permission}" if isinstance(error, ServiceError) and error.permission else ""
     step = f" Next step: {error.next_step}" if error.next_step else ""
-    return f"{redact(error.message)}{more}{needs}{step}"
+    return f"{redact(error.message)}{needs}{step}"
 
 
 def not_known(error: AzureStorageError) -> AzureStorageError:
@@ -5585,48 +5581,50 @@ def take_or_raise(step: Step) -> None:
     """Do a step that belongs to a larger one, which ends where this one was not carried out for sure."""
     outcome = take(step)
     if outcome.error and outcome.result != DONE:
-        raise not_known(outcome.error) if outcome.result == UNSURE else outcome.error
+        raise error_of(outcome)
 
 
-def seen(plan: Plan, outcomes: list[Outcome]) -> tuple[Later | None, Any, Json | None, list[str]]:
-    """What a later round goes on with, also where a step failed; or the object after the steps, what of it compares with
-    the wanted settings, and what is said where it could not be read."""
+def seen(report: Report) -> tuple[Later | None, Json | None, list[str]]:
+    """What a later round goes on with, also where a step failed; or what of the object after the steps compares with the
+    wanted settings, and what is said where it could not be read. The report is told the object."""
+    plan, outcomes = report.plan, list(report.outcomes)
     try:
         later = plan.later(outcomes)
         item = None if later else plan.read_back(outcomes)
-    except (NetworkError, ServiceError, SignInError) as error:
-        return None, plan.item, None, [f"The result could not be read back: {whole_words(error)}"]
-    return (later, plan.item, None, []) if item is None else (None, item, plan.state(item), [])
+        now = None if item is None else plan.state(item)
+    except Exception as error:
+        return None, None, [f"The result could not be read back: {whole_words(foreseen(error))}"]
+    report.item = report.item if item is None else item
+    return later, now, []
 
 
 def changed_settings(plan: Plan, now: Json) -> tuple[Json, Json]:
     """Before and after of what really changed, by what was read back."""
-    actual = picked(plan.after, now)
-    after = differences(plan.before, actual, same if plan.equal is uncompared else plan.equal)[1]
-    before = picked(after, plan.before)
-    return before, after
-
-
-class Failure(NamedTuple):
-    """The first of the rows that failed: what is known of it, and the error."""
-
-    ok: bool | None
-    error: AzureStorageError
+    equal = same if plan.equal is uncompared else plan.equal
+    actual = nested((path, value) for path, value, _ in leaves(now, plan.after))
+    after = differences(plan.before, actual, equal)[1]
+    return nested((path, value) for path, value, _ in leaves(plan.before, after)), after
 
 
 class Tally:
     """What became of many objects: counts, the rows that an entry holds, and all of them in a file where they are more."""
 
     def __init__(self) -> None:
-        self.rows, self.done, self.failed = Gathered(to_show=True), 0, 0
-        self.failure: Failure | None = None
+        self.rows, self.done, self.failed, self.unknown = Gathered(to_show=True), 0, 0, 0
+        self.failure: AzureStorageError | None = None  # the first
 
     def add(self, row: Row) -> None:
         self.rows.add({**row.item, "result": row.result})
         self.done += bool(row.ok and row.changed)
-        self.failed += not row.ok
+        self.failed += row.ok is False
+        self.unknown += row.ok is None
         if not row.ok and row.error and self.failure is None:
-            self.failure = Failure(row.ok, row.error)
+            self.failure = not_known(row.error) if row.ok is None else row.error
+
+    def counts(self, verb: str, *, dry_run: bool) -> str:
+        unknown = f" {self.unknown:,} unknown," if self.unknown else ""
+        done = 0 if dry_run else self.done
+        return f"{done:,} {verb}, {self.failed:,} failed,{unknown} {self.rows.count:,} in all."
 
     def file(self, view: View) -> str:
         """Puts the file into the war room, and says so; nothing where the entry holds all rows."""
@@ -5634,36 +5632,50 @@ class Tally:
         return show_rest(listing, view) if listing.file else ""
 
 
+def bulk_rows(bulk: Bulk, dry_run: bool) -> Iterator[Row]:
+    """What becomes of the blobs, batch after batch."""
+    for batch in bulk.batches:
+        if dry_run:
+            yield from map(bulk.rehearse, batch)
+            continue
+        try:
+            yield from bulk.act(batch)
+        except Exception as error:
+            failure = foreseen(error)
+            raise (not_known(failure) if failure.sent else failure) from None
+
+
 def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -> CommandResults:
     """Do batch after batch; what was done stays in the result whatever stops the rest."""
-    if bulk.confirm and not dry_run and typed != bulk.confirm[0]:
-        raise invalid("confirm", f"{bulk.confirm[1]} To go on, give `confirm={bulk.confirm[0]}`.")
+    if not dry_run:
+        check_confirm(bulk.confirm, typed)
     tally = Tally()
     stopped: AzureStorageError | None = None
-    try:
-        for batch in bulk.batches:
-            for row in map(bulk.rehearse, batch) if dry_run else bulk.act(batch):
+    with tally.rows:
+        try:
+            for row in bulk_rows(bulk, dry_run):
                 tally.add(row)
-    except AzureStorageError as error:
-        if not tally.rows.count:
-            raise
-        stopped = error
-    finally:
-        tally.rows.close(keep=True)
-    if tally.rows.count == 1 and tally.failure:
-        raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
-    done, every = 0 if dry_run else tally.done, tally.rows.count
-    notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
-    problems = [f"{tally.failed} of {every} blobs: {whole_words(tally.failure.error)}"] if tally.failure else []
+        except Exception as error:
+            if not tally.rows.count:
+                raise
+            stopped = foreseen(error)
+    if tally.rows.count == 1 and tally.failure and not stopped:
+        raise tally.failure
+    notes = [tally.counts(bulk.verb, dry_run=dry_run), bulk.note, tally.file(bulk.view)]
+    missed = f"{tally.failed + tally.unknown} of {tally.rows.count} blobs"
+    problems = [f"{missed}: {whole_words(tally.failure)}"] if tally.failure else []
     problems += [f"The rest was not tried: {whole_words(stopped)}"] if stopped else []
     before, after = ({bulk.verb: 0}, {bulk.verb: tally.done}) if tally.done else ({}, {})
     note = "\n\n".join(filter(None, notes))
     plan = Plan(bulk.target, before, after, bulk.view, note=note, missed="", carried_out=bool(tally.done))
-    undo = bulk.undo(tally.rows.items) if done else ""
-    return Report(plan, command, [], tally.rows.items, before, after, dry_run, problems, undo).result()
+    undo = bulk.undo(tally.rows.items) if tally.done and not dry_run else ""
+    return Report(plan, command, dry_run, tally.rows.items, before, after, (), problems, undo).result()
 
 
 # The registry
+
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Polling(NamedTuple):
@@ -5674,8 +5686,9 @@ class Polling(NamedTuple):
     default: bool = True
 
 
-class Command(NamedTuple):
-    """A command as the registry holds it.
+@dataclass(eq=False)
+class Command:
+    """A command as the registry holds it, and the decorator that puts it there.
 
     needs: the Azure permissions, for the manifest; role: the built-in role that has them; changes: it returns a Plan or a
     Bulk, so it has dry_run; execution: it can open, cut off, overwrite, destroy or hand out, so the server asks before it
@@ -5683,14 +5696,19 @@ class Command(NamedTuple):
     """
 
     name: str
-    run: Callable[..., Any]
+    run: Callable[..., Any] = lambda azure: None
     needs: tuple[str, ...] = ()
     role: str = ""
     changes: bool = False
     execution: bool = False
     confirm: bool = False
     polling: Polling | None = None
-    aliases: Mapping[str, str] = {}
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, run: Handler) -> Handler:
+        """Registers a function as the command. Its keyword-only parameters are those of later polling rounds."""
+        self.run, COMMANDS[self.name] = run, self
+        return run
 
     def parameters(self) -> Iterator[tuple[str, Argument | Group]]:
         """What the function takes after `azure`."""
@@ -5781,82 +5799,49 @@ class Command(NamedTuple):
         """
         own = self.own_arguments()
         kept = {name: text for name, text in given.items() if text and not own[name].reader.secret}
-        interval = max(read["interval_in_seconds"], later.interval)
-        args = {
-            **kept,
-            **later.arguments,
-            "interval_in_seconds": str(interval),
-            "timeout_in_seconds": str(read["timeout_in_seconds"]),
-        }
         if not read["polling"]:
             if later.failure:
                 raise later.failure
             return later.instead or CommandResults(readable_output=later.text)
+        interval, timeout = max(read["interval_in_seconds"], later.interval), read["timeout_in_seconds"]
+        waits = {"polling": "true", "interval_in_seconds": str(interval), "timeout_in_seconds": str(timeout)}
         schedule = ScheduledCommand(
             command=later.command or self.name,
             next_run_in_seconds=interval,
-            args={**args, "polling": "true"},
-            timeout_in_seconds=read["timeout_in_seconds"],
+            args={**kept, **later.arguments, **waits},
+            timeout_in_seconds=timeout,
         )
         return CommandResults(readable_output=later.text, scheduled_command=schedule)
 
 
 COMMANDS: dict[str, Command] = {}
-Handler = TypeVar("Handler", bound=Callable[..., Any])
+command = Command
 
 
-def command(
-    name: str,
-    *,
-    needs: tuple[str, ...] = (),
-    role: str = "",
-    changes: bool = False,
-    execution: bool = False,
-    confirm: bool = False,
-    polling: Polling | None = None,
-    aliases: Mapping[str, str] | None = None,
-) -> Callable[[Handler], Handler]:
-    """Registers a function as a command; see Command. Its keyword-only parameters are those of later polling rounds."""
-
-    def register(run: Handler) -> Handler:
-        COMMANDS[name] = Command(name, run, needs, role, changes, execution, confirm, polling, aliases or {})
-        return run
-
-    return register
+def written_back(fields: Mapping[str, BodyField], before: Json, after: Json) -> dict[str, object]:
+    """The arguments that set changed settings back; None for one that was not set before and cannot be made so again."""
+    changed = {".".join(path): old for path, old, _ in leaves(before, after)}
+    return {
+        name: entry.unset if changed[entry.path] in (None, {}, []) else changed[entry.path]
+        for name, entry in fields.items()
+        if entry.path in changed
+    }
 
 
 def undo_with(name: str, where: Mapping[str, str], fields: Mapping[str, BodyField]) -> Callable[[Json, Json], str]:
     """The undo of settings that come from arguments: the command that sets each of them back, also those that were not
-    set, to what that means for Azure. Empty where one of them cannot be written."""
+    set, to what that means for Azure. Empty where none of them can be written."""
 
     def undo(before: Json, after: Json) -> str:
-        changed = {
-            key: entry
-            for key, entry in fields.items()
-            if at_path(after, entry.path) is not None or has_path(after, entry.path)
-        }
-        old = {key: at_path(before, entry.path) for key, entry in changed.items()}
-        given = {key: changed[key].unset if value in (None, {}, []) else value for key, value in old.items()}
-        return (
-            command_line(name, where, given_only(given)) if any(value is not None for value in given.values()) else ""
-        )
+        given = given_only(written_back(fields, before, after))
+        return command_line(name, where, given) if given else ""
 
     return undo
 
 
-def has_path(value: object, path: str) -> bool:
-    parent, _, last = path.rpartition(".")
-    holder = at_path(value, parent) if parent else value
-    return isinstance(holder, dict) and last in holder
-
-
 def cannot_undo(before: Json, fields: Mapping[str, BodyField], after: Json) -> str:
     """What is said of settings that were not set before and cannot be made so again."""
-    names = [
-        key
-        for key, entry in fields.items()
-        if has_path(after, entry.path) and at_path(before, entry.path) is None and entry.unset is None
-    ]
+    names = [name for name, value in written_back(fields, before, after).items() if value is None]
     return f"The undo leaves as they are: {', '.join(names)}, which were not set before." if names else ""
 
 
@@ -6892,12 +6877,11 @@ def account_lock_set(
             else command_line("account-lock-remove", where)
         )
 
-    def look(error: AzureStorageError) -> bool:
-        return any(
-            lock_state(lock) == lock_state(body)
-            for lock in azure.arm.listing(LOCKS_LIST, account).items
-            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower()
-        )
+    def look(error: AzureStorageError) -> Json | bool:
+        for lock in azure.arm.listing(LOCKS_LIST, account).items:
+            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower():
+                return lock_state(lock) == lock_state(body) and lock
+        return False
 
     return Plan(
         f"{account.id}{LOCKS_PATH}/{segment(lock_name)}",
@@ -7152,7 +7136,7 @@ AssignmentBody = Annotated[Json, body_group(ASSIGNMENT_FIELDS)]
 
 def assignment_state(item: object) -> Json:
     """What makes an assignment, of one as Azure or as context has it."""
-    found = at_path(item, "properties") if has_path(item, "properties") else item
+    found = item["properties"] if isinstance(item, dict) and "properties" in item else item
     return given_only({field.path: at_path(found, field.path) for field in ASSIGNMENT_FIELDS.values()})
 
 
@@ -7881,7 +7865,7 @@ def account_logging_set(
         LOGGING_VIEW,
         [Step("change the diagnostic setting", change, look)],
         item=found or None,
-        read_back=lambda outcomes: outcomes[-1].answer,
+        read_back=lambda outcomes: outcomes[-1].answer or logging_setting(azure, account, setting_name),
         state=lambda item: logging_state(item, chosen),
         undo=lambda old, new: undo_logging(where, chosen, enabled, old),
         done="" if enabled else "Requests from now on can't be traced afterwards.",
@@ -11023,14 +11007,14 @@ class Copy(NamedTuple):
 
 def build_copy(azure: Azure, given: Given) -> Copy:
     target = build_blob(azure, given)
-    named_source = [name for name in COPY_NAMES if given[name]]
+    wholeurce = [name for name in COPY_NAMES if given[name]]
     if given["abort_copy_id"]:
-        if named_source or given["source_url"]:
-            raise exclusive("abort_copy_id", *(named_source or ["source_url"]))
+        if wholeurce or given["source_url"]:
+            raise exclusive("abort_copy_id", *(wholeurce or ["source_url"]))
         return Copy(target, None, given["abort_copy_id"])
     if given["source_url"]:
-        if named_source:
-            raise exclusive("source_url", *named_source)
+        if wholeurce:
+            raise exclusive("source_url", *wholeurce)
         return Copy(target, CopySource(None, given["source_url"]), "")
     if not given["source_blob_name"]:
         raise missing("source_blob_name", "the name of the blob to copy, or a source_url")
@@ -11212,7 +11196,7 @@ def protection_of(account: Containers, *, needed: bool) -> Protection:
 
     def by_blobs(service: BlobService) -> Protection:
         found, _ = service.document(SERVICE_PROPERTIES, "", "StorageServiceProperties")
-        return Protection(soft_delete=is_true_text(str(at_path(found, "DeleteRetentionPolicy.Enabled"))))
+        return Protection(soft_delete=is_true(at_path(found, "DeleteRetentionPolicy.Enabled")))
 
     try:
         found = account.either(by_arm, by_blobs)

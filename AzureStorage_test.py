@@ -4,6 +4,7 @@ No network, no server, no waiting: the clock is a list, answers come from reques
 """
 
 import base64
+import dataclasses
 import email.utils
 import hashlib
 import json
@@ -1753,6 +1754,36 @@ def test_a_next_link_that_leads_back_is_no_whole_listing(signed_in: WarRoom, req
     assert requests_mock.call_count == 1
 
 
+def test_a_next_link_to_another_listing_is_not_blamed_on_next_token(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.get(f"{ARM}/subscriptions", json={"value": [], "nextLink": f"{ARM}/providers?x=1"})
+    error = signed_in.run("azure-storage-subscriptions-list", all_results="true").error
+    assert "Azure's link to the next page leads to another listing" in error
+    assert requests_mock.call_count == 1
+
+
+def test_a_listing_of_a_custom_cloud_is_asked_with_an_older_version_too(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    cloud = az.Cloud(az.CUSTOM_CLOUD, ENTRA, ARM, ARM, "hub.local")
+
+    def answer(request: Any, context: Any) -> dict[str, Any]:
+        if query(request)["api-version"] == "2019-06-01":
+            following = f"{ARM}{CONTAINERS_PATH}?api-version=2019-06-01&$skipToken=1"
+            return {"value": [container_body()], **({} if "$skipToken" in request.url else {"nextLink": following})}
+        context.status_code = 400
+        return arm_failure("NoRegisteredProviderFound", "The supported versions are '2019-06-01, 2018-02-01'.")
+
+    requests_mock.get(ARM + CONTAINERS_PATH, json=answer)
+    settings = dataclasses.replace(az.read_settings(signed_in.params), cloud=cloud)
+    azure = az.Azure(settings)
+    azure.arm.authorization.auth = SimpleNamespace(token=lambda resource: "marker-token")  # type: ignore[assignment]
+    found = azure.arm.listing(az.CONTAINERS_LIST, az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT))
+    assert len(found.items) == 2
+    assert requests_mock.call_count == 3
+
+
 def test_accounts_of_a_group_of_the_instance_or_of_a_subscription(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     requests_mock.get(re.compile("storageAccounts"), json={"value": []})
     other = TENANT
@@ -2460,7 +2491,7 @@ def test_xml_with_a_document_type_or_none_is_refused(text: str) -> None:
 
 def test_xml_as_dictionaries() -> None:
     text = "\ufeff<A><B>1</B><B> 2 </B><C x='1'><D>&lt;</D></C><E/></A>"
-    assert az.parse_xml(text) == {"A": {"B": ["1", "2"], "C": {"D": "<"}, "E": ""}}
+    assert az.parse_xml(text) == {"A": {"B": ["1", " 2 "], "C": {"D": "<"}, "E": ""}}
 
 
 @pytest.mark.parametrize("cut", [1, 7, 100, 100_000])
@@ -2518,6 +2549,20 @@ def test_blobs_in_slices_with_a_filter_are_the_whole_listing(blob_room: WarRoom,
         assert found == ["bb", "ccc", "dd", "ff", "ggg"], size
     assert last(requests_mock).headers["x-ms-version"] == az.BLOB_API
     assert query(last(requests_mock))["restype"] == "container"
+
+
+def test_long_metadata_of_strangers_does_not_make_an_entry_too_large(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    rows = "".join(
+        f"<Blob><Name>n{number}</Name><Metadata><a>{'&lt;' * 8000}</a></Metadata></Blob>" for number in range(200)
+    )
+    page = f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker/></EnumerationResults>"
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=page)
+    result = blob_room.run("azure-storage-blob-list", **EVIDENCE, include="metadata", all_results="true")
+    assert "of 200 rows are shown." in result.text
+    assert "n0 " in result.text
+    assert len(json.dumps(result.entry)) < 2_000_000
 
 
 @pytest.mark.parametrize("code", sorted(az.BLOB_HINTS))
@@ -2873,6 +2918,13 @@ def test_a_false_is_a_difference_and_is_sent() -> None:
     }
 
 
+@pytest.mark.parametrize("value", ["Finance", "finance,audit", " finance"])
+def test_the_texts_of_tags_are_people_s_and_compared_letter_for_letter(value: str) -> None:
+    assert az.differences({"tags": {"owner": "finance"}}, {"tags": {"owner": value}})[1] == {"tags": {"owner": value}}
+    assert az.differences({"tags": {"owner": value}}, {"tags": {"owner": value}})[1] == {}
+    assert az.astray({"tags": {"owner": value}}, {"tags": {"owner": "finance"}}, az.same)
+
+
 def test_a_domain_that_is_so_already_is_not_sent() -> None:
     current = {"properties": {"customDomain": {"name": "files.contoso.com"}}}
     wanted = {"properties": {"customDomain": {"name": "files.contoso.com", "useSubDomainName": True}}}
@@ -3032,6 +3084,26 @@ def test_find_pages_and_quotes(signed_in: WarRoom, requests_mock: rm.Mocker) -> 
     assert (first_sent["options"]["$top"], rest_sent["options"]["$skipToken"]) == (2, "more")
 
 
+def test_a_smaller_limit_goes_on_where_the_larger_one_ended(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    rows = [{"id": f"/x/{number}", "name": f"n{number}"} for number in range(30)]
+
+    def answer(request: Any, context: Any) -> dict[str, Any]:
+        """As many rows as are asked for, but few of the first page, which the service may do."""
+        options = request.json()["options"]
+        start = int(options.get("$skipToken", "0"))
+        stop = start + (options["$top"] if start else 4)
+        return {"data": rows[start:stop], **({"$skipToken": str(stop)} if stop < len(rows) else {})}
+
+    requests_mock.post(GRAPH, json=answer)
+    first = signed_in.run("azure-storage-account-find", limit="20")
+    found, token = names(first), first.context["AzureStorage(true)"]["StorageAccountNextToken"]
+    while token:
+        result = signed_in.run("azure-storage-account-find", limit="5", next_token=token)
+        found += names(result)
+        token = result.context["AzureStorage(true)"]["StorageAccountNextToken"]
+    assert found == [row["name"] for row in rows]
+
+
 @pytest.mark.parametrize("told", [{}, {"subscription_id": SUBSCRIPTION}])
 def test_an_account_is_found_by_its_name_alone(
     signed_in: WarRoom, requests_mock: rm.Mocker, told: dict[str, str]
@@ -3060,6 +3132,23 @@ def test_an_account_that_is_not_where_the_instance_says_is_looked_for(
     assert "rg-other" in last(requests_mock).url.lower()
     told = {"resource_group_name": GROUP, "subscription_id": SUBSCRIPTION}
     assert code in signed_in.run("azure-storage-account-list", account_name=ACCOUNT, **told).error
+
+
+@pytest.mark.parametrize("other", [{"subscription_id": TENANT}, {"resource_group_name": "rg-other"}])
+@pytest.mark.parametrize(
+    ("name", "more"), [("blob-service-properties-get", {}), ("account-delete", {"confirm": ACCOUNT})]
+)
+def test_an_account_that_is_elsewhere_than_the_arguments_say_is_not_taken(
+    signed_in: WarRoom, requests_mock: rm.Mocker, other: dict[str, str], name: str, more: dict[str, str]
+) -> None:
+    signed_in.params = {"auth_type": "Device Code"}
+    signed_in.sign_in()
+    requests_mock.post(GRAPH, json={"data": [account_body()]})
+    told = {"subscription_id": SUBSCRIPTION, "resource_group_name": GROUP, **other} if more else other
+    requests_mock.get(re.compile("storageAccounts"), status_code=404, json=arm_failure("ResourceNotFound"))
+    error = signed_in.run(f"azure-storage-{name}", account_name=ACCOUNT, **told, **more).error
+    assert f"Storage account '{ACCOUNT}' is in {GROUP_PATH}, not in {next(iter(other.values()))}." in error
+    assert not writes(requests_mock)
 
 
 CLOSE = {
@@ -3340,6 +3429,15 @@ def test_another_lock_of_the_same_level_is_not_taken_for_the_one_that_was_asked_
     requests_mock.put(f"{ARM}{LOCKS}/cortex-xsoar", exc=requests.exceptions.ReadTimeout)
     error = signed_in.run("azure-storage-account-lock-set", **ONE, level="ReadOnly").error
     assert "It is unknown whether Azure carried it out." in error
+
+
+def test_a_lock_whose_answer_is_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    locks = Locks(requests_mock, OWN_LOCK)
+    lose(requests_mock, "PUT", f"{ARM}{LOCKS}/cortex-xsoar", lambda request: locks._set(request, None))
+    result = signed_in.run("azure-storage-account-lock-set", **ONE, level="CanNotDelete")
+    assert change_of(result)["after"] == {"level": "CanNotDelete"}
+    shown = result.context["AzureStorage.Lock(val.id && val.id == obj.id)"]
+    assert shown["properties"]["level"] == "CanNotDelete"
 
 
 # Isolation
@@ -4272,6 +4370,16 @@ def test_a_group_with_parentheses_and_an_odd_lock_name(signed_in: WarRoom, reque
     assert "account-lock-set" in change_of(result)["undo"]
 
 
+def test_logging_whose_answer_is_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    kept: list[Any] = []
+    requests_mock.get(ARM + SETTINGS, json=lambda request, context: {"value": kept})
+    setting = {"id": f"{SETTINGS}/cortex-xsoar", "name": "cortex-xsoar"}
+    lose(requests_mock, "PUT", re.compile(SETTINGS), lambda request: kept.append({**setting, **request.json()}))
+    result = signed_in.run("azure-storage-account-logging-set", **ONE, workspace_id=WORKSPACE)
+    shown = result.context["AzureStorage.LoggingSettings(val.id && val.id == obj.id)"]
+    assert shown["properties"]["workspaceId"] == WORKSPACE
+
+
 def test_logging_by_groups_of_categories_is_left_alone(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     logs = [{"categoryGroup": "allLogs", "enabled": True}]
     setting = {"name": "cortex-xsoar", "properties": {"workspaceId": WORKSPACE, "logs": logs}}
@@ -4486,6 +4594,15 @@ def test_the_answer_to_a_repeated_request_is_not_believed(status: int) -> None:
     assert az.take(failed(error=error, look=lambda _: None)).result == az.UNSURE
 
 
+@pytest.mark.parametrize("status", [400, 403, 429])
+def test_no_refusal_of_a_repeated_request_says_what_became_of_the_first(status: int) -> None:
+    """As where a removed role was one's own: the second request is forbidden because the first was carried out."""
+    error = refused(status=status, repeated=True)
+    assert az.take(failed(error=error, look=lambda _: True)).result == az.DONE
+    assert az.take(failed(error=error, look=lambda _: failing(refused(status=403))())).result == az.UNSURE
+    assert az.take(failed(error=error)).result == az.UNSURE
+
+
 @pytest.mark.parametrize("look", [None, failing(refused()), lambda error: failing(lost())()])
 def test_where_nobody_can_look_it_stays_unknown(look: Any) -> None:
     wrapped = look and (lambda error: look(error) if look.__code__.co_argcount else look())
@@ -4620,7 +4737,7 @@ def test_what_was_done_stays_in_the_result_when_a_later_step_fails() -> None:
 def test_a_broken_connection_in_a_later_step_loses_nothing_either() -> None:
     result = carry_out(plan(done("a"), failed("b", lost())))
     assert [row["result"] for row in told(result)["steps"]] == ["done", "unknown"]
-    assert "It is unknown whether Azure carried it out. Next step: Check the network." in result.raw_response
+    assert "It is unknown whether Azure carried it out. Next step: Look at the target before" in result.raw_response
 
 
 def test_when_all_of_several_steps_fail_the_result_still_tells_each() -> None:
@@ -4630,10 +4747,60 @@ def test_when_all_of_several_steps_fail_the_result_still_tells_each() -> None:
     assert (told(result)["changed"], told(result)["undo"]) == (False, "")
 
 
+def test_of_several_steps_that_fail_none_hides_another() -> None:
+    steps = [failed("a", lost(), vital=False), failed("b", vital=False)]
+    result = carry_out(plan(*steps))
+    assert result.entry_type == 4
+    assert [row["result"] for row in told(result)["steps"]] == ["unknown", "failed"]
+    assert "a: Could not do it: no answer. It is unknown whether Azure carried it out." in result.raw_response
+    assert told(result)["changed"] is False
+
+
+def test_what_a_look_finds_stands_for_the_answer_that_was_lost() -> None:
+    step = failed(error=lost(), look=lambda error: {"name": "it", "a": 2})
+    result = carry_out(plan(step, item={"name": "it", "a": 1}, read_back=lambda outcomes: outcomes[-1].answer))
+    assert result.outputs[THING.context] == {"name": "it", "a": 2}
+    assert told(result)["after"] == {"a": 2}
+
+
+def test_after_a_failure_that_leaves_nothing_to_read_no_setting_is_called_changed() -> None:
+    result = carry_out(plan(done("a"), failed("b", lost()), read_back=lambda outcomes: failing(lost())()))
+    assert "1 -> 2" not in result.raw_response
+    assert (told(result)["changed"], told(result)["before"], told(result)["after"]) == (True, {}, {})
+    assert told(result)["undo"] == "!undo {'a': 1} {'a': 2}"
+    assert "Failed: The result could not be read back" in result.raw_response
+
+
 def test_a_lacking_permission_is_named_among_several_failures() -> None:
     lacking = refused(status=403, code="AuthorizationFailed", needs="Microsoft.Storage/x/action")
     result = carry_out(plan(done("a"), failed("b", lacking)))
     assert "Required permission: Microsoft.Storage/x/action." in result.raw_response
+
+
+def test_what_nobody_foresaw_loses_nothing_that_was_done() -> None:
+    def steps() -> Any:
+        yield done("a")
+        raise KeyError("properties")
+
+    for found in (plan(done("a"), failed("b", KeyError("properties"))), dataclasses.replace(plan(), steps=steps())):
+        result = carry_out(found)
+        assert told(result)["steps"][0] == {"step": "a", "result": "done", "detail": ""}
+        assert "Unexpected error: KeyError: 'properties'." in result.raw_response
+    for broken in ({"read_back": failing_with(KeyError)}, {"read_back": reads(a=2), "state": failing_with(KeyError)}):
+        result = carry_out(plan(done(), **broken))
+        assert "The result could not be read back: Unexpected error: KeyError" in result.raw_response
+        assert told(result)["changed"] is True
+    landed = failed(error=KeyError("x"), look=lambda error: True)
+    assert az.take(landed).result == az.DONE
+    with pytest.raises(az.NetworkError, match=r"Unexpected error: KeyError: 'x'\. It is unknown whether"):
+        carry_out(plan(failed(error=KeyError("x"))))
+
+
+def failing_with(kind: type[Exception]) -> Any:
+    def raise_it(*_: Any) -> Any:
+        raise kind("x")
+
+    return raise_it
 
 
 def test_what_is_reported_as_after_is_what_azure_says() -> None:
@@ -4717,6 +4884,14 @@ def test_what_cannot_be_unset_is_named() -> None:
     assert undo({"properties": {}}, {"properties": {"allowBlobPublicAccess": False}}) == "", "nothing could be set back"
 
 
+@pytest.mark.parametrize("nothing", [None, {}, []])
+def test_what_was_empty_before_is_no_less_named(nothing: Any) -> None:
+    before, after = {"tags": nothing, "sku": {"name": "Standard_LRS"}}, {"tags": {"a": "1"}, "sku": {"name": "x"}}
+    undo = az.undo_with("account-update", {}, az.UPDATE_FIELDS)
+    assert undo(before, after) == "!azure-storage-account-update sku=Standard_LRS"
+    assert "tags, which were not set before" in az.cannot_undo(before, az.UPDATE_FIELDS, after)
+
+
 # --- change: many blobs ------------------------------------------------------------------------------------------------
 
 
@@ -4761,7 +4936,7 @@ def test_some_of_many_that_fail_are_an_error_with_all_rows_in_context() -> None:
     }
     result = carry_out_bulk(bulk([list("abc")], lambda batch: [rows[name] for name in batch]))
     assert result.entry_type == 4
-    assert "1 deleted, 2 failed, 3 in all." in result.raw_response
+    assert "1 deleted, 1 failed, 1 unknown, 3 in all." in result.raw_response
     assert "2 of 3 blobs: Could not do it: 409 Conflict. No." in result.raw_response
     assert [item["result"] for item in result.outputs[THING.context]] == ["deleted", "409 Conflict", "?"]
     assert told(result)["changed"] is True
@@ -4780,9 +4955,76 @@ def test_what_was_done_stays_when_the_listing_breaks() -> None:
         carry_out_bulk(bulk(failing_batches(), never))
 
 
+def test_what_nobody_foresaw_in_a_batch_loses_no_other() -> None:
+    def act(batch: Any) -> Any:
+        yield row(batch[0])
+        if batch[0] == "b":
+            raise KeyError("x")
+
+    result = carry_out_bulk(bulk([["a"], ["b", "c"], ["d"]], act))
+    assert [item["name"] for item in result.outputs[THING.context]] == ["a", "b"]
+    assert "Unexpected error: KeyError: 'x'. It is unknown whether Azure carried it out." in result.raw_response
+
+
 def failing_batches() -> Any:
     raise lost()
     yield []
+
+
+def test_a_batch_whose_answer_is_lost_may_have_been_carried_out() -> None:
+    def act(batch: Any) -> Any:
+        if batch == ["b"]:
+            raise lost()
+        return [row(name) for name in batch]
+
+    result = carry_out_bulk(bulk([["a"], ["b"], ["c"]], act))
+    assert "Could not do it: no answer. It is unknown whether Azure carried it out." in result.raw_response
+    with pytest.raises(az.NetworkError, match="unknown whether"):
+        carry_out_bulk(bulk([["b"]], act))
+
+
+def batch_answer(*parts: tuple[int, int, str]) -> dict[str, Any]:
+    """The answer to a batch: the number of each part, its status and its error code."""
+    text = "".join(
+        f"--b_1\r\nContent-Type: application/http\r\nContent-ID: {number}\r\n\r\n"
+        f"HTTP/1.1 {status} x\r\n{f'x-ms-error-code: {code}' if code else 'x-ms-version: 1'}\r\n\r\n"
+        for number, status, code in parts
+    )
+    kind = {"Content-Type": "multipart/mixed; boundary=b_1; charset=utf-8"}
+    return {"status_code": 202, "text": f"{text}--b_1--", "headers": kind}
+
+
+def deletions(room: WarRoom, *names: str) -> tuple[SimpleNamespace, list[str]]:
+    result = room.run("azure-storage-blob-delete", **EVIDENCE, blob_names=json.dumps(names))
+    rows = result.context["AzureStorage.Blob(val.id && val.id == obj.id)"]
+    return result, [item["result"] for item in rows]
+
+
+def test_a_blob_that_is_named_twice_is_deleted_once(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", **batch_answer((0, 202, ""), (1, 404, "BlobNotFound")))
+    assert deletions(blob_room, "a", "a")[1] == ["deleted", "not found"]
+
+
+def test_of_a_part_that_a_batch_does_not_answer_nothing_is_known(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", **batch_answer((0, 202, "")))
+    result, rows = deletions(blob_room, "a", "b")
+    assert rows[0] == "deleted"
+    assert "1 deleted, 0 failed, 1 unknown, 2 in all." in result.error
+    assert "It is unknown whether Azure carried it out." in result.error
+
+
+def test_what_a_repeated_batch_does_not_find_was_deleted_by_the_first(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    again = batch_answer((0, 404, "BlobNotFound"), (1, 202, ""))
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", [{"exc": requests.exceptions.ReadTimeout}, again])
+    assert deletions(blob_room, "a", "b")[1] == ["deleted", "deleted"]
+
+
+def test_a_permission_that_a_part_of_a_batch_lacks_is_named(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    lacking = "AuthorizationPermissionMismatch"
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", **batch_answer((0, 403, lacking), (1, 202, "")))
+    assert f"Required permission: {az.DELETE_BLOB}." in deletions(blob_room, "a", "b")[0].error
 
 
 def test_one_blob_that_fails_keeps_its_own_words() -> None:
@@ -5137,6 +5379,13 @@ def test_an_undocumented_code_of_the_blob_service_is_refused(
     assert f"answered {status} with something that is not an answer of the blob service" in error
 
 
+def test_a_404_of_a_proxy_does_not_say_that_a_blob_is_not_there(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", status_code=404, headers={"Via": "a proxy"})
+    result = blob_room.run("azure-storage-blob-put", **BLOB, text="x")
+    assert "Could not read the properties of blob evidence/a.txt: 404" in result.error
+    assert not writes(requests_mock)
+
+
 PROXY = {"Via": "a proxy"}  # the fixture then adds none of the headers that Azure's answers have
 
 
@@ -5222,8 +5471,7 @@ def test_a_change_that_no_connection_carried_has_failed_and_is_not_unknown(
     ("status", "repeated", "sent"),
     [
         *((status, False, True) for status in (408, 500, 502, 503, 504)),
-        *((status, repeated, False) for status in (400, 403, 501, 505) for repeated in (False, True)),
-        *((status, repeated, repeated) for status in (404, 409, 412, 429) for repeated in (False, True)),
+        *((status, repeated, repeated) for status in (400, 403, 404, 409, 412, 429, 501) for repeated in (False, True)),
     ],
 )
 def test_an_answer_tells_whether_the_request_may_have_been_carried_out(status: int, repeated: bool, sent: bool) -> None:
@@ -5689,6 +5937,13 @@ def test_the_undo_of_a_blob_takes_it_back(
 
 
 # A write whose answer is lost: what landed is done, what did not is unknown, and nothing is done twice
+
+
+def test_the_blanks_of_other_tags_stay(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    blob = LiveBlob(requests_mock)
+    blob.tags = "<Tags><TagSet>\n<Tag><Key>a </Key><Value> 1 </Value></Tag>\n</TagSet></Tags>"
+    assert not blob_room.run("azure-storage-blob-tags-set", **BLOB, tags="b=2").error
+    assert "<Key>a </Key><Value> 1 </Value>" in blob.tags
 
 
 class LosingBlob(LiveBlob):
@@ -7014,7 +7269,10 @@ def triage_room(mock: rm.Mocker, **properties: Any) -> None:
     mock.get(ARM + LOCKS, json={"value": [lock(ACCOUNT_PATH, "freeze", "ReadOnly")]})
     mock.get(ARM + SETTINGS, json={"value": []})
     mock.get(ARM + DEFENDER, json={"name": "current", "properties": {"isEnabled": True}})
-    policy = {"id": f"{REPLICATION}/1", "properties": {"destinationAccount": "elsewhere"}}
+    policy = {
+        "id": f"{REPLICATION}/1",
+        "properties": {"destinationAccount": "elsewhere", "metrics": {"enabled": True}, "rules": [{"ruleId": "1"}]},
+    }
     mock.get(ARM + REPLICATION, json={"value": [policy]})
 
 

@@ -235,7 +235,7 @@ def change_keys() -> set[str]:
     step = az.Step("try", lambda: None)
     outcome = az.Outcome(step, az.FAILED, error=az.UsageError("no"))
     plan = az.Plan("id", {"a": 1}, {"a": 2}, az.LOCKS_VIEW)
-    record = az.Report(plan, "name", [outcome], None, {}, {}, False, ["failed"]).record()
+    record = az.Report(plan, "name", False, None, {}, {}, [outcome], ["failed"]).record()
     return {key for key in record if key != "steps"} | {f"steps.{key}" for key in record["steps"][0]}
 
 
