@@ -6280,10 +6280,11 @@ def account_find(azure: Azure, paging: PagingArgs, search: SearchArgs) -> Comman
         return True
 
     listing = azure.arm.search(search.query, paging, keep)
-    lost = [] if listing.token else search.lost(seen)
+    partly = listing.token or paging.place or paging.skip  # the other names may be on another page
+    lost = [] if partly else search.lost(seen)
     words = (
-        f"Not found: {', '.join(lost)}. The account may be deleted, in another tenant or cloud, or too new for Resource Graph, "
-        "or the signed-in identity lacks the role Reader there."
+        f"Not found: {', '.join(lost)}. The account may be deleted, in another tenant or cloud, too new for Resource Graph, or "
+        "not fit the other arguments, or the signed-in identity lacks the role Reader there."
     )
     return show_list(FOUND_ACCOUNTS_VIEW, listing, words if lost else "")
 
@@ -6374,6 +6375,56 @@ def removal(azure: Azure, endpoint: Endpoint[Target], target: Target, missing_co
         return ALREADY if answer.status_code == 204 and not answer.history else None
 
     return act
+
+
+def settings_plan(
+    target: str,
+    view: View,
+    found: Json | None,
+    wanted: Json,
+    state: Callable[[Any], Json],
+    step: str,
+    write: Callable[[], Json],
+    read: Callable[[], Json | None],
+    equal: Sameness = same,
+) -> Plan:
+    """One request that gives an object the settings that are wanted. The object tells whether a lost one was carried out;
+    it is read where the answer does not hold it."""
+    before, after = differences(state(found), wanted, equal)
+    return Plan(
+        target,
+        before,
+        after,
+        view,
+        [Step(step, write, lambda error: not differences(state(read()), wanted, equal)[1])],
+        item=found,
+        read_back=lambda outcomes: outcomes[-1].answer or read() or [],
+        state=state,
+        equal=equal,
+    )
+
+
+def removal_plan(
+    target: str,
+    view: View,
+    found: Json | None,
+    state: Callable[[Any], Json],
+    step: str,
+    remove: Callable[[], object],
+    there: Callable[[], Json | None],
+) -> Plan:
+    """One request that removes an object. Whether it is gone is looked at, and not taken from the answer."""
+    settings = state(found) if found else {}
+    return Plan(
+        target,
+        settings,
+        dict.fromkeys(settings),
+        view,
+        [Step(step, remove, lambda error: there() is None)],
+        item=found,
+        read_back=lambda outcomes: there() or [],
+        state=state,
+    )
 
 
 def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) -> Plan:
@@ -6478,9 +6529,9 @@ def created_account(azure: Azure, account: AccountRef, handle: str) -> Plan | La
     )
 
 
-def created_settings(account: Json) -> Json:
+def created_settings(account: object) -> Json:
     """What stands for an account that was created or is deleted: what a person would name it by."""
-    return {key: account.get(key) for key in ("name", "location", "kind", "sku")}
+    return {key: at_path(account, key) for key in ("name", "location", "kind", "sku")}
 
 
 def check_account_body(body: Json) -> None:
@@ -6574,34 +6625,34 @@ def caveats(after: Json) -> str:
 )
 def account_delete(azure: Azure, account: TargetArgs) -> Plan:
     """Deletes the account with all that is in it. `confirm` repeats its name, since nothing of ours brings it back."""
-    current = azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
-    if current is None:
-        account = azure.find_account(account.name) or account
-        current = azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
-    before = created_settings(current) if current else {}
-    return Plan(
+
+    def there() -> Json | None:
+        return azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
+
+    try:
+        current: Json | None = azure.arm.ask(ACCOUNT_GET, account)
+    except ServiceError as error:
+        if (error.status, error.code) != (404, "ResourceNotFound"):
+            raise
+        if azure.look_elsewhere(error):
+            return account_delete(azure, azure.account(account.name, "", ""))
+        current = None
+    plan = removal_plan(
         account.id,
-        before,
-        dict.fromkeys(before),
         DELETED_ACCOUNT_VIEW,
-        [
-            Step(
-                "delete the account",
-                removal(azure, ACCOUNT_DELETE, account, "ResourceNotFound"),
-                lambda error: is_gone(azure, account),
-            )
-        ],
-        item=current,
-        read_back=lambda outcomes: azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound") or [],
+        current,
+        created_settings,
+        "delete the account",
+        removal(azure, ACCOUNT_DELETE, account, "ResourceNotFound"),
+        there,
+    )
+    return replace(
+        plan,
         missed=f"There is no storage account {account}.",
         note=f"The account {account} with everything in it." if current else "",
         done="Deleted. For 14 days Azure may be able to restore it in the portal (Storage accounts, Restore), if its name is free.",
         confirm=(account.name, "This deletes the account with everything in it, and nothing undoes it."),
     )
-
-
-def is_gone(azure: Azure, account: AccountRef) -> bool:
-    return azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound") is None
 
 
 # --- commands: keys ----------------------------------------------------------------------------------------------------
@@ -6610,36 +6661,32 @@ def is_gone(azure: Azure, account: AccountRef) -> bool:
 def key_rows(account: AccountRef, current: Json) -> list[Json]:
     """The keys by name, with their age. A key that was never rotated may have no time."""
     times = at_path(current, "properties.keyCreationTime") or {}
-    rows = []
-    for name in ("key1", "key2"):
-        made = moment(times.get(name))
-        age = None if made is None else int((Clock.now() - made) // 86_400)
-        rows.append(
-            {
-                "id": f"{account.id}#{name}",
-                "account": account.name,
-                "keyName": name,
-                "creationTime": times.get(name),
-                "ageInDays": age,
-            }
-        )
-    return rows
+    made = {name: moment(times.get(name)) for name in ("key1", "key2")}
+    return [
+        {
+            "id": f"{account.id}#{name}",
+            "account": account.name,
+            "keyName": name,
+            "creationTime": times.get(name),
+            "ageInDays": None if since is None else int((Clock.now() - since) // 86_400),
+        }
+        for name, since in made.items()
+    ]
 
 
 @command("azure-storage-account-key-list", needs=(READ_ACCOUNT, LIST_KEYS), role=ACCOUNT_CONTRIBUTOR, execution=True)
 def account_key_list(azure: Azure, account: TargetArgs, show_values: Flag = False) -> CommandResults:
     """When the keys were made. Without show_values no key is asked for, so that the role Reader is enough and none can leak."""
-    rows = key_rows(account, azure.arm.ask(ACCOUNT_GET, account))
-    if not show_values:
-        return CommandResults(
-            outputs={KEYS_VIEW.context: rows}, readable_output=table(KEYS_VIEW, rows), raw_response=rows
-        )
-    values = {key.get("keyName"): key.get("value") for key in azure.arm.keys(account)}
-    rows = [{**row, "value": values.get(row["keyName"])} for row in rows]
-    note = "The values are secrets: whoever has one controls the account. They are now in this investigation. Rotate them when you are done."
-    text = table(VALUES_VIEW, rows, note=note)
+    view, rows, note = KEYS_VIEW, key_rows(account, azure.arm.ask(ACCOUNT_GET, account)), ""
+    if show_values:
+        values = {key.get("keyName"): key.get("value") for key in azure.arm.keys(account)}
+        view, rows = VALUES_VIEW, [{**row, "value": values.get(row["keyName"])} for row in rows]
+        note = "The values are secrets: whoever has one controls the account. They are now in this investigation. Rotate them when you are done."
     return CommandResults(
-        outputs={VALUES_VIEW.context: rows}, readable_output=text, raw_response=rows, tags=["sensitive"]
+        outputs={view.context: rows},
+        readable_output=table(view, rows, note=note),
+        raw_response=rows,
+        tags=["sensitive"] if show_values else None,
     )
 
 
@@ -6761,9 +6808,11 @@ def rules_of(current: Json, kind: str) -> list[Json]:
     return dicts(at_path(current, f"properties.networkAcls.{kind}"))
 
 
-def same_rule(rule: Json, others: list[Json], kind: str) -> bool:
+def other_rules(rules: list[Json], known: list[Json], kind: str) -> list[Json]:
+    """The rules that are not among the known ones, by what names a rule of that kind."""
     key = RULE_KEYS[kind]
-    return canonical(rule.get(key)) in {canonical(other.get(key)) for other in others}
+    names = {canonical(rule.get(key)) for rule in known}
+    return [rule for rule in rules if canonical(rule.get(key)) not in names]
 
 
 @command(
@@ -6775,23 +6824,26 @@ def same_rule(rule: Json, others: list[Json], kind: str) -> bool:
 )
 def account_network_rule_add(azure: Azure, account: TargetArgs, rules: RuleArgs, tenant_id: Text | None = None) -> Plan:
     """Adds to the rules that are there. Rules count only while the default action is Deny."""
+    if tenant_id and "resourceAccessRules" not in rules:
+        raise missing("resource_ids", "the resource instances, which `tenant_id` goes with")
     for rule in rules.get("resourceAccessRules", []):
         rule["tenantId"] = tenant_id or azure.arm.ask(
             SUBSCRIPTION_GET, Scope(subscription_path(account.subscription))
         ).get("tenantId")
     current = azure.arm.ask(ACCOUNT_GET, account)
-    new = {
-        kind: [rule for rule in given if not same_rule(rule, rules_of(current, kind), kind)]
-        for kind, given in rules.items()
-    }
+    new = {kind: other_rules(given, rules_of(current, kind), kind) for kind, given in rules.items()}
     wanted = {kind: [*rules_of(current, kind), *given] for kind, given in new.items()}
-    denied = at_path(current, "properties.networkAcls.defaultAction") == "Deny"
-    note = (
-        ""
-        if denied
-        else "The rules have no effect until the default network action is Deny: all networks are allowed now."
-    )
-    return rules_plan(azure, account, current, wanted, ("remove", new), note)
+    return replace(rules_plan(azure, account, current, wanted, ("remove", new)), note=idle_rules(current))
+
+
+def idle_rules(current: Json) -> str:
+    """Why rules have no effect at present; empty where they have."""
+    public = at_path(current, "properties.publicNetworkAccess") or "Enabled"
+    if public != "Enabled":
+        return f"Public network access is {public}: rules for addresses and subnets have no effect."
+    if at_path(current, "properties.networkAcls.defaultAction") == "Deny":
+        return ""
+    return "The rules have no effect until the default network action is Deny: all networks are allowed now."
 
 
 @command(
@@ -6804,28 +6856,21 @@ def account_network_rule_add(azure: Azure, account: TargetArgs, rules: RuleArgs,
 def account_network_rule_remove(azure: Azure, account: TargetArgs, rules: RuleArgs) -> Plan:
     """Removes the rules that are given; one that is not there counts as removed."""
     current = azure.arm.ask(ACCOUNT_GET, account)
-    gone = {
-        kind: [rule for rule in rules_of(current, kind) if same_rule(rule, given, kind)]
-        for kind, given in rules.items()
-    }
-    wanted = {kind: [rule for rule in rules_of(current, kind) if rule not in given] for kind, given in gone.items()}
-    return rules_plan(azure, account, current, wanted, ("add", gone))
+    kept = {kind: other_rules(rules_of(current, kind), given, kind) for kind, given in rules.items()}
+    gone = {kind: [rule for rule in rules_of(current, kind) if rule not in others] for kind, others in kept.items()}
+    return rules_plan(azure, account, current, kept, ("add", gone))
 
 
-def rules_plan(
-    azure: Azure, account: AccountRef, current: Json, wanted: Rules, inverse: tuple[str, Rules], note: str = ""
-) -> Plan:
+def rules_plan(azure: Azure, account: AccountRef, current: Json, wanted: Rules, inverse: tuple[str, Rules]) -> Plan:
     verb, rules = inverse
     plan = update_plan(azure, account, current, {"properties": {"networkAcls": wanted}})
     names = {
         name: ",".join(str(rule[key]) for rule in rules[kind]) for name, (kind, key) in RULES.items() if rules.get(kind)
     }
-    tenants = {
-        str(rule["tenantId"]) for rule in rules.get("resourceAccessRules", []) if verb == "add" and rule.get("tenantId")
-    }
+    tenants = {rule.get("tenantId") for rule in rules.get("resourceAccessRules", []) if verb == "add"}
     extra = {"tenant_id": tenants.pop()} if len(tenants) == 1 else {}
-    line = command_line(f"account-network-rule-{verb}", account.arguments, names, extra)
-    return replace(plan, view=NETWORK_VIEW, note=note, done="", undo=lambda before, after: line)
+    line = command_line(f"account-network-rule-{verb}", account.arguments, names, given_only(extra))
+    return replace(plan, view=NETWORK_VIEW, done="", undo=lambda before, after: line)
 
 
 # --- commands: locks ---------------------------------------------------------------------------------------------------
@@ -6838,8 +6883,24 @@ READ_ONLY_WARNING = (
 DELETE_WARNING = "CanNotDelete prevents the account and its containers from being deleted through Azure Resource Manager. Blobs can still be deleted."
 
 
-def is_own_lock(account: AccountRef, lock: Json) -> bool:
-    return plain_id(lock.get("id")).startswith(f"{plain_id(account.id)}/providers/microsoft.authorization/")
+def is_below(scope: object, other: object) -> bool:
+    """Whether the first ARM ID is the second one, or of something in it."""
+    return f"{plain_id(scope)}/".startswith(f"{plain_id(other)}/")
+
+
+def scope_of_lock(lock: Json | None) -> str:
+    return str(LOCKS_VIEW.row(lock)["Scope"]) if lock else ""
+
+
+def named_lock(azure: Azure, account: AccountRef, name: str) -> Json | None:
+    """The lock of that name, in any case: one of the account itself before one that it inherits or that is on a part of it."""
+    locks = azure.arm.listing(LOCKS_LIST, account).items
+    found = [lock for lock in locks if str(lock.get("name")).lower() == name.lower()]
+    return min(found, key=lambda lock: not is_own_lock(account, lock), default=None)
+
+
+def is_own_lock(account: AccountRef, lock: Json | None) -> bool:
+    return plain_id(scope_of_lock(lock)) == plain_id(account.id)
 
 
 @command("azure-storage-account-lock-list", needs=(READ_LOCKS,), role="Reader")
@@ -6849,7 +6910,8 @@ def account_lock_list(azure: Azure, account: TargetArgs) -> CommandResults:
 
 
 def lock_state(lock: object) -> Json:
-    return {name: at_path(lock, f"properties.{name}") for name in ("level", "notes")}
+    """The settings of a lock that are there."""
+    return given_only({name: at_path(lock, f"properties.{name}") for name in ("level", "notes")})
 
 
 @command(
@@ -6862,38 +6924,33 @@ def account_lock_set(
     lock_name: LockName = "cortex-xsoar",
     notes: Text | None = None,
 ) -> Plan:
-    own = [lock for lock in azure.arm.listing(LOCKS_LIST, account).items if is_own_lock(account, lock)]
-    found = next((lock for lock in own if str(lock.get("name")).lower() == lock_name.lower()), None)
-    current, wanted = given_only(lock_state(found)), given_only({"level": level, "notes": notes})
-    before, after = differences(current, wanted)
+    def own_lock() -> Json | None:
+        lock = named_lock(azure, account, lock_name)
+        return lock if is_own_lock(account, lock) else None
+
+    found, wanted = own_lock(), given_only({"level": level, "notes": notes})
+    old: Json = at_path(found, "properties") or {}
     where = {**account.arguments, "lock_name": lock_name}
-    body = {"properties": {**current, **wanted}}
-
-    def undo(old: Json, new: Json) -> str:
-        return (
-            command_line("account-lock-set", where, {**current, **given_only(old)})
-            if found
-            else command_line("account-lock-remove", where)
-        )
-
-    def look(error: AzureStorageError) -> bool:
-        return any(
-            lock_state(lock) == lock_state(body)
-            for lock in azure.arm.listing(LOCKS_LIST, account).items
-            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower()
-        )
-
-    return Plan(
+    line = (
+        command_line("account-lock-set", where, lock_state(found))
+        if found
+        else command_line("account-lock-remove", where)
+    )
+    plan = settings_plan(
         f"{account.id}{LOCKS_PATH}/{segment(lock_name)}",
-        before,
-        after,
         LOCKS_VIEW,
-        [Step("set the lock", lambda: azure.arm.ask(LOCK_SET, account, body, name=lock_name), look)],
-        item=found,
-        read_back=lambda outcomes: outcomes[-1].answer,
-        state=lock_state,
-        undo=undo,
+        found,
+        wanted,
+        lock_state,
+        "set the lock",
+        lambda: azure.arm.ask(LOCK_SET, account, {"properties": {**old, **wanted}}, name=lock_name),
+        own_lock,
+    )
+    return replace(
+        plan,
+        undo=lambda before, after: line,
         note=READ_ONLY_WARNING if level == "ReadOnly" else DELETE_WARNING,
+        done="The undo leaves the notes as they are." if found and notes and not old.get("notes") else "",
     )
 
 
@@ -6906,38 +6963,39 @@ def account_lock_set(
     confirm=True,
 )
 def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) -> Plan:
-    """An inherited lock protects everything in its group or subscription: removing it needs `confirm`."""
-
-    def matching_locks() -> list[Json]:
-        locks = azure.arm.listing(LOCKS_LIST, account).items
-        return [lock for lock in locks if str(lock.get("name")).lower() == lock_name.lower()]
-
-    found = min(matching_locks(), key=lambda lock: not is_own_lock(account, lock), default=None)
-    own = found is not None and is_own_lock(account, found)
-    settings = given_only(lock_state(found))
-    scope = str(LOCKS_VIEW.row(found)["Scope"]) if found else ""
-    lock = Scope(id_path(str(at_path(found, "id") or "")), lock_name)
-    line = command_line("account-lock-set", account.arguments, {"lock_name": lock_name}, settings) if own else ""
+    """An inherited lock protects everything in its group or subscription: removing it needs `confirm`. So does one of a
+    part of the account, which nothing of ours sets again."""
+    found = named_lock(azure, account, lock_name)
+    scope, own = scope_of_lock(found), is_own_lock(account, found)
+    target = str(at_path(found, "id") or f"{account.id}{LOCKS_PATH}/{segment(lock_name)}")
+    lock = Scope(id_path(target), lock_name)
 
     def there() -> Json | None:
-        return next(
-            (item for item in matching_locks() if found and plain_id(item.get("id")) == plain_id(found.get("id"))), None
-        )
+        now = named_lock(azure, account, lock_name)
+        return now if plain_id(at_path(now, "id")) == plain_id(at_path(found, "id")) else None
 
-    inherited = f"The lock is inherited: it protects everything in {scope}." if found and not own else ""
-    return Plan(
-        str(at_path(found, "id") or f"{account.id}{LOCKS_PATH}/{segment(lock_name)}"),
-        settings,
-        dict.fromkeys(settings),
+    plan = removal_plan(
+        target,
         LOCKS_VIEW,
-        [Step("remove the lock", removal(azure, LOCK_DELETE, lock, "LockNotFound"), lambda error: there() is None)],
-        item=found,
-        read_back=lambda outcomes: there() or [],
-        state=lambda item: lock_state(item) if item else {},
+        found,
+        lock_state,
+        "remove the lock",
+        removal(azure, LOCK_DELETE, lock, "LockNotFound"),
+        there,
+    )
+    line = command_line("account-lock-set", account.arguments, {"lock_name": lock_name}, plan.before) if own else ""
+    wide = (
+        "is inherited: it protects everything in"
+        if is_below(account.id, scope)
+        else "protects only a part of the account:"
+    )
+    words = f"The lock {wide} {scope}." if found and not own else ""
+    return replace(
+        plan,
         undo=lambda before, after: line,
-        note=inherited,
+        note=words,
         missed=f"There is no lock {lock_name} on {account}.",
-        confirm=(scope.rpartition("/")[2], f"{inherited} Nothing undoes it.") if inherited else None,
+        confirm=(scope.rpartition("/")[2], f"{words} Nothing undoes it.") if words else None,
     )
 
 
@@ -7469,10 +7527,7 @@ def isolation_settings(isolation: Isolation, current: Json) -> dict[str, tuple[s
     if there.get("ipv6Rules") and not isolation.keep_existing:
         rules["ipv6Rules"] = []
     for kind in RULE_KEYS if isolation.keep_existing else ():
-        rules[kind] = [
-            *(rule for rule in rules_of(current, kind) if not same_rule(rule, rules[kind], kind)),
-            *rules[kind],
-        ]
+        rules[kind] = [*other_rules(rules_of(current, kind), rules[kind], kind), *rules[kind]]
     values = {"public_access": False, "network": rules, "sftp": False, "shared_key": False}
     never = {"sftp"} if at_path(current, "properties.isSftpEnabled") is None else set()
     return {

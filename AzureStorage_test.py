@@ -2796,6 +2796,18 @@ def test_find_asks_once_for_every_subscription(signed_in: WarRoom, requests_mock
     assert "MARKERSIGNATURE" not in json.dumps(result.entry)
 
 
+def test_find_does_not_call_a_name_of_an_earlier_page_not_found(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    other = {**account_body(), "id": ACCOUNT_PATH.replace(ACCOUNT, "contosoweb"), "name": "contosoweb"}
+    pages = [{"data": [account_body()], "$skipToken": "more"}, {"data": [other]}]
+    requests_mock.post(GRAPH, [{"json": page} for page in pages])
+    args = {"account_name": f"{ACCOUNT},contosoweb", "limit": "1"}
+    first = signed_in.run("azure-storage-account-find", **args)
+    token = first.context["AzureStorage(true)"]["StorageAccountNextToken"]
+    second = signed_in.run("azure-storage-account-find", **args, next_token=token)
+    assert [row["name"] for row in second.raw] == ["contosoweb"]
+    assert "Not found" not in first.text + second.text
+
+
 def test_find_pages_and_quotes(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     pages = [{"data": [account_body()] * 2, "$skipToken": "more"}, {"data": [account_body()]}]
     requests_mock.post(GRAPH, [{"json": page} for page in pages])
@@ -3024,6 +3036,18 @@ def test_network_rules_are_removed_among_others(signed_in: WarRoom, requests_moc
     assert change_of(two)["undo"].endswith("ip_rules=192.0.2.7"), "what was there before stays when it is undone"
 
 
+def test_a_tenant_without_a_resource_instance_is_refused(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    args = {"ip_rules": "192.0.2.7", "tenant_id": TENANT}
+    error = signed_in.run("azure-storage-account-network-rule-add", **ONE, **args).error
+    assert "Missing required argument `resource_ids`" in error
+
+
+def test_rules_without_effect_are_told_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, networkAcls={"defaultAction": "Deny"}, publicNetworkAccess="Disabled")
+    result = signed_in.run("azure-storage-account-network-rule-add", **ONE, ip_rules="192.0.2.7")
+    assert "Public network access is Disabled: rules for addresses and subnets have no effect." in result.text
+
+
 LOCKS = f"{ACCOUNT_PATH}/providers/Microsoft.Authorization/locks"
 
 
@@ -3118,6 +3142,38 @@ def test_another_lock_of_the_same_level_is_not_taken_for_the_one_that_was_asked_
     requests_mock.put(f"{ARM}{LOCKS}/cortex-xsoar", exc=requests.exceptions.ReadTimeout)
     error = signed_in.run("azure-storage-account-lock-set", **ONE, level="ReadOnly").error
     assert "It is unknown whether Azure carried it out." in error
+
+
+def test_a_lock_of_a_part_of_the_account_is_not_called_inherited(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    part = f"{CONTAINERS_PATH}/evidence"
+    locks = Locks(requests_mock, lock(part, "keep", "CanNotDelete"))
+    refused = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="keep").error
+    assert f"The lock protects only a part of the account: {part}. Nothing undoes it." in refused
+    removed = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="keep", confirm="evidence")
+    assert "inherited" not in removed.text
+    assert not locks.found
+
+
+def test_what_a_lock_holds_beside_level_and_notes_stays(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    owned = json.loads(json.dumps(OWN_LOCK))
+    owned["properties"]["owners"] = [{"applicationId": APP}]
+    Locks(requests_mock, owned)
+    result = signed_in.run("azure-storage-account-lock-set", **ONE, level="CanNotDelete", notes="case 1")
+    assert bodies(requests_mock, "PUT")[-1]["properties"]["owners"] == [{"applicationId": APP}]
+    assert "The undo leaves the notes as they are." in result.text
+
+
+def test_a_lock_whose_answer_was_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    locks = Locks(requests_mock, OWN_LOCK)
+
+    def lost(request: Any, context: Any) -> dict[str, Any]:
+        locks.found[str(OWN_LOCK["id"]).lower()] = lock(ACCOUNT_PATH, "cortex-xsoar", "CanNotDelete")
+        raise requests.exceptions.ReadTimeout
+
+    requests_mock.put(f"{ARM}{LOCKS}/cortex-xsoar", json=lost)
+    result = signed_in.run("azure-storage-account-lock-set", **ONE, level="CanNotDelete")
+    assert result.context["AzureStorage.Lock(val.id && val.id == obj.id)"]["properties"]["level"] == "CanNotDelete"
+    assert change_of(result)["after"] == {"level": "CanNotDelete"}
 
 
 # Isolation
@@ -4065,6 +4121,19 @@ def test_an_account_elsewhere_is_not_called_deleted(signed_in: WarRoom, requests
     vanishing_account(requests_mock, other)
     assert "Deleted." in signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).text
     assert writes(requests_mock) == ["DELETE"]
+
+
+def test_an_account_is_not_deleted_elsewhere_than_the_arguments_say(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    other = ACCOUNT_PATH.replace(GROUP, "rg-other")
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
+    requests_mock.post(GRAPH, json={"data": [{"id": other}]})
+    vanishing_account(requests_mock, other)
+    place = {"resource_group_name": GROUP, "subscription_id": SUBSCRIPTION}
+    result = signed_in.run("azure-storage-account-delete", **ONE, **place, confirm=ACCOUNT)
+    assert f"There is no storage account {ACCOUNT}" in result.text
+    assert not writes(requests_mock)
 
 
 # Leases, and what else is asked for although before equals after
