@@ -6384,7 +6384,7 @@ def settings_plan(
     wanted: Json,
     state: Callable[[Any], Json],
     step: str,
-    write: Callable[[], Json],
+    write: Callable[[], Json | None],
     read: Callable[[], Json | None],
     equal: Sameness = same,
 ) -> Plan:
@@ -7031,7 +7031,7 @@ MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
 AT_SCOPE = {"$filter": "atScope()"}
 NOT_LISTED = (
     "Not included: members of groups, eligible assignments of Privileged Identity Management, deny assignments, classic administrators, "
-    "delegations of Azure Lighthouse, and SAS that were handed out."
+    "delegations of Azure Lighthouse, access control lists (ACLs) of a hierarchical namespace, SFTP local users, and SAS that were handed out."
 )
 BY_KEY = "Shared Key access is allowed: a role that lists keys counts as access to all data."
 NO_KEYS = "Shared Key access is disabled: keys give no data. A role that also changes the account can enable Shared Key access."
@@ -7057,10 +7057,11 @@ def permits(definition: Json, right: Right) -> bool:
 
 def scope_kind(account: AccountRef, scope: str) -> str:
     """What a scope is, seen from an account that an assignment at it reaches."""
-    plain, here = plain_id(scope), plain_id(account.id)
-    if f"{plain}/".startswith(f"{here}/"):
-        below = plain.removeprefix(here)
-        return "account" if not below else "container" if "/containers/" in below else "other service"
+    plain = plain_id(scope)
+    if is_below(scope, account.id):
+        below = plain.removeprefix(plain_id(account.id))
+        parts = {"": "account", "/blobservices/default": "blob service"}
+        return parts.get(below) or ("container" if "/containers/" in below else "other service")
     if plain.startswith(MANAGEMENT_GROUP):
         return "management group"
     return "resource group" if "/resourcegroups/" in plain else "subscription" if plain else "tenant root"
@@ -7074,7 +7075,7 @@ def allowed_here(definition: Json, kind: str, shared_key: bool) -> Json:
     reaches = {
         right.name: permits(definition, right)
         and kind != "other service"
-        and (kind != "container" or right.data or right.name == "grantAccess")
+        and (kind not in ("container", "blob service") or right.data or right.name == "grantAccess")
         for right in RIGHTS
     }
     own = all(reaches[name] for name in DATA_RIGHTS)
@@ -7163,19 +7164,16 @@ def access_list(azure: Azure, account: TargetArgs, principal_id: Principal | Non
     return CommandResults(outputs={ACCESS_VIEW.context: kept}, readable_output=text, raw_response=kept)
 
 
-AssignmentId = Annotated[
-    str, Reader("the ARM ID of a role assignment", lambda text: matching(ASSIGNMENT_ID, unquoted(text).rstrip("/")))
-]
+def assignment_pattern(words: str, regex: str) -> Reader:
+    return Reader(words, lambda text: matching(re.compile(regex), unquoted(text).rstrip("/")))
+
+
+AssignmentId = Annotated[str, assignment_pattern("the ARM ID of a role assignment", ASSIGNMENT_ID.pattern)]
 AssignmentName = Annotated[
     str,
-    Reader(
-        "the ARM ID or the name (GUID) of a role assignment",
-        lambda text: matching(re.compile(f"{ASSIGNMENT_ID.pattern}|{GUID.pattern}"), unquoted(text).rstrip("/")),
-    ),
+    assignment_pattern("the ARM ID or the name (GUID) of a role assignment", f"{ASSIGNMENT_ID.pattern}|{GUID.pattern}"),
 ]
-RoleId = Annotated[
-    str, Reader("the ARM ID of a role definition", lambda text: matching(re.compile(rf"/[^?#]*/{GUID.pattern}"), text))
-]
+RoleId = Annotated[str, pattern("the ARM ID of a role definition", rf"/[^?#]*/{GUID.pattern}")]
 PrincipalType = Annotated[str, choice("User", "Group", "ServicePrincipal", "ForeignGroup", "Device")]
 # What a restored assignment is made of.
 ASSIGNMENT_FIELDS = {
@@ -7220,9 +7218,8 @@ def restore_line(account: AccountRef, row: Json) -> str:
     )
 
 
-def assignment_there(azure: Azure, account: AccountRef, assignment: str) -> Json | None:
-    wanted = plain_id(assignment)
-    return next((item for item in role_assignments(azure, account) if plain_id(item.get("id")) == wanted), None)
+def with_id(items: Iterable[Json], wanted: str) -> Json | None:
+    return next((item for item in items if plain_id(item.get("id")) == plain_id(wanted)), None)
 
 
 def chosen_assignment(rows: list[Json], wanted: str) -> Json | None:
@@ -7262,35 +7259,33 @@ def access_remove(
 ) -> Plan:
     """Only one that reaches the account. One above it is gone for everything there, so `confirm` is asked for."""
     rows, _ = assignment_rows(azure, account)
-    row = chosen_assignment(rows, assignment_id)
+    row, missed = chosen_assignment(rows, assignment_id), f"No role assignment {assignment_id} reaches {account}."
     if row is None:
-        return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=f"No role assignment {assignment_id} reaches {account}.")
+        return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=missed)
     check_own_access(azure, rows, row, accept_lockout)
-    settings = assignment_state(row)
-    target = Scope(id_path(str(row["id"])), str(row["name"]))
+    line, target = restore_line(account, row), Scope(id_path(str(row["id"])), str(row["name"]))
     confirm = wide_confirm(account, str(row.get("scope") or ""), "removed")
     notes = (confirm and confirm[1], other_roles(rows, row))
 
-    def there() -> Json | None:
-        return assignment_there(azure, account, target.id)
-
     def removed(outcomes: list[Outcome], change: Json) -> Json:
         kept = {key: row.get(key) for key in REMEMBERED}
-        return {REMOVED: {**kept, "restore": restore_line(account, row)}} if change["changed"] else {}
+        return {REMOVED: {**kept, "restore": line}} if change["changed"] else {}
 
-    remove = Step("remove the role", lambda: azure.arm.ask(ASSIGNMENT_DELETE, target), lambda error: there() is None)
-    return Plan(
+    plan = removal_plan(
         str(row["id"]),
-        settings,
-        dict.fromkeys(settings),
         ACCESS_VIEW,
-        [remove],
-        item=row,
-        read_back=lambda outcomes: row if there() else [],
-        state=lambda item: assignment_state(item) if item else {},
-        undo=lambda before, after: restore_line(account, row),
+        row,
+        assignment_state,
+        "remove the role",
+        removal(azure, ASSIGNMENT_DELETE, target, "RoleAssignmentNotFound"),
+        lambda: row if with_id(role_assignments(azure, account), target.id) else None,
+    )
+    return replace(
+        plan,
+        undo=lambda before, after: line,
         note=" ".join(filter(None, notes)),
         done=ROLE_DELAY,
+        missed=missed,
         confirm=confirm,
         more_context=removed,
     )
@@ -7316,9 +7311,8 @@ def reaching_scope(account: AccountRef, assignment: str) -> str:
     """The scope of an assignment by its ID. UsageError for one that has nothing to do with the account; whether a
     management group holds the account is not told."""
     scope = re.split(r"(?i)/providers/Microsoft\.Authorization/roleAssignments/", assignment)[0]
-    plain, here = plain_id(scope), plain_id(account.id)
-    related = f"{here}/".startswith(f"{plain}/") or f"{plain}/".startswith(f"{here}/")
-    if plain and not related and not plain.startswith(MANAGEMENT_GROUP):
+    related = is_below(account.id, scope) or is_below(scope, account.id)
+    if not related and not plain_id(scope).startswith(MANAGEMENT_GROUP):
         raise invalid("assignment_id", f"its scope doesn't reach {account}.")
     return scope
 
@@ -7334,32 +7328,33 @@ def reaching_scope(account: AccountRef, assignment: str) -> str:
 def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentId, wanted: AssignmentBody) -> Plan:
     """Puts a removed role assignment back, with its own ID. Only one that reaches the account."""
     scope = reaching_scope(account, assignment_id)
-    found = role_assignments(azure, account)
-    there = next((item for item in found if plain_id(item.get("id")) == plain_id(assignment_id)), None)
-    twin = any(same_grant(item, scope, wanted) for item in found)
-    before, after = ({}, {}) if twin and not there else differences(assignment_state(there or {}), wanted, same_part)
     target = Scope(id_path(assignment_id), f"of {wanted['principalId']}")
     confirm = wide_confirm(account, scope, "given")
     where = given_only({"assignment_id": assignment_id, "confirm": wide_name(account, scope) or None})
 
-    def look(error: AzureStorageError) -> bool:
-        item = assignment_there(azure, account, assignment_id)
-        return not differences(assignment_state(item or {}), wanted, same_part)[1]
+    def row_of(items: Iterable[Json]) -> Json | None:
+        item = with_id(items, assignment_id)
+        return without(assignment_row(item, account, None, False), ["allows"]) if item else None  # no role was read
 
-    def now(outcomes: list[Outcome]) -> Json:
-        item = outcomes[-1].answer or assignment_there(azure, account, assignment_id) or {}
-        return without(assignment_row(item, account, None, False), ["allows"])  # the role was not asked for
-
-    return Plan(
+    items = role_assignments(azure, account)
+    found = row_of(items)
+    plan = settings_plan(
         assignment_id,
-        before,
-        after,
         ACCESS_VIEW,
-        [Step("restore the role", lambda: azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted}), look)],
-        read_back=now,
-        state=assignment_state,
-        equal=same_part,
-        undo=lambda old, new: command_line("access-remove", account.arguments, where),
+        found,
+        wanted,
+        assignment_state,
+        "restore the role",
+        lambda: row_of([azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted})]),
+        lambda: row_of(role_assignments(azure, account)),
+        same_part,
+    )
+    if not found and any(same_grant(item, scope, wanted) for item in items):
+        plan = replace(plan, before={}, after={})
+    line = restore_line(account, found) if found else command_line("access-remove", account.arguments, where)
+    return replace(
+        plan,
+        undo=lambda before, after: line,
         note=confirm[1] if confirm else "",
         missed="No changes needed: the principal has this role at this scope already.",
         done=ROLE_DELAY,
@@ -7792,7 +7787,7 @@ def account_activity_list(
 
 def is_about(row: Json, account: AccountRef) -> bool:
     """Whether an event of the group is about the account or a part of it."""
-    return f"{plain_id(row.get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
+    return is_below(row.get("resourceId"), account.id)
 
 
 def activity_pages(azure: Azure, account: AccountRef, since: float, until: float, place: str = "") -> Iterator[Page]:

@@ -6369,6 +6369,15 @@ def test_access_tells_what_every_assignment_allows_here(signed_in: WarRoom, requ
     assert list(access_rows(own)) == [guid(4), guid(5)]
 
 
+def test_a_role_on_the_blob_service_reaches_all_its_blobs(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, [assignment(guid(1), "data", scope=SERVICE_PATH)])
+    result = signed_in.run("azure-storage-access-list", **ONE)
+    row = access_rows(result)[guid(1)]
+    assert (row["scopeType"], row["readBlobs"], row["inherited"]) == ("blob service", True, False)
+    assert "access control lists (ACLs) of a hierarchical namespace" in result.text
+
+
 def test_keys_give_no_data_where_shared_key_is_off(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     live_account(requests_mock, allowSharedKeyAccess=False)
     access_room(requests_mock, EVERYWHERE)
@@ -6423,6 +6432,31 @@ def test_a_role_without_its_subscription_is_the_same_role(signed_in: WarRoom, re
     access_room(requests_mock, [given])
     again = signed_in.run("azure-storage-access-restore", **ONE, **args)
     assert change_of(again)["changed"] is False
+
+
+def test_the_undo_of_a_changed_assignment_does_not_remove_it(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "data", condition="@Resource = 'x'")])
+    args = {"assignment_id": held[0]["id"], "role_definition_id": role_id("data"), "principal_id": ANN}
+    result = signed_in.run("azure-storage-access-restore", **ONE, **args, condition="@Resource = 'y'")
+    undo, values = typed(change_of(result)["undo"])
+    assert undo == ["azure-storage-access-restore"]
+    assert not signed_in.run(*undo, **values).error
+    assert held[0]["properties"]["condition"] == "@Resource = 'x'"
+
+
+def test_an_assignment_that_goes_meanwhile_is_not_called_removed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "reader")])
+
+    def gone(request: Any, context: Any) -> str:
+        held.clear()
+        return ""
+
+    requests_mock.delete(ARM + held[0]["id"], status_code=204, text=gone)
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert change_of(result)["changed"] is False
+    assert "No role assignment" in result.text
 
 
 def typed(line: str) -> tuple[list[str], dict[str, str]]:
