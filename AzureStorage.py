@@ -56,6 +56,7 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
@@ -5181,7 +5182,8 @@ def canonical(value: object) -> str:
     if isinstance(value, str):
         return json.dumps(sorted(part.strip().rstrip("/").lower() for part in value.split(",")))
     if isinstance(value, dict):
-        return json.dumps({key: canonical(item) for key, item in sorted(value.items()) if key not in READ_ONLY})
+        kept = {key: item for key, item in sorted(value.items()) if key not in READ_ONLY and item not in (None, [])}
+        return json.dumps({key: canonical(item) for key, item in kept.items()})
     if isinstance(value, list | tuple):
         return json.dumps(sorted(map(canonical, value)))
     return json.dumps(value)
@@ -6339,17 +6341,14 @@ def api_for(endpoint: Endpoint[AccountRef], body: Json) -> Endpoint[AccountRef]:
     return replace(endpoint, api=NEWEST_STORAGE_API) if newest else endpoint
 
 
-def patch_step(
-    azure: Azure, account: AccountRef, patch: Json, name: str, detail: str = "", *, vital: bool = True
-) -> Step:
+def patch_step(azure: Azure, account: AccountRef, patch: Json, name: str) -> Step:
     """One PATCH of an account, which answers with the account; the account tells whether a lost one was carried out."""
     update, read = api_for(ACCOUNT_UPDATE, patch), api_for(ACCOUNT_GET, patch)
     return Step(
         name,
         lambda: azure.arm.ask(update, account, patch),
         lambda error: not account_patch(azure.arm.ask(read, account), patch)[0],
-        detail,
-        vital,
+        vital=False,
     )
 
 
@@ -6765,9 +6764,10 @@ def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
     )
 
 
-def revocation(azure: Azure, account: AccountRef, *, vital: bool = True) -> Step:
+def revocation(azure: Azure, account: AccountRef) -> Step:
     """Revoking twice does no harm, so that the transport may repeat it; nothing tells whether a lost one was carried out."""
-    return Step("delegation_keys", lambda: azure.arm.ask(DELEGATION_KEYS_REVOKE, account), detail=REVOKED, vital=vital)
+    revoke = partial(azure.arm.ask, DELEGATION_KEYS_REVOKE, account)
+    return Step("delegation_keys", revoke, detail=REVOKED, vital=False)
 
 
 # --- commands: network rules -------------------------------------------------------------------------------------------
@@ -6804,7 +6804,7 @@ def once(rules: list[Json]) -> list[Json]:
     return list({canonical(rule): rule for rule in rules}.values())
 
 
-def rules_of(current: Json, kind: str) -> list[Json]:
+def rules_of(current: object, kind: str) -> list[Json]:
     return dicts(at_path(current, f"properties.networkAcls.{kind}"))
 
 
@@ -7414,7 +7414,7 @@ ISOLATION_ARGUMENTS = {
 
 
 def build_isolation(azure: Azure, given: Given) -> Isolation:
-    """UsageError where we would lock ourselves out unasked."""
+    """UsageError where we would lock ourselves out unasked, or where the rules that are given would be ignored."""
     own = given["own_ip"] if given["own_ip"] is not None else azure.settings.own_addresses
     if given["network"] and not own and given["own_ip"] is None:
         raise missing(
@@ -7422,11 +7422,16 @@ def build_isolation(azure: Azure, given: Given) -> Isolation:
             "the public address of this engine, since a network deny would also cut off our own blob commands. Alternatively set Own Public IP "
             "Addresses in the instance, or own_ip=none to accept that, or network=false",
         )
-    bypass = given["network_ruleset_bypass"]
+    bypass, addresses, subnets = (
+        given[name] for name in ("network_ruleset_bypass", "keep_ip_rules", "keep_subnet_ids")
+    )
+    if not given["network"] and (bypass or addresses or subnets or given["keep_existing_rules"]):
+        others = ("keep_ip_rules", "keep_subnet_ids", "keep_existing_rules", "network_ruleset_bypass")
+        raise exclusive("network=false", *others)
     rules = {
         "defaultAction": "Deny",
-        "ipRules": once([*own, *(given["keep_ip_rules"] or [])]),
-        "virtualNetworkRules": given["keep_subnet_ids"] or [],
+        "ipRules": once([*own, *(addresses or [])]),
+        "virtualNetworkRules": once(subnets or []),
         **({"bypass": bypass_text(bypass)} if bypass else {}),
     }
     return Isolation(
@@ -7453,37 +7458,39 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
     check_own_credential(azure, account, isolation)
     current = azure.arm.ask(ACCOUNT_GET, account)
     wanted = isolation_settings(isolation, current)
-    patches = {part: account_patch(current, {"properties": {key: value}}) for part, (key, value) in wanted.items()}
-    due = {part: found[0]["properties"] for part, found in patches.items() if found[0]}
-    wrote = {key: value for properties in due.values() for key, value in properties.items()}
-    old = {key: deepcopy(at_path(current, f"properties.{key}")) for key in wrote}
+    patches = {part: account_patch(current, body) for part, body in wanted.items()}
+    due = {part: patch for part, (patch, _, _) in patches.items() if patch}
+    whole, before, after = (joined_properties(patches[part][side] for part in due) for side in range(3))
+    wrote = whole.get("properties", {})
+    old = {key: at_path(current, f"properties.{key}") for key in wrote}
     record: Json = {"account": account.id, "time": iso_time(Clock.now()), "settings": old, "wrote": wrote}
-    others = isolation_others(isolation)
-    names = [*due, *others]
-    before, after = (joined_properties(patches[part][side] for part in due) for side in (1, 2))
+    remember = Step("remember the settings", lambda: keep_record(azure, account, record, current), hidden=True)
+    others = credential_steps(azure, account, current, isolation)
+    names = [step.name for step in others]
     now: Json = {}  # the account afterwards, and a row for each part
     return Plan(
         account.id,
-        {**before, **dict.fromkeys(others)},
-        {**after, **dict.fromkeys(others, DONE)},
+        {**before, **dict.fromkeys(names)},
+        {**after, **dict.fromkeys(names, DONE)},
         ISOLATION_VIEW,
-        isolation_steps(azure, account, current, due, record, names),
+        isolation_steps(azure, account, due, remember, others),
         read_back=lambda outcomes: isolation_rows(azure, account, wanted, due, outcomes, now),
         state=lambda rows: {**now, **{row["step"]: DONE for row in rows if row["result"] == DONE}},
         undo=lambda _, new: command_line("account-restore-settings", account.arguments) if "properties" in new else "",
-        note=still_open(current, isolation),
-        planned=names,
+        note=still_open(current, wanted, isolation.parts),
+        planned=[*due, *names],
         tell_steps=True,
-        item=[planned_part(part, PLANNED if part in due else ALREADY, PART_WORDS[part]) for part in wanted]
-        + [planned_part(name, PLANNED) for name in others],
+        item=[part_row(part, PLANNED if part in due else ALREADY, PART_WORDS[part]) for part in wanted]
+        + [part_row(name, PLANNED, "") for name in names],
         more_context=lambda outcomes, change: isolation_context(account, record, change, now.get("rows") or []),
     )
 
 
-def isolation_others(isolation: Isolation) -> list[str]:
-    """The steps of an isolation that aren't settings, in their order."""
-    keys = ["rotate key2", "rotate key1"] if isolation.parts["rotate_keys"] else []
-    return [*(["delegation_keys"] if isolation.parts["delegation_keys"] else []), *keys]
+def credential_steps(azure: Azure, account: AccountRef, current: Json, isolation: Isolation) -> list[Step]:
+    """The steps of an isolation that aren't settings, in their order. Azure refuses two at a time on one account."""
+    keys = ("key2", "key1") if isolation.parts["rotate_keys"] else ()
+    rotations = (rotation(azure, account, key, at_path(current, f"properties.keyCreationTime.{key}")) for key in keys)
+    return [*([revocation(azure, account)] if isolation.parts["delegation_keys"] else []), *rotations]
 
 
 def joined_properties(bodies: Iterable[Json]) -> Json:
@@ -7492,7 +7499,7 @@ def joined_properties(bodies: Iterable[Json]) -> Json:
     return {"properties": properties} if properties else {}
 
 
-def planned_part(step: str, result: str, detail: str = "") -> Json:
+def part_row(step: str, result: str, detail: str) -> Json:
     return {"step": step, "result": result, "detail": detail}
 
 
@@ -7508,53 +7515,40 @@ def check_own_credential(azure: Azure, account: AccountRef, isolation: Isolation
         )
 
 
-def isolation_settings(isolation: Isolation, current: Json) -> dict[str, tuple[str, object]]:
+def isolation_settings(isolation: Isolation, current: Json) -> dict[str, Json]:
     """What each part sets: the exceptions alone, or also the rules that are there; Defender's own rule always stays."""
-    there = at_path(current, "properties.networkAcls") or {}
-    rules = {
-        **isolation.rules,
-        "resourceAccessRules": [
-            rule
-            for rule in rules_of(current, "resourceAccessRules")
-            if DEFENDER_RULE.fullmatch(str(rule.get("resourceId")))
-        ],
-    }
-    if there.get("ipv6Rules") and not isolation.keep_existing:
+    instances = rules_of(current, "resourceAccessRules")
+    defender = [rule for rule in instances if DEFENDER_RULE.fullmatch(str(rule.get("resourceId")))]
+    rules = {**isolation.rules, "resourceAccessRules": defender}
+    if isolation.keep_existing:
+        for kind in RULE_KEYS:
+            rules[kind] = [*other_rules(rules_of(current, kind), rules[kind], kind), *rules[kind]]
+    elif rules_of(current, "ipv6Rules"):
         rules["ipv6Rules"] = []
-    for kind in RULE_KEYS if isolation.keep_existing else ():
-        rules[kind] = [*other_rules(rules_of(current, kind), rules[kind], kind), *rules[kind]]
     values = {"public_access": False, "network": rules, "sftp": False, "shared_key": False}
-    never = {"sftp"} if at_path(current, "properties.isSftpEnabled") is None else set()
-    return {
-        part: (SETTINGS_OF[part], value)
-        for part, value in values.items()
-        if isolation.parts[part] and part not in never
-    }
+    if at_path(current, "properties.isSftpEnabled") is None:
+        del values["sftp"]
+    return {part: {"properties": {SETTINGS_OF[part]: value}} for part, value in values.items() if isolation.parts[part]}
 
 
 def isolation_steps(
-    azure: Azure, account: AccountRef, current: Json, due: Mapping[str, Json], record: Json, names: list[str]
+    azure: Azure, account: AccountRef, due: Mapping[str, Json], first: Step, others: list[Step]
 ) -> Generator[Step, Outcome, None]:
-    yield Step("remember the settings", lambda: keep_record(azure, record, current), hidden=True)
+    yield first
     if due:
-        whole = {"properties": {key: value for properties in due.values() for key, value in properties.items()}}
-        whole_step = patch_step(azure, account, whole, ", ".join(due), vital=False)._replace(tentative=len(due) > 1)
-        outcome = yield whole_step
-        if outcome.result == FAILED and whole_step.tentative:
-            for part, properties in due.items():
-                yield patch_step(azure, account, {"properties": properties}, part, vital=False)
-    if "delegation_keys" in names:
-        yield revocation(azure, account, vital=False)
-    for name in names:
-        if name.startswith("rotate "):
-            key = name.removeprefix("rotate ")
-            yield rotation(azure, account, key, at_path(current, f"properties.keyCreationTime.{key}"))
+        whole = patch_step(azure, account, joined_properties(due.values()), ", ".join(due))
+        outcome = yield whole._replace(tentative=len(due) > 1)
+        if outcome.result == FAILED and outcome.step.tentative:
+            for part, patch in due.items():
+                yield patch_step(azure, account, patch, part)
+    for step in others:  # noqa: UP028 - a list takes no outcomes
+        yield step
 
 
 def isolation_rows(
     azure: Azure,
     account: AccountRef,
-    wanted: Mapping[str, tuple[str, object]],
+    wanted: Mapping[str, Json],
     due: Mapping[str, Json],
     outcomes: list[Outcome],
     now: Json,
@@ -7562,15 +7556,14 @@ def isolation_rows(
     """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back.
     `now` is filled with the account and the rows."""
     now.update(azure.arm.ask(ACCOUNT_GET, account))
-    rows = []
-    for part, (key, value) in wanted.items():
-        there = not account_patch(now, {"properties": {key: value}})[0]
-        failure = next((o.error for o in reversed(outcomes) if o.error and part in o.step.name.split(", ")), None)
+    told = {part: outcome for outcome in outcomes for part in outcome.step.name.split(", ")}
+    rows = now["rows"] = []
+    for part, body in wanted.items():
+        there, failure = not account_patch(now, body)[0], told[part].error if part in told else None
         lacking = redact(failure.message) if failure else "Azure accepted the setting, but it is not there any more."
-        result = ALREADY if there and part not in due else DONE if there else FAILED
-        rows.append({"step": part, "result": result, "detail": PART_WORDS[part] if there else lacking})
-    rows += [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
-    now["rows"] = rows
+        result = FAILED if not there else DONE if part in due else ALREADY
+        rows.append(part_row(part, result, PART_WORDS[part] if there else lacking))
+    rows += [o.row() for o in outcomes if not (o.step.hidden or wanted.keys() & o.step.name.split(", "))]
     return rows
 
 
@@ -7588,56 +7581,52 @@ def isolation_context(account: AccountRef, record: Json, change: Json, rows: lis
     return {ISOLATION_VIEW.context: item}
 
 
-def still_open(current: Json, isolation: Isolation) -> str:
+def still_open(current: Json, wanted: Mapping[str, Json], parts: Mapping[str, bool]) -> str:
     """What an isolation leaves open, as far as the account itself tells."""
-    endpoints = dicts(at_path(current, "properties.privateEndpointConnections"))
+    network, setting = wanted.get("network"), partial(at_path, current.get("properties"))
+    instances = [str(rule.get("resourceId")) for rule in rules_of(network, "resourceAccessRules")]
     approved = [
         str(row.get("name"))
-        for row in endpoints
+        for row in dicts(setting("privateEndpointConnections"))
         if str(at_path(row, "properties.privateLinkServiceConnectionState.status")).lower() == "approved"
     ]
-    bypass = str(isolation.rules.get("bypass") or at_path(current, "properties.networkAcls.bypass") or "AzureServices")
-    network = isolation.parts["network"]
+    bypass = at_path(network, "properties.networkAcls.bypass") or setting("networkAcls.bypass") or "AzureServices"
+    services = f"Azure services in the bypass: {bypass} (network_ruleset_bypass=None closes it)"
+    region = f"clients in the account's region {current.get('location') or ''}, to which address rules don't apply, where a subnet or the bypass lets them in"
     left = (
-        (network and approved, f"private endpoints: {', '.join(approved)}"),
-        (
-            network and bypass.lower() != "none",
-            f"Azure services in the bypass: {bypass} (network_ruleset_bypass=None closes it)",
-        ),
-        (
-            network,
-            f"clients in the account's region {current.get('location') or ''}, to which address rules don't apply, where a subnet or the bypass lets them in",
-        ),
+        (network and approved, f"private endpoints: {in_text(', '.join(approved))}"),
+        (instances, f"resource instances: {in_text(', '.join(instances))}"),
+        (network and bypass.lower() != "none", services),
+        (network, region),
+        (setting("publicNetworkAccess") == "SecuredByPerimeter", "what the network security perimeter allows"),
         (not network, "every network, so that a static website ($web) stays public"),
-        (at_path(current, "properties.isNfsV3Enabled") is True, "NFS 3.0 clients in allowed networks"),
-        (
-            at_path(current, "properties.allowCrossTenantReplication") is not False,
-            "object replication policies, also to other tenants",
-        ),
+        (not parts["public_access"], "anonymous access to public containers"),
+        (not parts["sftp"] and setting("isSftpEnabled") is True, "SFTP local users"),
+        (setting("isNfsV3Enabled") is True, "NFS 3.0 clients in allowed networks"),
+        (setting("allowCrossTenantReplication") is not False, "object replication policies, also to other tenants"),
         (True, "identities with a role on the account (!azure-storage-access-list)"),
-        (not isolation.parts["shared_key"], "stored access policies and SAS (!azure-storage-container-policy-list)"),
+        (not parts["delegation_keys"], "user delegation SAS (!azure-storage-account-delegation-keys-revoke)"),
+        (not parts["shared_key"], "stored access policies and SAS (!azure-storage-container-policy-list)"),
     )
     return "\n".join(f"Still allowed: {words}." for open_still, words in left if open_still)
 
 
-def keep_record(azure: Azure, record: Json, current: Json) -> None:
+def keep_record(azure: Azure, account: AccountRef, record: Json, current: Json) -> None:
     """Remember what was before, beside the sessions. A setting that still is what an earlier isolation wrote keeps the
     older value; one that somebody else has changed since counts as it is now."""
-    name = parse_account(str(record["account"])).name
 
-    def remember(document: Json) -> None:
-        isolations = dict(document.get("isolations") or {})
-        earlier = isolations.get(name) or {}
-        wrote, older = dict(earlier.get("wrote") or {}), dict(earlier.get("settings") or {})
-        valid = {key for key in older if key in wrote and same(at_path(current, f"properties.{key}"), wrote[key])}
+    def remember(document: Json) -> Json:
+        isolations = document["isolations"] = document.get("isolations") or {}
+        earlier = isolations.get(account.name) or {}
+        wrote, older = earlier.get("wrote") or {}, earlier.get("settings") or {}
+        valid = [key for key in older if key in wrote and same(at_path(current, f"properties.{key}"), wrote[key])]
         settings = {**record["settings"], **{key: older[key] for key in valid}}
         if settings:
             kept = {**{key: wrote[key] for key in valid}, **record["wrote"]}
-            isolations[name] = {**record, "settings": settings, "wrote": kept}
-        document["isolations"] = isolations
-        record["settings"] = settings
+            isolations[account.name] = {**record, "settings": settings, "wrote": kept}
+        return settings
 
-    azure.store.edit(remember)
+    record["settings"] = azure.store.edit(remember)
 
 
 def read_record(text: str) -> Json:
@@ -7675,29 +7664,45 @@ def account_restore_settings(
     scope = {"resource_group_name": resource_group_name, "subscription_id": subscription_id}
     account = account_in(azure, scope, place)
     current = azure.arm.ask(ACCOUNT_GET, account)
-    settings, foreign = found["settings"], foreign_settings(current, found)
-    wanted = {key: RESTORABLE[key] if value is None else value for key, value in settings.items() if key not in foreign}
-    unset = sorted(key for key in wanted if settings[key] is None)
+    settings = {key: RESTORABLE[key] if value is None else value for key, value in found["settings"].items()}
+    foreign = foreign_settings(current, settings, found.get("wrote") or {})
+    wanted = without(settings, foreign)
+    unset = sorted(key for key in wanted if found["settings"][key] is None)
     notes = (
         "Rotated keys and revoked SAS stay so.",
         f"Not set before, and now set to what that meant: {', '.join(unset)}." if unset else "",
         f"Left as they are, since somebody changed them after the isolation: {', '.join(foreign)}." if foreign else "",
     )
+
+    def undo(before: Json, after: Json) -> str:
+        old = {key: at_path(current, f"properties.{key}") for key in after.get("properties", {})}
+        again = {"record": {"account": account.id, "settings": old}}
+        return command_line("account-restore-settings", account.arguments, again) if old else ""
+
     plan = update_plan(azure, account, current, {"properties": wanted})
-    steps = plan.steps if record else restoring(azure, account, plan.steps, wanted)
-    words = " ".join(filter(None, notes))
-    return replace(plan, view=NETWORK_VIEW, steps=steps, note=words, done="", undo=lambda before, after: "")
+    forget = partial(forget_record, azure, account, found)
+    if not (plan.needed or foreign):
+        forget()
+    steps = restoring(plan.steps, {"properties": wanted}, forget)
+    return replace(plan, view=NETWORK_VIEW, steps=steps, note=" ".join(filter(None, notes)), done="", undo=undo)
 
 
-def restoring(azure: Azure, account: AccountRef, steps: Steps, wanted: Json) -> Generator[Step, Outcome, None]:
+def forget_record(azure: Azure, account: AccountRef, used: Json) -> None:
+    """Drop a record that was used up; that of another isolation stays."""
+
+    def forget(document: Json) -> None:
+        kept = document.get("isolations") or {}
+        if at_path(kept.get(account.name), "time") == used.get("time"):
+            kept.pop(account.name, None)
+
+    azure.store.edit(forget)
+
+
+def restoring(steps: Steps, wanted: Json, forget: Callable[[], None]) -> Generator[Step, Outcome, None]:
     """The steps, and behind them one that forgets the record, once the account says that everything is back."""
-
-    def forget() -> None:
-        azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None))
-
     for step in steps:
         outcome = yield step
-        if outcome.answer is None or not account_patch(outcome.answer, {"properties": wanted})[0]:
+        if outcome.result == DONE and not account_patch(outcome.answer or wanted, wanted)[0]:
             yield Step("forget the record", forget, hidden=True)
 
 
@@ -7715,17 +7720,15 @@ def isolation_record(azure: Azure, clue: AccountClue | None, record: Json | None
     place = parse_account(str(found["account"]))
     if place.name != clue.name:
         raise invalid("account_name", f"the record is for {place.name}, not for {clue.name}.")
-    return (place if place.group else clue), found
+    return (clue if clue.group or not place.group else place), found
 
 
-def foreign_settings(current: Json, record: Json) -> list[str]:
+def foreign_settings(current: Json, settings: Json, wrote: Json) -> list[str]:
     """The settings that somebody else has changed since the isolation: they are not ours to open again."""
-    settings, wrote = record["settings"], record.get("wrote") or {}
-    values = {key: at_path(current, f"properties.{key}") for key in settings}
     return sorted(
         key
-        for key, value in values.items()
-        if key in wrote and not same(value, wrote[key]) and not same(value, settings[key])
+        for key in settings.keys() & wrote.keys()
+        if not any(same(at_path(current, f"properties.{key}"), known[key]) for known in (wrote, settings))
     )
 
 

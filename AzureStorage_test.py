@@ -3274,6 +3274,86 @@ def test_what_somebody_changed_after_an_isolation_is_not_opened_again(
     assert "networkAcls" in restored.text and "somebody changed them after the isolation" in restored.text
 
 
+def test_what_azure_fills_into_the_rules_is_not_taken_for_a_change_of_somebody(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    account = live_account(requests_mock, networkAcls={"defaultAction": "Allow", "bypass": "AzureServices"})
+    only = {**dict.fromkeys(az.PARTS, "false"), "network": "true", **OWN}
+    assert not signed_in.run("azure-storage-account-isolate", **ONE, **only).error
+    rules = account["properties"]["networkAcls"]
+    account["properties"]["networkAcls"] = {
+        **{key: value for key, value in rules.items() if value != []},
+        "ipv6Rules": [],
+    }
+    restored = signed_in.run("azure-storage-account-restore-settings", **ONE)
+    assert "somebody changed them" not in restored.text
+    assert account["properties"]["networkAcls"]["defaultAction"] == "Allow"
+
+
+def test_a_restore_is_taken_back(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account, _ = isolation_room(requests_mock)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    isolated = json.loads(json.dumps(account["properties"]))
+    undo, values = typed(change_of(signed_in.run("azure-storage-account-restore-settings", **ONE))["undo"])
+    assert account["properties"] != isolated
+    back = signed_in.run(*undo, **values)
+    assert account["properties"] == isolated
+    undo, values = typed(change_of(back)["undo"])
+    assert not signed_in.run(*undo, **values).error
+    assert account["properties"]["networkAcls"] == OPEN["networkAcls"]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_record_that_is_used_up_is_forgotten(signed_in: WarRoom, requests_mock: rm.Mocker, given: bool) -> None:
+    account, _ = isolation_room(requests_mock)
+    record = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
+    account["properties"] |= {**record["settings"], "allowSharedKeyAccess": True}
+    args = {"record": json.dumps(record)} if given else ONE
+    assert change_of(signed_in.run("azure-storage-account-restore-settings", **args))["changed"] is False
+    error = signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    assert "No saved isolation record" in error
+
+
+def test_a_restore_that_fails_keeps_the_record(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    isolation_room(requests_mock)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    requests_mock.patch(ARM + ACCOUNT_PATH, status_code=409, json=arm_failure("ScopeLocked"))
+    assert "ScopeLocked" in signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    again = signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    assert "ScopeLocked" in again and "No saved isolation record" not in again
+
+
+def test_an_account_that_moved_is_restored_by_its_new_id(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    isolation_room(requests_mock)
+    record = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
+    moved = ACCOUNT_PATH.replace(GROUP, "rg-moved")
+    account = live_account(requests_mock, moved, **record["wrote"])
+    assert not signed_in.run("azure-storage-account-restore-settings", account_name=moved).error
+    assert account["properties"]["allowBlobPublicAccess"] is True
+
+
+def test_rules_that_an_isolation_would_ignore_are_refused(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    for name, value in (("keep_ip_rules", "192.0.2.1"), ("network_ruleset_bypass", "None")):
+        error = signed_in.run("azure-storage-account-isolate", **ONE, network="false", **{name: value}).error
+        assert "`network=false` can't be combined with" in error
+    assert requests_mock.call_count == 0
+
+
+def test_an_isolation_tells_all_that_it_leaves_open(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **{**OPEN, "publicNetworkAccess": "SecuredByPerimeter"})
+    only = {**dict.fromkeys(az.PARTS, "false"), "network": "true", "keep_existing_rules": "true", **OWN}
+    text = signed_in.run("azure-storage-account-isolate", **ONE, **only, dry_run="true").text
+    instance = OPEN["networkAcls"]["resourceAccessRules"][0]["resourceId"]
+    for words in (
+        f"resource instances: {instance}",
+        "anonymous access to public containers",
+        "user delegation SAS",
+        "SFTP local users",
+        "what the network security perimeter allows",
+    ):
+        assert f"Still allowed: {words}" in text
+
+
 def test_an_isolation_that_azure_does_not_keep_is_not_called_complete(
     signed_in: WarRoom, requests_mock: rm.Mocker
 ) -> None:
