@@ -188,7 +188,9 @@ READ_ROLES, WRITE_ROLES, DELETE_ROLES = (
     f"Microsoft.Authorization/roleAssignments/{verb}" for verb in ("read", "write", "delete")
 )
 READ_DEFINITIONS = "Microsoft.Authorization/roleDefinitions/read"
-READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
+READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING = (
+    f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write", "delete")
+)
 READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
 READ_LOGS = "Microsoft.Insights/logs/StorageBlobLogs/read"
 READ_DEFENDER = "Microsoft.Security/defenderForStorageSettings/read"
@@ -2980,6 +2982,7 @@ LOCK_DELETE: Endpoint[Scope] = Endpoint("DELETE", "", "remove the lock {}", DELE
 ACTIVITY_LIST: Endpoint[Scope] = Endpoint("GET", "/providers/Microsoft.Insights/eventtypes/management/values", "read the activity log of {}", READ_ACTIVITY, "list", api=ACTIVITY_API)
 LOGGING_LIST: Endpoint[AccountRef] = Endpoint("GET", LOGGING_PATH, "read the diagnostic settings of {}", READ_LOGGING, "list", api=DIAGNOSTICS_API)
 LOGGING_SET: Endpoint[AccountRef] = Endpoint("PUT", LOGGING_PATH + "/{name}", "change the diagnostic settings of {}", WRITE_LOGGING, api=DIAGNOSTICS_API)
+LOGGING_DELETE: Endpoint[Scope] = Endpoint("DELETE", "", "delete the diagnostic setting {}", DELETE_LOGGING, "nothing", (200, 204), DIAGNOSTICS_API)
 LOGS_QUERY: Endpoint[AccountRef] = Endpoint("POST", "/providers/microsoft.insights/logs", "query the logs of {}", READ_LOGS, "tables", api=LOGS_API)
 RANGES_RESTORE: Endpoint[AccountRef] = Endpoint("POST", "/restoreBlobRanges", "restore blobs of {}", RESTORE_RANGES, "document", (200, 202), replayable=False)
 SERVICE_GET: Endpoint[AccountRef] = Endpoint("GET", "/blobServices/default", "read the blob service of {}", READ_SERVICE)
@@ -7757,6 +7760,15 @@ EVENT_FIELDS = {
 }
 
 
+def time_range(since: float | None, until: float | None, ahead: float = 0) -> tuple[float, float]:
+    """The times between which is searched: by default the last day. ahead: seconds that events may be later than now."""
+    now = until or Clock.now()
+    found = since or now - 86_400, until or now + ahead
+    if found[0] >= found[1]:
+        raise invalid("until", "it has to be later than `since`.")
+    return found
+
+
 def event_row(event: Json, account: AccountRef) -> Json:
     """An event with the names that context has. Claims are named by addresses with dots, which a path cannot have."""
     claims = {str(name).replace(".", "\0"): value for name, value in (at_path(event, "claims") or {}).items()}
@@ -7777,9 +7789,10 @@ def account_activity_list(
     status: Text | None = None,
 ) -> CommandResults:
     """Who read keys, changed rules or deleted things, newest first; Azure keeps it for 90 days. Filters look for parts of words."""
+    times = time_range(since, until)
     azure.arm.ask(ACCOUNT_GET, account)  # an account that is elsewhere is found there
     wanted = given_only({"operation": operation, "caller": caller, "status": status})
-    pages = activity_pages(azure, account, since or Clock.now() - 86_400, until or Clock.now(), paging.place)
+    pages = activity_pages(azure, account, *times, paging.place)
 
     def keep(row: Json) -> bool:
         fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
@@ -7834,51 +7847,42 @@ SINKS = body_fields(
 SinkArgs = Annotated[Json, body_group(SINKS)]
 
 
-def log_state(properties: object) -> dict[str, bool]:
-    """Which categories of a diagnostic setting are on."""
-    rows = dicts(at_path(properties, "logs"))
-    return {str(row.get("category") or row.get("categoryGroup")): row.get("enabled") is True for row in rows}
-
-
-def logging_setting(azure: Azure, account: AccountRef, name: str) -> Json:
-    """The diagnostic setting of a name; {} if there is none."""
+def logging_setting(azure: Azure, account: AccountRef, name: str) -> Json | None:
+    """The diagnostic setting of a name."""
     items = azure.arm.listing(LOGGING_LIST, account).items
-    return next((item for item in items if str(item.get("name")).lower() == name.lower()), {})
+    return next((item for item in items if str(item.get("name")).lower() == name.lower()), None)
 
 
-def logging_state(setting: object, categories: Iterable[str]) -> Json:
+def logging_state(categories: Iterable[str], setting: Json | None) -> Json:
     """The properties of a diagnostic setting, with whether each of the categories is on in place of the logs."""
-    properties = at_path(setting, "properties") or {}
-    state = log_state(properties)
-    return {**properties, "logs": {name: state.get(name, False) for name in categories}}
+    off = not_logged(logged(setting or {}))
+    return {**(at_path(setting, "properties") or {}), "logs": {name: name not in off for name in categories}}
 
 
-def logs_groups(current: Json) -> bool:
-    """Whether a diagnostic setting logs category groups."""
-    return any(row.get("categoryGroup") and row.get("enabled") for row in dicts(current.get("logs")))
+def changed_logs(setting: Json | None, chosen: Collection[str], enabled: bool) -> list[Json]:
+    """The logs of a diagnostic setting with the categories on or off; others stay. Azure takes no single categories beside
+    groups: where a group holds them they stay as they are, else UsageError."""
+    rows = dicts(at_path(setting, "properties.logs"))
+    if not any(row.get("categoryGroup") and row.get("enabled") for row in rows):
+        others = [row for row in rows if row.get("category") not in (None, *chosen)]
+        return [*others, *({"category": name, "enabled": enabled} for name in chosen)]
+    if enabled and all(logging_state(chosen, setting)["logs"].values()):
+        return rows
+    words = "it logs category groups, beside which Azure takes no single categories. Give another setting_name."
+    raise invalid("setting_name", words)
 
 
-def logging_logs(current: Json, categories: Collection[str], enabled: bool) -> list[Json]:
-    """The logs of a diagnostic setting with the categories on or off; other categories stay, groups can't."""
-    rows = dicts(current.get("logs"))
-    kept = [row for row in rows if row.get("category") not in categories and not row.get("categoryGroup")]
-    return [*kept, *({"category": name, "enabled": enabled} for name in categories)]
-
-
-def undo_logging(where: Mapping[str, str], categories: Iterable[str], enabled: bool, old: Json) -> str:
+def undo_logging(where: Mapping[str, str], enabled: bool, old: Json) -> str:
     """The command that sets the changed categories and destinations back."""
-    flipped = (
-        {"enabled": not enabled, "categories": ",".join(old["logs"])}
-        if old.get("logs")
-        else {"enabled": enabled, "categories": ",".join(categories)}
-    )
-    sinks = {name: old[entry.path] for name, entry in SINKS.items() if old.get(entry.path)}
-    return command_line("account-logging-set", {**where, **flipped, **sinks})
+    changed = [name for name, on in (old.get("logs") or {}).items() if on is not enabled]
+    flipped = {"enabled": not enabled, "categories": ",".join(changed)} if changed else {"enabled": enabled}
+    sinks = {name: old.get(entry.path) or None for name, entry in SINKS.items()}
+    return command_line("account-logging-set", where, flipped, given_only(sinks))
 
 
 @command(
     "azure-storage-account-logging-set",
-    needs=(READ_LOGGING, WRITE_LOGGING),
+    needs=(READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING),
     role=MONITORING,
     changes=True,
     execution=True,
@@ -7890,39 +7894,29 @@ def account_logging_set(
     setting_name: LockName = "cortex-xsoar",
     categories: Annotated[list[str], listed(choice(*BLOB_LOGS))] | None = None,
     enabled: Flag = True,
+    delete_empty: Flag = False,
 ) -> Plan:
-    """Turns logs of the blob service on or off in one diagnostic setting; other categories and settings stay."""
-    found = logging_setting(azure, account, setting_name)
-    current = dict(found.get("properties") or {})
-    chosen, groups = categories or BLOB_LOGS, logs_groups(current)
-    if not sinks and not any(current.get(entry.path) for entry in SINKS.values()):
+    """Turns logs of the blob service on or off in one diagnostic setting; other categories and settings stay. One that
+    logs nothing any more is deleted if that is asked for."""
+    found, chosen = logging_setting(azure, account, setting_name), categories or BLOB_LOGS
+    logs, current = changed_logs(found, chosen, enabled), dict(at_path(found, "properties") or {})
+    where = {**account.arguments, "setting_name": setting_name, **({} if found else {"delete_empty": "true"})}
+    target = Scope(f"{account.id}{LOGGING_PATH}/{segment(setting_name)}", setting_name)
+    state, read = partial(logging_state, chosen), partial(logging_setting, azure, account, setting_name)
+    if delete_empty and not any(row.get("enabled") for row in (*logs, *dicts(current.get("metrics")))):
+        remove = removal(azure, LOGGING_DELETE, target, "ResourceNotFound")
+        plan = removal_plan(target.id, LOGGING_VIEW, found, state, "delete the diagnostic setting", remove, read)
+    elif not any({**current, **sinks}.get(entry.path) for entry in SINKS.values()):
         raise missing("workspace_id", "where the logs go: workspace_id, storage_account_id or event_hub_rule_id")
-    if groups and not enabled:
-        words = f"{setting_name!r} logs category groups, beside which Azure takes no single categories. Give another setting_name."
-        raise invalid("setting_name", words)
-    wanted = sinks if groups else {**sinks, "logs": dict.fromkeys(chosen, enabled)}
-    before, after = differences(logging_state(found, chosen), wanted)
-    body = {"properties": {**current, **sinks, "logs": logging_logs(current, chosen, enabled)}}
-    where = {**account.arguments, "setting_name": setting_name}
-
-    def change() -> Json:
-        return azure.arm.ask(LOGGING_SET, account, body, name=setting_name)
-
-    def look(error: AzureStorageError) -> bool:
-        return not differences(logging_state(logging_setting(azure, account, setting_name), chosen), wanted)[1]
-
-    return Plan(
-        f"{account.id}{LOGGING_PATH}/{segment(setting_name)}",
-        before,
-        after,
-        LOGGING_VIEW,
-        [Step("change the diagnostic setting", change, look)],
-        item=found or None,
-        read_back=lambda outcomes: outcomes[-1].answer,
-        state=lambda item: logging_state(item, chosen),
-        undo=lambda old, new: undo_logging(where, chosen, enabled, old),
-        done="" if enabled else "Requests from now on can't be traced afterwards.",
-    )
+    else:
+        wanted, body = {**sinks, "logs": dict.fromkeys(chosen, enabled)}, {**current, **sinks, "logs": logs}
+        change = partial(azure.arm.ask, LOGGING_SET, account, {"properties": body}, name=setting_name)
+        plan = settings_plan(
+            target.id, LOGGING_VIEW, found, wanted, state, "change the diagnostic setting", change, read
+        )
+    lost = cannot_undo(plan.before, SINKS, plan.after) if found else ""
+    done = lost if enabled else "Requests from now on can't be traced afterwards."
+    return replace(plan, undo=lambda old, new: undo_logging(where, enabled, old), done=done)
 
 
 # --- commands: log search ----------------------------------------------------------------------------------------------

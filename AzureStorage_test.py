@@ -3756,6 +3756,17 @@ def test_the_activity_of_an_account_and_of_its_parts(signed_in: WarRoom, request
     ]
 
 
+def test_the_activity_before_a_time_is_that_of_its_day(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    requests_mock.get(re.compile("eventtypes/management/values"), json={"value": []})
+    signed_in.run("azure-storage-account-activity-list", **ONE, until="2027-01-02T00:00:00Z")
+    times = "eventTimestamp ge '2027-01-01T00:00:00Z' and eventTimestamp le '2027-01-02T00:00:00Z'"
+    assert query(last(requests_mock))["$filter"].startswith(times)
+    args = {"since": "2027-01-02T00:00:00Z", "until": "2027-01-01T00:00:00Z"}
+    error = signed_in.run("azure-storage-account-activity-list", **ONE, **args).error
+    assert "it has to be later than `since`" in error
+
+
 SETTINGS = f"{SERVICE_PATH}/providers/Microsoft.Insights/diagnosticSettings"
 WORKSPACE = f"{GROUP_PATH}/providers/Microsoft.OperationalInsights/workspaces/soc"
 
@@ -3782,6 +3793,81 @@ def test_logging_is_turned_on_and_keeps_what_is_there(signed_in: WarRoom, reques
         "logs": [*logs[1:], {"category": "StorageRead", "enabled": False}],
     }
     assert "enabled=true" in change_of(off)["undo"]
+
+
+def logging_room(mock: rm.Mocker, *settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Diagnostic settings that are kept as Azure keeps them."""
+    held = {str(item["name"]).lower(): item for item in settings}
+
+    def change(request: Any, context: Any) -> dict[str, Any] | None:
+        name = urlsplit(request.url).path.rpartition("/")[2].lower()
+        if request.method == "DELETE":
+            context.status_code = 200 if held.pop(name, None) else 204
+            return {}
+        held[name] = {"id": f"{SETTINGS}/{name}", "name": name, **request.json()}
+        return held[name]
+
+    mock.get(ARM + SETTINGS, json=lambda request, context: {"value": list(held.values())})
+    for method in ("PUT", "DELETE"):
+        mock.register_uri(method, re.compile(re.escape(ARM + SETTINGS) + "/"), json=change)
+    return held
+
+
+def test_a_new_diagnostic_setting_is_deleted_by_its_undo(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    held = logging_room(requests_mock)
+    result = signed_in.run("azure-storage-account-logging-set", **ONE, workspace_id=WORKSPACE)
+    undo, values = typed(change_of(result)["undo"])
+    gone = signed_in.run(*undo, **values)
+    assert not held
+    assert change_of(gone)["changed"] is True
+    assert change_of(signed_in.run(*undo, **values))["changed"] is False
+    undo, values = typed(change_of(gone)["undo"])
+    assert not signed_in.run(*undo, **values).error
+    assert held["cortex-xsoar"]["properties"]["workspaceId"] == WORKSPACE
+    assert {log["category"] for log in held["cortex-xsoar"]["properties"]["logs"] if log["enabled"]} == {*az.BLOB_LOGS}
+
+
+def test_a_diagnostic_setting_that_logs_something_else_is_not_deleted(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    metrics = [{"category": "Transaction", "enabled": True}]
+    properties = {"workspaceId": WORKSPACE, "logs": [{"category": "StorageRead", "enabled": True}], "metrics": metrics}
+    held = logging_room(requests_mock, {"name": "cortex-xsoar", "properties": properties})
+    args = {"enabled": "false", "delete_empty": "true"}
+    assert not signed_in.run("azure-storage-account-logging-set", **ONE, **args).error
+    assert held["cortex-xsoar"]["properties"]["metrics"] == metrics
+    assert not any(log["enabled"] for log in held["cortex-xsoar"]["properties"]["logs"])
+
+
+def test_a_group_without_the_blob_logs_is_not_called_enough(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    audit = {"workspaceId": WORKSPACE, "logs": [{"categoryGroup": "audit", "enabled": True}]}
+    logging_room(requests_mock, {"name": "cortex-xsoar", "properties": audit})
+    assert "another setting_name" in signed_in.run("azure-storage-account-logging-set", **ONE).error
+
+
+def test_a_group_stays_when_a_destination_is_added(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    logs = [{"categoryGroup": "allLogs", "enabled": True}]
+    held = logging_room(requests_mock, {"name": "cortex-xsoar", "properties": {"workspaceId": WORKSPACE, "logs": logs}})
+    result = signed_in.run("azure-storage-account-logging-set", **ONE, storage_account_id=ACCOUNT_PATH)
+    assert held["cortex-xsoar"]["properties"] == {
+        "workspaceId": WORKSPACE,
+        "storageAccountId": ACCOUNT_PATH,
+        "logs": logs,
+    }
+    assert "The undo leaves as they are: storage_account_id" in result.text
+
+
+def test_a_setting_whose_answer_was_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    old = {"workspaceId": WORKSPACE, "logs": [{"category": "StorageRead", "enabled": False}]}
+    held = logging_room(requests_mock, {"id": "s", "name": "cortex-xsoar", "properties": old})
+
+    def lost(request: Any, context: Any) -> dict[str, Any]:
+        held["cortex-xsoar"] = {"id": "s", "name": "cortex-xsoar", **request.json()}
+        raise requests.exceptions.ReadTimeout
+
+    requests_mock.put(f"{ARM}{SETTINGS}/cortex-xsoar", json=lost)
+    result = signed_in.run("azure-storage-account-logging-set", **ONE, categories="StorageRead")
+    assert result.raw["properties"]["logs"] == [{"category": "StorageRead", "enabled": True}]
 
 
 # Quarantine
