@@ -8649,28 +8649,37 @@ def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandRe
 )
 def blob_service_properties_set(azure: Azure, account: AccountArgs, wanted: BlobServiceBody) -> Plan:
     """Reads, merges and writes: the service replaces the whole object, so what was set before goes along."""
-    ignored = wanted.get("restorePolicy", {}).pop("minRestoreTime", None)
+    policy = wanted.get("restorePolicy", {})
+    ignored = policy.pop("minRestoreTime", None)
+    if ignored and not policy:
+        del wanted["restorePolicy"]
     current = azure.arm.ask(SERVICE_GET, account)
-    properties = dict(at_path(current, "properties") or {})
-    before, after = differences(properties, wanted)
+    properties: Json = at_path(current, "properties") or {}
     whole = merged(properties, wanted)
     check_retention(whole)
-
-    def look(error: AzureStorageError) -> bool:
-        return not differences(dict(at_path(azure.arm.ask(SERVICE_GET, account), "properties") or {}), wanted)[1]
-
-    return Plan(
+    plan = settings_plan(
         f"{account.id}/blobServices/default",
-        before,
-        after,
         BLOB_SERVICE_VIEW,
-        [Step("change the blob service", lambda: azure.arm.ask(SERVICE_SET, account, {"properties": whole}), look)],
-        item=current,
-        read_back=last_answer(azure, SERVICE_GET, account),
-        state=lambda item: dict(at_path(item, "properties") or {}),
-        undo=undo_with("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS),
+        current,
+        wanted,
+        lambda item: at_path(item, "properties") or {},
+        "change the blob service",
+        partial(azure.arm.ask, SERVICE_SET, account, {"properties": whole}),
+        partial(azure.arm.ask, SERVICE_GET, account),
+    )
+    line = undo_with("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS)
+
+    def undo(before: Json, after: Json) -> str:
+        """A policy that was on goes back whole, since Azure drops the days of one that is off."""
+        off = [key for key, policy in before.items() if isinstance(policy, dict) and True in policy.values()]
+        old = {**before, **{key: merged(properties[key], {}) for key in off}}
+        return line(old, merged(old, after))
+
+    return replace(
+        plan,
+        undo=undo,
         note="restore_policy_min_restore_time was not sent: Azure computes that time itself." if ignored else "",
-        done=cannot_undo(before, BLOB_SERVICE_FIELDS, after),
+        done=cannot_undo(plan.before, BLOB_SERVICE_FIELDS, plan.after),
     )
 
 
@@ -8800,27 +8809,19 @@ def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, en
     row = row_of(policy)
     changed = [{**rule, "enabled": enabled} if rule.get("name") == rule_name else rule for rule in rules]
     body = {"properties": {"policy": {**policy["properties"]["policy"], "rules": changed}}}
-    before, after = differences(row, {"enabled": enabled})
-    read = last_answer(azure, LIFECYCLE_GET, account)
-    return Plan(
+    line = command_line("account-lifecycle-set", account.arguments, {"rule_name": rule_name, "enabled": not enabled})
+    plan = settings_plan(
         row["id"],
-        before,
-        after,
         LIFECYCLE_VIEW,
-        [
-            Step(
-                f"{'enable' if enabled else 'disable'} the lifecycle rule",
-                lambda: azure.arm.ask(LIFECYCLE_SET, account, body),
-                lambda error: row_of(lifecycle_policy(azure, account))["enabled"] is enabled,
-            )
-        ],
-        item=row,
-        read_back=lambda outcomes: row_of(read(outcomes)),
-        undo=lambda old, new: command_line(
-            "account-lifecycle-set", account.arguments, {"rule_name": rule_name, "enabled": not enabled}
-        ),
-        done="Azure applies the change within 24 hours. A run that is in progress continues.",
+        row,
+        {"enabled": enabled},
+        dict,
+        f"{'enable' if enabled else 'disable'} the lifecycle rule",
+        lambda: row_of(azure.arm.ask(LIFECYCLE_SET, account, body)),
+        lambda: row_of(lifecycle_policy(azure, account)),
     )
+    done = "Azure applies the change within 24 hours. A run that is in progress continues."
+    return replace(plan, undo=lambda before, after: line, done=done)
 
 
 # --- commands: point-in-time restore -----------------------------------------------------------------------------------
@@ -8852,11 +8853,10 @@ def read_ranges(text: str) -> list[Json]:
 
 
 class Ranges(NamedTuple):
-    """What of an account is restored; everything: all of it, which was asked for by name."""
+    """What of an account is restored."""
 
     account: AccountRef
     ranges: list[Json]
-    everything: bool
 
 
 WHOLE_ACCOUNT = [{"startRange": "", "endRange": ""}]
@@ -8897,7 +8897,18 @@ def build_ranges(azure: Azure, given: Given) -> Ranges:
         # The container's name with 0, which follows the slash, bounds it; a blank follows a blob's own name.
         end = f"{container}/{blob} " if blob else after_prefix(f"{container}/{prefix}")
         ranges = [{"startRange": f"{container}/{blob or prefix}", "endRange": end}]
-    return Ranges(build_target(azure, given), ranges or WHOLE_ACCOUNT, everything)
+    return Ranges(build_target(azure, given), ranges or WHOLE_ACCOUNT)
+
+
+def read_restore_time(text: str) -> str:
+    """A time, to the fraction of a second that was given."""
+    seconds = read_time(text)
+    return text if VERSION.fullmatch(text) else iso_time(seconds)
+
+
+RestoreTime = Annotated[
+    str, Reader("a time such as 2026-11-23T12:00:00Z, or a span back from now such as 2 hours or 7d", read_restore_time)
+]
 
 
 @command(
@@ -8912,47 +8923,41 @@ def build_ranges(azure: Azure, given: Given) -> Ranges:
 def blob_ranges_restore(
     azure: Azure,
     target: Annotated[Ranges, Group(RANGE_ARGUMENTS, build_ranges)],
-    time_to_restore: Moment,
+    time_to_restore: RestoreTime,
     *,
     restore_id: Text | None = None,
 ) -> Plan | Later:
     """Brings block blobs back to an earlier time. Azure blocks the ranges meanwhile, and it cannot be stopped."""
-    account = target.account
-    body = {"timeToRestore": iso_time(time_to_restore), "blobRanges": target.ranges}
+    account, body = target.account, {"timeToRestore": time_to_restore, "blobRanges": target.ranges}
+    read = partial(restore_status, azure, account)
+    plan = Plan(account.id, {"timeToRestore": None}, body, RESTORE_VIEW, note="Nothing undoes a restore.")
     if restore_id:
-        return restore_outcome(azure, account, body, restore_id, first=False)
-    last = check_restore(azure, account, time_to_restore)
+        status = read()
+        ended = replace(plan, item=restore_item(account, body, status), carried_out=True)
+        return restore_later(account, body, restore_id, status) or ended
+    last = check_restore(azure, account, time_to_restore).get("restoreId")
 
     def start() -> str:
         return str(azure.arm.ask(RANGES_RESTORE, account, body).get("restoreId") or "")
 
-    def look(error: AzureStorageError) -> bool:
-        return restore_status(azure, account).get("restoreId") not in (None, last.get("restoreId"))
+    def later(outcomes: list[Outcome]) -> Later | None:
+        text = f"Azure is restoring blobs of {account}. This command ends when it is done."
+        return restore_later(account, body, outcomes[0].answer or f"not {last or ''}", read(), text)
 
-    return Plan(
-        account.id,
-        {"timeToRestore": None},
-        body,
-        RESTORE_VIEW,
-        [Step("start the restore", start, look)],
-        later=lambda outcomes: restore_later(
-            azure, account, body, outcomes[0].answer or "", str(last.get("restoreId") or "")
-        ),
-        read_back=lambda outcomes: restore_item(account, body, restore_status(azure, account)),
+    return replace(
+        plan,
+        steps=[Step("start the restore", start, lambda error: read().get("restoreId") not in (None, last))],
+        later=later,
+        read_back=lambda outcomes: restore_item(account, body, read()),
         equal=uncompared,
-        confirm=(account.name, "This restores the whole account.") if target.everything else None,
-        note="Nothing undoes a restore.",
+        confirm=(account.name, "This restores the whole account.") if target.ranges == WHOLE_ACCOUNT else None,
     )
 
 
 def restore_status(azure: Azure, account: AccountRef) -> Json:
     """The status of the last restore; {} if there was none."""
-    return dict(
-        at_path(
-            azure.arm.ask(ACCOUNT_GET, account, params={"$expand": "blobRestoreStatus"}), "properties.blobRestoreStatus"
-        )
-        or {}
-    )
+    current = azure.arm.ask(ACCOUNT_GET, account, params={"$expand": "blobRestoreStatus"})
+    return dict(at_path(current, "properties.blobRestoreStatus") or {})
 
 
 def restore_item(account: AccountRef, body: Json, status: Json) -> Json:
@@ -8960,74 +8965,48 @@ def restore_item(account: AccountRef, body: Json, status: Json) -> Json:
     return {"id": account.id, "account": account.name, **body, **told}
 
 
-def restore_later(azure: Azure, account: AccountRef, body: Json, restore_id: str, earlier: str) -> Later | None:
-    """What a polling round goes on with; None where the restore has ended already. An answer without an id is followed by
-    whatever restore is not the earlier one."""
-    status = restore_status(azure, account)
-    found = str(status.get("restoreId") or "")
-    restore_id = restore_id or (found if found != earlier else f"not {earlier}")
-    ended = restore_outcome(azure, account, body, restore_id, first=True, status=status)
-    return ended if isinstance(ended, Later) else None
-
-
-def restore_outcome(
-    azure: Azure, account: AccountRef, body: Json, restore_id: str, *, first: bool, status: Json | None = None
-) -> Plan | Later:
-    """The end of a restore, or what the next round goes on with. Raises where it failed."""
-    status = status if status is not None else restore_status(azure, account)
-    found = str(status.get("restoreId") or "")
-    ours = found == restore_id or (restore_id.startswith("not ") and found not in ("", restore_id.removeprefix("not ")))
-    if not ours or status.get("status") == "InProgress":
-        everything = body["blobRanges"] == WHOLE_ACCOUNT
-        ranges = {"ranges": "" if everything else json.dumps(body["blobRanges"]), "confirm_all": as_text(everything)}
-        args = {**account.arguments, **ranges, "time_to_restore": body["timeToRestore"], "restore_id": restore_id}
-        text = f"Azure is restoring blobs of {account}. This command ends when it is done."
-        return Later(text if first else "", {**args, "container_name": "", "prefix": ""})
-    if status.get("status") == "Failed":
+def restore_later(account: AccountRef, body: Json, restore_id: str, status: Json, text: str = "") -> Later | None:
+    """What a polling round goes on with; None where the restore has ended. Raises where it failed. An answer without an ID
+    is followed by whatever restore is not the earlier one, which the words "not" and its ID stand for."""
+    found, earlier = str(status.get("restoreId") or ""), restore_id.removeprefix("not ")
+    ours = found == restore_id if earlier == restore_id else found not in ("", earlier)
+    if ours and status.get("status") == "Failed":
         words = f"The restore of {account} failed: {status.get('failureReason') or 'Azure gives no reason'}"
         raise AzureStorageError(words, "Read the reason, then start the restore again.")
-    item = restore_item(account, body, status)
-    return Plan(
-        account.id,
-        {"timeToRestore": None},
-        body,
-        RESTORE_VIEW,
-        item=item,
-        carried_out=True,
-        note="Nothing undoes a restore.",
-    )
+    if ours and status.get("status") != "InProgress":
+        return None
+    everything = body["blobRanges"] == WHOLE_ACCOUNT
+    ranges = {"ranges": "" if everything else json.dumps(body["blobRanges"]), "confirm_all": as_text(everything)}
+    time = {"time_to_restore": body["timeToRestore"], "restore_id": found if ours else restore_id}
+    return Later(text, {**account.arguments, **ranges, **time, "container_name": "", "prefix": ""})
 
 
-def check_restore(azure: Azure, account: AccountRef, wanted: float) -> Json:
+def check_restore(azure: Azure, account: AccountRef, wanted: str) -> Json:
     """Refuse with the reason what Azure would refuse later in fewer words. Returns the status of the last restore.
 
     https://learn.microsoft.com/azure/storage/blobs/point-in-time-restore-overview
     """
     current = azure.arm.ask(ACCOUNT_GET, account, params={"$expand": "blobRestoreStatus"})
-    service = azure.arm.ask(SERVICE_GET, account)
-    last = dict(at_path(current, "properties.blobRestoreStatus") or {})
-    policy, deletion = (
-        at_path(service, f"properties.{name}") or {} for name in ("restorePolicy", "deleteRetentionPolicy")
+    service, setting = azure.arm.ask(SERVICE_GET, account), partial(at_path, current.get("properties"))
+    last, earliest = (
+        dict(setting("blobRestoreStatus") or {}),
+        at_path(service, "properties.restorePolicy.minRestoreTime"),
     )
-    earliest = policy.get("minRestoreTime")
     standard = current.get("kind") == "StorageV2" and not str(at_path(current, "sku.name")).startswith("Premium")
     problems = (
         (not standard, "only standard general-purpose v2 accounts support it"),
-        (bool(at_path(current, "properties.isHnsEnabled")), "accounts with a hierarchical namespace don't support it"),
+        (setting("isHnsEnabled"), "accounts with a hierarchical namespace don't support it"),
+        (setting("dnsEndpointType") == "AzureDnsZone", "accounts with DNS zone endpoints don't support it"),
         (
-            at_path(current, "properties.dnsEndpointType") == "AzureDnsZone",
-            "accounts with DNS zone endpoints don't support it",
-        ),
-        (
-            not policy.get("enabled"),
+            not at_path(service, "properties.restorePolicy.enabled"),
             "its policy is off, and it only reaches back to when that was turned on. Try !azure-storage-blob-undelete",
         ),
         (
-            deletion.get("allowPermanentDelete") is True,
+            at_path(service, "properties.deleteRetentionPolicy.allowPermanentDelete"),
             "permanent deletion is allowed in the account, which excludes it",
         ),
-        (wanted < (moment(earliest) or 0), f"the earliest time is {earliest}"),
-        (wanted > Clock.now(), "the time is in the future"),
+        ((moment(wanted) or 0) < (moment(earliest) or 0), f"the earliest time is {earliest}"),
+        ((moment(wanted) or 0) > Clock.now(), "the time is in the future"),
         (
             last.get("status") == "InProgress",
             "another restore is running. It can't be stopped, and the next has to wait for it",

@@ -2005,6 +2005,36 @@ def test_a_policy_cannot_be_turned_on_without_days(signed_in: WarRoom, requests_
     assert not writes(requests_mock)
 
 
+def test_a_restore_time_that_is_not_sent_makes_no_policy(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    blob_service(requests_mock, {})
+    args = {"account_name": ACCOUNT, "versioning": "true", "restore_policy_min_restore_time": "2026-01-01"}
+    assert not signed_in.run("azure-storage-blob-service-properties-set", **args).error
+    assert last(requests_mock).json() == {"properties": {"isVersioningEnabled": True}}
+
+
+def test_a_policy_that_was_on_goes_back_with_its_days(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Azure keeps no days of a policy that is off."""
+    body = {"id": SERVICE_PATH, "name": "default", "properties": deepcopy(FULL_SERVICE)}
+
+    def write(request: Any, context: Any) -> dict[str, Any]:
+        body["properties"] = {
+            key: {"enabled": False} if isinstance(value, dict) and value.get("enabled") is False else value
+            for key, value in request.json()["properties"].items()
+        }
+        return body
+
+    requests_mock.get(ARM + SERVICE_PATH, json=lambda request, context: body)
+    requests_mock.put(ARM + SERVICE_PATH, json=write)
+    names = ("delete_retention_policy_enabled", "change_feed_enabled", "restore_policy_enabled")
+    off = dict.fromkeys(names, "false")
+    result = signed_in.run("azure-storage-blob-service-properties-set", account_name=ACCOUNT, **off)
+    undo, values = typed(change_of(result)["undo"])
+    assert not signed_in.run(*undo, **values).error
+    back: Any = body["properties"]
+    assert (back["deleteRetentionPolicy"]["days"], back["changeFeed"]["retentionInDays"]) == (14, 90)
+    assert back["restorePolicy"] == {"enabled": True, "days": 6}
+
+
 def test_blob_service_properties_get(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     blob_service(requests_mock, FULL_SERVICE)
     result = signed_in.run("azure-storage-blob-service-properties-get", account_name=ACCOUNT)
@@ -3695,6 +3725,14 @@ def test_an_earlier_restore_is_not_taken_for_this_one(signed_in: WarRoom, reques
     restore_room(requests_mock, "Complete old", "Complete old")
     first = signed_in.run("azure-storage-blob-ranges-restore", **RANGES)
     assert first.entry["PollingArgs"]["restore_id"] == "new"
+
+
+def test_a_restore_goes_to_the_fraction_of_a_second(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    restore_room(requests_mock, "Complete old", "InProgress new")
+    time = "2027-01-14T00:00:00.1234567Z"
+    first = signed_in.run("azure-storage-blob-ranges-restore", **{**RANGES, "time_to_restore": time})
+    assert [sent["timeToRestore"] for sent in bodies(requests_mock, "POST", "restoreBlobRanges")] == [time]
+    assert first.entry["PollingArgs"]["time_to_restore"] == time
 
 
 @pytest.mark.parametrize(
