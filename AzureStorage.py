@@ -6199,6 +6199,7 @@ def resource_group_list(
 
 # --- commands: accounts ------------------------------------------------------------------------------------------------
 
+changing = partial(command, changes=True, execution=True)
 ANY_GROUP = "*"
 GroupOrAny = Annotated[
     str,
@@ -6297,6 +6298,10 @@ def account_find(azure: Azure, paging: PagingArgs, search: SearchArgs) -> Comman
 def found_account(row: Json) -> Json:
     """A row of Resource Graph as ARM shows the account. The graph writes groups in lower case; the id has their case."""
     return {**row, "resourceGroup": resource_id(row).group or row.get("resourceGroup")}
+
+
+def account_now(azure: Azure, account: AccountRef) -> Json:
+    return azure.arm.ask(ACCOUNT_GET, account)
 
 
 # What only creation can set: https://learn.microsoft.com/rest/api/storagerp/storage-accounts/update
@@ -6447,12 +6452,10 @@ def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) ->
     )
 
 
-@command(
+@changing(
     "azure-storage-account-create-update",
     needs=(READ_ACCOUNT, WRITE_ACCOUNT),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
     polling=Polling(10, 600),
     aliases={
         "enc_requireInfrastructureEncryption": "enc_require_infrastructure_encryption",
@@ -6485,7 +6488,7 @@ def account_create_update(
         body,
         ACCOUNT_VIEW,
         [create],
-        read_back=lambda outcomes: azure.arm.ask(ACCOUNT_GET, account),
+        read_back=lambda outcomes: account_now(azure, account),
         equal=uncompared,
         undo=lambda before, after: command_line("account-delete", account.arguments),
         later=lambda outcomes: creating(azure, account, outcomes[0].answer, first=True),
@@ -6518,7 +6521,7 @@ def created_account(azure: Azure, account: AccountRef, handle: str) -> Plan | La
     later = creating(azure, account, answer, first=False)
     if later:
         return later
-    created = azure.arm.ask(ACCOUNT_GET, account)
+    created = account_now(azure, account)
     undo = command_line("account-delete", account.arguments)
     return Plan(
         account.id,
@@ -6570,13 +6573,7 @@ def check_creation(account: AccountRef, body: Json) -> None:
         raise missing("network_ruleset_default_action", "Allow or Deny, which the network rules of a new account need")
 
 
-@command(
-    "azure-storage-account-update",
-    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-update", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_update(azure: Azure, account: TargetArgs, body: AccountUpdate, replace_tags: Flag = False) -> Plan:
     """Changes what is given and nothing else; never creates. Tags are added to those that are there, unless told to replace."""
     if not body:
@@ -6617,14 +6614,7 @@ def caveats(after: Json) -> str:
     return "\n".join(f"Still allowed: {text}" for text in words)
 
 
-@command(
-    "azure-storage-account-delete",
-    needs=(READ_ACCOUNT, DELETE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-    confirm=True,
-)
+@changing("azure-storage-account-delete", needs=(READ_ACCOUNT, DELETE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR, confirm=True)
 def account_delete(azure: Azure, account: TargetArgs) -> Plan:
     """Deletes the account with all that is in it. `confirm` repeats its name, since nothing of ours brings it back."""
 
@@ -6632,7 +6622,7 @@ def account_delete(azure: Azure, account: TargetArgs) -> Plan:
         return azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
 
     try:
-        current: Json | None = azure.arm.ask(ACCOUNT_GET, account)
+        current: Json | None = account_now(azure, account)
     except ServiceError as error:
         if (error.status, error.code) != (404, "ResourceNotFound"):
             raise
@@ -6679,7 +6669,7 @@ def key_rows(account: AccountRef, current: Json) -> list[Json]:
 @command("azure-storage-account-key-list", needs=(READ_ACCOUNT, LIST_KEYS), role=ACCOUNT_CONTRIBUTOR, execution=True)
 def account_key_list(azure: Azure, account: TargetArgs, show_values: Flag = False) -> CommandResults:
     """When the keys were made. Without show_values no key is asked for, so that the role Reader is enough and none can leak."""
-    view, rows, note = KEYS_VIEW, key_rows(account, azure.arm.ask(ACCOUNT_GET, account)), ""
+    view, rows, note = KEYS_VIEW, key_rows(account, account_now(azure, account)), ""
     if show_values:
         values = {key.get("keyName"): key.get("value") for key in azure.arm.keys(account)}
         view, rows = VALUES_VIEW, [{**row, "value": values.get(row["keyName"])} for row in rows]
@@ -6692,13 +6682,7 @@ def account_key_list(azure: Azure, account: TargetArgs, show_values: Flag = Fals
     )
 
 
-@command(
-    "azure-storage-account-key-rotate",
-    needs=(READ_ACCOUNT, REGENERATE_KEY),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-key-rotate", needs=(READ_ACCOUNT, REGENERATE_KEY), role=ACCOUNT_CONTRIBUTOR)
 def account_key_rotate(
     azure: Azure,
     account: TargetArgs,
@@ -6706,7 +6690,7 @@ def account_key_rotate(
     created_before: Moment | None = None,
 ) -> Plan:
     """Makes new keys; shows no value. With created_before a key that is newer is left, so that a playbook can run twice."""
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    current = account_now(azure, account)
     times = {row["keyName"]: row["creationTime"] for row in key_rows(account, current)}
     chosen = [name for name in times if key in ("both", name)]
     due = [name for name in chosen if not created_before or (moment(times[name]) or 0) < created_before]
@@ -6718,7 +6702,7 @@ def account_key_rotate(
         KEYS_VIEW,
         [rotation(azure, account, name, times[name]) for name in due],
         item=key_rows(account, current),
-        read_back=lambda outcomes: key_rows(account, azure.arm.ask(ACCOUNT_GET, account)),
+        read_back=lambda outcomes: key_rows(account, account_now(azure, account)),
         state=lambda rows: {row["keyName"]: row["creationTime"] for row in rows},
         missed="No changes needed: the keys are newer than created_before.",
         note=f"Nothing undoes a rotation. Still allowed: {others}" if due else "",
@@ -6730,27 +6714,23 @@ def account_key_rotate(
 def rotation(azure: Azure, account: AccountRef, key: str, made: str | None) -> Step:
     """A new key. A lost answer is not believed: repeating it blindly would rotate the key again."""
 
-    def rotate() -> object:
-        found = azure.arm.keys(account, rotate=key)
-        return next((str(entry.get("creationTime") or "") for entry in found if entry.get("keyName") == key), "")
-
     def look(error: AzureStorageError) -> bool:
-        return at_path(azure.arm.ask(ACCOUNT_GET, account), f"properties.keyCreationTime.{key}") not in (None, made)
+        return at_path(account_now(azure, account), f"properties.keyCreationTime.{key}") not in (None, made)
 
-    return Step(
-        f"rotate {key}", rotate, look, f"{key} is new. Whatever was signed with the old one is void.", vital=False
+    rotate, detail = (
+        partial(azure.arm.keys, account, key),
+        f"{key} is new. Whatever was signed with the old one is void.",
     )
+    return Step(f"rotate {key}", lambda: bool(rotate()), look, detail, vital=False)
 
 
 REVOKED = "User delegation SAS are void. It can take some minutes, since Azure caches keys and roles."
 
 
-@command(
+@changing(
     "azure-storage-account-delegation-keys-revoke",
     needs=(READ_ACCOUNT, REVOKE_DELEGATION_KEYS),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
 )
 def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
     """Ends every user delegation SAS of the account. Azure does not tell which there are, so this is always a change."""
@@ -6760,7 +6740,7 @@ def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
         {"userDelegationKeys": "revoked"},
         DELEGATION_VIEW,
         [revocation(azure, account)],
-        item=azure.arm.ask(ACCOUNT_GET, account),
+        item=account_now(azure, account),
         note="Nothing undoes it. In urgent cases, also deny the network.\n"
         "Still allowed: the identity that signed can request a new key as long as it has its role; account keys and SAS signed with them.",
         done=REVOKED,
@@ -6818,13 +6798,7 @@ def other_rules(rules: list[Json], known: list[Json], kind: str) -> list[Json]:
     return [rule for rule in rules if canonical(rule.get(key)) not in names]
 
 
-@command(
-    "azure-storage-account-network-rule-add",
-    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-network-rule-add", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_network_rule_add(azure: Azure, account: TargetArgs, rules: RuleArgs, tenant_id: Text | None = None) -> Plan:
     """Adds to the rules that are there. Rules count only while the default action is Deny."""
     if tenant_id and "resourceAccessRules" not in rules:
@@ -6833,7 +6807,7 @@ def account_network_rule_add(azure: Azure, account: TargetArgs, rules: RuleArgs,
         rule["tenantId"] = tenant_id or azure.arm.ask(
             SUBSCRIPTION_GET, Scope(subscription_path(account.subscription))
         ).get("tenantId")
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    current = account_now(azure, account)
     new = {kind: other_rules(given, rules_of(current, kind), kind) for kind, given in rules.items()}
     wanted = {kind: [*rules_of(current, kind), *given] for kind, given in new.items()}
     return replace(rules_plan(azure, account, current, wanted, ("remove", new)), note=idle_rules(current))
@@ -6849,16 +6823,10 @@ def idle_rules(current: Json) -> str:
     return "The rules have no effect until the default network action is Deny: all networks are allowed now."
 
 
-@command(
-    "azure-storage-account-network-rule-remove",
-    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-network-rule-remove", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_network_rule_remove(azure: Azure, account: TargetArgs, rules: RuleArgs) -> Plan:
     """Removes the rules that are given; one that is not there counts as removed."""
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    current = account_now(azure, account)
     kept = {kind: other_rules(rules_of(current, kind), given, kind) for kind, given in rules.items()}
     gone = {kind: [rule for rule in rules_of(current, kind) if rule not in others] for kind, others in kept.items()}
     return rules_plan(azure, account, current, kept, ("add", gone))
@@ -6917,9 +6885,7 @@ def lock_state(lock: object) -> Json:
     return given_only({name: at_path(lock, f"properties.{name}") for name in ("level", "notes")})
 
 
-@command(
-    "azure-storage-account-lock-set", needs=(READ_LOCKS, WRITE_LOCKS), role=LOCKS_ROLE, changes=True, execution=True
-)
+@changing("azure-storage-account-lock-set", needs=(READ_LOCKS, WRITE_LOCKS), role=LOCKS_ROLE)
 def account_lock_set(
     azure: Azure,
     account: TargetArgs,
@@ -6957,14 +6923,7 @@ def account_lock_set(
     )
 
 
-@command(
-    "azure-storage-account-lock-remove",
-    needs=(READ_LOCKS, DELETE_LOCKS),
-    role=LOCKS_ROLE,
-    changes=True,
-    execution=True,
-    confirm=True,
-)
+@changing("azure-storage-account-lock-remove", needs=(READ_LOCKS, DELETE_LOCKS), role=LOCKS_ROLE, confirm=True)
 def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) -> Plan:
     """An inherited lock protects everything in its group or subscription: removing it needs `confirm`. So does one of a
     part of the account, which nothing of ours sets again."""
@@ -7131,7 +7090,7 @@ def role_assignments(azure: Azure, account: AccountRef) -> list[Json]:
 
 def assignment_rows(azure: Azure, account: AccountRef) -> tuple[list[Json], bool]:
     """The rows of all assignments, and whether Shared Key access is allowed."""
-    shared_key = at_path(azure.arm.ask(ACCOUNT_GET, account), "properties.allowSharedKeyAccess") is not False
+    shared_key = at_path(account_now(azure, account), "properties.allowSharedKeyAccess") is not False
     found = role_assignments(azure, account)
     definitions = by_guid(azure.arm.listing(DEFINITIONS_LIST, account).items)
     return [assignment_row(item, account, definitions, shared_key) for item in found], shared_key
@@ -7249,12 +7208,10 @@ def check_own_access(azure: Azure, rows: list[Json], chosen: Json, accepted: boo
         raise missing("accept_lockout", words)
 
 
-@command(
+@changing(
     "azure-storage-access-remove",
     needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS, DELETE_ROLES),
     role=LOCKS_ROLE,
-    changes=True,
-    execution=True,
     confirm=True,
 )
 def access_remove(
@@ -7320,14 +7277,7 @@ def reaching_scope(account: AccountRef, assignment: str) -> str:
     return scope
 
 
-@command(
-    "azure-storage-access-restore",
-    needs=(READ_ROLES, WRITE_ROLES),
-    role=LOCKS_ROLE,
-    changes=True,
-    execution=True,
-    confirm=True,
-)
+@changing("azure-storage-access-restore", needs=(READ_ROLES, WRITE_ROLES), role=LOCKS_ROLE, confirm=True)
 def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentId, wanted: AssignmentBody) -> Plan:
     """Puts a removed role assignment back, with its own ID. Only one that reaches the account."""
     scope = reaching_scope(account, assignment_id)
@@ -7445,12 +7395,10 @@ def build_isolation(azure: Azure, given: Given) -> Isolation:
 IsolationArgs = Annotated[Isolation, Group(ISOLATION_ARGUMENTS, build_isolation)]
 
 
-@command(
+@changing(
     "azure-storage-account-isolate",
     needs=(READ_ACCOUNT, WRITE_ACCOUNT, REVOKE_DELEGATION_KEYS, REGENERATE_KEY),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
 )
 def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs) -> Plan:
     """Cuts access to an account in one go. What was before is remembered before the first step, and returned.
@@ -7459,7 +7407,7 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
     others.
     """
     check_own_credential(azure, account, isolation)
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    current = account_now(azure, account)
     wanted = isolation_settings(isolation, current)
     patches = {part: account_patch(current, body) for part, body in wanted.items()}
     due = {part: patch for part, (patch, _, _) in patches.items() if patch}
@@ -7558,7 +7506,7 @@ def isolation_rows(
 ) -> list[Json]:
     """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back.
     `now` is filled with the account and the rows."""
-    now.update(azure.arm.ask(ACCOUNT_GET, account))
+    now.update(account_now(azure, account))
     told = {part: outcome for outcome in outcomes for part in outcome.step.name.split(", ")}
     rows = now["rows"] = []
     for part, body in wanted.items():
@@ -7636,24 +7584,13 @@ def read_record(text: str) -> Json:
     """The restore record of an isolation: the account's id, and settings that an isolation changes."""
     record = read_json_object(text)
     parse_account(str(record["account"]))
-    settings, wrote = record.get("settings"), record.get("wrote") or {}
-    if (
-        not isinstance(settings, dict)
-        or not isinstance(wrote, dict)
-        or not settings.keys() | wrote.keys() <= RESTORABLE.keys()
-        or not settings
-    ):
+    settings, wrote = dict(record.get("settings") or {}), dict(record.get("wrote") or {})
+    if not settings or not {*settings, *wrote} <= RESTORABLE.keys():
         raise ValueError
-    return record
+    return {**record, "settings": settings, "wrote": wrote}
 
 
-@command(
-    "azure-storage-account-restore-settings",
-    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-restore-settings", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_restore_settings(
     azure: Azure,
     account_name: Account | None = None,
@@ -7666,7 +7603,7 @@ def account_restore_settings(
     place, found = isolation_record(azure, account_name, record)
     scope = {"resource_group_name": resource_group_name, "subscription_id": subscription_id}
     account = account_in(azure, scope, place)
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    current = account_now(azure, account)
     settings = {key: RESTORABLE[key] if value is None else value for key, value in found["settings"].items()}
     foreign = foreign_settings(current, settings, found.get("wrote") or {})
     wanted = without(settings, foreign)
@@ -7790,7 +7727,7 @@ def account_activity_list(
 ) -> CommandResults:
     """Who read keys, changed rules or deleted things, newest first; Azure keeps it for 90 days. Filters look for parts of words."""
     times = time_range(since, until)
-    azure.arm.ask(ACCOUNT_GET, account)  # an account that is elsewhere is found there
+    account_now(azure, account)  # an account that is elsewhere is found there
     wanted = given_only({"operation": operation, "caller": caller, "status": status})
     pages = activity_pages(azure, account, *times, paging.place)
 
@@ -7880,13 +7817,7 @@ def undo_logging(where: Mapping[str, str], enabled: bool, old: Json) -> str:
     return command_line("account-logging-set", where, flipped, given_only(sinks))
 
 
-@command(
-    "azure-storage-account-logging-set",
-    needs=(READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING),
-    role=MONITORING,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-logging-set", needs=(READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING), role=MONITORING)
 def account_logging_set(
     azure: Azure,
     account: TargetArgs,
@@ -8634,12 +8565,10 @@ def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandRe
     return show(BLOB_SERVICE_VIEW, azure.arm.ask(SERVICE_GET, account))
 
 
-@command(
+@changing(
     "azure-storage-blob-service-properties-set",
     needs=(READ_SERVICE, WRITE_SERVICE),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
     aliases={
         "container_delete_rentention_policy_enabled": "container_delete_retention_policy_enabled",
         "container_delete_rentention_policy_days": "container_delete_retention_policy_days",
@@ -8785,13 +8714,7 @@ def account_lifecycle_get(azure: Azure, account: TargetArgs) -> CommandResults:
     return show_list(LIFECYCLE_VIEW, Listing(rows), words or ("" if rows else "The account has no lifecycle rules."))
 
 
-@command(
-    "azure-storage-account-lifecycle-set",
-    needs=(READ_LIFECYCLE, WRITE_LIFECYCLE),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-lifecycle-set", needs=(READ_LIFECYCLE, WRITE_LIFECYCLE), role=ACCOUNT_CONTRIBUTOR)
 def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, enabled: Flag) -> Plan:
     """Enables or disables one rule. Azure replaces the whole policy, so all other rules go along as they are."""
     policy = lifecycle_policy(azure, account) or {}
@@ -8911,12 +8834,10 @@ RestoreTime = Annotated[
 ]
 
 
-@command(
+@changing(
     "azure-storage-blob-ranges-restore",
     needs=(READ_ACCOUNT, READ_SERVICE, RESTORE_RANGES),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
     confirm=True,
     polling=Polling(30, 21_600),
 )
