@@ -54,7 +54,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -3094,6 +3094,8 @@ def parse_arm_error(text: str) -> tuple[str, str]:
     policies = (info.get("policyDefinitionDisplayName") or info.get("policyDefinitionName") for info in infos)
     parts = [message, *(f"{part.get('code', '')}: {part.get('message', '')}" for part in dicts(error.get("details")))]
     parts += [f"Policy: {policy}" for policy in policies if policy]
+    cause = at_path(error, "innererror.innererror") or error.get("innererror")
+    parts.append(str(at_path(cause, "message") or ""))
     return name, " ".join(part.strip() for part in parts if part.strip(" :"))
 
 
@@ -6199,6 +6201,7 @@ def resource_group_list(
 
 # --- commands: accounts ------------------------------------------------------------------------------------------------
 
+# A command that opens, cuts off, overwrites or destroys: a change that the server asks about before.
 changing = partial(command, changes=True, execution=True)
 ANY_GROUP = "*"
 GroupOrAny = Annotated[
@@ -7900,79 +7903,62 @@ LOG_WAYS = (
 )
 
 
-class LogRow(NamedTuple):
-    """A request to the blob service, with the names that the columns of StorageBlobLogs have."""
-
-    TimeGenerated: str
-    Category: str
-    OperationName: str
-    StatusCode: str
-    StatusText: str
-    CallerIpAddress: str
-    AuthenticationType: str
-    AuthenticationHash: str
-    RequesterObjectId: str
-    RequesterUpn: str
-    RequesterAppId: str
-    RequesterTenantId: str
-    Uri: str
-    ObjectKey: str
-    UserAgentHeader: str
-    ResponseBodySize: str
-    CorrelationId: str
+class LogRow(dict[str, str]):
+    """A request to the blob service: the columns of LOG_FIELDS."""
 
     @classmethod
     def read(cls, value_of: Callable[[str], object]) -> "LogRow":
         """A row out of the values of its columns; some of them come in quotes."""
-        found = map(value_of, cls._fields)
-        return cls(*("" if value is None else str(value).strip('"') for value in found))
+        found = ((name, value_of(name)) for name in LOG_FIELDS)
+        return cls({name: "" if value is None else str(value).strip('"') for name, value in found})
 
     @property
     def path(self) -> str:
         """The container and the blob, decoded, as container/blob."""
         try:
-            parts = urllib.parse.urlsplit(self.Uri)
+            parts = urllib.parse.urlsplit(self["Uri"])
         except ValueError:
             parts = urllib.parse.urlsplit("")
         if not parts.netloc:
-            return self.ObjectKey.lstrip("/").partition("/")[2]
-        return urllib.parse.unquote(account_and_path(parts.netloc.lower(), parts.path.lstrip("/"))[1])
+            return self["ObjectKey"].lstrip("/").partition("/")[2]
+        path = account_and_path(parts.netloc.lower(), parts.path.lstrip("/"))[1]
+        of_root = path and "/" not in path and not re.search("restype=|resource=", parts.query.lower())
+        return urllib.parse.unquote(f"$root/{path}" if of_root else path)
 
     @property
     def way(self) -> str:
-        kind = self.AuthenticationType.lower().replace(" ", "")
-        return next((way for part, way in LOG_WAYS if part in kind), self.AuthenticationType)
+        kind = self["AuthenticationType"].lower().replace(" ", "")
+        return next((way for part, way in LOG_WAYS if part in kind), self["AuthenticationType"])
 
     @property
     def sas_hash(self) -> str:
-        found = re.search(r"(?i)SasSignature\(([0-9a-f]+)\)", self.AuthenticationHash)
+        found = re.search(r"(?i)SasSignature\(([0-9a-f]+)\)", self["AuthenticationHash"])
         return found[1].lower() if found else ""
 
     @property
     def key(self) -> str:
         """The key that authorized the request or signed its SAS: key1, key2 or user-delegation."""
-        found = re.search(r"(?i)\b(key[12]|user-delegation)\(", self.AuthenticationHash)
+        found = re.search(r"(?i)\b(key[12]|user-delegation)\(", self["AuthenticationHash"])
         return found[1].lower() if found else ""
 
     @property
     def caller(self) -> str:
         if self.way == "SAS" and self.sas_hash:
             return f"SAS {self.sas_hash}"
-        return self.RequesterUpn or self.RequesterObjectId or self.key or self.way
+        return self["RequesterUpn"] or self["RequesterObjectId"] or self.key or self.way
 
     @property
     def size(self) -> int:
-        return int(self.ResponseBodySize) if re.fullmatch(r"\d{1,18}", self.ResponseBodySize, re.ASCII) else 0
+        return int(self["ResponseBodySize"]) if re.fullmatch(r"\d{1,18}", self["ResponseBodySize"], re.ASCII) else 0
 
     @property
     def failed(self) -> bool:
-        return self.StatusCode[:1] in ("4", "5")
+        return self["StatusCode"][:1] in ("4", "5")
 
     def item(self) -> Json:
         """For context. A copy is logged as several requests of one correlation ID."""
-        key = f"{self.CorrelationId}/{self.OperationName}/{self.path}"
-        uri = redact(self.Uri)
-        return {"id": key, **self._asdict(), "Uri": uri, "ResponseBodySize": self.size}
+        key = "/".join((self["CorrelationId"], self["OperationName"], self.path))
+        return {"id": key, **self, "Uri": redact(self["Uri"]), "ResponseBodySize": self.size}
 
 
 class LogTest(NamedTuple):
@@ -7986,7 +7972,7 @@ class LogTest(NamedTuple):
         return f"{self.column} {self.operator} {kql(self.value)}"
 
     def fits(self, row: LogRow) -> bool:
-        text, value = str(getattr(row, self.column)).lower(), self.value.lower()
+        text, value = row[self.column].lower(), self.value.lower()
         if self.operator == "=~":
             return text == value
         return text.startswith(value) if self.operator == "startswith" else value in text
@@ -8002,7 +7988,7 @@ HUNTS: Mapping[str, tuple[LogTest, ...]] = {
     "deletions": (LogTest("Category", "=~", "StorageDelete"),),
     "downloads": tuple(
         LogTest("OperationName", "=~", name)
-        for name in ("GetBlob", "ReadFile", "CopyBlobSource", "QueryBlobContents", "SftpRead")
+        for name in ("GetBlob", "ReadFile", "CopyBlobSource", "QueryBlobContents", "SftpRead", "GetWebContent")
     ),
     "address": (),
 }
@@ -8038,7 +8024,9 @@ class LogSearch(NamedTuple):
             )
         # Clients encode names as they like; letters, digits and _ . - are the same in all of them.
         plain = max(re.findall(r"[\w.-]+", self.blob or self.prefix, re.ASCII), key=len, default="")
-        for text in filter(None, (self.container and f"/{self.container}", plain)):
+        # A website's address does not name $web, nor that of a blob in $root the container; others have %24 in place of $.
+        place = "" if self.container in ("", "$root") else f"/{self.container}".replace("/$", "")
+        for text in filter(None, (place, plain)):
             found.append((LogTest("Uri", "contains", text), LogTest("ObjectKey", "contains", text)))
         return [tests for tests in found if tests]
 
@@ -8066,7 +8054,7 @@ class LogSearch(NamedTuple):
         def fits(row: LogRow) -> bool:
             if not all(any(test.fits(row) for test in tests) for tests in all_tests):
                 return False
-            if self.archive and not self.since <= (moment(row.TimeGenerated) or 0) <= self.until:
+            if self.archive and not self.since <= (moment(row["TimeGenerated"]) or 0) <= self.until:
                 return False
             container, _, blob = row.path.partition("/")
             return self.container in ("", container) and self.blob in ("", blob) and blob.startswith(self.prefix)
@@ -8132,17 +8120,14 @@ def build_log_search(azure: Azure, given: Given) -> LogSearch:
         raise missing("container_name", "the container of the blobs")
     if blob and given["prefix"]:
         raise exclusive("prefix", "blob_name")
-    until = given["until"] or Clock.now() + CLOCK_SKEW
-    since = given["since"] or (given["until"] or Clock.now()) - 86_400
-    if since >= until:
-        raise invalid("until", "it has to be later than `since`.")
+    times = time_range(given["since"], given["until"], CLOCK_SKEW)
     digest = hashlib.sha256(sas.fields["sig"].encode()).hexdigest() if sas else given["sas_hash"] or ""
     account, log_clue, archive = account_in(azure, given, clue), given["log_account_name"], None
     if log_clue:
         scope = {"subscription_id": account.subscription, "resource_group_name": account.group}
         archive = service_in(azure, {**scope, "account_name": log_clue, "blob_url": None})
     words = (given["hunt"], digest, given["ip"] or "", container, blob, given["prefix"] or "")
-    return LogSearch(account, since, until, *words, archive, given["query"] or "")
+    return LogSearch(account, *times, *words, archive, given["query"] or "")
 
 
 class LogAnswer(NamedTuple):
@@ -8205,7 +8190,7 @@ def workspace_rows(azure: Azure, search: LogSearch, notes: list[str]) -> Iterato
     try:
         answer = ask_logs(azure, search)
     except ServiceError as error:
-        if error.status != 400:
+        if LOG_TABLE not in error.detail:
             raise
         demisto.debug(f"log query refused: {redact(str(error))}")
         words = f"No Log Analytics workspace that this identity can read has logs of {search.account} ({error.brief})."
@@ -8345,15 +8330,13 @@ class LogGroup:
     requests: int = 0
     failed: int = 0
     size: int = 0
-
-    def __post_init__(self) -> None:
-        self.operations: dict[str, int] = {}
-        self.blobs: set[int] = set()
+    operations: Counter[str] = field(default_factory=Counter)
+    blobs: set[int] = field(default_factory=set)
 
     def add(self, row: LogRow, *, count_blob: bool) -> None:
         self.requests, self.failed, self.size = self.requests + 1, self.failed + row.failed, self.size + row.size
-        self.operations[row.OperationName] = self.operations.get(row.OperationName, 0) + 1
-        self.first, self.last = min(self.first, row.TimeGenerated), max(self.last, row.TimeGenerated)
+        self.operations[row["OperationName"]] += 1
+        self.first, self.last = min(self.first, row["TimeGenerated"]), max(self.last, row["TimeGenerated"])
         if count_blob and "/" in row.path:
             self.blobs.add(hash(row.path))
 
@@ -8410,13 +8393,11 @@ class LogReport:
         item = row.item()
         self.newest.add(item)
         self._csv.writerow([guarded(item[name]) for name in LOG_FIELDS])
-        address = address_of(row.CallerIpAddress)
-        key = (row.caller, address, row.way, row.key)
+        address = address_of(row["CallerIpAddress"])
+        key, who = (row.caller, address, row.way, row.key), (row["RequesterObjectId"], row.sas_hash)
         if key not in self.groups and len(self.groups) >= KEPT_GROUPS:
-            key = ("others", "", row.way, "")
-        group = self.groups.get(key) or LogGroup(
-            *key, row.RequesterObjectId, row.sas_hash, row.TimeGenerated, row.TimeGenerated
-        )
+            key, who = ("others", "", row.way, ""), ("", "")
+        group = self.groups.get(key) or LogGroup(*key, *who, row["TimeGenerated"], row["TimeGenerated"])
         before = len(group.blobs)
         group.add(row, count_blob=self.blobs < KEPT_BLOBS)
         self.blobs += len(group.blobs) - before
@@ -8449,14 +8430,16 @@ def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
         if error.status != 403:
             raise
         return ["It is unknown whether logging is enabled: the identity can't read the diagnostic settings."]
-    sink, where = ("storageAccountId", "a storage account") if search.archive else ("workspaceId", "a workspace")
-    here = [item for item in items if at_path(item, f"properties.{sink}")]
-    lacking = not_logged(name for item in here for name in logged(item))
-    archives = {resource_id({"id": at_path(item, "properties.storageAccountId")}).account for item in items} - {""}
-    found = []
+    accounts = [resource_id({"id": at_path(item, "properties.storageAccountId")}).account.lower() for item in items]
+    workspaces = [bool(at_path(item, "properties.workspaceId")) for item in items]
+    name = search.archive.account if search.archive else ""
+    here = [account == name for account in accounts] if name else workspaces
+    lacking = not_logged(itertools.chain.from_iterable(map(logged, itertools.compress(items, here))))
+    archives, found = set(filter(None, accounts)), []
     if lacking:
-        place = {"workspace_id" if sink == "workspaceId" else "storage_account_id": "<ARM ID>"}
+        place = {"storage_account_id" if name else "workspace_id": "<ARM ID>"}
         line = command_line("account-logging-set", {"account_name": search.account.name}, place)
+        where = f"storage account {name}" if name else "a workspace"
         found.append(
             f"Not logged to {where} at present: {', '.join(lacking)}. Requests made while logging was disabled can't be found. To enable it for the future, run: {code(line)}"
         )
@@ -8492,7 +8475,7 @@ def log_search(
     with LogReport(search.account, limit) as found:
         for row in filter(search.matcher(), rows):
             found.add(row)
-            timeline.add(moment(row.TimeGenerated), "Failed" if row.failed else "Succeeded")
+            timeline.add(moment(row["TimeGenerated"]), "Failed" if row.failed else "Succeeded")
     newest, summary = found.newest.rows(LOG_CONTEXT), found.summary().rows(LOG_CONTEXT)
     told = found.notes(len(newest), len(summary))
     words = "\n\n".join([*told, *notes])

@@ -6105,15 +6105,59 @@ def test_what_could_not_be_read_is_told(
     assert words in result_of(log_war_room).text
 
 
+def query_refusal(name: str) -> dict[str, Any]:
+    """How Log Analytics refuses a query with a name that it does not know."""
+    words = f"'where' operator: Failed to resolve table or column expression named '{name}'"
+    inner = {"code": "SemanticError", "message": "A semantic error occurred."}
+    error = {"code": "BadArgumentError", "message": "The request had some invalid properties"}
+    cause = {"code": "SEM0100", "message": words}
+    return {"status_code": 400, "json": {"error": {**error, "innererror": {**inner, "innererror": cause}}}}
+
+
 def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     log_room(requests_mock)
-    requests_mock.post(
-        LOG_QUERIES, status_code=400, json=arm_failure("BadArgumentError", "The request had invalid properties")
-    )
+    requests_mock.post(LOG_QUERIES, **query_refusal("StorageBlobLogs"))
     error = log_war_room.run(LOG_SEARCH, **ONE).error
     assert "No Log Analytics workspace that this identity can read" in error
     assert "(400 BadArgumentError)" in error
     assert "account-logging-get" in error
+
+
+def test_another_refusal_of_a_query_is_not_told_as_no_workspace(
+    log_war_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    log_room(requests_mock)
+    requests_mock.post(LOG_QUERIES, **query_refusal("RequesterUpn"))
+    for args in ({}, {"query": "StorageBlobLogs | where RequesterUpn == 1"}):
+        error = log_war_room.run(LOG_SEARCH, **ONE, **args).error
+        assert "Failed to resolve table or column expression named 'RequesterUpn'" in error
+        assert "No Log Analytics workspace" not in error
+
+
+WEBSITE_ROW = {"OperationName": "GetWebContent", "Uri": f"https://{ACCOUNT}.z6.web.core.windows.net:443/a.html"}
+
+
+@pytest.mark.parametrize(
+    ("container", "row"),
+    [
+        ("$web", WEBSITE_ROW),
+        ("$web", {"Uri": f"{BLOB_HOST}:443/%24web/a.html"}),
+        ("$root", {"Uri": f"{BLOB_HOST}:443/a.html"}),
+    ],
+)
+def test_containers_that_an_address_does_not_name_are_searched(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, container: str, row: dict[str, str]
+) -> None:
+    root = {"Uri": f"{BLOB_HOST}:443/evidence?restype=container&comp=list"}
+    rows = [{**row, "CorrelationId": "wanted"}, {"Uri": f"{BLOB_HOST}/evidence/a.html"}, root]
+    log_room(requests_mock, *(log_row(**{"ObjectKey": "", **each}) for each in rows))
+    found = result_of(log_war_room, container_name=container, blob_name="a.html").raw["rows"]
+    assert [each["CorrelationId"] for each in found] == ["wanted"]
+
+
+def test_what_a_website_gave_away_is_a_download(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock, log_row(**WEBSITE_ROW))
+    assert len(result_of(log_war_room, hunt="downloads").raw["rows"]) == 1
 
 
 def test_a_missing_right_to_the_logs_is_named(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -6196,10 +6240,11 @@ def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyP
         for number in range(9):
             columns = log_row(CallerIpAddress=f"198.51.100.{number}:1", Uri=f"{BLOB_HOST}/evidence/{number}")
             report.add(az.LogRow.read(columns.get))
-    assert sorted((row["caller"][:6], row["requests"]) for row in report.summary().rows(1 << 20)) == [
-        ("SAS " + LEAKED_HASH[:2], 1),
-        ("SAS " + LEAKED_HASH[:2], 1),
-        ("others", 7),
+    rows = sorted(report.summary().rows(1 << 20), key=lambda row: str(row["caller"]))
+    assert [(row["caller"][:6], row["requests"], row["sasHash"]) for row in rows] == [
+        ("SAS " + LEAKED_HASH[:2], 1, LEAKED_HASH),
+        ("SAS " + LEAKED_HASH[:2], 1, LEAKED_HASH),
+        ("others", 7, ""),
     ]
     assert sum(row["blobs"] for row in report.summary().rows(1 << 20)) == 3
     assert len(report.newest.rows(1 << 20)) == 5
@@ -6327,6 +6372,17 @@ def test_a_log_file_that_grows_is_read_to_its_announced_length(
     found = result_of(log_war_room, **IN_CONTAINERS)
     assert {row["CorrelationId"] for row in found.raw["rows"]} == {f"c-{number}" for number in range(40)}
     assert "no log records" not in found.text
+
+
+def test_logs_that_go_to_another_account_than_the_searched_one_are_told(
+    log_war_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    LogContainers(requests_mock, read={hour(7): lines(log_line())})
+    for name, told in (("otherlogs", True), (LOG_ACCOUNT.upper(), False)):
+        sink = {"storageAccountId": ACCOUNT_PATH.replace(ACCOUNT, name), "logs": ALL_LOGS}
+        requests_mock.get(ARM + SETTINGS, json={"value": [{"name": "s", "properties": sink}]})
+        text = result_of(log_war_room, **IN_CONTAINERS).text
+        assert (f"Not logged to storage account {LOG_ACCOUNT} at present: StorageRead" in text) is told
 
 
 def test_the_hour_after_holds_what_arrived_late(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
