@@ -6473,8 +6473,13 @@ def account_create_update(
     operation_url: Annotated[str, pattern("the ID of a running operation", "[0-9a-f]{32}")] | None = None,
 ) -> Plan | Later:
     """Creates the account, or changes what is given of one that is there."""
+    line = command_line("account-delete", account.arguments)
+    plan = Plan(account.id, {}, body, ACCOUNT_VIEW, undo=lambda before, after: line)
     if operation_url:
-        return created_account(azure, account, operation_url)
+        request = Request("GET", azure.kept(operation_url), ACCOUNT_CREATE.action.format(account))
+        later = creating(azure, account, azure.arm.send(request, (200, 201, 202), WRITE_ACCOUNT))
+        created = {} if later else account_now(azure, account)
+        return later or replace(plan, after=created_settings(created), item=created, carried_out=True)
     check_account_body(body)
     current = azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
     if current is not None:
@@ -6485,20 +6490,17 @@ def account_create_update(
         lambda: azure.arm.call(ACCOUNT_CREATE, account, body),
         lambda error: azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound") is not None,
     )
-    return Plan(
-        account.id,
-        {},
-        body,
-        ACCOUNT_VIEW,
-        [create],
+    text = f"Azure is creating storage account {account}. Run `!azure-storage-account-list account_name={account}` to look at it."
+    return replace(
+        plan,
+        steps=[create],
         read_back=lambda outcomes: account_now(azure, account),
         equal=uncompared,
-        undo=lambda before, after: command_line("account-delete", account.arguments),
-        later=lambda outcomes: creating(azure, account, outcomes[0].answer, first=True),
+        later=lambda outcomes: creating(azure, account, outcomes[0].answer, text),
     )
 
 
-def creating(azure: Azure, account: AccountRef, answer: requests.Response | None, *, first: bool) -> Later | None:
+def creating(azure: Azure, account: AccountRef, answer: requests.Response | None, text: str = "") -> Later | None:
     """What a polling round goes on with while Azure is still creating the account. The address of the operation carries a
     signature, so that the round gets a handle to it.
 
@@ -6514,27 +6516,7 @@ def creating(azure: Azure, account: AccountRef, answer: requests.Response | None
     if answer.status_code != 202 and state in ("", "succeeded"):
         return None
     location = answer.headers.get("Location") or answer.headers.get("Azure-AsyncOperation") or answer.url
-    text = f"Azure is creating storage account {account}. Run `!azure-storage-account-list account_name={account}` to look at it."
-    return Later(text if first else "", {**account.arguments, "operation_url": azure.keep(location)})
-
-
-def created_account(azure: Azure, account: AccountRef, handle: str) -> Plan | Later:
-    action = f"create storage account {account}"
-    answer = azure.arm.send(Request("GET", azure.kept(handle), action), (200, 201, 202), WRITE_ACCOUNT)
-    later = creating(azure, account, answer, first=False)
-    if later:
-        return later
-    created = account_now(azure, account)
-    undo = command_line("account-delete", account.arguments)
-    return Plan(
-        account.id,
-        {},
-        created_settings(created),
-        ACCOUNT_VIEW,
-        item=created,
-        carried_out=True,
-        undo=lambda before, after: undo,
-    )
+    return Later(text, {**account.arguments, "operation_url": azure.keep(location)})
 
 
 def created_settings(account: object) -> Json:
@@ -6804,16 +6786,18 @@ def other_rules(rules: list[Json], known: list[Json], kind: str) -> list[Json]:
 @changing("azure-storage-account-network-rule-add", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_network_rule_add(azure: Azure, account: TargetArgs, rules: RuleArgs, tenant_id: Text | None = None) -> Plan:
     """Adds to the rules that are there. Rules count only while the default action is Deny."""
-    if tenant_id and "resourceAccessRules" not in rules:
+    instances = rules.get("resourceAccessRules", [])
+    if tenant_id and not instances:
         raise missing("resource_ids", "the resource instances, which `tenant_id` goes with")
-    for rule in rules.get("resourceAccessRules", []):
-        rule["tenantId"] = tenant_id or azure.arm.ask(
-            SUBSCRIPTION_GET, Scope(subscription_path(account.subscription))
-        ).get("tenantId")
+    if instances and not tenant_id:
+        tenant_id = azure.arm.ask(SUBSCRIPTION_GET, Scope(subscription_path(account.subscription))).get("tenantId")
+    for rule in instances:
+        rule["tenantId"] = tenant_id
     current = account_now(azure, account)
-    new = {kind: other_rules(given, rules_of(current, kind), kind) for kind, given in rules.items()}
-    wanted = {kind: [*rules_of(current, kind), *given] for kind, given in new.items()}
-    return replace(rules_plan(azure, account, current, wanted, ("remove", new)), note=idle_rules(current))
+    there = {kind: rules_of(current, kind) for kind in rules}
+    new = {kind: other_rules(given, there[kind], kind) for kind, given in rules.items()}
+    plan = rules_plan(azure, account, current, {kind: there[kind] + new[kind] for kind in rules}, "remove", new)
+    return replace(plan, note=idle_rules(current))
 
 
 def idle_rules(current: Json) -> str:
@@ -6832,18 +6816,18 @@ def account_network_rule_remove(azure: Azure, account: TargetArgs, rules: RuleAr
     current = account_now(azure, account)
     kept = {kind: other_rules(rules_of(current, kind), given, kind) for kind, given in rules.items()}
     gone = {kind: [rule for rule in rules_of(current, kind) if rule not in others] for kind, others in kept.items()}
-    return rules_plan(azure, account, current, kept, ("add", gone))
+    return rules_plan(azure, account, current, kept, "add", gone)
 
 
-def rules_plan(azure: Azure, account: AccountRef, current: Json, wanted: Rules, inverse: tuple[str, Rules]) -> Plan:
-    verb, rules = inverse
+def rules_plan(azure: Azure, account: AccountRef, current: Json, wanted: Rules, back: str, rules: Rules) -> Plan:
+    """A change of the rules, and how it is taken back: these are added or removed again."""
     plan = update_plan(azure, account, current, {"properties": {"networkAcls": wanted}})
     names = {
         name: ",".join(str(rule[key]) for rule in rules[kind]) for name, (kind, key) in RULES.items() if rules.get(kind)
     }
-    tenants = {rule.get("tenantId") for rule in rules.get("resourceAccessRules", []) if verb == "add"}
+    tenants = {rule.get("tenantId") for rule in rules.get("resourceAccessRules", []) if back == "add"}
     extra = {"tenant_id": tenants.pop()} if len(tenants) == 1 else {}
-    line = command_line(f"account-network-rule-{verb}", account.arguments, names, given_only(extra))
+    line = command_line(f"account-network-rule-{back}", account.arguments, names, given_only(extra))
     return replace(plan, view=NETWORK_VIEW, done="", undo=lambda before, after: line)
 
 
@@ -7286,7 +7270,7 @@ def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentI
     scope = reaching_scope(account, assignment_id)
     target = Scope(id_path(assignment_id), f"of {wanted['principalId']}")
     confirm = wide_confirm(account, scope, "given")
-    where = given_only({"assignment_id": assignment_id, "confirm": wide_name(account, scope) or None})
+    where = given_only({"assignment_id": assignment_id, "confirm": confirm and confirm[0]})
 
     def row_of(items: Iterable[Json]) -> Json | None:
         item = with_id(items, assignment_id)
@@ -8102,6 +8086,12 @@ def check_log_search(given: Given) -> None:
         raise invalid("log_account_name", "it is used only with `source=container`.")
 
 
+def named_if_any(given: Given, part: str) -> str:
+    """A container or blob that an argument or the blob_url names, if one does."""
+    argument, url = f"{part}_name", given["blob_url"]
+    return named(given, argument, part) if given[argument] or (url and getattr(url, part)) else ""
+
+
 def build_log_search(azure: Azure, given: Given) -> LogSearch:
     """The search that the arguments describe. A SAS that came with an address tells the account, and no more."""
     check_log_search(given)
@@ -8109,13 +8099,9 @@ def build_log_search(azure: Azure, given: Given) -> LogSearch:
     sas: SasToken | None = given["sas"]
     if sas and sas.address and not (given["account_name"] or given["blob_url"]):
         given = {**given, "account_name": AccountClue(sas.address.account)}
-    clue, url = clue_of(given), given["blob_url"]
+    clue, container, blob = clue_of(given), named_if_any(given, "container"), named_if_any(given, "blob")
     if sas and sas.address and sas.address.account != clue.name:
         raise invalid("sas", f"it belongs to account {sas.address.account}, not to {clue.name}.")
-    container, blob = (
-        named(given, argument, part) if given[argument] or (url and getattr(url, part)) else ""
-        for argument, part in (("container_name", "container"), ("blob_name", "blob"))
-    )
     if (blob or given["prefix"]) and not container:
         raise missing("container_name", "the container of the blobs")
     if blob and given["prefix"]:
@@ -8166,18 +8152,14 @@ def answer_notes(found: Json, account: AccountRef) -> list[str]:
         notes.append(f"The answer is incomplete ({shown(error.get('code'))}): {md(redact(words)) or 'no reason given'}")
     if not isinstance(found.get("permissions"), dict):
         return [*notes, "Azure did not report which workspaces were read."]
-    own = [
-        row
-        for row in dicts(at_path(found, "permissions.resources"))
-        if plain_id(row.get("resourceId")) == plain_id(account.id)
-    ]
-
-    def denied(rows: list[Json]) -> list[Json]:
-        return [row for row in rows if LOG_TABLE.lower() in map(str.lower, map(str, row.get("denyTables") or []))]
-
-    places = [str(place) for row in own for place in row.get("dataSources") or []]
-    closed = [str(row.get("resourceId")) for row in denied(dicts(at_path(found, "permissions.dataSources")))]
-    closed += [str(place) for row in denied(own) for place in row.get("dataSources") or []]
+    mine = plain_id(account.id)
+    own = [row for row in dicts(at_path(found, "permissions.resources")) if plain_id(row.get("resourceId")) == mine]
+    places, closed = [], []
+    for row in (*own, *dicts(at_path(found, "permissions.dataSources"))):
+        of_account = list(map(str, row.get("dataSources") or []))
+        places += of_account
+        if LOG_TABLE.lower() in (str(table).lower() for table in row.get("denyTables") or []):
+            closed += of_account or [str(row.get("resourceId"))]
     if not places:
         notes.append("No readable workspace has logs of this account.")
     if closed:
@@ -8787,10 +8769,7 @@ def build_ranges(azure: Azure, given: Given) -> Ranges:
     url: BlobAddress | None = given["blob_url"]
     unused(given, "version", "snapshot")
     ranges, prefix, everything = given["ranges"], given["prefix"] or "", given["confirm_all"]
-    blob = url.blob if url else ""
-    container = (
-        named(given, "container_name", "container") if given["container_name"] or (url and url.container) else ""
-    )
+    blob, container = url.blob if url else "", named_if_any(given, "container")
     if prefix and (blob or not container):
         raise (
             exclusive("prefix", "a blob_url of one blob")
