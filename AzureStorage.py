@@ -8348,33 +8348,32 @@ LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short
 # fmt: on
 
 
+@contextmanager
+def csv_rows(columns: Iterable[str]) -> Iterator[tuple[Path, Callable[[Iterable[object]], object]]]:
+    """A CSV file, and what writes a row into it. The file is left only if nothing failed."""
+    path = Path(f"log-search-{uuid.uuid4().hex}")
+    try:
+        with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(map(guarded, columns))
+            yield path, lambda row: rows.writerow(map(guarded, row))
+    except BaseException:
+        path.unlink()
+        raise
+
+
 class LogReport:
-    """Counts rows by who made them, keeps the newest, and writes all of them to a file while they are read.
+    """Counts rows by who made them, keeps the newest, and writes all of them while they are read."""
 
-    The file is left only if nothing failed.
-    """
-
-    def __init__(self, account: AccountRef, limit: int) -> None:
-        self.account, self.groups = account, dict[tuple[str, ...], LogGroup]()
+    def __init__(self, account: AccountRef, limit: int, write: Callable[[Iterable[object]], object]) -> None:
+        self.account, self.groups, self.write = account, dict[tuple[str, ...], LogGroup](), write
         self.newest = Worst(lambda item: (-int(moment(item["TimeGenerated"]) or 0),), limit)
         self.blobs = 0
-        self.path = Path(f"log-search-{uuid.uuid4().hex}")
-        self._file = self.path.open("w", encoding="utf-8", errors="replace", newline="")
-        self._csv = csv.writer(self._file)
-
-    def __enter__(self) -> "LogReport":
-        self._csv.writerow(LOG_FIELDS)
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._file.close()
-        if kind or not self.newest.count:
-            self.path.unlink()
 
     def add(self, row: LogRow) -> None:
         item = row.item()
         self.newest.add(item)
-        self._csv.writerow([guarded(item[name]) for name in LOG_FIELDS])
+        self.write(item[name] for name in LOG_FIELDS)
         address = address_of(row["CallerIpAddress"])
         key, who = (row.caller, address, row.way, row.key), (row["RequesterObjectId"], row.sas_hash)
         if key not in self.groups and len(self.groups) >= KEPT_GROUPS:
@@ -8404,6 +8403,11 @@ class LogReport:
         return list(filter(None, (words, capped, cut)))
 
 
+def log_sink(setting: Json) -> str:
+    """The storage account that a diagnostic setting sends logs to."""
+    return resource_id({"id": at_path(setting, "properties.storageAccountId")}).account.lower()
+
+
 def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
     """What is not logged at present to where the search looks, and where else the logs go."""
     try:
@@ -8412,12 +8416,9 @@ def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
         if error.status != 403:
             raise
         return ["It is unknown whether logging is enabled: the identity can't read the diagnostic settings."]
-    accounts = [resource_id({"id": at_path(item, "properties.storageAccountId")}).account.lower() for item in items]
-    workspaces = [bool(at_path(item, "properties.workspaceId")) for item in items]
-    name = search.archive.account if search.archive else ""
-    here = [account == name for account in accounts] if name else workspaces
-    lacking = not_logged(itertools.chain.from_iterable(map(logged, itertools.compress(items, here))))
-    archives, found = set(filter(None, accounts)), []
+    name, found = search.archive.account if search.archive else "", []
+    here = [item for item in items if (log_sink(item) == name if name else at_path(item, "properties.workspaceId"))]
+    lacking, archives = not_logged(kind for item in here for kind in logged(item)), {*map(log_sink, items)} - {""}
     if lacking:
         place = {"storage_account_id" if name else "workspace_id": "<ARM ID>"}
         line = command_line("account-logging-set", {"account_name": search.account.name}, place)
@@ -8454,7 +8455,8 @@ def log_search(
     azure.use_threads()
     rows = archived_rows(search, search.archive, notes) if search.archive else workspace_rows(azure, search, notes)
     timeline = Timeline(search.since, search.until)
-    with LogReport(search.account, limit) as found:
+    with csv_rows(LOG_FIELDS) as (path, write):
+        found = LogReport(search.account, limit, write)
         for row in filter(search.matcher(), rows):
             found.add(row)
             timeline.add(moment(row["TimeGenerated"]), "Failed" if row.failed else "Succeeded")
@@ -8469,7 +8471,9 @@ def log_search(
         raw_response={"summary": summary, "rows": newest},
     )
     name = f"log-search-{search.account}"
-    files = [file_result_existing_file(str(found.path), f"{name}.csv")] if found.newest.count else []
+    files = [file_result_existing_file(str(path), f"{name}.csv")] if found.newest.count else []
+    if not files:
+        path.unlink()
     if report:
         facts = report_facts(azure, ", ".join(search.words()))
         page = log_page(facts, found, newest, [*told[bool(newest) :], *notes], timeline.html())
@@ -8499,13 +8503,10 @@ def log_page(facts: Json, found: LogReport, newest: list[Json], notes: list[str]
 def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
     """The table of an expert's own query."""
     kept = Worst(lambda item: (), limit)
-    path = Path(f"log-search-{uuid.uuid4().hex}")
-    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(map(guarded, answer.columns))
+    with csv_rows(answer.columns) as (path, write):
         for row in answer.rows:
             values = [redact(value) if isinstance(value, str) else value for value in row]
-            writer.writerow([guarded(as_text(value)) for value in values])
+            write(map(as_text, values))
             kept.add(dict(zip(answer.columns, values, strict=True)))
     rows = kept.rows(LOG_CONTEXT)
     lines = [{name: cell(value) for name, value in row.items()} for row in rows[:DEFAULT_LIMIT]]

@@ -6233,13 +6233,15 @@ def test_an_expert_has_a_query_of_their_own(log_war_room: WarRoom, requests_mock
     assert path.read_text().splitlines() == ["Caller,count_", "'=a,2", "b,"]
 
 
-def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(az, "KEPT_GROUPS", 2)
     monkeypatch.setattr(az, "KEPT_BLOBS", 3)
-    with az.LogReport(az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT), 5) as report:
-        for number in range(9):
-            columns = log_row(CallerIpAddress=f"198.51.100.{number}:1", Uri=f"{BLOB_HOST}/evidence/{number}")
-            report.add(az.LogRow.read(columns.get))
+    written: list[list[object]] = []
+    report = az.LogReport(az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT), 5, lambda row: written.append([*row]))
+    for number in range(9):
+        columns = log_row(CallerIpAddress=f"198.51.100.{number}:1", Uri=f"{BLOB_HOST}/evidence/{number}")
+        report.add(az.LogRow.read(columns.get))
+    assert len(written) == 9
     rows = sorted(report.summary().rows(1 << 20), key=lambda row: str(row["caller"]))
     assert [(row["caller"][:6], row["requests"], row["sasHash"]) for row in rows] == [
         ("SAS " + LEAKED_HASH[:2], 1, LEAKED_HASH),
