@@ -56,7 +56,7 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -204,7 +204,9 @@ READ_ROLES, WRITE_ROLES, DELETE_ROLES = (
     f"Microsoft.Authorization/roleAssignments/{verb}" for verb in ("read", "write", "delete")
 )
 READ_DEFINITIONS = "Microsoft.Authorization/roleDefinitions/read"
-READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
+READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING = (
+    f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write", "delete")
+)
 READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
 READ_LOGS = "Microsoft.Insights/logs/StorageBlobLogs/read"
 READ_DEFENDER = "Microsoft.Security/defenderForStorageSettings/read"
@@ -3009,6 +3011,7 @@ LOCK_DELETE = OfScope("DELETE", "", "remove the lock {}", DELETE_LOCKS, "nothing
 ACTIVITY_LIST = OfScope("GET", "/providers/Microsoft.Insights/eventtypes/management/values", "read the activity log of {}", READ_ACTIVITY, "list", api=ACTIVITY_API)
 LOGGING_LIST = OfAccount("GET", LOGGING_PATH, "read the diagnostic settings of {}", READ_LOGGING, "list", api=DIAGNOSTICS_API)
 LOGGING_SET = OfAccount("PUT", LOGGING_PATH + "/{name}", "change the diagnostic settings of {}", WRITE_LOGGING, api=DIAGNOSTICS_API)
+LOGGING_DELETE = OfScope("DELETE", "", "delete the diagnostic setting {}", DELETE_LOGGING, "nothing", (200, 204), DIAGNOSTICS_API)
 LOGS_QUERY = OfAccount("POST", "/providers/microsoft.insights/logs", "query the logs of {}", READ_LOGS, "tables", api=LOGS_API)
 RANGES_RESTORE = OfAccount("POST", "/restoreBlobRanges", "restore blobs of {}", RESTORE_RANGES, "document", (200, 202), replayable=False)
 SERVICE_GET = OfAccount("GET", "/blobServices/default", "read the blob service of {}", READ_SERVICE)
@@ -3113,6 +3116,8 @@ def parse_arm_error(text: str) -> tuple[str, str]:
     policies = (info.get("policyDefinitionDisplayName") or info.get("policyDefinitionName") for info in infos)
     parts = [message, *(f"{part.get('code', '')}: {part.get('message', '')}" for part in dicts(error.get("details")))]
     parts += [f"Policy: {policy}" for policy in policies if policy]
+    cause = at_path(error, "innererror.innererror") or error.get("innererror")
+    parts.append(str(at_path(cause, "message") or ""))
     return name, " ".join(part.strip() for part in parts if part.strip(" :"))
 
 
@@ -5200,7 +5205,8 @@ def canonical(value: object) -> str:
     if isinstance(value, str):
         return json.dumps(sorted(part.strip().rstrip("/").lower() for part in value.split(",")))
     if isinstance(value, dict):
-        return json.dumps({key: canonical(item) for key, item in sorted(value.items()) if key not in READ_ONLY})
+        kept = {key: item for key, item in sorted(value.items()) if key not in READ_ONLY and item not in (None, [])}
+        return json.dumps({key: canonical(item) for key, item in kept.items()})
     if isinstance(value, list | tuple):
         return json.dumps(sorted(map(canonical, value)))
     return json.dumps(value)
@@ -6195,6 +6201,8 @@ def resource_group_list(
 
 # --- commands: accounts ------------------------------------------------------------------------------------------------
 
+# A command that opens, cuts off, overwrites or destroys: a change that the server asks about before.
+changing = partial(command, changes=True, execution=True)
 ANY_GROUP = "*"
 GroupOrAny = Annotated[
     str,
@@ -6281,10 +6289,11 @@ def account_find(azure: Azure, paging: PagingArgs, search: SearchArgs) -> Comman
         return True
 
     listing = azure.arm.search(search.query, paging, keep)
-    lost = [] if listing.token else search.lost(seen)
+    partly = listing.token or paging.place or paging.skip  # the other names may be on another page
+    lost = [] if partly else search.lost(seen)
     words = (
-        f"Not found: {', '.join(lost)}. The account may be deleted, in another tenant or cloud, or too new for Resource Graph, "
-        "or the signed-in identity lacks the role Reader there."
+        f"Not found: {', '.join(lost)}. The account may be deleted, in another tenant or cloud, too new for Resource Graph, or "
+        "not fit the other arguments, or the signed-in identity lacks the role Reader there."
     )
     return show_list(FOUND_ACCOUNTS_VIEW, listing, words if lost else "")
 
@@ -6292,6 +6301,10 @@ def account_find(azure: Azure, paging: PagingArgs, search: SearchArgs) -> Comman
 def found_account(row: Json) -> Json:
     """A row of Resource Graph as ARM shows the account. The graph writes groups in lower case; the id has their case."""
     return {**row, "resourceGroup": resource_id(row).group or row.get("resourceGroup")}
+
+
+def account_now(azure: Azure, account: AccountRef) -> Json:
+    return azure.arm.ask(ACCOUNT_GET, account)
 
 
 # What only creation can set: https://learn.microsoft.com/rest/api/storagerp/storage-accounts/update
@@ -6339,17 +6352,14 @@ def api_for(endpoint: Endpoint[AccountRef], body: Json) -> Endpoint[AccountRef]:
     return replace(endpoint, api=NEWEST_STORAGE_API) if newest else endpoint
 
 
-def patch_step(
-    azure: Azure, account: AccountRef, patch: Json, name: str, detail: str = "", *, vital: bool = True
-) -> Step:
+def patch_step(azure: Azure, account: AccountRef, patch: Json, name: str) -> Step:
     """One PATCH of an account, which answers with the account; the account tells whether a lost one was carried out."""
     update, read = api_for(ACCOUNT_UPDATE, patch), api_for(ACCOUNT_GET, patch)
     return Step(
         name,
         lambda: azure.arm.ask(update, account, patch),
         lambda error: not account_patch(azure.arm.ask(read, account), patch)[0],
-        detail,
-        vital,
+        vital=False,
     )
 
 
@@ -6377,6 +6387,56 @@ def removal(azure: Azure, endpoint: Endpoint[Target], target: Target, missing_co
     return act
 
 
+def settings_plan(
+    target: str,
+    view: View,
+    found: Json | None,
+    wanted: Json,
+    state: Callable[[Any], Json],
+    step: str,
+    write: Callable[[], Json | None],
+    read: Callable[[], Json | None],
+    equal: Sameness = same,
+) -> Plan:
+    """One request that gives an object the settings that are wanted. The object tells whether a lost one was carried out;
+    it is read where the answer does not hold it."""
+    before, after = differences(state(found), wanted, equal)
+    return Plan(
+        target,
+        before,
+        after,
+        view,
+        [Step(step, write, lambda error: not differences(state(read()), wanted, equal)[1])],
+        item=found,
+        read_back=lambda outcomes: outcomes[-1].answer or read() or [],
+        state=state,
+        equal=equal,
+    )
+
+
+def removal_plan(
+    target: str,
+    view: View,
+    found: Json | None,
+    state: Callable[[Any], Json],
+    step: str,
+    remove: Callable[[], object],
+    there: Callable[[], Json | None],
+) -> Plan:
+    """One request that removes an object. Whether it is gone is looked at, and not taken from the answer."""
+    settings = state(found) if found else {}
+    return Plan(
+        target,
+        settings,
+        dict.fromkeys(settings),
+        view,
+        [Step(step, remove, lambda error: there() is None)],
+        item=found,
+        read_back=lambda outcomes: there() or [],
+        state=state,
+    )
+
+
 def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) -> Plan:
     """What turns an account into what is wanted, in one PATCH."""
     patch, before, after = account_patch(current, body)
@@ -6395,12 +6455,10 @@ def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) ->
     )
 
 
-@command(
+@changing(
     "azure-storage-account-create-update",
     needs=(READ_ACCOUNT, WRITE_ACCOUNT),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
     polling=Polling(10, 600),
     aliases={
         "enc_requireInfrastructureEncryption": "enc_require_infrastructure_encryption",
@@ -6415,8 +6473,13 @@ def account_create_update(
     operation_url: Annotated[str, pattern("the ID of a running operation", "[0-9a-f]{32}")] | None = None,
 ) -> Plan | Later:
     """Creates the account, or changes what is given of one that is there."""
+    line = command_line("account-delete", account.arguments)
+    plan = Plan(account.id, {}, body, ACCOUNT_VIEW, undo=lambda before, after: line)
     if operation_url:
-        return created_account(azure, account, operation_url)
+        request = Request("GET", azure.kept(operation_url), ACCOUNT_CREATE.action.format(account))
+        later = creating(azure, account, azure.arm.send(request, (200, 201, 202), WRITE_ACCOUNT))
+        created = {} if later else account_now(azure, account)
+        return later or replace(plan, after=created_settings(created), item=created, carried_out=True)
     check_account_body(body)
     current = azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
     if current is not None:
@@ -6427,20 +6490,17 @@ def account_create_update(
         lambda: azure.arm.call(ACCOUNT_CREATE, account, body),
         lambda error: azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound") is not None,
     )
-    return Plan(
-        account.id,
-        {},
-        body,
-        ACCOUNT_VIEW,
-        [create],
-        read_back=lambda outcomes: azure.arm.ask(ACCOUNT_GET, account),
+    text = f"Azure is creating storage account {account}. Run `!azure-storage-account-list account_name={account}` to look at it."
+    return replace(
+        plan,
+        steps=[create],
+        read_back=lambda outcomes: account_now(azure, account),
         equal=uncompared,
-        undo=lambda before, after: command_line("account-delete", account.arguments),
-        later=lambda outcomes: creating(azure, account, outcomes[0].answer, first=True),
+        later=lambda outcomes: creating(azure, account, outcomes[0].answer, text),
     )
 
 
-def creating(azure: Azure, account: AccountRef, answer: requests.Response | None, *, first: bool) -> Later | None:
+def creating(azure: Azure, account: AccountRef, answer: requests.Response | None, text: str = "") -> Later | None:
     """What a polling round goes on with while Azure is still creating the account. The address of the operation carries a
     signature, so that the round gets a handle to it.
 
@@ -6456,32 +6516,12 @@ def creating(azure: Azure, account: AccountRef, answer: requests.Response | None
     if answer.status_code != 202 and state in ("", "succeeded"):
         return None
     location = answer.headers.get("Location") or answer.headers.get("Azure-AsyncOperation") or answer.url
-    text = f"Azure is creating storage account {account}. Run `!azure-storage-account-list account_name={account}` to look at it."
-    return Later(text if first else "", {**account.arguments, "operation_url": azure.keep(location)})
+    return Later(text, {**account.arguments, "operation_url": azure.keep(location)})
 
 
-def created_account(azure: Azure, account: AccountRef, handle: str) -> Plan | Later:
-    action = f"create storage account {account}"
-    answer = azure.arm.send(Request("GET", azure.kept(handle), action), (200, 201, 202), WRITE_ACCOUNT)
-    later = creating(azure, account, answer, first=False)
-    if later:
-        return later
-    created = azure.arm.ask(ACCOUNT_GET, account)
-    undo = command_line("account-delete", account.arguments)
-    return Plan(
-        account.id,
-        {},
-        created_settings(created),
-        ACCOUNT_VIEW,
-        item=created,
-        carried_out=True,
-        undo=lambda before, after: undo,
-    )
-
-
-def created_settings(account: Json) -> Json:
+def created_settings(account: object) -> Json:
     """What stands for an account that was created or is deleted: what a person would name it by."""
-    return {key: account.get(key) for key in ("name", "location", "kind", "sku")}
+    return {key: at_path(account, key) for key in ("name", "location", "kind", "sku")}
 
 
 def check_account_body(body: Json) -> None:
@@ -6518,13 +6558,7 @@ def check_creation(account: AccountRef, body: Json) -> None:
         raise missing("network_ruleset_default_action", "Allow or Deny, which the network rules of a new account need")
 
 
-@command(
-    "azure-storage-account-update",
-    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-update", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_update(azure: Azure, account: TargetArgs, body: AccountUpdate, replace_tags: Flag = False) -> Plan:
     """Changes what is given and nothing else; never creates. Tags are added to those that are there, unless told to replace."""
     if not body:
@@ -6565,44 +6599,37 @@ def caveats(after: Json) -> str:
     return "\n".join(f"Still allowed: {text}" for text in words)
 
 
-@command(
-    "azure-storage-account-delete",
-    needs=(READ_ACCOUNT, DELETE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-    confirm=True,
-)
+@changing("azure-storage-account-delete", needs=(READ_ACCOUNT, DELETE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR, confirm=True)
 def account_delete(azure: Azure, account: TargetArgs) -> Plan:
     """Deletes the account with all that is in it. `confirm` repeats its name, since nothing of ours brings it back."""
-    current = azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
-    if current is None:
-        account = azure.find_account(account.name) or account
-        current = azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
-    before = created_settings(current) if current else {}
-    return Plan(
+
+    def there() -> Json | None:
+        return azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound")
+
+    try:
+        current: Json | None = account_now(azure, account)
+    except ServiceError as error:
+        if (error.status, error.code) != (404, "ResourceNotFound"):
+            raise
+        if azure.look_elsewhere(error):
+            return account_delete(azure, azure.account(account.name, "", ""))
+        current = None
+    plan = removal_plan(
         account.id,
-        before,
-        dict.fromkeys(before),
         DELETED_ACCOUNT_VIEW,
-        [
-            Step(
-                "delete the account",
-                removal(azure, ACCOUNT_DELETE, account, "ResourceNotFound"),
-                lambda error: is_gone(azure, account),
-            )
-        ],
-        item=current,
-        read_back=lambda outcomes: azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound") or [],
-        missed=f"There is no storage account {account}.",
+        current,
+        created_settings,
+        "delete the account",
+        removal(azure, ACCOUNT_DELETE, account, "ResourceNotFound"),
+        there,
+    )
+    return replace(
+        plan,
+        missed=f"There is no storage account {account} in resource group {account.group}.",
         note=f"The account {account} with everything in it." if current else "",
         done="Deleted. For 14 days Azure may be able to restore it in the portal (Storage accounts, Restore), if its name is free.",
         confirm=(account.name, "This deletes the account with everything in it, and nothing undoes it."),
     )
-
-
-def is_gone(azure: Azure, account: AccountRef) -> bool:
-    return azure.arm.ask_if_there(ACCOUNT_GET, account, "ResourceNotFound") is None
 
 
 # --- commands: keys ----------------------------------------------------------------------------------------------------
@@ -6611,46 +6638,36 @@ def is_gone(azure: Azure, account: AccountRef) -> bool:
 def key_rows(account: AccountRef, current: Json) -> list[Json]:
     """The keys by name, with their age. A key that was never rotated may have no time."""
     times = at_path(current, "properties.keyCreationTime") or {}
-    rows = []
-    for name in ("key1", "key2"):
-        made = moment(times.get(name))
-        age = None if made is None else int((Clock.now() - made) // 86_400)
-        rows.append(
-            {
-                "id": f"{account.id}#{name}",
-                "account": account.name,
-                "keyName": name,
-                "creationTime": times.get(name),
-                "ageInDays": age,
-            }
-        )
-    return rows
+    made = {name: moment(times.get(name)) for name in ("key1", "key2")}
+    return [
+        {
+            "id": f"{account.id}#{name}",
+            "account": account.name,
+            "keyName": name,
+            "creationTime": times.get(name),
+            "ageInDays": None if since is None else int((Clock.now() - since) // 86_400),
+        }
+        for name, since in made.items()
+    ]
 
 
 @command("azure-storage-account-key-list", needs=(READ_ACCOUNT, LIST_KEYS), role=ACCOUNT_CONTRIBUTOR, execution=True)
 def account_key_list(azure: Azure, account: TargetArgs, show_values: Flag = False) -> CommandResults:
     """When the keys were made. Without show_values no key is asked for, so that the role Reader is enough and none can leak."""
-    rows = key_rows(account, azure.arm.ask(ACCOUNT_GET, account))
-    if not show_values:
-        return CommandResults(
-            outputs={KEYS_VIEW.context: rows}, readable_output=table(KEYS_VIEW, rows), raw_response=rows
-        )
-    values = {key.get("keyName"): key.get("value") for key in azure.arm.keys(account)}
-    rows = [{**row, "value": values.get(row["keyName"])} for row in rows]
-    note = "The values are secrets: whoever has one controls the account. They are now in this investigation. Rotate them when you are done."
-    text = table(VALUES_VIEW, rows, note=note)
+    view, rows, note = KEYS_VIEW, key_rows(account, account_now(azure, account)), ""
+    if show_values:
+        values = {key.get("keyName"): key.get("value") for key in azure.arm.keys(account)}
+        view, rows = VALUES_VIEW, [{**row, "value": values.get(row["keyName"])} for row in rows]
+        note = "The values are secrets: whoever has one controls the account. They are now in this investigation. Rotate them when you are done."
     return CommandResults(
-        outputs={VALUES_VIEW.context: rows}, readable_output=text, raw_response=rows, tags=["sensitive"]
+        outputs={view.context: rows},
+        readable_output=table(view, rows, note=note),
+        raw_response=rows,
+        tags=["sensitive"] if show_values else None,
     )
 
 
-@command(
-    "azure-storage-account-key-rotate",
-    needs=(READ_ACCOUNT, REGENERATE_KEY),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-key-rotate", needs=(READ_ACCOUNT, REGENERATE_KEY), role=ACCOUNT_CONTRIBUTOR)
 def account_key_rotate(
     azure: Azure,
     account: TargetArgs,
@@ -6658,7 +6675,7 @@ def account_key_rotate(
     created_before: Moment | None = None,
 ) -> Plan:
     """Makes new keys; shows no value. With created_before a key that is newer is left, so that a playbook can run twice."""
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    current = account_now(azure, account)
     times = {row["keyName"]: row["creationTime"] for row in key_rows(account, current)}
     chosen = [name for name in times if key in ("both", name)]
     due = [name for name in chosen if not created_before or (moment(times[name]) or 0) < created_before]
@@ -6670,7 +6687,7 @@ def account_key_rotate(
         KEYS_VIEW,
         [rotation(azure, account, name, times[name]) for name in due],
         item=key_rows(account, current),
-        read_back=lambda outcomes: key_rows(account, azure.arm.ask(ACCOUNT_GET, account)),
+        read_back=lambda outcomes: key_rows(account, account_now(azure, account)),
         state=lambda rows: {row["keyName"]: row["creationTime"] for row in rows},
         missed="No changes needed: the keys are newer than created_before.",
         note=f"Nothing undoes a rotation. Still allowed: {others}" if due else "",
@@ -6682,27 +6699,23 @@ def account_key_rotate(
 def rotation(azure: Azure, account: AccountRef, key: str, made: str | None) -> Step:
     """A new key. A lost answer is not believed: repeating it blindly would rotate the key again."""
 
-    def rotate() -> object:
-        found = azure.arm.keys(account, rotate=key)
-        return next((str(entry.get("creationTime") or "") for entry in found if entry.get("keyName") == key), "")
-
     def look(error: AzureStorageError) -> bool:
-        return at_path(azure.arm.ask(ACCOUNT_GET, account), f"properties.keyCreationTime.{key}") not in (None, made)
+        return at_path(account_now(azure, account), f"properties.keyCreationTime.{key}") not in (None, made)
 
-    return Step(
-        f"rotate {key}", rotate, look, f"{key} is new. Whatever was signed with the old one is void.", vital=False
+    rotate, detail = (
+        partial(azure.arm.keys, account, key),
+        f"{key} is new. Whatever was signed with the old one is void.",
     )
+    return Step(f"rotate {key}", lambda: bool(rotate()), look, detail, vital=False)
 
 
 REVOKED = "User delegation SAS are void. It can take some minutes, since Azure caches keys and roles."
 
 
-@command(
+@changing(
     "azure-storage-account-delegation-keys-revoke",
     needs=(READ_ACCOUNT, REVOKE_DELEGATION_KEYS),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
 )
 def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
     """Ends every user delegation SAS of the account. Azure does not tell which there are, so this is always a change."""
@@ -6712,16 +6725,17 @@ def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
         {"userDelegationKeys": "revoked"},
         DELEGATION_VIEW,
         [revocation(azure, account)],
-        item=azure.arm.ask(ACCOUNT_GET, account),
+        item=account_now(azure, account),
         note="Nothing undoes it. In urgent cases, also deny the network.\n"
         "Still allowed: the identity that signed can request a new key as long as it has its role; account keys and SAS signed with them.",
         done=REVOKED,
     )
 
 
-def revocation(azure: Azure, account: AccountRef, *, vital: bool = True) -> Step:
+def revocation(azure: Azure, account: AccountRef) -> Step:
     """Revoking twice does no harm, so that the transport may repeat it; nothing tells whether a lost one was carried out."""
-    return Step("delegation_keys", lambda: azure.arm.ask(DELEGATION_KEYS_REVOKE, account), detail=REVOKED, vital=vital)
+    revoke = partial(azure.arm.ask, DELEGATION_KEYS_REVOKE, account)
+    return Step("delegation_keys", revoke, detail=REVOKED, vital=False)
 
 
 # --- commands: network rules -------------------------------------------------------------------------------------------
@@ -6758,75 +6772,63 @@ def once(rules: list[Json]) -> list[Json]:
     return list({canonical(rule): rule for rule in rules}.values())
 
 
-def rules_of(current: Json, kind: str) -> list[Json]:
+def rules_of(current: object, kind: str) -> list[Json]:
     return dicts(at_path(current, f"properties.networkAcls.{kind}"))
 
 
-def same_rule(rule: Json, others: list[Json], kind: str) -> bool:
+def other_rules(rules: list[Json], known: list[Json], kind: str) -> list[Json]:
+    """The rules that are not among the known ones, by what names a rule of that kind."""
     key = RULE_KEYS[kind]
-    return canonical(rule.get(key)) in {canonical(other.get(key)) for other in others}
+    names = {canonical(rule.get(key)) for rule in known}
+    return [rule for rule in rules if canonical(rule.get(key)) not in names]
 
 
-@command(
-    "azure-storage-account-network-rule-add",
-    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-network-rule-add", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_network_rule_add(azure: Azure, account: TargetArgs, rules: RuleArgs, tenant_id: Text | None = None) -> Plan:
     """Adds to the rules that are there. Rules count only while the default action is Deny."""
-    for rule in rules.get("resourceAccessRules", []):
-        rule["tenantId"] = tenant_id or azure.arm.ask(
-            SUBSCRIPTION_GET, Scope(subscription_path(account.subscription))
-        ).get("tenantId")
-    current = azure.arm.ask(ACCOUNT_GET, account)
-    new = {
-        kind: [rule for rule in given if not same_rule(rule, rules_of(current, kind), kind)]
-        for kind, given in rules.items()
-    }
-    wanted = {kind: [*rules_of(current, kind), *given] for kind, given in new.items()}
-    denied = at_path(current, "properties.networkAcls.defaultAction") == "Deny"
-    note = (
-        ""
-        if denied
-        else "The rules have no effect until the default network action is Deny: all networks are allowed now."
-    )
-    return rules_plan(azure, account, current, wanted, ("remove", new), note)
+    instances = rules.get("resourceAccessRules", [])
+    if tenant_id and not instances:
+        raise missing("resource_ids", "the resource instances, which `tenant_id` goes with")
+    if instances and not tenant_id:
+        tenant_id = azure.arm.ask(SUBSCRIPTION_GET, Scope(subscription_path(account.subscription))).get("tenantId")
+    for rule in instances:
+        rule["tenantId"] = tenant_id
+    current = account_now(azure, account)
+    there = {kind: rules_of(current, kind) for kind in rules}
+    new = {kind: other_rules(given, there[kind], kind) for kind, given in rules.items()}
+    plan = rules_plan(azure, account, current, {kind: there[kind] + new[kind] for kind in rules}, "remove", new)
+    return replace(plan, note=idle_rules(current))
 
 
-@command(
-    "azure-storage-account-network-rule-remove",
-    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+def idle_rules(current: Json) -> str:
+    """Why rules have no effect at present; empty where they have."""
+    public = at_path(current, "properties.publicNetworkAccess") or "Enabled"
+    if public != "Enabled":
+        return f"Public network access is {public}: rules for addresses and subnets have no effect."
+    if at_path(current, "properties.networkAcls.defaultAction") == "Deny":
+        return ""
+    return "The rules have no effect until the default network action is Deny: all networks are allowed now."
+
+
+@changing("azure-storage-account-network-rule-remove", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_network_rule_remove(azure: Azure, account: TargetArgs, rules: RuleArgs) -> Plan:
     """Removes the rules that are given; one that is not there counts as removed."""
-    current = azure.arm.ask(ACCOUNT_GET, account)
-    gone = {
-        kind: [rule for rule in rules_of(current, kind) if same_rule(rule, given, kind)]
-        for kind, given in rules.items()
-    }
-    wanted = {kind: [rule for rule in rules_of(current, kind) if rule not in given] for kind, given in gone.items()}
-    return rules_plan(azure, account, current, wanted, ("add", gone))
+    current = account_now(azure, account)
+    kept = {kind: other_rules(rules_of(current, kind), given, kind) for kind, given in rules.items()}
+    gone = {kind: [rule for rule in rules_of(current, kind) if rule not in others] for kind, others in kept.items()}
+    return rules_plan(azure, account, current, kept, "add", gone)
 
 
-def rules_plan(
-    azure: Azure, account: AccountRef, current: Json, wanted: Rules, inverse: tuple[str, Rules], note: str = ""
-) -> Plan:
-    verb, rules = inverse
+def rules_plan(azure: Azure, account: AccountRef, current: Json, wanted: Rules, back: str, rules: Rules) -> Plan:
+    """A change of the rules, and how it is taken back: these are added or removed again."""
     plan = update_plan(azure, account, current, {"properties": {"networkAcls": wanted}})
     names = {
         name: ",".join(str(rule[key]) for rule in rules[kind]) for name, (kind, key) in RULES.items() if rules.get(kind)
     }
-    tenants = {
-        str(rule["tenantId"]) for rule in rules.get("resourceAccessRules", []) if verb == "add" and rule.get("tenantId")
-    }
+    tenants = {rule.get("tenantId") for rule in rules.get("resourceAccessRules", []) if back == "add"}
     extra = {"tenant_id": tenants.pop()} if len(tenants) == 1 else {}
-    line = command_line(f"account-network-rule-{verb}", account.arguments, names, extra)
-    return replace(plan, view=NETWORK_VIEW, note=note, done="", undo=lambda before, after: line)
+    line = command_line(f"account-network-rule-{back}", account.arguments, names, given_only(extra))
+    return replace(plan, view=NETWORK_VIEW, done="", undo=lambda before, after: line)
 
 
 # --- commands: locks ---------------------------------------------------------------------------------------------------
@@ -6839,8 +6841,24 @@ READ_ONLY_WARNING = (
 DELETE_WARNING = "CanNotDelete prevents the account and its containers from being deleted through Azure Resource Manager. Blobs can still be deleted."
 
 
-def is_own_lock(account: AccountRef, lock: Json) -> bool:
-    return plain_id(lock.get("id")).startswith(f"{plain_id(account.id)}/providers/microsoft.authorization/")
+def is_below(scope: object, other: object) -> bool:
+    """Whether the first ARM ID is the second one, or of something in it."""
+    return f"{plain_id(scope)}/".startswith(f"{plain_id(other)}/")
+
+
+def scope_of_lock(lock: Json | None) -> str:
+    return str(LOCKS_VIEW.row(lock)["Scope"]) if lock else ""
+
+
+def named_lock(azure: Azure, account: AccountRef, name: str) -> Json | None:
+    """The lock of that name, in any case: one of the account itself before one that it inherits or that is on a part of it."""
+    locks = azure.arm.listing(LOCKS_LIST, account).items
+    found = [lock for lock in locks if str(lock.get("name")).lower() == name.lower()]
+    return min(found, key=lambda lock: not is_own_lock(account, lock), default=None)
+
+
+def is_own_lock(account: AccountRef, lock: Json | None) -> bool:
+    return plain_id(scope_of_lock(lock)) == plain_id(account.id)
 
 
 @command("azure-storage-account-lock-list", needs=(READ_LOCKS,), role="Reader")
@@ -6850,12 +6868,11 @@ def account_lock_list(azure: Azure, account: TargetArgs) -> CommandResults:
 
 
 def lock_state(lock: object) -> Json:
-    return {name: at_path(lock, f"properties.{name}") for name in ("level", "notes")}
+    """The settings of a lock that are there."""
+    return given_only({name: at_path(lock, f"properties.{name}") for name in ("level", "notes")})
 
 
-@command(
-    "azure-storage-account-lock-set", needs=(READ_LOCKS, WRITE_LOCKS), role=LOCKS_ROLE, changes=True, execution=True
-)
+@changing("azure-storage-account-lock-set", needs=(READ_LOCKS, WRITE_LOCKS), role=LOCKS_ROLE)
 def account_lock_set(
     azure: Azure,
     account: TargetArgs,
@@ -6863,81 +6880,71 @@ def account_lock_set(
     lock_name: LockName = "cortex-xsoar",
     notes: Text | None = None,
 ) -> Plan:
-    own = [lock for lock in azure.arm.listing(LOCKS_LIST, account).items if is_own_lock(account, lock)]
-    found = next((lock for lock in own if str(lock.get("name")).lower() == lock_name.lower()), None)
-    current, wanted = given_only(lock_state(found)), given_only({"level": level, "notes": notes})
-    before, after = differences(current, wanted)
+    def own_lock() -> Json | None:
+        lock = named_lock(azure, account, lock_name)
+        return lock if is_own_lock(account, lock) else None
+
+    found, wanted = own_lock(), given_only({"level": level, "notes": notes})
+    old: Json = at_path(found, "properties") or {}
     where = {**account.arguments, "lock_name": lock_name}
-    body = {"properties": {**current, **wanted}}
-
-    def undo(old: Json, new: Json) -> str:
-        return (
-            command_line("account-lock-set", where, {**current, **given_only(old)})
-            if found
-            else command_line("account-lock-remove", where)
-        )
-
-    def look(error: AzureStorageError) -> Json | bool:
-        for lock in azure.arm.listing(LOCKS_LIST, account).items:
-            if is_own_lock(account, lock) and str(lock.get("name")).lower() == lock_name.lower():
-                return lock_state(lock) == lock_state(body) and lock
-        return False
-
-    return Plan(
+    line = (
+        command_line("account-lock-set", where, lock_state(found))
+        if found
+        else command_line("account-lock-remove", where)
+    )
+    plan = settings_plan(
         f"{account.id}{LOCKS_PATH}/{segment(lock_name)}",
-        before,
-        after,
         LOCKS_VIEW,
-        [Step("set the lock", lambda: azure.arm.ask(LOCK_SET, account, body, name=lock_name), look)],
-        item=found,
-        read_back=lambda outcomes: outcomes[-1].answer,
-        state=lock_state,
-        undo=undo,
+        found,
+        wanted,
+        lock_state,
+        "set the lock",
+        lambda: azure.arm.ask(LOCK_SET, account, {"properties": {**old, **wanted}}, name=lock_name),
+        own_lock,
+    )
+    return replace(
+        plan,
+        undo=lambda before, after: line,
         note=READ_ONLY_WARNING if level == "ReadOnly" else DELETE_WARNING,
+        done="The undo leaves the notes as they are." if found and notes and not old.get("notes") else "",
     )
 
 
-@command(
-    "azure-storage-account-lock-remove",
-    needs=(READ_LOCKS, DELETE_LOCKS),
-    role=LOCKS_ROLE,
-    changes=True,
-    execution=True,
-    confirm=True,
-)
+@changing("azure-storage-account-lock-remove", needs=(READ_LOCKS, DELETE_LOCKS), role=LOCKS_ROLE, confirm=True)
 def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) -> Plan:
-    """An inherited lock protects everything in its group or subscription: removing it needs `confirm`."""
-
-    def matching_locks() -> list[Json]:
-        locks = azure.arm.listing(LOCKS_LIST, account).items
-        return [lock for lock in locks if str(lock.get("name")).lower() == lock_name.lower()]
-
-    found = min(matching_locks(), key=lambda lock: not is_own_lock(account, lock), default=None)
-    own = found is not None and is_own_lock(account, found)
-    settings = given_only(lock_state(found))
-    scope = str(LOCKS_VIEW.row(found)["Scope"]) if found else ""
-    lock = Scope(id_path(str(at_path(found, "id") or "")), lock_name)
-    line = command_line("account-lock-set", account.arguments, {"lock_name": lock_name}, settings) if own else ""
+    """An inherited lock protects everything in its group or subscription: removing it needs `confirm`. So does one of a
+    part of the account, which nothing of ours sets again."""
+    found = named_lock(azure, account, lock_name)
+    scope, own = scope_of_lock(found), is_own_lock(account, found)
+    target = str(at_path(found, "id") or f"{account.id}{LOCKS_PATH}/{segment(lock_name)}")
+    lock = Scope(id_path(target), lock_name)
 
     def there() -> Json | None:
-        return next(
-            (item for item in matching_locks() if found and plain_id(item.get("id")) == plain_id(found.get("id"))), None
-        )
+        now = named_lock(azure, account, lock_name)
+        return now if plain_id(at_path(now, "id")) == plain_id(at_path(found, "id")) else None
 
-    inherited = f"The lock is inherited: it protects everything in {scope}." if found and not own else ""
-    return Plan(
-        str(at_path(found, "id") or f"{account.id}{LOCKS_PATH}/{segment(lock_name)}"),
-        settings,
-        dict.fromkeys(settings),
+    plan = removal_plan(
+        target,
         LOCKS_VIEW,
-        [Step("remove the lock", removal(azure, LOCK_DELETE, lock, "LockNotFound"), lambda error: there() is None)],
-        item=found,
-        read_back=lambda outcomes: there() or [],
-        state=lambda item: lock_state(item) if item else {},
+        found,
+        lock_state,
+        "remove the lock",
+        removal(azure, LOCK_DELETE, lock, "LockNotFound"),
+        there,
+    )
+    line = command_line("account-lock-set", account.arguments, {"lock_name": lock_name}, plan.before) if own else ""
+    wide = (
+        "is inherited: it protects everything in"
+        if is_below(account.id, scope)
+        else "protects only a part of the account:"
+    )
+    words = f"The lock {wide} {scope}." if found and not own else ""
+    return replace(
+        plan,
         undo=lambda before, after: line,
-        note=inherited,
+        note=words,
         missed=f"There is no lock {lock_name} on {account}.",
-        confirm=(scope.rpartition("/")[2], f"{inherited} Nothing undoes it.") if inherited else None,
+        confirm=(scope.rpartition("/")[2], f"{words} Nothing undoes it.") if words else None,
     )
 
 
@@ -6973,7 +6980,7 @@ MANAGEMENT_GROUP = "/providers/microsoft.management/managementgroups/"
 AT_SCOPE = {"$filter": "atScope()"}
 NOT_LISTED = (
     "Not included: members of groups, eligible assignments of Privileged Identity Management, deny assignments, classic administrators, "
-    "delegations of Azure Lighthouse, and SAS that were handed out."
+    "delegations of Azure Lighthouse, access control lists (ACLs) of a hierarchical namespace, SFTP local users, and SAS that were handed out."
 )
 BY_KEY = "Shared Key access is allowed: a role that lists keys counts as access to all data."
 NO_KEYS = "Shared Key access is disabled: keys give no data. A role that also changes the account can enable Shared Key access."
@@ -6999,10 +7006,11 @@ def permits(definition: Json, right: Right) -> bool:
 
 def scope_kind(account: AccountRef, scope: str) -> str:
     """What a scope is, seen from an account that an assignment at it reaches."""
-    plain, here = plain_id(scope), plain_id(account.id)
-    if f"{plain}/".startswith(f"{here}/"):
-        below = plain.removeprefix(here)
-        return "account" if not below else "container" if "/containers/" in below else "other service"
+    plain = plain_id(scope)
+    if is_below(scope, account.id):
+        below = plain.removeprefix(plain_id(account.id))
+        parts = {"": "account", "/blobservices/default": "blob service"}
+        return parts.get(below) or ("container" if "/containers/" in below else "other service")
     if plain.startswith(MANAGEMENT_GROUP):
         return "management group"
     return "resource group" if "/resourcegroups/" in plain else "subscription" if plain else "tenant root"
@@ -7016,7 +7024,7 @@ def allowed_here(definition: Json, kind: str, shared_key: bool) -> Json:
     reaches = {
         right.name: permits(definition, right)
         and kind != "other service"
-        and (kind != "container" or right.data or right.name == "grantAccess")
+        and (kind not in ("container", "blob service") or right.data or right.name == "grantAccess")
         for right in RIGHTS
     }
     own = all(reaches[name] for name in DATA_RIGHTS)
@@ -7069,7 +7077,7 @@ def role_assignments(azure: Azure, account: AccountRef) -> list[Json]:
 
 def assignment_rows(azure: Azure, account: AccountRef) -> tuple[list[Json], bool]:
     """The rows of all assignments, and whether Shared Key access is allowed."""
-    shared_key = at_path(azure.arm.ask(ACCOUNT_GET, account), "properties.allowSharedKeyAccess") is not False
+    shared_key = at_path(account_now(azure, account), "properties.allowSharedKeyAccess") is not False
     found = role_assignments(azure, account)
     definitions = by_guid(azure.arm.listing(DEFINITIONS_LIST, account).items)
     return [assignment_row(item, account, definitions, shared_key) for item in found], shared_key
@@ -7105,19 +7113,16 @@ def access_list(azure: Azure, account: TargetArgs, principal_id: Principal | Non
     return CommandResults(outputs={ACCESS_VIEW.context: kept}, readable_output=text, raw_response=kept)
 
 
-AssignmentId = Annotated[
-    str, Reader("the ARM ID of a role assignment", lambda text: matching(ASSIGNMENT_ID, unquoted(text).rstrip("/")))
-]
+def assignment_pattern(words: str, regex: str) -> Reader:
+    return Reader(words, lambda text: matching(re.compile(regex), unquoted(text).rstrip("/")))
+
+
+AssignmentId = Annotated[str, assignment_pattern("the ARM ID of a role assignment", ASSIGNMENT_ID.pattern)]
 AssignmentName = Annotated[
     str,
-    Reader(
-        "the ARM ID or the name (GUID) of a role assignment",
-        lambda text: matching(re.compile(f"{ASSIGNMENT_ID.pattern}|{GUID.pattern}"), unquoted(text).rstrip("/")),
-    ),
+    assignment_pattern("the ARM ID or the name (GUID) of a role assignment", f"{ASSIGNMENT_ID.pattern}|{GUID.pattern}"),
 ]
-RoleId = Annotated[
-    str, Reader("the ARM ID of a role definition", lambda text: matching(re.compile(rf"/[^?#]*/{GUID.pattern}"), text))
-]
+RoleId = Annotated[str, pattern("the ARM ID of a role definition", rf"/[^?#]*/{GUID.pattern}")]
 PrincipalType = Annotated[str, choice("User", "Group", "ServicePrincipal", "ForeignGroup", "Device")]
 # What a restored assignment is made of.
 ASSIGNMENT_FIELDS = {
@@ -7162,9 +7167,8 @@ def restore_line(account: AccountRef, row: Json) -> str:
     )
 
 
-def assignment_there(azure: Azure, account: AccountRef, assignment: str) -> Json | None:
-    wanted = plain_id(assignment)
-    return next((item for item in role_assignments(azure, account) if plain_id(item.get("id")) == wanted), None)
+def with_id(items: Iterable[Json], wanted: str) -> Json | None:
+    return next((item for item in items if plain_id(item.get("id")) == plain_id(wanted)), None)
 
 
 def chosen_assignment(rows: list[Json], wanted: str) -> Json | None:
@@ -7191,12 +7195,10 @@ def check_own_access(azure: Azure, rows: list[Json], chosen: Json, accepted: boo
         raise missing("accept_lockout", words)
 
 
-@command(
+@changing(
     "azure-storage-access-remove",
     needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS, DELETE_ROLES),
     role=LOCKS_ROLE,
-    changes=True,
-    execution=True,
     confirm=True,
 )
 def access_remove(
@@ -7204,35 +7206,33 @@ def access_remove(
 ) -> Plan:
     """Only one that reaches the account. One above it is gone for everything there, so `confirm` is asked for."""
     rows, _ = assignment_rows(azure, account)
-    row = chosen_assignment(rows, assignment_id)
+    row, missed = chosen_assignment(rows, assignment_id), f"No role assignment {assignment_id} reaches {account}."
     if row is None:
-        return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=f"No role assignment {assignment_id} reaches {account}.")
+        return Plan(assignment_id, {}, {}, ACCESS_VIEW, missed=missed)
     check_own_access(azure, rows, row, accept_lockout)
-    settings = assignment_state(row)
-    target = Scope(id_path(str(row["id"])), str(row["name"]))
+    line, target = restore_line(account, row), Scope(id_path(str(row["id"])), str(row["name"]))
     confirm = wide_confirm(account, str(row.get("scope") or ""), "removed")
     notes = (confirm and confirm[1], other_roles(rows, row))
 
-    def there() -> Json | None:
-        return assignment_there(azure, account, target.id)
-
     def removed(outcomes: list[Outcome], change: Json) -> Json:
         kept = {key: row.get(key) for key in REMEMBERED}
-        return {REMOVED: {**kept, "restore": restore_line(account, row)}} if change["changed"] else {}
+        return {REMOVED: {**kept, "restore": line}} if change["changed"] else {}
 
-    remove = Step("remove the role", lambda: azure.arm.ask(ASSIGNMENT_DELETE, target), lambda error: there() is None)
-    return Plan(
+    plan = removal_plan(
         str(row["id"]),
-        settings,
-        dict.fromkeys(settings),
         ACCESS_VIEW,
-        [remove],
-        item=row,
-        read_back=lambda outcomes: row if there() else [],
-        state=lambda item: assignment_state(item) if item else {},
-        undo=lambda before, after: restore_line(account, row),
+        row,
+        assignment_state,
+        "remove the role",
+        removal(azure, ASSIGNMENT_DELETE, target, "RoleAssignmentNotFound"),
+        lambda: row if with_id(role_assignments(azure, account), target.id) else None,
+    )
+    return replace(
+        plan,
+        undo=lambda before, after: line,
         note=" ".join(filter(None, notes)),
         done=ROLE_DELAY,
+        missed=missed,
         confirm=confirm,
         more_context=removed,
     )
@@ -7258,50 +7258,43 @@ def reaching_scope(account: AccountRef, assignment: str) -> str:
     """The scope of an assignment by its ID. UsageError for one that has nothing to do with the account; whether a
     management group holds the account is not told."""
     scope = re.split(r"(?i)/providers/Microsoft\.Authorization/roleAssignments/", assignment)[0]
-    plain, here = plain_id(scope), plain_id(account.id)
-    related = f"{here}/".startswith(f"{plain}/") or f"{plain}/".startswith(f"{here}/")
-    if plain and not related and not plain.startswith(MANAGEMENT_GROUP):
+    related = is_below(account.id, scope) or is_below(scope, account.id)
+    if not related and not plain_id(scope).startswith(MANAGEMENT_GROUP):
         raise invalid("assignment_id", f"its scope doesn't reach {account}.")
     return scope
 
 
-@command(
-    "azure-storage-access-restore",
-    needs=(READ_ROLES, WRITE_ROLES),
-    role=LOCKS_ROLE,
-    changes=True,
-    execution=True,
-    confirm=True,
-)
+@changing("azure-storage-access-restore", needs=(READ_ROLES, WRITE_ROLES), role=LOCKS_ROLE, confirm=True)
 def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentId, wanted: AssignmentBody) -> Plan:
     """Puts a removed role assignment back, with its own ID. Only one that reaches the account."""
     scope = reaching_scope(account, assignment_id)
-    found = role_assignments(azure, account)
-    there = next((item for item in found if plain_id(item.get("id")) == plain_id(assignment_id)), None)
-    twin = any(same_grant(item, scope, wanted) for item in found)
-    before, after = ({}, {}) if twin and not there else differences(assignment_state(there or {}), wanted, same_part)
     target = Scope(id_path(assignment_id), f"of {wanted['principalId']}")
     confirm = wide_confirm(account, scope, "given")
-    where = given_only({"assignment_id": assignment_id, "confirm": wide_name(account, scope) or None})
+    where = given_only({"assignment_id": assignment_id, "confirm": confirm and confirm[0]})
 
-    def look(error: AzureStorageError) -> bool:
-        item = assignment_there(azure, account, assignment_id)
-        return not differences(assignment_state(item or {}), wanted, same_part)[1]
+    def row_of(items: Iterable[Json]) -> Json | None:
+        item = with_id(items, assignment_id)
+        return without(assignment_row(item, account, None, False), ["allows"]) if item else None  # no role was read
 
-    def now(outcomes: list[Outcome]) -> Json:
-        item = outcomes[-1].answer or assignment_there(azure, account, assignment_id) or {}
-        return without(assignment_row(item, account, None, False), ["allows"])  # the role was not asked for
-
-    return Plan(
+    items = role_assignments(azure, account)
+    found = row_of(items)
+    plan = settings_plan(
         assignment_id,
-        before,
-        after,
         ACCESS_VIEW,
-        [Step("restore the role", lambda: azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted}), look)],
-        read_back=now,
-        state=assignment_state,
-        equal=same_part,
-        undo=lambda old, new: command_line("access-remove", account.arguments, where),
+        found,
+        wanted,
+        assignment_state,
+        "restore the role",
+        lambda: row_of([azure.arm.ask(ASSIGNMENT_SET, target, {"properties": wanted})]),
+        lambda: row_of(role_assignments(azure, account)),
+        same_part,
+    )
+    if not found and any(same_grant(item, scope, wanted) for item in items):
+        plan = replace(plan, before={}, after={})
+    line = restore_line(account, found) if found else command_line("access-remove", account.arguments, where)
+    return replace(
+        plan,
+        undo=lambda before, after: line,
         note=confirm[1] if confirm else "",
         missed="No changes needed: the principal has this role at this scope already.",
         done=ROLE_DELAY,
@@ -7361,7 +7354,7 @@ ISOLATION_ARGUMENTS = {
 
 
 def build_isolation(azure: Azure, given: Given) -> Isolation:
-    """UsageError where we would lock ourselves out unasked."""
+    """UsageError where we would lock ourselves out unasked, or where the rules that are given would be ignored."""
     own = given["own_ip"] if given["own_ip"] is not None else azure.settings.own_addresses
     if given["network"] and not own and given["own_ip"] is None:
         raise missing(
@@ -7369,11 +7362,16 @@ def build_isolation(azure: Azure, given: Given) -> Isolation:
             "the public address of this engine, since a network deny would also cut off our own blob commands. Alternatively set Own Public IP "
             "Addresses in the instance, or own_ip=none to accept that, or network=false",
         )
-    bypass = given["network_ruleset_bypass"]
+    bypass, addresses, subnets = (
+        given[name] for name in ("network_ruleset_bypass", "keep_ip_rules", "keep_subnet_ids")
+    )
+    if not given["network"] and (bypass or addresses or subnets or given["keep_existing_rules"]):
+        others = ("keep_ip_rules", "keep_subnet_ids", "keep_existing_rules", "network_ruleset_bypass")
+        raise exclusive("network=false", *others)
     rules = {
         "defaultAction": "Deny",
-        "ipRules": once([*own, *(given["keep_ip_rules"] or [])]),
-        "virtualNetworkRules": given["keep_subnet_ids"] or [],
+        "ipRules": once([*own, *(addresses or [])]),
+        "virtualNetworkRules": once(subnets or []),
         **({"bypass": bypass_text(bypass)} if bypass else {}),
     }
     return Isolation(
@@ -7384,12 +7382,10 @@ def build_isolation(azure: Azure, given: Given) -> Isolation:
 IsolationArgs = Annotated[Isolation, Group(ISOLATION_ARGUMENTS, build_isolation)]
 
 
-@command(
+@changing(
     "azure-storage-account-isolate",
     needs=(READ_ACCOUNT, WRITE_ACCOUNT, REVOKE_DELEGATION_KEYS, REGENERATE_KEY),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
 )
 def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs) -> Plan:
     """Cuts access to an account in one go. What was before is remembered before the first step, and returned.
@@ -7398,39 +7394,41 @@ def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs)
     others.
     """
     check_own_credential(azure, account, isolation)
-    current = azure.arm.ask(ACCOUNT_GET, account)
+    current = account_now(azure, account)
     wanted = isolation_settings(isolation, current)
-    patches = {part: account_patch(current, {"properties": {key: value}}) for part, (key, value) in wanted.items()}
-    due = {part: found[0]["properties"] for part, found in patches.items() if found[0]}
-    wrote = {key: value for properties in due.values() for key, value in properties.items()}
-    old = {key: deepcopy(at_path(current, f"properties.{key}")) for key in wrote}
+    patches = {part: account_patch(current, body) for part, body in wanted.items()}
+    due = {part: patch for part, (patch, _, _) in patches.items() if patch}
+    whole, before, after = (joined_properties(patches[part][side] for part in due) for side in range(3))
+    wrote = whole.get("properties", {})
+    old = {key: at_path(current, f"properties.{key}") for key in wrote}
     record: Json = {"account": account.id, "time": iso_time(Clock.now()), "settings": old, "wrote": wrote}
-    others = isolation_others(isolation)
-    names = [*due, *others]
-    before, after = (joined_properties(patches[part][side] for part in due) for side in (1, 2))
+    remember = Step("remember the settings", lambda: keep_record(azure, account, record, current), hidden=True)
+    others = credential_steps(azure, account, current, isolation)
+    names = [step.name for step in others]
     now: Json = {}  # the account afterwards, and a row for each part
     return Plan(
         account.id,
-        {**before, **dict.fromkeys(others)},
-        {**after, **dict.fromkeys(others, DONE)},
+        {**before, **dict.fromkeys(names)},
+        {**after, **dict.fromkeys(names, DONE)},
         ISOLATION_VIEW,
-        isolation_steps(azure, account, current, due, record, names),
+        isolation_steps(azure, account, due, remember, others),
         read_back=lambda outcomes: isolation_rows(azure, account, wanted, due, outcomes, now),
         state=lambda rows: {**now, **{row["step"]: DONE for row in rows if row["result"] == DONE}},
         undo=lambda _, new: command_line("account-restore-settings", account.arguments) if "properties" in new else "",
-        note=still_open(current, isolation),
-        planned=names,
+        note=still_open(current, wanted, isolation.parts),
+        planned=[*due, *names],
         tell_steps=True,
-        item=[planned_part(part, PLANNED if part in due else ALREADY, PART_WORDS[part]) for part in wanted]
-        + [planned_part(name, PLANNED) for name in others],
+        item=[part_row(part, PLANNED if part in due else ALREADY, PART_WORDS[part]) for part in wanted]
+        + [part_row(name, PLANNED, "") for name in names],
         more_context=lambda outcomes, change: isolation_context(account, record, change, now.get("rows") or []),
     )
 
 
-def isolation_others(isolation: Isolation) -> list[str]:
-    """The steps of an isolation that aren't settings, in their order."""
-    keys = ["rotate key2", "rotate key1"] if isolation.parts["rotate_keys"] else []
-    return [*(["delegation_keys"] if isolation.parts["delegation_keys"] else []), *keys]
+def credential_steps(azure: Azure, account: AccountRef, current: Json, isolation: Isolation) -> list[Step]:
+    """The steps of an isolation that aren't settings, in their order. Azure refuses two at a time on one account."""
+    keys = ("key2", "key1") if isolation.parts["rotate_keys"] else ()
+    rotations = (rotation(azure, account, key, at_path(current, f"properties.keyCreationTime.{key}")) for key in keys)
+    return [*([revocation(azure, account)] if isolation.parts["delegation_keys"] else []), *rotations]
 
 
 def joined_properties(bodies: Iterable[Json]) -> Json:
@@ -7439,7 +7437,7 @@ def joined_properties(bodies: Iterable[Json]) -> Json:
     return {"properties": properties} if properties else {}
 
 
-def planned_part(step: str, result: str, detail: str = "") -> Json:
+def part_row(step: str, result: str, detail: str) -> Json:
     return {"step": step, "result": result, "detail": detail}
 
 
@@ -7455,72 +7453,55 @@ def check_own_credential(azure: Azure, account: AccountRef, isolation: Isolation
         )
 
 
-def isolation_settings(isolation: Isolation, current: Json) -> dict[str, tuple[str, object]]:
+def isolation_settings(isolation: Isolation, current: Json) -> dict[str, Json]:
     """What each part sets: the exceptions alone, or also the rules that are there; Defender's own rule always stays."""
-    there = at_path(current, "properties.networkAcls") or {}
-    rules = {
-        **isolation.rules,
-        "resourceAccessRules": [
-            rule
-            for rule in rules_of(current, "resourceAccessRules")
-            if DEFENDER_RULE.fullmatch(str(rule.get("resourceId")))
-        ],
-    }
-    if there.get("ipv6Rules") and not isolation.keep_existing:
+    instances = rules_of(current, "resourceAccessRules")
+    defender = [rule for rule in instances if DEFENDER_RULE.fullmatch(str(rule.get("resourceId")))]
+    rules = {**isolation.rules, "resourceAccessRules": defender}
+    if isolation.keep_existing:
+        for kind in RULE_KEYS:
+            rules[kind] = [*other_rules(rules_of(current, kind), rules[kind], kind), *rules[kind]]
+    elif rules_of(current, "ipv6Rules"):
         rules["ipv6Rules"] = []
-    for kind in RULE_KEYS if isolation.keep_existing else ():
-        rules[kind] = [
-            *(rule for rule in rules_of(current, kind) if not same_rule(rule, rules[kind], kind)),
-            *rules[kind],
-        ]
     values = {"public_access": False, "network": rules, "sftp": False, "shared_key": False}
-    never = {"sftp"} if at_path(current, "properties.isSftpEnabled") is None else set()
-    return {
-        part: (SETTINGS_OF[part], value)
-        for part, value in values.items()
-        if isolation.parts[part] and part not in never
-    }
+    if at_path(current, "properties.isSftpEnabled") is None:
+        del values["sftp"]
+    return {part: {"properties": {SETTINGS_OF[part]: value}} for part, value in values.items() if isolation.parts[part]}
 
 
 def isolation_steps(
-    azure: Azure, account: AccountRef, current: Json, due: Mapping[str, Json], record: Json, names: list[str]
+    azure: Azure, account: AccountRef, due: Mapping[str, Json], first: Step, others: list[Step]
 ) -> Generator[Step, Outcome, None]:
-    yield Step("remember the settings", lambda: keep_record(azure, record, current), hidden=True)
+    yield first
     if due:
-        whole = {"properties": {key: value for properties in due.values() for key, value in properties.items()}}
-        whole_step = patch_step(azure, account, whole, ", ".join(due), vital=False)._replace(tentative=len(due) > 1)
-        outcome = yield whole_step
-        if outcome.result == FAILED and whole_step.tentative:
-            for part, properties in due.items():
-                yield patch_step(azure, account, {"properties": properties}, part, vital=False)
-    if "delegation_keys" in names:
-        yield revocation(azure, account, vital=False)
-    for name in names:
-        if name.startswith("rotate "):
-            key = name.removeprefix("rotate ")
-            yield rotation(azure, account, key, at_path(current, f"properties.keyCreationTime.{key}"))
+        whole = patch_step(azure, account, joined_properties(due.values()), ", ".join(due))
+        outcome = yield whole._replace(tentative=len(due) > 1)
+        if outcome.result == FAILED and outcome.step.tentative:
+            for part, patch in due.items():
+                yield patch_step(azure, account, patch, part)
+    for step in others:  # noqa: UP028 - a list takes no outcomes
+        yield step
 
 
 def isolation_rows(
     azure: Azure,
     account: AccountRef,
-    wanted: Mapping[str, tuple[str, object]],
+    wanted: Mapping[str, Json],
     due: Mapping[str, Json],
     outcomes: list[Outcome],
     now: Json,
 ) -> list[Json]:
     """A row for each part, by what the account says afterwards; a policy or another hand may have put a setting back.
     `now` is filled with the account and the rows."""
-    now.update(azure.arm.ask(ACCOUNT_GET, account))
-    rows = []
-    for part, (key, value) in wanted.items():
-        there = not account_patch(now, {"properties": {key: value}})[0]
-        failure = next((o.error for o in reversed(outcomes) if o.error and part in o.step.name.split(", ")), None)
+    now.update(account_now(azure, account))
+    told = {part: outcome for outcome in outcomes for part in outcome.step.name.split(", ")}
+    rows = now["rows"] = []
+    for part, body in wanted.items():
+        there, failure = not account_patch(now, body)[0], told[part].error if part in told else None
         lacking = redact(failure.message) if failure else "Azure accepted the setting, but it is not there any more."
-        result = ALREADY if there and part not in due else DONE if there else FAILED
-        rows.append({"step": part, "result": result, "detail": PART_WORDS[part] if there else lacking})
-    rows += [o.row() for o in outcomes if o.step.name == "delegation_keys" or o.step.name.startswith("rotate ")]
-    now["rows"] = rows
+        result = FAILED if not there else DONE if part in due else ALREADY
+        rows.append(part_row(part, result, PART_WORDS[part] if there else lacking))
+    rows += [o.row() for o in outcomes if not (o.step.hidden or wanted.keys() & o.step.name.split(", "))]
     return rows
 
 
@@ -7538,80 +7519,65 @@ def isolation_context(account: AccountRef, record: Json, change: Json, rows: lis
     return {ISOLATION_VIEW.context: item}
 
 
-def still_open(current: Json, isolation: Isolation) -> str:
+def still_open(current: Json, wanted: Mapping[str, Json], parts: Mapping[str, bool]) -> str:
     """What an isolation leaves open, as far as the account itself tells."""
-    endpoints = dicts(at_path(current, "properties.privateEndpointConnections"))
+    network, setting = wanted.get("network"), partial(at_path, current.get("properties"))
+    instances = [str(rule.get("resourceId")) for rule in rules_of(network, "resourceAccessRules")]
     approved = [
         str(row.get("name"))
-        for row in endpoints
+        for row in dicts(setting("privateEndpointConnections"))
         if str(at_path(row, "properties.privateLinkServiceConnectionState.status")).lower() == "approved"
     ]
-    bypass = str(isolation.rules.get("bypass") or at_path(current, "properties.networkAcls.bypass") or "AzureServices")
-    network = isolation.parts["network"]
+    bypass = at_path(network, "properties.networkAcls.bypass") or setting("networkAcls.bypass") or "AzureServices"
+    services = f"Azure services in the bypass: {bypass} (network_ruleset_bypass=None closes it)"
+    region = f"clients in the account's region {current.get('location') or ''}, to which address rules don't apply, where a subnet or the bypass lets them in"
     left = (
-        (network and approved, f"private endpoints: {', '.join(approved)}"),
-        (
-            network and bypass.lower() != "none",
-            f"Azure services in the bypass: {bypass} (network_ruleset_bypass=None closes it)",
-        ),
-        (
-            network,
-            f"clients in the account's region {current.get('location') or ''}, to which address rules don't apply, where a subnet or the bypass lets them in",
-        ),
+        (network and approved, f"private endpoints: {in_text(', '.join(approved))}"),
+        (instances, f"resource instances: {in_text(', '.join(instances))}"),
+        (network and bypass.lower() != "none", services),
+        (network, region),
+        (setting("publicNetworkAccess") == "SecuredByPerimeter", "what the network security perimeter allows"),
         (not network, "every network, so that a static website ($web) stays public"),
-        (at_path(current, "properties.isNfsV3Enabled") is True, "NFS 3.0 clients in allowed networks"),
-        (
-            at_path(current, "properties.allowCrossTenantReplication") is not False,
-            "object replication policies, also to other tenants",
-        ),
+        (not parts["public_access"], "anonymous access to public containers"),
+        (not parts["sftp"] and setting("isSftpEnabled") is True, "SFTP local users"),
+        (setting("isNfsV3Enabled") is True, "NFS 3.0 clients in allowed networks"),
+        (setting("allowCrossTenantReplication") is not False, "object replication policies, also to other tenants"),
         (True, "identities with a role on the account (!azure-storage-access-list)"),
-        (not isolation.parts["shared_key"], "stored access policies and SAS (!azure-storage-container-policy-list)"),
+        (not parts["delegation_keys"], "user delegation SAS (!azure-storage-account-delegation-keys-revoke)"),
+        (not parts["shared_key"], "stored access policies and SAS (!azure-storage-container-policy-list)"),
     )
     return "\n".join(f"Still allowed: {words}." for open_still, words in left if open_still)
 
 
-def keep_record(azure: Azure, record: Json, current: Json) -> None:
+def keep_record(azure: Azure, account: AccountRef, record: Json, current: Json) -> None:
     """Remember what was before, beside the sessions. A setting that still is what an earlier isolation wrote keeps the
     older value; one that somebody else has changed since counts as it is now."""
-    name = parse_account(str(record["account"])).name
 
-    def remember(document: Json) -> None:
-        isolations = dict(document.get("isolations") or {})
-        earlier = isolations.get(name) or {}
-        wrote, older = dict(earlier.get("wrote") or {}), dict(earlier.get("settings") or {})
-        valid = {key for key in older if key in wrote and same(at_path(current, f"properties.{key}"), wrote[key])}
+    def remember(document: Json) -> Json:
+        isolations = document["isolations"] = document.get("isolations") or {}
+        earlier = isolations.get(account.name) or {}
+        wrote, older = earlier.get("wrote") or {}, earlier.get("settings") or {}
+        valid = [key for key in older if key in wrote and same(at_path(current, f"properties.{key}"), wrote[key])]
         settings = {**record["settings"], **{key: older[key] for key in valid}}
         if settings:
             kept = {**{key: wrote[key] for key in valid}, **record["wrote"]}
-            isolations[name] = {**record, "settings": settings, "wrote": kept}
-        document["isolations"] = isolations
-        record["settings"] = settings
+            isolations[account.name] = {**record, "settings": settings, "wrote": kept}
+        return settings
 
-    azure.store.edit(remember)
+    record["settings"] = azure.store.edit(remember)
 
 
 def read_record(text: str) -> Json:
     """The restore record of an isolation: the account's id, and settings that an isolation changes."""
     record = read_json_object(text)
     parse_account(str(record["account"]))
-    settings, wrote = record.get("settings"), record.get("wrote") or {}
-    if (
-        not isinstance(settings, dict)
-        or not isinstance(wrote, dict)
-        or not settings.keys() | wrote.keys() <= RESTORABLE.keys()
-        or not settings
-    ):
+    settings, wrote = dict(record.get("settings") or {}), dict(record.get("wrote") or {})
+    if not settings or not {*settings, *wrote} <= RESTORABLE.keys():
         raise ValueError
-    return record
+    return {**record, "settings": settings, "wrote": wrote}
 
 
-@command(
-    "azure-storage-account-restore-settings",
-    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-restore-settings", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
 def account_restore_settings(
     azure: Azure,
     account_name: Account | None = None,
@@ -7624,30 +7590,46 @@ def account_restore_settings(
     place, found = isolation_record(azure, account_name, record)
     scope = {"resource_group_name": resource_group_name, "subscription_id": subscription_id}
     account = account_in(azure, scope, place)
-    current = azure.arm.ask(ACCOUNT_GET, account)
-    settings, foreign = found["settings"], foreign_settings(current, found)
-    wanted = {key: RESTORABLE[key] if value is None else value for key, value in settings.items() if key not in foreign}
-    unset = sorted(key for key in wanted if settings[key] is None)
+    current = account_now(azure, account)
+    settings = {key: RESTORABLE[key] if value is None else value for key, value in found["settings"].items()}
+    foreign = foreign_settings(current, settings, found.get("wrote") or {})
+    wanted = without(settings, foreign)
+    unset = sorted(key for key in wanted if found["settings"][key] is None)
     notes = (
         "Rotated keys and revoked SAS stay so.",
         f"Not set before, and now set to what that meant: {', '.join(unset)}." if unset else "",
         f"Left as they are, since somebody changed them after the isolation: {', '.join(foreign)}." if foreign else "",
     )
+
+    def undo(before: Json, after: Json) -> str:
+        old = {key: at_path(current, f"properties.{key}") for key in after.get("properties", {})}
+        again = {"record": {"account": account.id, "settings": old}}
+        return command_line("account-restore-settings", account.arguments, again) if old else ""
+
     plan = update_plan(azure, account, current, {"properties": wanted})
-    steps = plan.steps if record else restoring(azure, account, plan.steps, wanted)
-    words = " ".join(filter(None, notes))
-    return replace(plan, view=NETWORK_VIEW, steps=steps, note=words, done="", undo=lambda before, after: "")
+    forget = partial(forget_record, azure, account, found)
+    if not (plan.needed or foreign):
+        forget()
+    steps = restoring(plan.steps, {"properties": wanted}, forget)
+    return replace(plan, view=NETWORK_VIEW, steps=steps, note=" ".join(filter(None, notes)), done="", undo=undo)
 
 
-def restoring(azure: Azure, account: AccountRef, steps: Steps, wanted: Json) -> Generator[Step, Outcome, None]:
+def forget_record(azure: Azure, account: AccountRef, used: Json) -> None:
+    """Drop a record that was used up; that of another isolation stays."""
+
+    def forget(document: Json) -> None:
+        kept = document.get("isolations") or {}
+        if at_path(kept.get(account.name), "time") == used.get("time"):
+            kept.pop(account.name, None)
+
+    azure.store.edit(forget)
+
+
+def restoring(steps: Steps, wanted: Json, forget: Callable[[], None]) -> Generator[Step, Outcome, None]:
     """The steps, and behind them one that forgets the record, once the account says that everything is back."""
-
-    def forget() -> None:
-        azure.store.edit(lambda document: (document.get("isolations") or {}).pop(account.name, None))
-
     for step in steps:
         outcome = yield step
-        if outcome.answer is None or not account_patch(outcome.answer, {"properties": wanted})[0]:
+        if outcome.result == DONE and not account_patch(outcome.answer or wanted, wanted)[0]:
             yield Step("forget the record", forget, hidden=True)
 
 
@@ -7665,17 +7647,15 @@ def isolation_record(azure: Azure, clue: AccountClue | None, record: Json | None
     place = parse_account(str(found["account"]))
     if place.name != clue.name:
         raise invalid("account_name", f"the record is for {place.name}, not for {clue.name}.")
-    return (place if place.group else clue), found
+    return (clue if clue.group or not place.group else place), found
 
 
-def foreign_settings(current: Json, record: Json) -> list[str]:
+def foreign_settings(current: Json, settings: Json, wrote: Json) -> list[str]:
     """The settings that somebody else has changed since the isolation: they are not ours to open again."""
-    settings, wrote = record["settings"], record.get("wrote") or {}
-    values = {key: at_path(current, f"properties.{key}") for key in settings}
     return sorted(
         key
-        for key, value in values.items()
-        if key in wrote and not same(value, wrote[key]) and not same(value, settings[key])
+        for key in settings.keys() & wrote.keys()
+        if not any(same(at_path(current, f"properties.{key}"), known[key]) for known in (wrote, settings))
     )
 
 
@@ -7704,6 +7684,15 @@ EVENT_FIELDS = {
 }
 
 
+def time_range(since: float | None, until: float | None, ahead: float = 0) -> tuple[float, float]:
+    """The times between which is searched: by default the last day. ahead: seconds that events may be later than now."""
+    now = until or Clock.now()
+    found = since or now - 86_400, until or now + ahead
+    if found[0] >= found[1]:
+        raise invalid("until", "it has to be later than `since`.")
+    return found
+
+
 def event_row(event: Json, account: AccountRef) -> Json:
     """An event with the names that context has. Claims are named by addresses with dots, which a path cannot have."""
     claims = {str(name).replace(".", "\0"): value for name, value in (at_path(event, "claims") or {}).items()}
@@ -7724,9 +7713,10 @@ def account_activity_list(
     status: Text | None = None,
 ) -> CommandResults:
     """Who read keys, changed rules or deleted things, newest first; Azure keeps it for 90 days. Filters look for parts of words."""
-    azure.arm.ask(ACCOUNT_GET, account)  # an account that is elsewhere is found there
+    times = time_range(since, until)
+    account_now(azure, account)  # an account that is elsewhere is found there
     wanted = given_only({"operation": operation, "caller": caller, "status": status})
-    pages = activity_pages(azure, account, since or Clock.now() - 86_400, until or Clock.now(), paging.place)
+    pages = activity_pages(azure, account, *times, paging.place)
 
     def keep(row: Json) -> bool:
         fits = (part.lower() in str(row.get(name) or "").lower() for name, part in wanted.items())
@@ -7737,7 +7727,7 @@ def account_activity_list(
 
 def is_about(row: Json, account: AccountRef) -> bool:
     """Whether an event of the group is about the account or a part of it."""
-    return f"{plain_id(row.get('resourceId'))}/".startswith(f"{plain_id(account.id)}/")
+    return is_below(row.get("resourceId"), account.id)
 
 
 def activity_pages(azure: Azure, account: AccountRef, since: float, until: float, place: str = "") -> Iterator[Page]:
@@ -7781,55 +7771,40 @@ SINKS = body_fields(
 SinkArgs = Annotated[Json, body_group(SINKS)]
 
 
-def log_state(properties: object) -> dict[str, bool]:
-    """Which categories of a diagnostic setting are on."""
-    rows = dicts(at_path(properties, "logs"))
-    return {str(row.get("category") or row.get("categoryGroup")): row.get("enabled") is True for row in rows}
-
-
-def logging_setting(azure: Azure, account: AccountRef, name: str) -> Json:
-    """The diagnostic setting of a name; {} if there is none."""
+def logging_setting(azure: Azure, account: AccountRef, name: str) -> Json | None:
+    """The diagnostic setting of a name."""
     items = azure.arm.listing(LOGGING_LIST, account).items
-    return next((item for item in items if str(item.get("name")).lower() == name.lower()), {})
+    return next((item for item in items if str(item.get("name")).lower() == name.lower()), None)
 
 
-def logging_state(setting: object, categories: Iterable[str]) -> Json:
+def logging_state(categories: Iterable[str], setting: Json | None) -> Json:
     """The properties of a diagnostic setting, with whether each of the categories is on in place of the logs."""
-    properties = at_path(setting, "properties") or {}
-    state = log_state(properties)
-    return {**properties, "logs": {name: state.get(name, False) for name in categories}}
+    off = not_logged(logged(setting or {}))
+    return {**(at_path(setting, "properties") or {}), "logs": {name: name not in off for name in categories}}
 
 
-def logs_groups(current: Json) -> bool:
-    """Whether a diagnostic setting logs category groups."""
-    return any(row.get("categoryGroup") and row.get("enabled") for row in dicts(current.get("logs")))
+def changed_logs(setting: Json | None, chosen: Collection[str], enabled: bool) -> list[Json]:
+    """The logs of a diagnostic setting with the categories on or off; others stay. Azure takes no single categories beside
+    groups: where a group holds them they stay as they are, else UsageError."""
+    rows = dicts(at_path(setting, "properties.logs"))
+    if not any(row.get("categoryGroup") and row.get("enabled") for row in rows):
+        others = [row for row in rows if row.get("category") not in (None, *chosen)]
+        return [*others, *({"category": name, "enabled": enabled} for name in chosen)]
+    if enabled and all(logging_state(chosen, setting)["logs"].values()):
+        return rows
+    words = "it logs category groups, beside which Azure takes no single categories. Give another setting_name."
+    raise invalid("setting_name", words)
 
 
-def logging_logs(current: Json, categories: Collection[str], enabled: bool) -> list[Json]:
-    """The logs of a diagnostic setting with the categories on or off; other categories stay, groups can't."""
-    rows = dicts(current.get("logs"))
-    kept = [row for row in rows if row.get("category") not in categories and not row.get("categoryGroup")]
-    return [*kept, *({"category": name, "enabled": enabled} for name in categories)]
-
-
-def undo_logging(where: Mapping[str, str], categories: Iterable[str], enabled: bool, old: Json) -> str:
+def undo_logging(where: Mapping[str, str], enabled: bool, old: Json) -> str:
     """The command that sets the changed categories and destinations back."""
-    flipped = (
-        {"enabled": not enabled, "categories": ",".join(old["logs"])}
-        if old.get("logs")
-        else {"enabled": enabled, "categories": ",".join(categories)}
-    )
-    sinks = {name: old[entry.path] for name, entry in SINKS.items() if old.get(entry.path)}
-    return command_line("account-logging-set", {**where, **flipped, **sinks})
+    changed = [name for name, on in (old.get("logs") or {}).items() if on is not enabled]
+    flipped = {"enabled": not enabled, "categories": ",".join(changed)} if changed else {"enabled": enabled}
+    sinks = {name: old.get(entry.path) or None for name, entry in SINKS.items()}
+    return command_line("account-logging-set", where, flipped, given_only(sinks))
 
 
-@command(
-    "azure-storage-account-logging-set",
-    needs=(READ_LOGGING, WRITE_LOGGING),
-    role=MONITORING,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-logging-set", needs=(READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING), role=MONITORING)
 def account_logging_set(
     azure: Azure,
     account: TargetArgs,
@@ -7837,39 +7812,29 @@ def account_logging_set(
     setting_name: LockName = "cortex-xsoar",
     categories: Annotated[list[str], listed(choice(*BLOB_LOGS))] | None = None,
     enabled: Flag = True,
+    delete_empty: Flag = False,
 ) -> Plan:
-    """Turns logs of the blob service on or off in one diagnostic setting; other categories and settings stay."""
-    found = logging_setting(azure, account, setting_name)
-    current = dict(found.get("properties") or {})
-    chosen, groups = categories or BLOB_LOGS, logs_groups(current)
-    if not sinks and not any(current.get(entry.path) for entry in SINKS.values()):
+    """Turns logs of the blob service on or off in one diagnostic setting; other categories and settings stay. One that
+    logs nothing any more is deleted if that is asked for."""
+    found, chosen = logging_setting(azure, account, setting_name), categories or BLOB_LOGS
+    logs, current = changed_logs(found, chosen, enabled), dict(at_path(found, "properties") or {})
+    where = {**account.arguments, "setting_name": setting_name, **({} if found else {"delete_empty": "true"})}
+    target = Scope(f"{account.id}{LOGGING_PATH}/{segment(setting_name)}", setting_name)
+    state, read = partial(logging_state, chosen), partial(logging_setting, azure, account, setting_name)
+    if delete_empty and not any(row.get("enabled") for row in (*logs, *dicts(current.get("metrics")))):
+        remove = removal(azure, LOGGING_DELETE, target, "ResourceNotFound")
+        plan = removal_plan(target.id, LOGGING_VIEW, found, state, "delete the diagnostic setting", remove, read)
+    elif not any({**current, **sinks}.get(entry.path) for entry in SINKS.values()):
         raise missing("workspace_id", "where the logs go: workspace_id, storage_account_id or event_hub_rule_id")
-    if groups and not enabled:
-        words = f"{setting_name!r} logs category groups, beside which Azure takes no single categories. Give another setting_name."
-        raise invalid("setting_name", words)
-    wanted = sinks if groups else {**sinks, "logs": dict.fromkeys(chosen, enabled)}
-    before, after = differences(logging_state(found, chosen), wanted)
-    body = {"properties": {**current, **sinks, "logs": logging_logs(current, chosen, enabled)}}
-    where = {**account.arguments, "setting_name": setting_name}
-
-    def change() -> Json:
-        return azure.arm.ask(LOGGING_SET, account, body, name=setting_name)
-
-    def look(error: AzureStorageError) -> bool:
-        return not differences(logging_state(logging_setting(azure, account, setting_name), chosen), wanted)[1]
-
-    return Plan(
-        f"{account.id}{LOGGING_PATH}/{segment(setting_name)}",
-        before,
-        after,
-        LOGGING_VIEW,
-        [Step("change the diagnostic setting", change, look)],
-        item=found or None,
-        read_back=lambda outcomes: outcomes[-1].answer or logging_setting(azure, account, setting_name),
-        state=lambda item: logging_state(item, chosen),
-        undo=lambda old, new: undo_logging(where, chosen, enabled, old),
-        done="" if enabled else "Requests from now on can't be traced afterwards.",
-    )
+    else:
+        wanted, body = {**sinks, "logs": dict.fromkeys(chosen, enabled)}, {**current, **sinks, "logs": logs}
+        change = partial(azure.arm.ask, LOGGING_SET, account, {"properties": body}, name=setting_name)
+        plan = settings_plan(
+            target.id, LOGGING_VIEW, found, wanted, state, "change the diagnostic setting", change, read
+        )
+    lost = cannot_undo(plan.before, SINKS, plan.after) if found else ""
+    done = lost if enabled else "Requests from now on can't be traced afterwards."
+    return replace(plan, undo=lambda old, new: undo_logging(where, enabled, old), done=done)
 
 
 # --- commands: log search ----------------------------------------------------------------------------------------------
@@ -7922,79 +7887,62 @@ LOG_WAYS = (
 )
 
 
-class LogRow(NamedTuple):
-    """A request to the blob service, with the names that the columns of StorageBlobLogs have."""
-
-    TimeGenerated: str
-    Category: str
-    OperationName: str
-    StatusCode: str
-    StatusText: str
-    CallerIpAddress: str
-    AuthenticationType: str
-    AuthenticationHash: str
-    RequesterObjectId: str
-    RequesterUpn: str
-    RequesterAppId: str
-    RequesterTenantId: str
-    Uri: str
-    ObjectKey: str
-    UserAgentHeader: str
-    ResponseBodySize: str
-    CorrelationId: str
+class LogRow(dict[str, str]):
+    """A request to the blob service: the columns of LOG_FIELDS."""
 
     @classmethod
     def read(cls, value_of: Callable[[str], object]) -> "LogRow":
         """A row out of the values of its columns; some of them come in quotes."""
-        found = map(value_of, cls._fields)
-        return cls(*("" if value is None else str(value).strip('"') for value in found))
+        found = ((name, value_of(name)) for name in LOG_FIELDS)
+        return cls({name: "" if value is None else str(value).strip('"') for name, value in found})
 
     @property
     def path(self) -> str:
         """The container and the blob, decoded, as container/blob."""
         try:
-            parts = urllib.parse.urlsplit(self.Uri)
+            parts = urllib.parse.urlsplit(self["Uri"])
         except ValueError:
             parts = urllib.parse.urlsplit("")
         if not parts.netloc:
-            return self.ObjectKey.lstrip("/").partition("/")[2]
-        return urllib.parse.unquote(account_and_path(parts.netloc.lower(), parts.path.lstrip("/"))[1])
+            return self["ObjectKey"].lstrip("/").partition("/")[2]
+        path = account_and_path(parts.netloc.lower(), parts.path.lstrip("/"))[1]
+        of_root = path and "/" not in path and not re.search("restype=|resource=", parts.query.lower())
+        return urllib.parse.unquote(f"$root/{path}" if of_root else path)
 
     @property
     def way(self) -> str:
-        kind = self.AuthenticationType.lower().replace(" ", "")
-        return next((way for part, way in LOG_WAYS if part in kind), self.AuthenticationType)
+        kind = self["AuthenticationType"].lower().replace(" ", "")
+        return next((way for part, way in LOG_WAYS if part in kind), self["AuthenticationType"])
 
     @property
     def sas_hash(self) -> str:
-        found = re.search(r"(?i)SasSignature\(([0-9a-f]+)\)", self.AuthenticationHash)
+        found = re.search(r"(?i)SasSignature\(([0-9a-f]+)\)", self["AuthenticationHash"])
         return found[1].lower() if found else ""
 
     @property
     def key(self) -> str:
         """The key that authorized the request or signed its SAS: key1, key2 or user-delegation."""
-        found = re.search(r"(?i)\b(key[12]|user-delegation)\(", self.AuthenticationHash)
+        found = re.search(r"(?i)\b(key[12]|user-delegation)\(", self["AuthenticationHash"])
         return found[1].lower() if found else ""
 
     @property
     def caller(self) -> str:
         if self.way == "SAS" and self.sas_hash:
             return f"SAS {self.sas_hash}"
-        return self.RequesterUpn or self.RequesterObjectId or self.key or self.way
+        return self["RequesterUpn"] or self["RequesterObjectId"] or self.key or self.way
 
     @property
     def size(self) -> int:
-        return int(self.ResponseBodySize) if re.fullmatch(r"\d{1,18}", self.ResponseBodySize, re.ASCII) else 0
+        return int(self["ResponseBodySize"]) if re.fullmatch(r"\d{1,18}", self["ResponseBodySize"], re.ASCII) else 0
 
     @property
     def failed(self) -> bool:
-        return self.StatusCode[:1] in ("4", "5")
+        return self["StatusCode"][:1] in ("4", "5")
 
     def item(self) -> Json:
         """For context. A copy is logged as several requests of one correlation ID."""
-        key = f"{self.CorrelationId}/{self.OperationName}/{self.path}"
-        uri = redact(self.Uri)
-        return {"id": key, **self._asdict(), "Uri": uri, "ResponseBodySize": self.size}
+        key = "/".join((self["CorrelationId"], self["OperationName"], self.path))
+        return {"id": key, **self, "Uri": redact(self["Uri"]), "ResponseBodySize": self.size}
 
 
 class LogTest(NamedTuple):
@@ -8008,7 +7956,7 @@ class LogTest(NamedTuple):
         return f"{self.column} {self.operator} {kql(self.value)}"
 
     def fits(self, row: LogRow) -> bool:
-        text, value = str(getattr(row, self.column)).lower(), self.value.lower()
+        text, value = row[self.column].lower(), self.value.lower()
         if self.operator == "=~":
             return text == value
         return text.startswith(value) if self.operator == "startswith" else value in text
@@ -8024,7 +7972,7 @@ HUNTS: Mapping[str, tuple[LogTest, ...]] = {
     "deletions": (LogTest("Category", "=~", "StorageDelete"),),
     "downloads": tuple(
         LogTest("OperationName", "=~", name)
-        for name in ("GetBlob", "ReadFile", "CopyBlobSource", "QueryBlobContents", "SftpRead")
+        for name in ("GetBlob", "ReadFile", "CopyBlobSource", "QueryBlobContents", "SftpRead", "GetWebContent")
     ),
     "address": (),
 }
@@ -8060,7 +8008,9 @@ class LogSearch(NamedTuple):
             )
         # Clients encode names as they like; letters, digits and _ . - are the same in all of them.
         plain = max(re.findall(r"[\w.-]+", self.blob or self.prefix, re.ASCII), key=len, default="")
-        for text in filter(None, (self.container and f"/{self.container}", plain)):
+        # A website's address does not name $web, nor that of a blob in $root the container; others have %24 in place of $.
+        place = "" if self.container in ("", "$root") else f"/{self.container}".replace("/$", "")
+        for text in filter(None, (place, plain)):
             found.append((LogTest("Uri", "contains", text), LogTest("ObjectKey", "contains", text)))
         return [tests for tests in found if tests]
 
@@ -8088,7 +8038,7 @@ class LogSearch(NamedTuple):
         def fits(row: LogRow) -> bool:
             if not all(any(test.fits(row) for test in tests) for tests in all_tests):
                 return False
-            if self.archive and not self.since <= (moment(row.TimeGenerated) or 0) <= self.until:
+            if self.archive and not self.since <= (moment(row["TimeGenerated"]) or 0) <= self.until:
                 return False
             container, _, blob = row.path.partition("/")
             return self.container in ("", container) and self.blob in ("", blob) and blob.startswith(self.prefix)
@@ -8136,6 +8086,12 @@ def check_log_search(given: Given) -> None:
         raise invalid("log_account_name", "it is used only with `source=container`.")
 
 
+def named_if_any(given: Given, part: str) -> str:
+    """A container or blob that an argument or the blob_url names, if one does."""
+    argument, url = f"{part}_name", given["blob_url"]
+    return named(given, argument, part) if given[argument] or (url and getattr(url, part)) else ""
+
+
 def build_log_search(azure: Azure, given: Given) -> LogSearch:
     """The search that the arguments describe. A SAS that came with an address tells the account, and no more."""
     check_log_search(given)
@@ -8143,28 +8099,21 @@ def build_log_search(azure: Azure, given: Given) -> LogSearch:
     sas: SasToken | None = given["sas"]
     if sas and sas.address and not (given["account_name"] or given["blob_url"]):
         given = {**given, "account_name": AccountClue(sas.address.account)}
-    clue, url = clue_of(given), given["blob_url"]
+    clue, container, blob = clue_of(given), named_if_any(given, "container"), named_if_any(given, "blob")
     if sas and sas.address and sas.address.account != clue.name:
         raise invalid("sas", f"it belongs to account {sas.address.account}, not to {clue.name}.")
-    container, blob = (
-        named(given, argument, part) if given[argument] or (url and getattr(url, part)) else ""
-        for argument, part in (("container_name", "container"), ("blob_name", "blob"))
-    )
     if (blob or given["prefix"]) and not container:
         raise missing("container_name", "the container of the blobs")
     if blob and given["prefix"]:
         raise exclusive("prefix", "blob_name")
-    until = given["until"] or Clock.now() + CLOCK_SKEW
-    since = given["since"] or (given["until"] or Clock.now()) - 86_400
-    if since >= until:
-        raise invalid("until", "it has to be later than `since`.")
+    times = time_range(given["since"], given["until"], CLOCK_SKEW)
     digest = hashlib.sha256(sas.fields["sig"].encode()).hexdigest() if sas else given["sas_hash"] or ""
     account, log_clue, archive = account_in(azure, given, clue), given["log_account_name"], None
     if log_clue:
         scope = {"subscription_id": account.subscription, "resource_group_name": account.group}
         archive = service_in(azure, {**scope, "account_name": log_clue, "blob_url": None})
     words = (given["hunt"], digest, given["ip"] or "", container, blob, given["prefix"] or "")
-    return LogSearch(account, since, until, *words, archive, given["query"] or "")
+    return LogSearch(account, *times, *words, archive, given["query"] or "")
 
 
 class LogAnswer(NamedTuple):
@@ -8203,18 +8152,14 @@ def answer_notes(found: Json, account: AccountRef) -> list[str]:
         notes.append(f"The answer is incomplete ({shown(error.get('code'))}): {md(redact(words)) or 'no reason given'}")
     if not isinstance(found.get("permissions"), dict):
         return [*notes, "Azure did not report which workspaces were read."]
-    own = [
-        row
-        for row in dicts(at_path(found, "permissions.resources"))
-        if plain_id(row.get("resourceId")) == plain_id(account.id)
-    ]
-
-    def denied(rows: list[Json]) -> list[Json]:
-        return [row for row in rows if LOG_TABLE.lower() in map(str.lower, map(str, row.get("denyTables") or []))]
-
-    places = [str(place) for row in own for place in row.get("dataSources") or []]
-    closed = [str(row.get("resourceId")) for row in denied(dicts(at_path(found, "permissions.dataSources")))]
-    closed += [str(place) for row in denied(own) for place in row.get("dataSources") or []]
+    mine = plain_id(account.id)
+    own = [row for row in dicts(at_path(found, "permissions.resources")) if plain_id(row.get("resourceId")) == mine]
+    places, closed = [], []
+    for row in (*own, *dicts(at_path(found, "permissions.dataSources"))):
+        of_account = list(map(str, row.get("dataSources") or []))
+        places += of_account
+        if LOG_TABLE.lower() in (str(table).lower() for table in row.get("denyTables") or []):
+            closed += of_account or [str(row.get("resourceId"))]
     if not places:
         notes.append("No readable workspace has logs of this account.")
     if closed:
@@ -8227,7 +8172,7 @@ def workspace_rows(azure: Azure, search: LogSearch, notes: list[str]) -> Iterato
     try:
         answer = ask_logs(azure, search)
     except ServiceError as error:
-        if error.status != 400:
+        if LOG_TABLE not in error.detail:
             raise
         demisto.debug(f"log query refused: {redact(str(error))}")
         words = f"No Log Analytics workspace that this identity can read has logs of {search.account} ({error.brief})."
@@ -8367,15 +8312,13 @@ class LogGroup:
     requests: int = 0
     failed: int = 0
     size: int = 0
-
-    def __post_init__(self) -> None:
-        self.operations: dict[str, int] = {}
-        self.blobs: set[int] = set()
+    operations: Counter[str] = field(default_factory=Counter)
+    blobs: set[int] = field(default_factory=set)
 
     def add(self, row: LogRow, *, count_blob: bool) -> None:
         self.requests, self.failed, self.size = self.requests + 1, self.failed + row.failed, self.size + row.size
-        self.operations[row.OperationName] = self.operations.get(row.OperationName, 0) + 1
-        self.first, self.last = min(self.first, row.TimeGenerated), max(self.last, row.TimeGenerated)
+        self.operations[row["OperationName"]] += 1
+        self.first, self.last = min(self.first, row["TimeGenerated"]), max(self.last, row["TimeGenerated"])
         if count_blob and "/" in row.path:
             self.blobs.add(hash(row.path))
 
@@ -8405,40 +8348,37 @@ LOG_VIEW = View("LogRow", "Azure Storage requests, newest first", {"Time": short
 # fmt: on
 
 
+@contextmanager
+def csv_rows(columns: Iterable[str]) -> Iterator[tuple[Path, Callable[[Iterable[object]], object]]]:
+    """A CSV file, and what writes a row into it. The file is left only if nothing failed."""
+    path = Path(f"log-search-{uuid.uuid4().hex}")
+    try:
+        with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(map(guarded, columns))
+            yield path, lambda row: rows.writerow(map(guarded, row))
+    except BaseException:
+        path.unlink()
+        raise
+
+
 class LogReport:
-    """Counts rows by who made them, keeps the newest, and writes all of them to a file while they are read.
+    """Counts rows by who made them, keeps the newest, and writes all of them while they are read."""
 
-    The file is left only if nothing failed.
-    """
-
-    def __init__(self, account: AccountRef, limit: int) -> None:
-        self.account, self.groups = account, dict[tuple[str, ...], LogGroup]()
+    def __init__(self, account: AccountRef, limit: int, write: Callable[[Iterable[object]], object]) -> None:
+        self.account, self.groups, self.write = account, dict[tuple[str, ...], LogGroup](), write
         self.newest = Worst(lambda item: (-int(moment(item["TimeGenerated"]) or 0),), limit)
         self.blobs = 0
-        self.path = Path(f"log-search-{uuid.uuid4().hex}")
-        self._file = self.path.open("w", encoding="utf-8", errors="replace", newline="")
-        self._csv = csv.writer(self._file)
-
-    def __enter__(self) -> "LogReport":
-        self._csv.writerow(LOG_FIELDS)
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._file.close()
-        if kind or not self.newest.count:
-            self.path.unlink()
 
     def add(self, row: LogRow) -> None:
         item = row.item()
         self.newest.add(item)
-        self._csv.writerow([guarded(item[name]) for name in LOG_FIELDS])
-        address = address_of(row.CallerIpAddress)
-        key = (row.caller, address, row.way, row.key)
+        self.write(item[name] for name in LOG_FIELDS)
+        address = address_of(row["CallerIpAddress"])
+        key, who = (row.caller, address, row.way, row.key), (row["RequesterObjectId"], row.sas_hash)
         if key not in self.groups and len(self.groups) >= KEPT_GROUPS:
-            key = ("others", "", row.way, "")
-        group = self.groups.get(key) or LogGroup(
-            *key, row.RequesterObjectId, row.sas_hash, row.TimeGenerated, row.TimeGenerated
-        )
+            key, who = ("others", "", row.way, ""), ("", "")
+        group = self.groups.get(key) or LogGroup(*key, *who, row["TimeGenerated"], row["TimeGenerated"])
         before = len(group.blobs)
         group.add(row, count_blob=self.blobs < KEPT_BLOBS)
         self.blobs += len(group.blobs) - before
@@ -8463,6 +8403,11 @@ class LogReport:
         return list(filter(None, (words, capped, cut)))
 
 
+def log_sink(setting: Json) -> str:
+    """The storage account that a diagnostic setting sends logs to."""
+    return resource_id({"id": at_path(setting, "properties.storageAccountId")}).account.lower()
+
+
 def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
     """What is not logged at present to where the search looks, and where else the logs go."""
     try:
@@ -8471,14 +8416,13 @@ def logging_notes(azure: Azure, search: LogSearch) -> list[str]:
         if error.status != 403:
             raise
         return ["It is unknown whether logging is enabled: the identity can't read the diagnostic settings."]
-    sink, where = ("storageAccountId", "a storage account") if search.archive else ("workspaceId", "a workspace")
-    here = [item for item in items if at_path(item, f"properties.{sink}")]
-    lacking = not_logged(name for item in here for name in logged(item))
-    archives = {resource_id({"id": at_path(item, "properties.storageAccountId")}).account for item in items} - {""}
-    found = []
+    name, found = search.archive.account if search.archive else "", []
+    here = [item for item in items if (log_sink(item) == name if name else at_path(item, "properties.workspaceId"))]
+    lacking, archives = not_logged(kind for item in here for kind in logged(item)), {*map(log_sink, items)} - {""}
     if lacking:
-        place = {"workspace_id" if sink == "workspaceId" else "storage_account_id": "<ARM ID>"}
+        place = {"storage_account_id" if name else "workspace_id": "<ARM ID>"}
         line = command_line("account-logging-set", {"account_name": search.account.name}, place)
+        where = f"storage account {name}" if name else "a workspace"
         found.append(
             f"Not logged to {where} at present: {', '.join(lacking)}. Requests made while logging was disabled can't be found. To enable it for the future, run: {code(line)}"
         )
@@ -8511,10 +8455,11 @@ def log_search(
     azure.use_threads()
     rows = archived_rows(search, search.archive, notes) if search.archive else workspace_rows(azure, search, notes)
     timeline = Timeline(search.since, search.until)
-    with LogReport(search.account, limit) as found:
+    with csv_rows(LOG_FIELDS) as (path, write):
+        found = LogReport(search.account, limit, write)
         for row in filter(search.matcher(), rows):
             found.add(row)
-            timeline.add(moment(row.TimeGenerated), "Failed" if row.failed else "Succeeded")
+            timeline.add(moment(row["TimeGenerated"]), "Failed" if row.failed else "Succeeded")
     newest, summary = found.newest.rows(LOG_CONTEXT), found.summary().rows(LOG_CONTEXT)
     told = found.notes(len(newest), len(summary))
     words = "\n\n".join([*told, *notes])
@@ -8526,7 +8471,9 @@ def log_search(
         raw_response={"summary": summary, "rows": newest},
     )
     name = f"log-search-{search.account}"
-    files = [file_result_existing_file(str(found.path), f"{name}.csv")] if found.newest.count else []
+    files = [file_result_existing_file(str(path), f"{name}.csv")] if found.newest.count else []
+    if not files:
+        path.unlink()
     if report:
         facts = report_facts(azure, ", ".join(search.words()))
         page = log_page(facts, found, newest, [*told[bool(newest) :], *notes], timeline.html())
@@ -8556,13 +8503,10 @@ def log_page(facts: Json, found: LogReport, newest: list[Json], notes: list[str]
 def query_result(answer: LogAnswer, search: LogSearch, notes: list[str], limit: int) -> list[CommandResults | Json]:
     """The table of an expert's own query."""
     kept = Worst(lambda item: (), limit)
-    path = Path(f"log-search-{uuid.uuid4().hex}")
-    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(map(guarded, answer.columns))
+    with csv_rows(answer.columns) as (path, write):
         for row in answer.rows:
             values = [redact(value) if isinstance(value, str) else value for value in row]
-            writer.writerow([guarded(as_text(value)) for value in values])
+            write(map(as_text, values))
             kept.add(dict(zip(answer.columns, values, strict=True)))
     rows = kept.rows(LOG_CONTEXT)
     lines = [{name: cell(value) for name, value in row.items()} for row in rows[:DEFAULT_LIMIT]]
@@ -8587,12 +8531,10 @@ def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandRe
     return show(BLOB_SERVICE_VIEW, azure.arm.ask(SERVICE_GET, account))
 
 
-@command(
+@changing(
     "azure-storage-blob-service-properties-set",
     needs=(READ_SERVICE, WRITE_SERVICE),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
     aliases={
         "container_delete_rentention_policy_enabled": "container_delete_retention_policy_enabled",
         "container_delete_rentention_policy_days": "container_delete_retention_policy_days",
@@ -8602,28 +8544,37 @@ def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandRe
 )
 def blob_service_properties_set(azure: Azure, account: AccountArgs, wanted: BlobServiceBody) -> Plan:
     """Reads, merges and writes: the service replaces the whole object, so what was set before goes along."""
-    ignored = wanted.get("restorePolicy", {}).pop("minRestoreTime", None)
+    policy = wanted.get("restorePolicy", {})
+    ignored = policy.pop("minRestoreTime", None)
+    if ignored and not policy:
+        del wanted["restorePolicy"]
     current = azure.arm.ask(SERVICE_GET, account)
-    properties = dict(at_path(current, "properties") or {})
-    before, after = differences(properties, wanted)
+    properties: Json = at_path(current, "properties") or {}
     whole = merged(properties, wanted)
     check_retention(whole)
-
-    def look(error: AzureStorageError) -> bool:
-        return not differences(dict(at_path(azure.arm.ask(SERVICE_GET, account), "properties") or {}), wanted)[1]
-
-    return Plan(
+    plan = settings_plan(
         f"{account.id}/blobServices/default",
-        before,
-        after,
         BLOB_SERVICE_VIEW,
-        [Step("change the blob service", lambda: azure.arm.ask(SERVICE_SET, account, {"properties": whole}), look)],
-        item=current,
-        read_back=last_answer(azure, SERVICE_GET, account),
-        state=lambda item: dict(at_path(item, "properties") or {}),
-        undo=undo_with("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS),
+        current,
+        wanted,
+        lambda item: at_path(item, "properties") or {},
+        "change the blob service",
+        partial(azure.arm.ask, SERVICE_SET, account, {"properties": whole}),
+        partial(azure.arm.ask, SERVICE_GET, account),
+    )
+    line = undo_with("blob-service-properties-set", account.arguments, BLOB_SERVICE_FIELDS)
+
+    def undo(before: Json, after: Json) -> str:
+        """A policy that was on goes back whole, since Azure drops the days of one that is off."""
+        off = [key for key, policy in before.items() if isinstance(policy, dict) and True in policy.values()]
+        old = {**before, **{key: merged(properties[key], {}) for key in off}}
+        return line(old, merged(old, after))
+
+    return replace(
+        plan,
+        undo=undo,
         note="restore_policy_min_restore_time was not sent: Azure computes that time itself." if ignored else "",
-        done=cannot_undo(before, BLOB_SERVICE_FIELDS, after),
+        done=cannot_undo(plan.before, BLOB_SERVICE_FIELDS, plan.after),
     )
 
 
@@ -8729,13 +8680,7 @@ def account_lifecycle_get(azure: Azure, account: TargetArgs) -> CommandResults:
     return show_list(LIFECYCLE_VIEW, Listing(rows), words or ("" if rows else "The account has no lifecycle rules."))
 
 
-@command(
-    "azure-storage-account-lifecycle-set",
-    needs=(READ_LIFECYCLE, WRITE_LIFECYCLE),
-    role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
-)
+@changing("azure-storage-account-lifecycle-set", needs=(READ_LIFECYCLE, WRITE_LIFECYCLE), role=ACCOUNT_CONTRIBUTOR)
 def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, enabled: Flag) -> Plan:
     """Enables or disables one rule. Azure replaces the whole policy, so all other rules go along as they are."""
     policy = lifecycle_policy(azure, account) or {}
@@ -8753,27 +8698,19 @@ def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, en
     row = row_of(policy)
     changed = [{**rule, "enabled": enabled} if rule.get("name") == rule_name else rule for rule in rules]
     body = {"properties": {"policy": {**policy["properties"]["policy"], "rules": changed}}}
-    before, after = differences(row, {"enabled": enabled})
-    read = last_answer(azure, LIFECYCLE_GET, account)
-    return Plan(
+    line = command_line("account-lifecycle-set", account.arguments, {"rule_name": rule_name, "enabled": not enabled})
+    plan = settings_plan(
         row["id"],
-        before,
-        after,
         LIFECYCLE_VIEW,
-        [
-            Step(
-                f"{'enable' if enabled else 'disable'} the lifecycle rule",
-                lambda: azure.arm.ask(LIFECYCLE_SET, account, body),
-                lambda error: row_of(lifecycle_policy(azure, account))["enabled"] is enabled,
-            )
-        ],
-        item=row,
-        read_back=lambda outcomes: row_of(read(outcomes)),
-        undo=lambda old, new: command_line(
-            "account-lifecycle-set", account.arguments, {"rule_name": rule_name, "enabled": not enabled}
-        ),
-        done="Azure applies the change within 24 hours. A run that is in progress continues.",
+        row,
+        {"enabled": enabled},
+        dict,
+        f"{'enable' if enabled else 'disable'} the lifecycle rule",
+        lambda: row_of(azure.arm.ask(LIFECYCLE_SET, account, body)),
+        lambda: row_of(lifecycle_policy(azure, account)),
     )
+    done = "Azure applies the change within 24 hours. A run that is in progress continues."
+    return replace(plan, undo=lambda before, after: line, done=done)
 
 
 # --- commands: point-in-time restore -----------------------------------------------------------------------------------
@@ -8805,11 +8742,10 @@ def read_ranges(text: str) -> list[Json]:
 
 
 class Ranges(NamedTuple):
-    """What of an account is restored; everything: all of it, which was asked for by name."""
+    """What of an account is restored."""
 
     account: AccountRef
     ranges: list[Json]
-    everything: bool
 
 
 WHOLE_ACCOUNT = [{"startRange": "", "endRange": ""}]
@@ -8834,10 +8770,7 @@ def build_ranges(azure: Azure, given: Given) -> Ranges:
     url: BlobAddress | None = given["blob_url"]
     unused(given, "version", "snapshot")
     ranges, prefix, everything = given["ranges"], given["prefix"] or "", given["confirm_all"]
-    blob = url.blob if url else ""
-    container = (
-        named(given, "container_name", "container") if given["container_name"] or (url and url.container) else ""
-    )
+    blob, container = url.blob if url else "", named_if_any(given, "container")
     if prefix and (blob or not container):
         raise (
             exclusive("prefix", "a blob_url of one blob")
@@ -8850,62 +8783,65 @@ def build_ranges(azure: Azure, given: Given) -> Ranges:
         # The container's name with 0, which follows the slash, bounds it; a blank follows a blob's own name.
         end = f"{container}/{blob} " if blob else after_prefix(f"{container}/{prefix}")
         ranges = [{"startRange": f"{container}/{blob or prefix}", "endRange": end}]
-    return Ranges(build_target(azure, given), ranges or WHOLE_ACCOUNT, everything)
+    return Ranges(build_target(azure, given), ranges or WHOLE_ACCOUNT)
 
 
-@command(
+def read_restore_time(text: str) -> str:
+    """A time, to the fraction of a second that was given."""
+    seconds = read_time(text)
+    return text if VERSION.fullmatch(text) else iso_time(seconds)
+
+
+RestoreTime = Annotated[
+    str, Reader("a time such as 2026-11-23T12:00:00Z, or a span back from now such as 2 hours or 7d", read_restore_time)
+]
+
+
+@changing(
     "azure-storage-blob-ranges-restore",
     needs=(READ_ACCOUNT, READ_SERVICE, RESTORE_RANGES),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
-    execution=True,
     confirm=True,
     polling=Polling(30, 21_600),
 )
 def blob_ranges_restore(
     azure: Azure,
     target: Annotated[Ranges, Group(RANGE_ARGUMENTS, build_ranges)],
-    time_to_restore: Moment,
+    time_to_restore: RestoreTime,
     *,
     restore_id: Text | None = None,
 ) -> Plan | Later:
     """Brings block blobs back to an earlier time. Azure blocks the ranges meanwhile, and it cannot be stopped."""
-    account = target.account
-    body = {"timeToRestore": iso_time(time_to_restore), "blobRanges": target.ranges}
+    account, body = target.account, {"timeToRestore": time_to_restore, "blobRanges": target.ranges}
+    read = partial(restore_status, azure, account)
+    plan = Plan(account.id, {"timeToRestore": None}, body, RESTORE_VIEW, note="Nothing undoes a restore.")
     if restore_id:
-        return restore_outcome(azure, account, body, restore_id, first=False)
-    last = check_restore(azure, account, time_to_restore)
+        status = read()
+        ended = replace(plan, item=restore_item(account, body, status), carried_out=True)
+        return restore_later(account, body, restore_id, status) or ended
+    last = check_restore(azure, account, time_to_restore).get("restoreId")
 
     def start() -> str:
         return str(azure.arm.ask(RANGES_RESTORE, account, body).get("restoreId") or "")
 
-    def look(error: AzureStorageError) -> bool:
-        return restore_status(azure, account).get("restoreId") not in (None, last.get("restoreId"))
+    def later(outcomes: list[Outcome]) -> Later | None:
+        text = f"Azure is restoring blobs of {account}. This command ends when it is done."
+        return restore_later(account, body, outcomes[0].answer or f"not {last or ''}", read(), text)
 
-    return Plan(
-        account.id,
-        {"timeToRestore": None},
-        body,
-        RESTORE_VIEW,
-        [Step("start the restore", start, look)],
-        later=lambda outcomes: restore_later(
-            azure, account, body, outcomes[0].answer or "", str(last.get("restoreId") or "")
-        ),
-        read_back=lambda outcomes: restore_item(account, body, restore_status(azure, account)),
+    return replace(
+        plan,
+        steps=[Step("start the restore", start, lambda error: read().get("restoreId") not in (None, last))],
+        later=later,
+        read_back=lambda outcomes: restore_item(account, body, read()),
         equal=uncompared,
-        confirm=(account.name, "This restores the whole account.") if target.everything else None,
-        note="Nothing undoes a restore.",
+        confirm=(account.name, "This restores the whole account.") if target.ranges == WHOLE_ACCOUNT else None,
     )
 
 
 def restore_status(azure: Azure, account: AccountRef) -> Json:
     """The status of the last restore; {} if there was none."""
-    return dict(
-        at_path(
-            azure.arm.ask(ACCOUNT_GET, account, params={"$expand": "blobRestoreStatus"}), "properties.blobRestoreStatus"
-        )
-        or {}
-    )
+    current = azure.arm.ask(ACCOUNT_GET, account, params={"$expand": "blobRestoreStatus"})
+    return dict(at_path(current, "properties.blobRestoreStatus") or {})
 
 
 def restore_item(account: AccountRef, body: Json, status: Json) -> Json:
@@ -8913,74 +8849,48 @@ def restore_item(account: AccountRef, body: Json, status: Json) -> Json:
     return {"id": account.id, "account": account.name, **body, **told}
 
 
-def restore_later(azure: Azure, account: AccountRef, body: Json, restore_id: str, earlier: str) -> Later | None:
-    """What a polling round goes on with; None where the restore has ended already. An answer without an id is followed by
-    whatever restore is not the earlier one."""
-    status = restore_status(azure, account)
-    found = str(status.get("restoreId") or "")
-    restore_id = restore_id or (found if found != earlier else f"not {earlier}")
-    ended = restore_outcome(azure, account, body, restore_id, first=True, status=status)
-    return ended if isinstance(ended, Later) else None
-
-
-def restore_outcome(
-    azure: Azure, account: AccountRef, body: Json, restore_id: str, *, first: bool, status: Json | None = None
-) -> Plan | Later:
-    """The end of a restore, or what the next round goes on with. Raises where it failed."""
-    status = status if status is not None else restore_status(azure, account)
-    found = str(status.get("restoreId") or "")
-    ours = found == restore_id or (restore_id.startswith("not ") and found not in ("", restore_id.removeprefix("not ")))
-    if not ours or status.get("status") == "InProgress":
-        everything = body["blobRanges"] == WHOLE_ACCOUNT
-        ranges = {"ranges": "" if everything else json.dumps(body["blobRanges"]), "confirm_all": as_text(everything)}
-        args = {**account.arguments, **ranges, "time_to_restore": body["timeToRestore"], "restore_id": restore_id}
-        text = f"Azure is restoring blobs of {account}. This command ends when it is done."
-        return Later(text if first else "", {**args, "container_name": "", "prefix": ""})
-    if status.get("status") == "Failed":
+def restore_later(account: AccountRef, body: Json, restore_id: str, status: Json, text: str = "") -> Later | None:
+    """What a polling round goes on with; None where the restore has ended. Raises where it failed. An answer without an ID
+    is followed by whatever restore is not the earlier one, which the words "not" and its ID stand for."""
+    found, earlier = str(status.get("restoreId") or ""), restore_id.removeprefix("not ")
+    ours = found == restore_id if earlier == restore_id else found not in ("", earlier)
+    if ours and status.get("status") == "Failed":
         words = f"The restore of {account} failed: {status.get('failureReason') or 'Azure gives no reason'}"
         raise AzureStorageError(words, "Read the reason, then start the restore again.")
-    item = restore_item(account, body, status)
-    return Plan(
-        account.id,
-        {"timeToRestore": None},
-        body,
-        RESTORE_VIEW,
-        item=item,
-        carried_out=True,
-        note="Nothing undoes a restore.",
-    )
+    if ours and status.get("status") != "InProgress":
+        return None
+    everything = body["blobRanges"] == WHOLE_ACCOUNT
+    ranges = {"ranges": "" if everything else json.dumps(body["blobRanges"]), "confirm_all": as_text(everything)}
+    time = {"time_to_restore": body["timeToRestore"], "restore_id": found if ours else restore_id}
+    return Later(text, {**account.arguments, **ranges, **time, "container_name": "", "prefix": ""})
 
 
-def check_restore(azure: Azure, account: AccountRef, wanted: float) -> Json:
+def check_restore(azure: Azure, account: AccountRef, wanted: str) -> Json:
     """Refuse with the reason what Azure would refuse later in fewer words. Returns the status of the last restore.
 
     https://learn.microsoft.com/azure/storage/blobs/point-in-time-restore-overview
     """
     current = azure.arm.ask(ACCOUNT_GET, account, params={"$expand": "blobRestoreStatus"})
-    service = azure.arm.ask(SERVICE_GET, account)
-    last = dict(at_path(current, "properties.blobRestoreStatus") or {})
-    policy, deletion = (
-        at_path(service, f"properties.{name}") or {} for name in ("restorePolicy", "deleteRetentionPolicy")
+    service, setting = azure.arm.ask(SERVICE_GET, account), partial(at_path, current.get("properties"))
+    last, earliest = (
+        dict(setting("blobRestoreStatus") or {}),
+        at_path(service, "properties.restorePolicy.minRestoreTime"),
     )
-    earliest = policy.get("minRestoreTime")
     standard = current.get("kind") == "StorageV2" and not str(at_path(current, "sku.name")).startswith("Premium")
     problems = (
         (not standard, "only standard general-purpose v2 accounts support it"),
-        (bool(at_path(current, "properties.isHnsEnabled")), "accounts with a hierarchical namespace don't support it"),
+        (setting("isHnsEnabled"), "accounts with a hierarchical namespace don't support it"),
+        (setting("dnsEndpointType") == "AzureDnsZone", "accounts with DNS zone endpoints don't support it"),
         (
-            at_path(current, "properties.dnsEndpointType") == "AzureDnsZone",
-            "accounts with DNS zone endpoints don't support it",
-        ),
-        (
-            not policy.get("enabled"),
+            not at_path(service, "properties.restorePolicy.enabled"),
             "its policy is off, and it only reaches back to when that was turned on. Try !azure-storage-blob-undelete",
         ),
         (
-            deletion.get("allowPermanentDelete") is True,
+            at_path(service, "properties.deleteRetentionPolicy.allowPermanentDelete"),
             "permanent deletion is allowed in the account, which excludes it",
         ),
-        (wanted < (moment(earliest) or 0), f"the earliest time is {earliest}"),
-        (wanted > Clock.now(), "the time is in the future"),
+        ((moment(wanted) or 0) < (moment(earliest) or 0), f"the earliest time is {earliest}"),
+        ((moment(wanted) or 0) > Clock.now(), "the time is in the future"),
         (
             last.get("status") == "InProgress",
             "another restore is running. It can't be stopped, and the next has to wait for it",

@@ -2205,6 +2205,36 @@ def test_a_policy_cannot_be_turned_on_without_days(signed_in: WarRoom, requests_
     assert not writes(requests_mock)
 
 
+def test_a_restore_time_that_is_not_sent_makes_no_policy(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    blob_service(requests_mock, {})
+    args = {"account_name": ACCOUNT, "versioning": "true", "restore_policy_min_restore_time": "2026-01-01"}
+    assert not signed_in.run("azure-storage-blob-service-properties-set", **args).error
+    assert last(requests_mock).json() == {"properties": {"isVersioningEnabled": True}}
+
+
+def test_a_policy_that_was_on_goes_back_with_its_days(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Azure keeps no days of a policy that is off."""
+    body = {"id": SERVICE_PATH, "name": "default", "properties": deepcopy(FULL_SERVICE)}
+
+    def write(request: Any, context: Any) -> dict[str, Any]:
+        body["properties"] = {
+            key: {"enabled": False} if isinstance(value, dict) and value.get("enabled") is False else value
+            for key, value in request.json()["properties"].items()
+        }
+        return body
+
+    requests_mock.get(ARM + SERVICE_PATH, json=lambda request, context: body)
+    requests_mock.put(ARM + SERVICE_PATH, json=write)
+    names = ("delete_retention_policy_enabled", "change_feed_enabled", "restore_policy_enabled")
+    off = dict.fromkeys(names, "false")
+    result = signed_in.run("azure-storage-blob-service-properties-set", account_name=ACCOUNT, **off)
+    undo, values = typed(change_of(result)["undo"])
+    assert not signed_in.run(*undo, **values).error
+    back: Any = body["properties"]
+    assert (back["deleteRetentionPolicy"]["days"], back["changeFeed"]["retentionInDays"]) == (14, 90)
+    assert back["restorePolicy"] == {"enabled": True, "days": 6}
+
+
 def test_blob_service_properties_get(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     blob_service(requests_mock, FULL_SERVICE)
     result = signed_in.run("azure-storage-blob-service-properties-get", account_name=ACCOUNT)
@@ -3070,6 +3100,18 @@ def test_find_asks_once_for_every_subscription(signed_in: WarRoom, requests_mock
     assert "MARKERSIGNATURE" not in json.dumps(result.entry)
 
 
+def test_find_does_not_call_a_name_of_an_earlier_page_not_found(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    other = {**account_body(), "id": ACCOUNT_PATH.replace(ACCOUNT, "contosoweb"), "name": "contosoweb"}
+    pages = [{"data": [account_body()], "$skipToken": "more"}, {"data": [other]}]
+    requests_mock.post(GRAPH, [{"json": page} for page in pages])
+    args = {"account_name": f"{ACCOUNT},contosoweb", "limit": "1"}
+    first = signed_in.run("azure-storage-account-find", **args)
+    token = first.context["AzureStorage(true)"]["StorageAccountNextToken"]
+    second = signed_in.run("azure-storage-account-find", **args, next_token=token)
+    assert [row["name"] for row in second.raw] == ["contosoweb"]
+    assert "Not found" not in first.text + second.text
+
+
 def test_find_pages_and_quotes(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     pages = [{"data": [account_body()] * 2, "$skipToken": "more"}, {"data": [account_body()]}]
     requests_mock.post(GRAPH, [{"json": page} for page in pages])
@@ -3135,18 +3177,13 @@ def test_an_account_that_is_not_where_the_instance_says_is_looked_for(
 
 
 @pytest.mark.parametrize("other", [{"subscription_id": TENANT}, {"resource_group_name": "rg-other"}])
-@pytest.mark.parametrize(
-    ("name", "more"), [("blob-service-properties-get", {}), ("account-delete", {"confirm": ACCOUNT})]
-)
 def test_an_account_that_is_elsewhere_than_the_arguments_say_is_not_taken(
-    signed_in: WarRoom, requests_mock: rm.Mocker, other: dict[str, str], name: str, more: dict[str, str]
+    signed_in: WarRoom, requests_mock: rm.Mocker, other: dict[str, str]
 ) -> None:
     signed_in.params = {"auth_type": "Device Code"}
     signed_in.sign_in()
     requests_mock.post(GRAPH, json={"data": [account_body()]})
-    told = {"subscription_id": SUBSCRIPTION, "resource_group_name": GROUP, **other} if more else other
-    requests_mock.get(re.compile("storageAccounts"), status_code=404, json=arm_failure("ResourceNotFound"))
-    error = signed_in.run(f"azure-storage-{name}", account_name=ACCOUNT, **told, **more).error
+    error = signed_in.run("azure-storage-blob-service-properties-get", account_name=ACCOUNT, **other).error
     assert f"Storage account '{ACCOUNT}' is in {GROUP_PATH}, not in {next(iter(other.values()))}." in error
     assert not writes(requests_mock)
 
@@ -3335,6 +3372,18 @@ def test_network_rules_are_removed_among_others(signed_in: WarRoom, requests_moc
     assert change_of(two)["undo"].endswith("ip_rules=192.0.2.7"), "what was there before stays when it is undone"
 
 
+def test_a_tenant_without_a_resource_instance_is_refused(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    args = {"ip_rules": "192.0.2.7", "tenant_id": TENANT}
+    error = signed_in.run("azure-storage-account-network-rule-add", **ONE, **args).error
+    assert "Missing required argument `resource_ids`" in error
+
+
+def test_rules_without_effect_are_told_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, networkAcls={"defaultAction": "Deny"}, publicNetworkAccess="Disabled")
+    result = signed_in.run("azure-storage-account-network-rule-add", **ONE, ip_rules="192.0.2.7")
+    assert "Public network access is Disabled: rules for addresses and subnets have no effect." in result.text
+
+
 LOCKS = f"{ACCOUNT_PATH}/providers/Microsoft.Authorization/locks"
 
 
@@ -3431,13 +3480,36 @@ def test_another_lock_of_the_same_level_is_not_taken_for_the_one_that_was_asked_
     assert "It is unknown whether Azure carried it out." in error
 
 
-def test_a_lock_whose_answer_is_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+def test_a_lock_of_a_part_of_the_account_is_not_called_inherited(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    part = f"{CONTAINERS_PATH}/evidence"
+    locks = Locks(requests_mock, lock(part, "keep", "CanNotDelete"))
+    refused = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="keep").error
+    assert f"The lock protects only a part of the account: {part}. Nothing undoes it." in refused
+    removed = signed_in.run("azure-storage-account-lock-remove", **ONE, lock_name="keep", confirm="evidence")
+    assert "inherited" not in removed.text
+    assert not locks.found
+
+
+def test_what_a_lock_holds_beside_level_and_notes_stays(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    owned = json.loads(json.dumps(OWN_LOCK))
+    owned["properties"]["owners"] = [{"applicationId": APP}]
+    Locks(requests_mock, owned)
+    result = signed_in.run("azure-storage-account-lock-set", **ONE, level="CanNotDelete", notes="case 1")
+    assert bodies(requests_mock, "PUT")[-1]["properties"]["owners"] == [{"applicationId": APP}]
+    assert "The undo leaves the notes as they are." in result.text
+
+
+def test_a_lock_whose_answer_was_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     locks = Locks(requests_mock, OWN_LOCK)
-    lose(requests_mock, "PUT", f"{ARM}{LOCKS}/cortex-xsoar", lambda request: locks._set(request, None))
+
+    def lost(request: Any, context: Any) -> dict[str, Any]:
+        locks.found[str(OWN_LOCK["id"]).lower()] = lock(ACCOUNT_PATH, "cortex-xsoar", "CanNotDelete")
+        raise requests.exceptions.ReadTimeout
+
+    requests_mock.put(f"{ARM}{LOCKS}/cortex-xsoar", json=lost)
     result = signed_in.run("azure-storage-account-lock-set", **ONE, level="CanNotDelete")
+    assert result.context["AzureStorage.Lock(val.id && val.id == obj.id)"]["properties"]["level"] == "CanNotDelete"
     assert change_of(result)["after"] == {"level": "CanNotDelete"}
-    shown = result.context["AzureStorage.Lock(val.id && val.id == obj.id)"]
-    assert shown["properties"]["level"] == "CanNotDelete"
 
 
 # Isolation
@@ -3536,6 +3608,86 @@ def test_what_somebody_changed_after_an_isolation_is_not_opened_again(
     restored = signed_in.run("azure-storage-account-restore-settings", **ONE)
     assert account["properties"]["networkAcls"] == theirs
     assert "networkAcls" in restored.text and "somebody changed them after the isolation" in restored.text
+
+
+def test_what_azure_fills_into_the_rules_is_not_taken_for_a_change_of_somebody(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    account = live_account(requests_mock, networkAcls={"defaultAction": "Allow", "bypass": "AzureServices"})
+    only = {**dict.fromkeys(az.PARTS, "false"), "network": "true", **OWN}
+    assert not signed_in.run("azure-storage-account-isolate", **ONE, **only).error
+    rules = account["properties"]["networkAcls"]
+    account["properties"]["networkAcls"] = {
+        **{key: value for key, value in rules.items() if value != []},
+        "ipv6Rules": [],
+    }
+    restored = signed_in.run("azure-storage-account-restore-settings", **ONE)
+    assert "somebody changed them" not in restored.text
+    assert account["properties"]["networkAcls"]["defaultAction"] == "Allow"
+
+
+def test_a_restore_is_taken_back(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account, _ = isolation_room(requests_mock)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    isolated = json.loads(json.dumps(account["properties"]))
+    undo, values = typed(change_of(signed_in.run("azure-storage-account-restore-settings", **ONE))["undo"])
+    assert account["properties"] != isolated
+    back = signed_in.run(*undo, **values)
+    assert account["properties"] == isolated
+    undo, values = typed(change_of(back)["undo"])
+    assert not signed_in.run(*undo, **values).error
+    assert account["properties"]["networkAcls"] == OPEN["networkAcls"]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_record_that_is_used_up_is_forgotten(signed_in: WarRoom, requests_mock: rm.Mocker, given: bool) -> None:
+    account, _ = isolation_room(requests_mock)
+    record = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
+    account["properties"] |= {**record["settings"], "allowSharedKeyAccess": True}
+    args = {"record": json.dumps(record)} if given else ONE
+    assert change_of(signed_in.run("azure-storage-account-restore-settings", **args))["changed"] is False
+    error = signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    assert "No saved isolation record" in error
+
+
+def test_a_restore_that_fails_keeps_the_record(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    isolation_room(requests_mock)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    requests_mock.patch(ARM + ACCOUNT_PATH, status_code=409, json=arm_failure("ScopeLocked"))
+    assert "ScopeLocked" in signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    again = signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    assert "ScopeLocked" in again and "No saved isolation record" not in again
+
+
+def test_an_account_that_moved_is_restored_by_its_new_id(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    isolation_room(requests_mock)
+    record = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
+    moved = ACCOUNT_PATH.replace(GROUP, "rg-moved")
+    account = live_account(requests_mock, moved, **record["wrote"])
+    assert not signed_in.run("azure-storage-account-restore-settings", account_name=moved).error
+    assert account["properties"]["allowBlobPublicAccess"] is True
+
+
+def test_rules_that_an_isolation_would_ignore_are_refused(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    for name, value in (("keep_ip_rules", "192.0.2.1"), ("network_ruleset_bypass", "None")):
+        error = signed_in.run("azure-storage-account-isolate", **ONE, network="false", **{name: value}).error
+        assert "`network=false` can't be combined with" in error
+    assert requests_mock.call_count == 0
+
+
+def test_an_isolation_tells_all_that_it_leaves_open(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock, **{**OPEN, "publicNetworkAccess": "SecuredByPerimeter"})
+    only = {**dict.fromkeys(az.PARTS, "false"), "network": "true", "keep_existing_rules": "true", **OWN}
+    text = signed_in.run("azure-storage-account-isolate", **ONE, **only, dry_run="true").text
+    instance = OPEN["networkAcls"]["resourceAccessRules"][0]["resourceId"]
+    for words in (
+        f"resource instances: {instance}",
+        "anonymous access to public containers",
+        "user delegation SAS",
+        "SFTP local users",
+        "what the network security perimeter allows",
+    ):
+        assert f"Still allowed: {words}" in text
 
 
 def test_an_isolation_that_azure_does_not_keep_is_not_called_complete(
@@ -3881,6 +4033,14 @@ def test_an_earlier_restore_is_not_taken_for_this_one(signed_in: WarRoom, reques
     assert first.entry["PollingArgs"]["restore_id"] == "new"
 
 
+def test_a_restore_goes_to_the_fraction_of_a_second(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    restore_room(requests_mock, "Complete old", "InProgress new")
+    time = "2027-01-14T00:00:00.1234567Z"
+    first = signed_in.run("azure-storage-blob-ranges-restore", **{**RANGES, "time_to_restore": time})
+    assert [sent["timeToRestore"] for sent in bodies(requests_mock, "POST", "restoreBlobRanges")] == [time]
+    assert first.entry["PollingArgs"]["time_to_restore"] == time
+
+
 @pytest.mark.parametrize(
     ("room", "args", "words"),
     [
@@ -3940,6 +4100,17 @@ def test_the_activity_of_an_account_and_of_its_parts(signed_in: WarRoom, request
     ]
 
 
+def test_the_activity_before_a_time_is_that_of_its_day(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    requests_mock.get(re.compile("eventtypes/management/values"), json={"value": []})
+    signed_in.run("azure-storage-account-activity-list", **ONE, until="2027-01-02T00:00:00Z")
+    times = "eventTimestamp ge '2027-01-01T00:00:00Z' and eventTimestamp le '2027-01-02T00:00:00Z'"
+    assert query(last(requests_mock))["$filter"].startswith(times)
+    args = {"since": "2027-01-02T00:00:00Z", "until": "2027-01-01T00:00:00Z"}
+    error = signed_in.run("azure-storage-account-activity-list", **ONE, **args).error
+    assert "it has to be later than `since`" in error
+
+
 SETTINGS = f"{SERVICE_PATH}/providers/Microsoft.Insights/diagnosticSettings"
 WORKSPACE = f"{GROUP_PATH}/providers/Microsoft.OperationalInsights/workspaces/soc"
 
@@ -3966,6 +4137,81 @@ def test_logging_is_turned_on_and_keeps_what_is_there(signed_in: WarRoom, reques
         "logs": [*logs[1:], {"category": "StorageRead", "enabled": False}],
     }
     assert "enabled=true" in change_of(off)["undo"]
+
+
+def logging_room(mock: rm.Mocker, *settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Diagnostic settings that are kept as Azure keeps them."""
+    held = {str(item["name"]).lower(): item for item in settings}
+
+    def change(request: Any, context: Any) -> dict[str, Any] | None:
+        name = urlsplit(request.url).path.rpartition("/")[2].lower()
+        if request.method == "DELETE":
+            context.status_code = 200 if held.pop(name, None) else 204
+            return {}
+        held[name] = {"id": f"{SETTINGS}/{name}", "name": name, **request.json()}
+        return held[name]
+
+    mock.get(ARM + SETTINGS, json=lambda request, context: {"value": list(held.values())})
+    for method in ("PUT", "DELETE"):
+        mock.register_uri(method, re.compile(re.escape(ARM + SETTINGS) + "/"), json=change)
+    return held
+
+
+def test_a_new_diagnostic_setting_is_deleted_by_its_undo(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    held = logging_room(requests_mock)
+    result = signed_in.run("azure-storage-account-logging-set", **ONE, workspace_id=WORKSPACE)
+    undo, values = typed(change_of(result)["undo"])
+    gone = signed_in.run(*undo, **values)
+    assert not held
+    assert change_of(gone)["changed"] is True
+    assert change_of(signed_in.run(*undo, **values))["changed"] is False
+    undo, values = typed(change_of(gone)["undo"])
+    assert not signed_in.run(*undo, **values).error
+    assert held["cortex-xsoar"]["properties"]["workspaceId"] == WORKSPACE
+    assert {log["category"] for log in held["cortex-xsoar"]["properties"]["logs"] if log["enabled"]} == {*az.BLOB_LOGS}
+
+
+def test_a_diagnostic_setting_that_logs_something_else_is_not_deleted(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    metrics = [{"category": "Transaction", "enabled": True}]
+    properties = {"workspaceId": WORKSPACE, "logs": [{"category": "StorageRead", "enabled": True}], "metrics": metrics}
+    held = logging_room(requests_mock, {"name": "cortex-xsoar", "properties": properties})
+    args = {"enabled": "false", "delete_empty": "true"}
+    assert not signed_in.run("azure-storage-account-logging-set", **ONE, **args).error
+    assert held["cortex-xsoar"]["properties"]["metrics"] == metrics
+    assert not any(log["enabled"] for log in held["cortex-xsoar"]["properties"]["logs"])
+
+
+def test_a_group_without_the_blob_logs_is_not_called_enough(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    audit = {"workspaceId": WORKSPACE, "logs": [{"categoryGroup": "audit", "enabled": True}]}
+    logging_room(requests_mock, {"name": "cortex-xsoar", "properties": audit})
+    assert "another setting_name" in signed_in.run("azure-storage-account-logging-set", **ONE).error
+
+
+def test_a_group_stays_when_a_destination_is_added(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    logs = [{"categoryGroup": "allLogs", "enabled": True}]
+    held = logging_room(requests_mock, {"name": "cortex-xsoar", "properties": {"workspaceId": WORKSPACE, "logs": logs}})
+    result = signed_in.run("azure-storage-account-logging-set", **ONE, storage_account_id=ACCOUNT_PATH)
+    assert held["cortex-xsoar"]["properties"] == {
+        "workspaceId": WORKSPACE,
+        "storageAccountId": ACCOUNT_PATH,
+        "logs": logs,
+    }
+    assert "The undo leaves as they are: storage_account_id" in result.text
+
+
+def test_a_setting_whose_answer_was_lost_is_shown_as_it_is_now(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    old = {"workspaceId": WORKSPACE, "logs": [{"category": "StorageRead", "enabled": False}]}
+    held = logging_room(requests_mock, {"id": "s", "name": "cortex-xsoar", "properties": old})
+
+    def lost(request: Any, context: Any) -> dict[str, Any]:
+        held["cortex-xsoar"] = {"id": "s", "name": "cortex-xsoar", **request.json()}
+        raise requests.exceptions.ReadTimeout
+
+    requests_mock.put(f"{ARM}{SETTINGS}/cortex-xsoar", json=lost)
+    result = signed_in.run("azure-storage-account-logging-set", **ONE, categories="StorageRead")
+    assert result.raw["properties"]["logs"] == [{"category": "StorageRead", "enabled": True}]
 
 
 # Quarantine
@@ -4395,6 +4641,19 @@ def test_an_account_elsewhere_is_not_called_deleted(signed_in: WarRoom, requests
     vanishing_account(requests_mock, other)
     assert "Deleted." in signed_in.run("azure-storage-account-delete", **ONE, confirm=ACCOUNT).text
     assert writes(requests_mock) == ["DELETE"]
+
+
+def test_an_account_is_not_deleted_elsewhere_than_the_arguments_say(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    other = ACCOUNT_PATH.replace(GROUP, "rg-other")
+    requests_mock.get(ARM + ACCOUNT_PATH, status_code=404, json=arm_failure("ResourceNotFound"))
+    requests_mock.post(GRAPH, json={"data": [{"id": other}]})
+    vanishing_account(requests_mock, other)
+    place = {"resource_group_name": GROUP, "subscription_id": SUBSCRIPTION}
+    result = signed_in.run("azure-storage-account-delete", **ONE, **place, confirm=ACCOUNT)
+    assert f"There is no storage account {ACCOUNT} in resource group {GROUP}." in result.text
+    assert not writes(requests_mock)
 
 
 # Leases, and what else is asked for although before equals after
@@ -6472,15 +6731,59 @@ def test_what_could_not_be_read_is_told(
     assert words in result_of(log_war_room).text
 
 
+def query_refusal(name: str) -> dict[str, Any]:
+    """How Log Analytics refuses a query with a name that it does not know."""
+    words = f"'where' operator: Failed to resolve table or column expression named '{name}'"
+    inner = {"code": "SemanticError", "message": "A semantic error occurred."}
+    error = {"code": "BadArgumentError", "message": "The request had some invalid properties"}
+    cause = {"code": "SEM0100", "message": words}
+    return {"status_code": 400, "json": {"error": {**error, "innererror": {**inner, "innererror": cause}}}}
+
+
 def test_no_table_is_told_as_no_workspace(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
     log_room(requests_mock)
-    requests_mock.post(
-        LOG_QUERIES, status_code=400, json=arm_failure("BadArgumentError", "The request had invalid properties")
-    )
+    requests_mock.post(LOG_QUERIES, **query_refusal("StorageBlobLogs"))
     error = log_war_room.run(LOG_SEARCH, **ONE).error
     assert "No Log Analytics workspace that this identity can read" in error
     assert "(400 BadArgumentError)" in error
     assert "account-logging-get" in error
+
+
+def test_another_refusal_of_a_query_is_not_told_as_no_workspace(
+    log_war_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    log_room(requests_mock)
+    requests_mock.post(LOG_QUERIES, **query_refusal("RequesterUpn"))
+    for args in ({}, {"query": "StorageBlobLogs | where RequesterUpn == 1"}):
+        error = log_war_room.run(LOG_SEARCH, **ONE, **args).error
+        assert "Failed to resolve table or column expression named 'RequesterUpn'" in error
+        assert "No Log Analytics workspace" not in error
+
+
+WEBSITE_ROW = {"OperationName": "GetWebContent", "Uri": f"https://{ACCOUNT}.z6.web.core.windows.net:443/a.html"}
+
+
+@pytest.mark.parametrize(
+    ("container", "row"),
+    [
+        ("$web", WEBSITE_ROW),
+        ("$web", {"Uri": f"{BLOB_HOST}:443/%24web/a.html"}),
+        ("$root", {"Uri": f"{BLOB_HOST}:443/a.html"}),
+    ],
+)
+def test_containers_that_an_address_does_not_name_are_searched(
+    log_war_room: WarRoom, requests_mock: rm.Mocker, container: str, row: dict[str, str]
+) -> None:
+    root = {"Uri": f"{BLOB_HOST}:443/evidence?restype=container&comp=list"}
+    rows = [{**row, "CorrelationId": "wanted"}, {"Uri": f"{BLOB_HOST}/evidence/a.html"}, root]
+    log_room(requests_mock, *(log_row(**{"ObjectKey": "", **each}) for each in rows))
+    found = result_of(log_war_room, container_name=container, blob_name="a.html").raw["rows"]
+    assert [each["CorrelationId"] for each in found] == ["wanted"]
+
+
+def test_what_a_website_gave_away_is_a_download(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    log_room(requests_mock, log_row(**WEBSITE_ROW))
+    assert len(result_of(log_war_room, hunt="downloads").raw["rows"]) == 1
 
 
 def test_a_missing_right_to_the_logs_is_named(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -6556,17 +6859,20 @@ def test_an_expert_has_a_query_of_their_own(log_war_room: WarRoom, requests_mock
     assert path.read_text().splitlines() == ["Caller,count_", "'=a,2", "b,"]
 
 
-def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_callers_that_are_told_apart_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(az, "KEPT_GROUPS", 2)
     monkeypatch.setattr(az, "KEPT_BLOBS", 3)
-    with az.LogReport(az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT), 5) as report:
-        for number in range(9):
-            columns = log_row(CallerIpAddress=f"198.51.100.{number}:1", Uri=f"{BLOB_HOST}/evidence/{number}")
-            report.add(az.LogRow.read(columns.get))
-    assert sorted((row["caller"][:6], row["requests"]) for row in report.summary().rows(1 << 20)) == [
-        ("SAS " + LEAKED_HASH[:2], 1),
-        ("SAS " + LEAKED_HASH[:2], 1),
-        ("others", 7),
+    written: list[list[object]] = []
+    report = az.LogReport(az.AccountRef(SUBSCRIPTION, GROUP, ACCOUNT), 5, lambda row: written.append([*row]))
+    for number in range(9):
+        columns = log_row(CallerIpAddress=f"198.51.100.{number}:1", Uri=f"{BLOB_HOST}/evidence/{number}")
+        report.add(az.LogRow.read(columns.get))
+    assert len(written) == 9
+    rows = sorted(report.summary().rows(1 << 20), key=lambda row: str(row["caller"]))
+    assert [(row["caller"][:6], row["requests"], row["sasHash"]) for row in rows] == [
+        ("SAS " + LEAKED_HASH[:2], 1, LEAKED_HASH),
+        ("SAS " + LEAKED_HASH[:2], 1, LEAKED_HASH),
+        ("others", 7, ""),
     ]
     assert sum(row["blobs"] for row in report.summary().rows(1 << 20)) == 3
     assert len(report.newest.rows(1 << 20)) == 5
@@ -6694,6 +7000,17 @@ def test_a_log_file_that_grows_is_read_to_its_announced_length(
     found = result_of(log_war_room, **IN_CONTAINERS)
     assert {row["CorrelationId"] for row in found.raw["rows"]} == {f"c-{number}" for number in range(40)}
     assert "no log records" not in found.text
+
+
+def test_logs_that_go_to_another_account_than_the_searched_one_are_told(
+    log_war_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    LogContainers(requests_mock, read={hour(7): lines(log_line())})
+    for name, told in (("otherlogs", True), (LOG_ACCOUNT.upper(), False)):
+        sink = {"storageAccountId": ACCOUNT_PATH.replace(ACCOUNT, name), "logs": ALL_LOGS}
+        requests_mock.get(ARM + SETTINGS, json={"value": [{"name": "s", "properties": sink}]})
+        text = result_of(log_war_room, **IN_CONTAINERS).text
+        assert (f"Not logged to storage account {LOG_ACCOUNT} at present: StorageRead" in text) is told
 
 
 def test_the_hour_after_holds_what_arrived_late(log_war_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -6940,6 +7257,15 @@ def test_access_tells_what_every_assignment_allows_here(signed_in: WarRoom, requ
     assert list(access_rows(own)) == [guid(4), guid(5)]
 
 
+def test_a_role_on_the_blob_service_reaches_all_its_blobs(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    access_room(requests_mock, [assignment(guid(1), "data", scope=SERVICE_PATH)])
+    result = signed_in.run("azure-storage-access-list", **ONE)
+    row = access_rows(result)[guid(1)]
+    assert (row["scopeType"], row["readBlobs"], row["inherited"]) == ("blob service", True, False)
+    assert "access control lists (ACLs) of a hierarchical namespace" in result.text
+
+
 def test_keys_give_no_data_where_shared_key_is_off(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     live_account(requests_mock, allowSharedKeyAccess=False)
     access_room(requests_mock, EVERYWHERE)
@@ -6994,6 +7320,31 @@ def test_a_role_without_its_subscription_is_the_same_role(signed_in: WarRoom, re
     access_room(requests_mock, [given])
     again = signed_in.run("azure-storage-access-restore", **ONE, **args)
     assert change_of(again)["changed"] is False
+
+
+def test_the_undo_of_a_changed_assignment_does_not_remove_it(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "data", condition="@Resource = 'x'")])
+    args = {"assignment_id": held[0]["id"], "role_definition_id": role_id("data"), "principal_id": ANN}
+    result = signed_in.run("azure-storage-access-restore", **ONE, **args, condition="@Resource = 'y'")
+    undo, values = typed(change_of(result)["undo"])
+    assert undo == ["azure-storage-access-restore"]
+    assert not signed_in.run(*undo, **values).error
+    assert held[0]["properties"]["condition"] == "@Resource = 'x'"
+
+
+def test_an_assignment_that_goes_meanwhile_is_not_called_removed(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_account(requests_mock)
+    held = access_room(requests_mock, [assignment(guid(1), "reader")])
+
+    def gone(request: Any, context: Any) -> str:
+        held.clear()
+        return ""
+
+    requests_mock.delete(ARM + held[0]["id"], status_code=204, text=gone)
+    result = signed_in.run("azure-storage-access-remove", **ONE, assignment_id=guid(1))
+    assert change_of(result)["changed"] is False
+    assert "No role assignment" in result.text
 
 
 def typed(line: str) -> tuple[list[str], dict[str, str]]:
