@@ -56,6 +56,7 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
@@ -8995,8 +8996,23 @@ def check_restore(azure: Azure, account: AccountRef, wanted: float) -> Json:
 # --- commands: containers ----------------------------------------------------------------------------------------------
 
 
-def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
-    return azure.arm.ask_if_there(CONTAINER_GET, container, "ContainerNotFound")
+def one_request(
+    target: str,
+    view: View,
+    item: Any,
+    differing: tuple[Json, Json],
+    name: str,
+    act: Callable[[], object],
+    read: Callable[[], Any],
+    **more: Any,
+) -> Plan:
+    """A change by one request, of an object that is read again afterwards, also where the answer was lost.
+
+    differing: what is and what is wanted. more: other fields of the Plan.
+    """
+    before, after = differing
+    plan = Plan(target, before, after, view, item=item, read_back=lambda outcomes: read(), **more)
+    return replace(plan, steps=[Step(name, act, lambda error: not astray(after, plan.state(read()), plan.equal))])
 
 
 class Containers:
@@ -9012,7 +9028,6 @@ class Containers:
         self.name = clue.name
         self.account: AccountRef | None = None
         self._refusal: AzureStorageError | None = None
-        self._service: BlobService | None = None
         try:
             self.account = account_in(azure, given, clue)
         except (ServiceError, SignInError, UnknownAccountError) as error:
@@ -9041,10 +9056,9 @@ class Containers:
                 raise self._refusal from None
             raise
 
-    @property
+    @cached_property
     def service(self) -> BlobService:
-        self._service = self._service or service_in(self.azure, self._given)
-        return self._service
+        return service_in(self.azure, self._given)
 
     def place(self, name: str) -> ContainerRef | ContainerPlace:
         """A container, named as the way that is in use names it."""
@@ -9054,47 +9068,51 @@ class Containers:
 
     def read(self, name: str) -> Json | None:
         return self.either(
-            lambda account: container_if_there(self.azure, ContainerRef(account, name)),
+            lambda account: self.azure.arm.ask_if_there(
+                CONTAINER_GET, ContainerRef(account, name), "ContainerNotFound"
+            ),
             lambda service: service.container(name),
         )
 
     def existing(self, name: str) -> Json:
         """A container that has to be there."""
-        return self.either(
-            lambda account: self.azure.arm.ask(CONTAINER_GET, ContainerRef(account, name)),
-            lambda service: service.container(name) or container_missing(service, name),
-        )
+        found = self.read(name)
+        if found is None:
+            words = f"The account {self.name} has no container of this name."
+            action = CONTAINER_HEAD.action.format(name)
+            raise ServiceError(action, 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
+        return found
 
     def listing(
         self, paging: Paging, page_size: int | None = None, deleted: bool = False, prefix: str | None = None
     ) -> Listing:
         if paging.place and not paging.place.startswith("/subscriptions/"):
             self.account = None  # the earlier page was one of the blob service
+        params = {"$maxpagesize": page_size, "$include": "deleted" if deleted else None, "$filter": prefix}
         include = "metadata,deleted" if deleted else "metadata"
-        size = page_size or min(5000, 5000 if paging.all_results else paging.limit)
+        size = page_size or (5000 if paging.all_results else min(5000, paging.limit))
         query = {"prefix": prefix, "include": include, "maxresults": size}
         return self.either(
-            lambda account: containers(self.azure, account, paging, page_size, deleted, prefix),
+            lambda account: self.azure.arm.listing(CONTAINERS_LIST, account, paging, params=params),
             lambda service: collect(service.containers(query, paging.place), paging),
         )
 
-    def create(self, name: str, properties: Json) -> Json:
+    def create(self, name: str, properties: Json) -> Json | None:
+        """The container, where the answer holds it."""
         headers = {
             "x-ms-blob-public-access": access_header(properties.get("publicAccess")),
             "x-ms-default-encryption-scope": properties.get("defaultEncryptionScope"),
             "x-ms-deny-encryption-scope-override": as_text(properties.get("denyEncryptionScopeOverride")) or None,
         }
-
-        def make(service: BlobService) -> Json:
-            service.ask(CONTAINER_MAKE, name, headers=headers)
-            return {}
-
+        body = {"properties": properties}
         return self.either(
-            lambda account: self.azure.arm.ask(
-                CONTAINER_CREATE, ContainerRef(account, name), {"properties": properties}
-            ),
-            make,
+            lambda account: self.azure.arm.ask(CONTAINER_CREATE, ContainerRef(account, name), body),
+            lambda service: self._ask(service, CONTAINER_MAKE, name, headers),
         )
+
+    @staticmethod
+    def _ask(service: BlobService, operation: Operation, name: str, headers: Json | None = None) -> None:
+        service.ask(operation, name, headers=headers)
 
     def update(self, name: str, properties: Json) -> None:
         """The blob service keeps the stored access policies, which are set together with the access level."""
@@ -9115,25 +9133,15 @@ class Containers:
     def delete(self, name: str) -> object:
         """ALREADY where Azure says that it was not there any more."""
 
-        def remove(service: BlobService) -> object:
-            service.ask(CONTAINER_REMOVE, name)
-            return None
-
-        def delete(account: AccountRef) -> object:
-            return removal(self.azure, CONTAINER_DELETE, ContainerRef(account, name), "ContainerNotFound")()
-
-        return self.either(delete, remove)
+        return self.either(
+            lambda account: removal(self.azure, CONTAINER_DELETE, ContainerRef(account, name), "ContainerNotFound")(),
+            lambda service: self._ask(service, CONTAINER_REMOVE, name),
+        )
 
 
 def access_header(level: object) -> str | None:
     """The access level as the blob service writes it; None where it is private."""
     return None if level in (None, "None") else str(level).lower()
-
-
-def container_missing(service: BlobService, name: str) -> Json:
-    """What the blob service says of a container that is not there."""
-    words = f"The account {service.account} has no container of this name."
-    raise ServiceError(CONTAINER_HEAD.action.format(name), 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
 
 
 ContainersArgs = Annotated[Containers, Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, Containers)]
@@ -9196,24 +9204,18 @@ def blob_containers_update(
 def container_plan(account: Containers, view: View, name: str, current: Json, wanted: Json) -> Plan:
     before, after = differences(at_path(current, "properties") or {}, wanted)
     place = account.place(name)
-
-    def look(error: AzureStorageError) -> bool:
-        return not differences(at_path(account.existing(name), "properties") or {}, wanted)[1]
-
-    private = str(after.get("publicAccess")) == "None" and name == "$web"
-    return Plan(
+    website = "Still allowed: a static website serves $web to everybody whatever its access level is."
+    return one_request(
         place.id,
-        before,
-        after,
         view,
-        [Step("update the container", lambda: account.update(name, after), look)],
-        item=current,
-        read_back=lambda outcomes: account.existing(name),
+        current,
+        (before, after),
+        "update the container",
+        lambda: account.update(name, after),
+        lambda: account.existing(name),
         state=lambda item: at_path(item, "properties") or {},
         undo=undo_with("blob-containers-update", place.arguments, CONTAINER_FIELDS),
-        note="Still allowed: a static website serves $web to everybody whatever its access level is."
-        if private
-        else "",
+        note=website if name == "$web" and after.get("publicAccess") == "None" else "",
         done=cannot_undo(before, CONTAINER_FIELDS, after),
     )
 
@@ -9242,18 +9244,6 @@ def blob_containers_list(
     return show_list(DELETED_CONTAINERS_VIEW if include_deleted else CONTAINERS_VIEW, listing)
 
 
-def containers(
-    azure: Azure,
-    account: AccountRef,
-    paging: Paging,
-    page_size: int | None = None,
-    deleted: bool = False,
-    prefix: str | None = None,
-) -> Listing:
-    params = {"$maxpagesize": page_size, "$include": "deleted" if deleted else None, "$filter": prefix}
-    return azure.arm.listing(CONTAINERS_LIST, account, paging, params=params)
-
-
 @command(
     "azure-storage-blob-container-delete",
     needs=(READ_CONTAINER, DELETE_CONTAINER),
@@ -9264,17 +9254,17 @@ def containers(
 def blob_container_delete(azure: Azure, account: ContainersArgs, container_name: Container) -> Plan:
     current = account.read(container_name)
     place, name = account.place(container_name), {"name": container_name} if current else {}
-
-    def gone(error: AzureStorageError | None = None) -> bool:
-        found = account.read(container_name)
-        return found is None or bool(at_path(found, "properties.deleted"))
-
+    step = Step(
+        "delete the container",
+        lambda: account.delete(container_name),
+        lambda error: account.read(container_name) is None,
+    )
     return Plan(
         place.id,
         name,
         dict.fromkeys(name),
         DELETED_CONTAINER_VIEW,
-        [Step("delete the container", lambda: account.delete(container_name), gone)],
+        [step],
         undo=lambda before, after: command_line("container-restore", place.arguments),
         missed=f"There is no container {place}.",
         done=f"Container {place} was deleted. The undo works while container soft delete keeps it.",
@@ -9298,18 +9288,14 @@ def hold_plan(azure: Azure, container: ContainerRef, tags: list[str], *, held: b
     due = [tag for tag in tags if (tag in old) is not held]
     new = sorted({*old, *due} if held else {*old} - {*due})
     endpoint, verb, inverse = (HOLD_SET, "set", "clear") if held else (HOLD_CLEAR, "clear", "set")
-
-    def look(error: AzureStorageError) -> bool:
-        return sorted(hold_tags(azure.arm.ask(CONTAINER_GET, container))) == new
-
-    return Plan(
+    return one_request(
         container.id,
-        {"tags": sorted(old)} if due else {},
-        {"tags": new} if due else {},
         HOLD_VIEW,
-        [Step(f"{verb} the legal hold", lambda: azure.arm.ask(endpoint, container, {"tags": due}), look)],
-        item=current,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        current,
+        ({"tags": sorted(old)}, {"tags": new}) if due else ({}, {}),
+        f"{verb} the legal hold",
+        lambda: azure.arm.ask(endpoint, container, {"tags": due}),
+        lambda: azure.arm.ask(CONTAINER_GET, container),
         state=lambda item: {"tags": sorted(hold_tags(item))},
         undo=lambda before, after: command_line(
             f"container-legal-hold-{inverse}", container.arguments, {"tags": ",".join(due)}
@@ -9377,38 +9363,26 @@ def immutability_plan(
     row: Json,
     endpoint: Endpoint[ContainerRef],
     wanted: Json,
-    body: Json | None,
-    *,
-    locking: bool = False,
+    body: Json | None = None,
     undo: str = "",
-    note: str = "",
 ) -> Plan:
     """A change of the policy that was read: its etag keeps the change from falling upon another one."""
-    before, after = differences(row, wanted)
     headers = {"If-Match": f'"{row["etag"]}"'} if row["etag"] and row["state"] else {}
-
-    def now() -> Json:
-        return policy_row(container, immutability(azure, container))
-
-    words = f"A locked policy keeps every blob for {row['days']} days, and the container and account with them. Nothing undoes it."
-    return Plan(
+    return one_request(
         row["id"],
-        before,
-        after,
         IMMUTABILITY_VIEW,
-        [
-            Step(
-                endpoint.action.format(container),
-                lambda: azure.arm.ask(endpoint, container, body and {"properties": body}, headers=headers),
-                lambda error: not differences(now(), wanted)[1],
-            )
-        ],
-        item=row,
-        read_back=lambda outcomes: now(),
+        row,
+        differences(row, wanted),
+        endpoint.action.format(container),
+        lambda: azure.arm.ask(endpoint, container, body and {"properties": body}, headers=headers),
+        lambda: policy_row(container, immutability(azure, container)),
         undo=lambda old, new: undo,
-        note=note,
-        confirm=(container.name, words) if locking else None,
     )
+
+
+# What a policy allows although it is in effect; the second, which no argument sets, takes the place of the first.
+APPENDS = ("allowProtectedAppendWrites", "allowProtectedAppendWritesAll")
+UNDO_OF_APPENDS = f"The undo doesn't restore {APPENDS[1]}, which this integration can't set."
 
 
 @command(
@@ -9428,36 +9402,22 @@ def container_immutability_set(
     policy = immutability(azure, container)
     row = policy_row(container, policy)
     locked = row["state"] == "Locked"
-    wanted = given_only({"days": days, "allowProtectedAppendWrites": allow_protected_append_writes})
-    if locked and (days < row["days"] or differences(row, without(wanted, ["days"]))[1]):
+    # The service replaces the whole policy: what it allows now goes along, unless it is given.
+    allowed = given_only({name: at_path(policy, f"properties.{name}") for name in APPENDS})
+    was, asked = allowed.get(APPENDS[0], False), allow_protected_append_writes
+    appends = {} if asked is None or (asked == was and not allowed.get(APPENDS[1])) else {APPENDS[0]: asked}
+    if locked and (days < row["days"] or appends):
         raise invalid("days", f"the policy is locked at {row['days']} days and can only be extended.")
-    appends = (
-        {"allow_protected_append_writes": row["allowProtectedAppendWrites"] or False}
-        if allow_protected_append_writes is not None
-        else {}
-    )
     undo = command_line("container-immutability-delete", container.arguments)
     if row["state"]:
-        undo = (
-            ""
-            if locked
-            else command_line("container-immutability-set", container.arguments, {"days": row["days"]}, appends)
-        )
-    # The service replaces the whole policy: what it allows now goes along, unless it is given.
-    kept = {
-        name: at_path(policy, f"properties.{name}")
-        for name in ("allowProtectedAppendWrites", "allowProtectedAppendWritesAll")
-    }
-    if allow_protected_append_writes is not None:
-        kept = {"allowProtectedAppendWrites": allow_protected_append_writes}
-    body = {"immutabilityPeriodSinceCreationInDays": days, **given_only(kept)}
-    note = (
-        ""
-        if locked
-        else "It is not locked: whoever may write policies can remove it. !azure-storage-container-immutability-lock makes it final."
-    )
+        old = {"days": row["days"]} | ({"allow_protected_append_writes": was} if appends else {})
+        undo = "" if locked else command_line("container-immutability-set", container.arguments, old)
+    body = {"immutabilityPeriodSinceCreationInDays": days, **(appends or allowed)}
     endpoint = IMMUTABILITY_EXTEND if locked else IMMUTABILITY_SET
-    return immutability_plan(azure, container, row, endpoint, wanted, body, undo=undo, note=note)
+    plan = immutability_plan(azure, container, row, endpoint, {"days": days, **appends}, body, undo)
+    note = "It is not locked: whoever may write policies can remove it. !azure-storage-container-immutability-lock makes it final."
+    done = UNDO_OF_APPENDS if appends and allowed.get(APPENDS[1]) else ""
+    return replace(plan, note="" if locked else note, done=done)
 
 
 @command(
@@ -9476,10 +9436,10 @@ def container_immutability_lock(azure: Azure, container: ContainerTarget) -> Pla
             f"Container {container} has no immutability policy to lock.",
             "Create one with !azure-storage-container-immutability-set.",
         )
+    plan = immutability_plan(azure, container, row, IMMUTABILITY_LOCK, {"state": "Locked"})
+    words = f"A locked policy keeps every blob for {row['days']} days, and the container and account with them. Nothing undoes it."
     note = "A locked policy can be extended five times and never removed."
-    return immutability_plan(
-        azure, container, row, IMMUTABILITY_LOCK, {"state": "Locked"}, None, locking=True, note=note
-    )
+    return replace(plan, note=note, confirm=(container.name, words))
 
 
 @command(
@@ -9490,15 +9450,17 @@ def container_immutability_lock(azure: Azure, container: ContainerTarget) -> Pla
     execution=True,
 )
 def container_immutability_delete(azure: Azure, container: ContainerTarget) -> Plan:
-    row = policy_row(container, immutability(azure, container))
+    policy = immutability(azure, container)
+    row = policy_row(container, policy)
     if row["state"] == "Locked":
         raise UsageError(f"The immutability policy of container {container} is locked and can't be removed.")
     appends = given_only({"allow_protected_append_writes": row["allowProtectedAppendWrites"]})
     undo = command_line("container-immutability-set", container.arguments, {"days": row["days"]}, appends)
     plan = immutability_plan(
-        azure, container, row, IMMUTABILITY_DELETE, {"days": 0} if row["state"] else {}, None, undo=undo
+        azure, container, row, IMMUTABILITY_DELETE, {"days": 0} if row["state"] else {}, None, undo
     )
-    return replace(plan, missed=f"Container {container} has no immutability policy.")
+    done = UNDO_OF_APPENDS if at_path(policy, f"properties.{APPENDS[1]}") else ""
+    return replace(plan, missed=f"Container {container} has no immutability policy.", done=done)
 
 
 # --- commands: leases --------------------------------------------------------------------------------------------------
@@ -9510,6 +9472,12 @@ LEASE_STATES: Mapping[str, tuple[str, ...]] = {
     "change": ("leased",),
     "release": ("available",),
     "break": ("broken", "breaking"),
+}
+# The actions that make use of an argument.
+LEASE_ACTIONS = {
+    "lease_id": ("renew", "change", "release", "break"),
+    "proposed_lease_id": ("acquire", "change"),
+    "break_period": ("break",),
 }
 
 
@@ -9544,19 +9512,19 @@ def build_lease(azure: Azure, given: Given) -> Lease:
         raise missing("lease_id", f"the ID of the lease, which {lease.action} needs")
     if lease.action == "change" and not lease.proposed_lease_id:
         raise missing("proposed_lease_id", "the new ID, which change needs")
-    for name, action in (("proposed_lease_id", ("acquire", "change")), ("break_period", ("break",))):
-        if getattr(lease, name) is not None and lease.action not in action:
+    for name, actions in LEASE_ACTIONS.items():
+        if getattr(lease, name) is not None and lease.action not in actions:
             raise UsageError(f"`{name}` can't be combined with `action={lease.action}`.")
     return lease
 
 
 LeaseArgs = Annotated[Lease, Group(LEASE_ARGUMENTS, build_lease)]
-Lent = tuple[str, int | None]  # lease id and seconds left, as the service answers
+Lent = tuple[object, object]  # lease id and seconds left, as the service answers
 
 
 class LeaseTarget(NamedTuple):
-    """A blob or container that has a lease: its id, the command and arguments that name it, how it is read, and how the
-    lease is asked for."""
+    """A blob or container that has a lease: its id, the command and arguments that name it, how it is read, what its
+    facts stand in, and how the lease is asked for."""
 
     id: str
     command: str
@@ -9566,9 +9534,9 @@ class LeaseTarget(NamedTuple):
     path: str
     act: Callable[[], Lent]
 
-    def state(self, item: object) -> str:
-        """The lease state, which Resource Manager writes Leased and the blob service leased."""
-        return str(at_path(item, self.path) or "")
+    def fact(self, item: object, name: str) -> str:
+        """The state or duration of the lease, which Resource Manager writes Leased and the blob service leased."""
+        return str(at_path(item, self.path + name) or "")
 
 
 def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
@@ -9577,18 +9545,19 @@ def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
     A lease that is renewed or changed is leased before and after; what is asked for is done all the same.
     """
     current, wanted = target.read(), LEASE_STATES[lease.action]
-    state = target.state(current)
+    state = target.fact(current, "leaseState")
     before = {"leaseState": state, "lease": lease.lease_id if lease.action != "acquire" else None}
     after = {"leaseState": wanted, "lease": {"release": None, "break": None}.get(lease.action, NEW)}
 
     def read_back(outcomes: list[Outcome]) -> Json:
-        lent: Lent = outcomes[-1].answer or ("", None)
-        told = {"leaseId": lent[0] or None, "leaseSecondsLeft": lent[1]}
-        return {**target.read(), **given_only(told)}
+        lent, seconds = outcomes[-1].answer or ("", "")
+        left = int(seconds) if str(seconds).isdigit() else None
+        return {**target.read(), **given_only({"leaseId": lent or None, "leaseSecondsLeft": left})}
 
     def look(error: AzureStorageError) -> bool | None:
-        found = target.state(target.read())
-        return None if lease.action in ("renew", "change") else found.lower() in wanted and found != state
+        """Nothing tells whose lease it is that is there."""
+        found = "" if "leased" in wanted else target.fact(target.read(), "leaseState")
+        return found.lower() in wanted and found != state if found else None
 
     return Plan(
         target.id,
@@ -9598,20 +9567,23 @@ def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
         [Step(f"{lease.action} the lease", target.act, look)],
         item=current,
         read_back=read_back,
-        state=lambda item: {"leaseState": target.state(item), "lease": at_path(item, "leaseId")},
+        state=lambda item: {"leaseState": target.fact(item, "leaseState"), "lease": at_path(item, "leaseId")},
         equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == str(asked).lower(),
-        undo=lambda old, new: undo_lease(target, lease, str(new.get("lease") or "")),
+        undo=lambda old, new: undo_lease(target, lease, current, str(new.get("lease") or "")),
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
 
 
-def undo_lease(target: LeaseTarget, lease: Lease, held: str) -> str:
-    """The command that takes a lease back; held: the lease id that the service answered."""
+def undo_lease(target: LeaseTarget, lease: Lease, current: Json, held: str) -> str:
+    """The command that takes a lease back; held: the lease id that the service answered. One that was there before it
+    was acquired once more stays; one that would have ended by itself ends again."""
+    ends = {"duration": 60} if target.fact(current, "leaseDuration").lower() == "fixed" else {}
     lines: dict[str, Json] = {
-        "acquire": {"action": "release", "lease_id": held},
         "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
-        "release": {"action": "acquire", "proposed_lease_id": lease.lease_id},
+        "release": {"action": "acquire", "proposed_lease_id": lease.lease_id, **ends},
     }
+    if target.fact(current, "leaseState").lower() != "leased":
+        lines["acquire"] = {"action": "release", "lease_id": held}
     known = lease.action in lines and (held or lease.action == "release")
     return command_line(target.command, target.arguments, lines[lease.action]) if known else ""
 
@@ -9637,19 +9609,15 @@ def container_lease(azure: Azure, container: ContainerTarget, lease: LeaseArgs) 
 
     def act() -> Lent:
         answer = azure.arm.ask(CONTAINER_LEASE, container, body)
-        seconds = str(answer.get("leaseTimeSeconds") or "")
-        return str(answer.get("leaseId") or ""), int(seconds) if seconds.isdigit() else None
-
-    def read() -> Json:
-        return azure.arm.ask(CONTAINER_GET, container)
+        return answer.get("leaseId"), answer.get("leaseTimeSeconds")
 
     target = LeaseTarget(
         container.id,
         "container-lease",
         container.arguments,
         CONTAINER_LEASE_VIEW,
-        read,
-        "properties.leaseState",
+        lambda: azure.arm.ask(CONTAINER_GET, container),
+        "properties.",
         act,
     )
     return lease_plan(target, lease)
@@ -9671,7 +9639,7 @@ def permission_words(letters: str, service: str = "b") -> str:
     return ", ".join(words.get(letter, letter) for letter in letters)
 
 
-def policy_rows(place: ContainerPlace, policies: list[AccessPolicy]) -> list[Json]:
+def policy_rows(place: ContainerPlace, acl: Acl) -> list[Json]:
     return [
         {
             "id": f"{place.id}#{policy.name}",
@@ -9682,16 +9650,14 @@ def policy_rows(place: ContainerPlace, policies: list[AccessPolicy]) -> list[Jso
             "start": policy.start,
             "expiry": policy.expiry,
         }
-        for policy in policies
+        for policy in acl.policies
     ]
 
 
 @command("azure-storage-container-policy-list", needs=(READ_ACL,), role=OWNER)
 def container_policy_list(azure: Azure, container: ContainerArgs) -> CommandResults:
     """Policies that SAS refer to: changing or removing one is the only way to end a single service SAS."""
-    return show_list(
-        POLICIES_VIEW, Listing(policy_rows(container, container.service.access_policies(container.name).policies))
-    )
+    return show_list(POLICIES_VIEW, Listing(policy_rows(container, container.service.access_policies(container.name))))
 
 
 @command("azure-storage-container-policy-revoke", needs=(READ_ACL, WRITE_ACL), role=OWNER, changes=True, execution=True)
@@ -9710,27 +9676,17 @@ def container_policy_revoke(
     gone = [entry for entry in found.policies if entry not in kept]
     old, new = ([entry._asdict() for entry in entries] for entries in (found.policies, kept))
     lost = sorted(set(policy or []) - {entry.name for entry in gone})
-
-    def now() -> list[AccessPolicy]:
-        return service.access_policies(container.name).policies
-
-    return Plan(
+    return one_request(
         container.id,
-        {"policies": old} if gone else {},
-        {"policies": new} if gone else {},
         POLICIES_VIEW,
-        [
-            Step(
-                "remove the policies",
-                lambda: service.set_access_policies(container.name, found._replace(policies=kept)),
-                lambda error: now() == kept,
-            )
-        ],
-        item=policy_rows(container, found.policies),
-        read_back=lambda outcomes: policy_rows(container, now()),
+        policy_rows(container, found),
+        ({"policies": old}, {"policies": new}) if gone else ({}, {}),
+        "remove the policies",
+        lambda: service.set_access_policies(container.name, found._replace(policies=kept)),
+        lambda: policy_rows(container, service.access_policies(container.name)),
         state=lambda rows: {"policies": [entry for entry in old if entry["name"] in {row["policy"] for row in rows}]},
         missed="No changes needed: there is no such policy.",
-        note=f"There is no policy {', '.join(lost)}." if lost else "",
+        note=f"There is no policy {md(', '.join(lost))}." if lost else "",
         done="It takes up to half a minute. Nothing of ours undoes it: a policy of the same name would make those SAS work again.",
     )
 
@@ -9762,20 +9718,15 @@ def container_restore(azure: Azure, container: OneContainerArgs, version: Text |
     last = max(chosen, key=lambda item: str(at_path(item, "properties.deletedTime")))
     found = str(at_path(last, "properties.version"))
     headers = {"x-ms-deleted-container-name": name, "x-ms-deleted-container-version": found}
-
-    def restore() -> object:
-        account.service.ask(CONTAINER_UNDELETE, name, headers=headers)
-        return None
-
-    return Plan(
+    return one_request(
         place.id,
-        {"deleted": True},
-        {"deleted": False, "version": found},
         RESTORED_VIEW,
-        [Step("restore the container", restore, lambda error: account.read(name) is not None)],
-        item=last,
-        read_back=lambda outcomes: account.existing(name),
-        state=lambda item: {"deleted": bool(at_path(item, "properties.deleted")), "version": found},
+        last,
+        ({"deleted": True}, {"deleted": False, "version": found}),
+        "restore the container",
+        lambda: account.service.ask(CONTAINER_UNDELETE, name, headers=headers),
+        lambda: account.read(name) or {},
+        state=lambda item: {"deleted": not item, "version": found},
         undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
@@ -9785,6 +9736,7 @@ def container_restore(azure: Azure, container: OneContainerArgs, version: Text |
 SAS_ORDER = "racwdxyltmeopi"  # the order that Azure wants
 MAX_SAS_SECONDS = 7 * 86_400
 CLOCK_MARGIN = 60  # seconds by which our clock may be ahead of the service's
+START_MARGIN = 300  # seconds before now, at which what shall work at once begins
 
 
 def read_permissions(text: str) -> str:
@@ -9828,8 +9780,20 @@ class SasWish(NamedTuple):
             "spr": "https",
         }
 
-    def resource(self, account: str) -> str:
-        return f"/blob/{account}/{self.container}" + (f"/{self.blob}" if self.blob else "")
+    def signed(self, account: str, key: str, signer: Sequence[str], more: Mapping[str, str]) -> str:
+        """The token; its signature is known as a secret before it is sent anywhere.
+
+        signer: what the string to sign has between the resource and the addresses; more: what else the token has.
+        """
+        fields = self.fields()
+        resource = f"/blob/{account}/{self.container}" + (f"/{self.blob}" if self.blob else "")
+        lines = [fields["sp"], fields["st"], fields["se"], resource, *signer]
+        lines += [fields["sip"], fields["spr"], fields["sv"], fields["sr"], *[""] * 7]
+        signature = hmac_sha256(key, "\n".join(lines))
+        for value in (signature, urllib.parse.quote(signature, safe="")):
+            remember_secret(value)
+        pairs = {name: value for name, value in {**fields, **more}.items() if value}
+        return urllib.parse.urlencode({**pairs, "sig": signature}, quote_via=urllib.parse.quote)
 
 
 def delegation_sas(service: BlobService, wish: SasWish) -> str:
@@ -9837,53 +9801,28 @@ def delegation_sas(service: BlobService, wish: SasWish) -> str:
 
     https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
     """
-    wish = within_policy(service, wish)
-    key = service.delegation_key(iso_time(min(wish.start, Clock.now() - CLOCK_MARGIN)), iso_time(wish.expiry))
-    fields, lent = wish.fields(), {name: str(key[source]) for name, source in LENT_KEY.items()}
-    bound = {"sduoid": wish.user} if wish.user else {}
-    lines = [fields["sp"], fields["st"], fields["se"], wish.resource(service.account), *lent.values(), "", "", ""]
-    lines += ["", wish.user] if wish.user else []
-    lines += [fields["sip"], fields["spr"], fields["sv"], fields["sr"], *[""] * 7]
-    return sas_query({**fields, **lent, **bound}, hmac_sha256(str(key["Value"]), "\n".join(lines)))
-
-
-def within_policy(service: BlobService, wish: SasWish) -> SasWish:
-    """What the account's SAS policy allows of a SAS; UsageError where it allows none of the kind."""
     policy = service.sas_policy()
-    blocks = policy.get("expirationAction") == "Block"
-    period = (
-        re.fullmatch(r"(\d{1,5})\.(\d\d):(\d\d):(\d\d)", str(policy.get("sasExpirationPeriod") or ""))
-        if blocks
-        else None
-    )
-    if (
-        policy.get("requireUserBoundUserDelegationSasAction") == "Block"
-        and policy.get("requireUserBoundUserDelegationSas")
-        and not wish.user
-    ):
+    required = policy.get("requireUserBoundUserDelegationSas")
+    if required and policy.get("requireUserBoundUserDelegationSasAction") == "Block" and not wish.user:
         raise missing(
             "user_object_id", "the object ID of the user, since the account only allows SAS that are bound to one user"
         )
-    if not period:
+    wish = within_policy(policy, wish)
+    # The service takes no start of a key that is more than seven days ago.
+    key = service.delegation_key(iso_time(Clock.now() - START_MARGIN), iso_time(wish.expiry))
+    lent = {name: str(key[source]) for name, source in LENT_KEY.items()}
+    bound = ["", wish.user] if wish.user else []
+    signer = [*lent.values(), "", "", "", *bound]
+    return wish.signed(service.account, str(key["Value"]), signer, {**lent, "sduoid": wish.user})
+
+
+def within_policy(policy: Json, wish: SasWish) -> SasWish:
+    """A SAS that lives as long as the account's SAS policy lets it work."""
+    period = re.fullmatch(r"(\d{1,5})\.(\d\d):(\d\d):(\d\d)", str(policy.get("sasExpirationPeriod") or ""))
+    if not period or policy.get("expirationAction") != "Block":
         return wish
     longest = sum(int(part) * unit for part, unit in zip(period.groups(), (86_400, 3600, 60, 1), strict=True))
     return wish._replace(expiry=min(wish.expiry, wish.start + longest))
-
-
-def key_sas(account: str, key: str, wish: SasWish) -> str:
-    """A SAS signed with an account key. https://learn.microsoft.com/rest/api/storageservices/create-service-sas"""
-    fields = wish.fields()
-    lines = [fields["sp"], fields["st"], fields["se"], wish.resource(account), ""]
-    lines += [fields["sip"], fields["spr"], fields["sv"], fields["sr"], *[""] * 7]
-    return sas_query(fields, hmac_sha256(key, "\n".join(lines)))
-
-
-def sas_query(fields: Mapping[str, str], signature: str) -> str:
-    """The token; its signature is known as a secret before it is sent anywhere."""
-    for value in (signature, urllib.parse.quote(signature, safe="")):
-        remember_secret(value)
-    pairs = {name: value for name, value in fields.items() if value}
-    return urllib.parse.urlencode({**pairs, "sig": signature}, quote_via=urllib.parse.quote)
 
 
 class SasTarget(NamedTuple):
@@ -9903,17 +9842,19 @@ def build_sas_target(azure: Azure, given: Given) -> SasTarget:
     return SasTarget(place, blob, lambda: build_target(azure, given))
 
 
-def signing_key(azure: Azure, target: SasTarget) -> str:
-    """The instance's own key of the account, or the value of key1; it is shown to nobody."""
-    credential = azure.settings.storage_credential_for(target.place.service.account)
+def key_sas(azure: Azure, target: SasTarget, wish: SasWish) -> str:
+    """A SAS signed with the instance's own key of the account, for which nobody has to be signed in, or with key1.
+
+    https://learn.microsoft.com/rest/api/storageservices/create-service-sas
+    """
+    service = target.place.service
+    credential = azure.settings.storage_credential_for(service.account)
     if credential and credential.key:
-        return credential.key.reveal()
-    found = next(
-        (str(key.get("value") or "") for key in azure.arm.keys(target.find()) if key.get("keyName") == "key1"), ""
-    )
-    if not found:
-        raise AzureStorageError(f"Azure returned no value for key1 of {target.place.service.account}.")
-    return found
+        return wish.signed(service.account, credential.key.reveal(), [""], {})
+    keys = {key.get("keyName"): str(key.get("value") or "") for key in azure.arm.keys(target.find())}
+    if not keys.get("key1"):
+        raise AzureStorageError(f"Azure returned no value for key1 of {service.account}.")
+    return within_policy(service.sas_policy(), wish).signed(service.account, keys["key1"], [""], {})
 
 
 REVOKE_BY_KEY = "Rotate the account key that signed it, or disable Shared Key access: a single SAS can't be revoked."
@@ -9949,7 +9890,7 @@ def sas_create(
     if by_key and user_object_id:
         raise exclusive("user_object_id", "signed_by=account_key")
     wish = sas_wish(target, permissions, expires_in, start, ip or "", user_object_id or "", own=by_key)
-    sas = key_sas(service.account, signing_key(azure, target), wish) if by_key else delegation_sas(service, wish)
+    sas = key_sas(azure, target, wish) if by_key else delegation_sas(service, wish)
     base = service.blob_id(place.name, target.blob) if target.blob else place.id
     facts = inspect_sas(read_sas(f"{base}?{sas}"))
     row = {**facts, "signedBy": "account_key" if by_key else "user_delegation", "url": f"{base}?{sas}"}
@@ -9965,7 +9906,7 @@ def sas_wish(
 ) -> SasWish:
     """UsageError for an end that no SAS of the kind can have, by the name of the argument."""
     now = Clock.now()
-    begin = start if start is not None else now - 300
+    begin = start if start is not None else now - START_MARGIN
     end = read_expiry(expires_in) + (max(0.0, begin - now) if moment(expires_in) is None else 0)
     if end <= max(begin, now):
         raise invalid("expires_in", "the SAS would expire before it starts.")
@@ -9985,7 +9926,7 @@ def sas_inspect(azure: Azure, sas: Sas) -> CommandResults:
     """What a leaked SAS can do and how to revoke it, and its hash as the storage logs show it. Nothing is sent anywhere."""
     facts = inspect_sas(sas)
     hunt = "To hunt for its use: AuthenticationHash in StorageBlobLogs holds this SHA-256 as SasSignature (!azure-storage-log-search)."
-    return show(INSPECT_VIEW, facts, note=f"To revoke it: {facts['revokedBy']} {hunt}")
+    return show(INSPECT_VIEW, facts, note=f"To revoke it: {md(facts['revokedBy'])} {hunt}")
 
 
 RESOURCES = {
@@ -10921,18 +10862,10 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
 
     def act() -> Lent:
         answer = blob.service.ask(BLOB_LEASE, blob, headers=headers)
-        seconds = answer.headers.get("x-ms-lease-time", "")
-        return answer.headers.get("x-ms-lease-id", ""), int(seconds) if seconds.isdigit() else None
+        return answer.headers.get("x-ms-lease-id"), answer.headers.get("x-ms-lease-time")
 
-    target = LeaseTarget(
-        blob.id,
-        "blob-lease",
-        blob.arguments,
-        BLOB_LEASE_VIEW,
-        lambda: blob.service.properties(blob),
-        "leaseState",
-        act,
-    )
+    read = partial(blob.service.properties, blob)
+    target = LeaseTarget(blob.id, "blob-lease", blob.arguments, BLOB_LEASE_VIEW, read, "", act)
     return lease_plan(target, lease)
 
 
@@ -11139,7 +11072,8 @@ def lent_sas(blob: BlobRef) -> str:
     """A read-only SAS of a day for another account, which cannot use our token; it is shown to nobody. The SAS of a blob
     does not reach its versions and snapshots; that of the container does."""
     name = blob.name if blob == blob.current else ""
-    return delegation_sas(blob.service, SasWish(blob.container, name, "r", Clock.now() + 86_400, Clock.now() - 300))
+    now = Clock.now()
+    return delegation_sas(blob.service, SasWish(blob.container, name, "r", now + 86_400, now - START_MARGIN))
 
 
 def abort_plan(target: BlobRef, copy_id: str) -> Plan:

@@ -2620,6 +2620,35 @@ def test_a_leaked_sas_is_explained_and_never_shown(
     assert requests_mock.call_count == 0
 
 
+def test_the_policy_that_a_leaked_sas_names_is_no_live_link(war_room: WarRoom) -> None:
+    token = "sv=2022&sr=c&si=%5Bx%5D(https%3A%2F%2Fevil.example)&sig=MARKER"
+    text = war_room.run("azure-storage-sas-inspect", sas=f"https://acct.blob.core.windows.net/c/b?{token}").text
+    assert "\\[x\\](https\\://evil.example)" in text
+    assert "[x](https://evil.example)" not in text
+
+
+def test_a_sas_that_began_long_ago_asks_for_a_key_that_begins_now(
+    blob_room: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
+) -> None:
+    key = (Path(__file__).parent / "test_data/blob/delegation_key.xml").read_text()
+    requests_mock.post(f"{BLOB_HOST}/?comp=userdelegationkey", text=key)
+    assert not blob_room.run("azure-storage-sas-create", **BLOB, start="30d").error
+    asked = requests_to(requests_mock, "userdelegationkey")[0].body.decode()
+    assert f"<Start>{az.iso_time(clock.time - 300)}</Start>" in asked
+
+
+@pytest.mark.parametrize(("action", "hours"), [("Block", 2), ("Log", 24)])
+def test_a_sas_of_an_account_key_keeps_to_the_policy_of_the_account(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, action: str, hours: int
+) -> None:
+    policy = {"sasExpirationPeriod": "0.02:00:00", "expirationAction": action}
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(sasPolicy=policy))
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/listKeys", json=KEYS)
+    start = az.iso_time(clock.time)
+    result = signed_in.run("azure-storage-sas-create", **BLOB, signed_by="account_key", start=start, expires_in="24h")
+    assert result.raw["expiry"] == az.iso_time(clock.time + hours * 3600)
+
+
 # --- plan --------------------------------------------------------------------------------------------------------------
 
 
@@ -3328,6 +3357,7 @@ def test_a_legal_hold_is_set_and_cleared_tag_by_tag(signed_in: WarRoom, requests
 
 
 POLICY = f"{EVIDENCE_PATH}/immutabilityPolicies/default"
+DELETE_POLICY = "azure-storage-container-immutability-delete"
 
 
 def policy_body(days: int, state: str = "Unlocked", **more: Any) -> dict[str, Any]:
@@ -3409,6 +3439,21 @@ def test_a_policy_that_is_changed_keeps_what_it_allows(signed_in: WarRoom, reque
     assert change_of(result)["undo"].endswith("days=30")
 
 
+def test_appends_that_no_undo_allows_again_are_told(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    set_policy = "azure-storage-container-immutability-set"
+    for name, args in ((set_policy, {"allow_protected_append_writes": "false", "days": "30"}), (DELETE_POLICY, {})):
+        policy = Immutability(requests_mock, 30, allowProtectedAppendWritesAll=True)
+        result = signed_in.run(name, **EVIDENCE, **args)
+        assert "doesn't restore allowProtectedAppendWritesAll" in result.text
+        assert policy.body["properties"]["immutabilityPeriodSinceCreationInDays"] == int(args.get("days", 0))
+    Immutability(requests_mock, 30)
+    unset = signed_in.run(set_policy, **EVIDENCE, days="30", allow_protected_append_writes="false")
+    assert change_of(unset)["changed"] is False, "not set means off"
+    Immutability(requests_mock, 30, "Locked")
+    longer = signed_in.run(set_policy, **EVIDENCE, days="40", allow_protected_append_writes="false")
+    assert change_of(longer)["after"] == {"days": 40}
+
+
 def test_an_immutability_policy_is_deleted_or_was_never_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     Immutability(requests_mock, 30)
     deleted = signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE)
@@ -3462,6 +3507,8 @@ def test_contract_one_policy_goes_and_the_rest_stays(blob_room: WarRoom, request
         b"<Expiry>2028-01-01T00:00:00Z</Expiry><Permission>rl</Permission></AccessPolicy></SignedIdentifier></SignedIdentifiers>"
     )
     assert "There is no policy none" in result.text
+    strange = blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE, policy="a [x](https://evil.example)")
+    assert "There is no policy a \\[x\\](https\\://evil.example)" in strange.text
     assert [entry["name"] for entry in change_of(result)["before"]["policies"]] == ["partners", "leaked & old"]
     requests_mock.get(acl, text="<SignedIdentifiers />")
     assert (
@@ -4077,11 +4124,12 @@ class LeasedBlob:
 
     def __init__(self, mock: rm.Mocker, state: str = "available", lease: str = "") -> None:
         self.state, self.lease, self.sent = state, lease, list[dict[str, str]]()
+        self.more: dict[str, str] = {}
         mock.register_uri("HEAD", f"{BLOB_HOST}/evidence/a.txt", text=self._head)
         mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=lease", text=self._put)
 
     def _head(self, request: Any, context: Any) -> str:
-        context.headers.update({**BLOB_HEADERS, "x-ms-lease-state": self.state})
+        context.headers.update({**BLOB_HEADERS, **self.more, "x-ms-lease-state": self.state})
         return ""
 
     def _put(self, request: Any, context: Any) -> str:
@@ -4140,6 +4188,18 @@ def test_a_lease_that_is_renewed_twice_is_sent_twice(blob_room: WarRoom, request
     for _ in range(2):
         assert not blob_room.run("azure-storage-blob-lease", **BLOB, action="renew", lease_id=LEASE).error
     assert [headers["x-ms-lease-action"] for headers in room.sent] == ["renew", "renew"]
+
+
+def test_undo_of_a_lease_restores_no_more_than_there_was(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = LeasedBlob(requests_mock, "leased", LEASE)
+    again = blob_room.run("azure-storage-blob-lease", **BLOB, action="acquire", proposed_lease_id=LEASE)
+    assert change_of(again)["undo"] == "", "the lease was there before"
+    room.more = {"x-ms-lease-duration": "fixed"}
+    ended = blob_room.run("azure-storage-blob-lease", **BLOB, action="release", lease_id=LEASE)
+    assert change_of(ended)["undo"].endswith(f"action=acquire proposed_lease_id={LEASE} duration=60")
+    error = blob_room.run("azure-storage-blob-lease", **BLOB, action="acquire", lease_id=LEASE).error
+    assert "`lease_id` can't be combined with `action=acquire`" in error
+    assert [headers["x-ms-lease-action"] for headers in room.sent] == ["acquire", "release"]
 
 
 CONTAINER_LEASES = [
@@ -5452,7 +5512,7 @@ def test_an_isolation_whose_answer_is_lost_goes_on_and_says_what_is_known(
 
 @pytest.mark.parametrize("action", ["acquire", "release", "break", "renew"])
 def test_a_lease_whose_answer_is_lost(blob_room: WarRoom, requests_mock: rm.Mocker, action: str) -> None:
-    """The state tells of what changes it; nothing tells whether a lease was renewed."""
+    """The state tells that a lease has ended; nothing tells whether one was renewed, or whose the one is that is there."""
     states = {"acquire": ("available", "leased"), "release": ("leased", "available"), "break": ("leased", "broken")}
     before, after = states.get(action, ("leased", "leased"))
     heads = [{"headers": {**BLOB_HEADERS, "x-ms-lease-state": state}} for state in (before, after)]
@@ -5461,7 +5521,7 @@ def test_a_lease_whose_answer_is_lost(blob_room: WarRoom, requests_mock: rm.Mock
     lease = {"lease_id": LEASE} if action in ("release", "renew") else {}
     result = blob_room.run("azure-storage-blob-lease", **BLOB, action=action, **lease)
     assert len(sent) == 1
-    if action == "renew":
+    if action in ("acquire", "renew"):
         assert "It is unknown whether Azure carried it out." in result.error
     else:
         assert change_of(result)["changed"] is True
@@ -7544,7 +7604,7 @@ def test_a_long_restore_goes_on_where_it_was(
         result = blob_room.run("azure-storage-blob-versions-restore", **args)
         args, rounds = result.entry.get("PollingArgs") or {}, rounds + 1
     assert rounds == 3
-    assert [row[2] for row in room.written] == ([] if dry_run == "true" else names)
+    assert sorted(row[2] for row in room.written) == ([] if dry_run == "true" else names)
     assert restored(result)["restored"] == 9
 
 
