@@ -52,7 +52,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -3981,7 +3981,8 @@ class BlobService:
         if not parts:
             return [found[blob.id] for blob in blobs]
         answer = self.http.send(BATCH, "/", action, {}, {}, parts=parts)
-        outcomes = batch_results(text_of(answer), answer.headers.get("Content-Type", ""), reachable)
+        kind, repeated = answer.headers.get("Content-Type", ""), bool(answer.history)
+        outcomes = batch_results(text_of(answer), kind, reachable, repeated=repeated)
         results = {**found, **dict(zip((blob.id for blob in reachable), outcomes, strict=True))}
         return [results[blob.id] for blob in blobs]
 
@@ -4036,8 +4037,12 @@ def written(answer: requests.Response) -> Json:
     return given_only(found)
 
 
-def batch_results(text: str, content_type: str, blobs: Sequence[BlobRef]) -> list[ServiceError | None]:
-    """The outcome of each part of a batch, in the order of the blobs. A part that is missing counts as failed."""
+def batch_results(
+    text: str, content_type: str, blobs: Sequence[BlobRef], *, repeated: bool = False
+) -> list[ServiceError | None]:
+    """The outcome of each part of a batch, in the order of the blobs. A part that is missing counts as failed.
+
+    repeated: the batch was sent before, and may have been carried out then."""
     boundary = content_type.partition("boundary=")[2].strip('"')
     results: list[ServiceError | None] = [
         ServiceError(f"delete blob {blob}", 0, "NoAnswer", "The batch holds no answer for it.") for blob in blobs
@@ -4049,7 +4054,8 @@ def batch_results(text: str, content_type: str, blobs: Sequence[BlobRef]) -> lis
             continue
         found = re.search(r"x-ms-error-code:\s*(\S+)", part, re.IGNORECASE)
         name, place = found[1] if found else "", int(number[1])
-        error = ServiceError(f"delete blob {blobs[place]}", int(status[1]), name, "", "", BLOB_HINTS.get(name, ""))
+        action, hint = f"delete blob {blobs[place]}", BLOB_HINTS.get(name, "")
+        error = ServiceError(action, int(status[1]), name, "", "", hint, repeated=repeated)
         results[place] = error if int(status[1]) >= 300 else None
     return results
 
@@ -10025,76 +10031,46 @@ def is_folder(row: Json) -> bool:
     return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
 
 
-class BlobFilter(NamedTuple):
-    """Which blobs of a listing are wanted; what is None does not matter."""
-
-    modified_since: float | None
-    modified_until: float | None
-    min_size: int | None
-    max_size: int | None
-    blob_type: str | None
-    tier: str | None
-    md5: str | None
-
-    def fits(self, row: Json) -> bool:
-        modified, size = moment(row.get("lastModified")) or 0, row.get("size", 0)
-        return (
-            (self.modified_since is None or modified >= self.modified_since)
-            and (self.modified_until is None or modified <= self.modified_until)
-            and (self.min_size is None or size >= self.min_size)
-            and (self.max_size is None or size <= self.max_size)
-            and all(
-                wanted is None or row.get(name) == wanted
-                for name, wanted in (("type", self.blob_type), ("tier", self.tier), ("md5", self.md5))
-            )
-        )
-
-
-def build_filter(azure: Azure, given: Given) -> BlobFilter:
-    return BlobFilter(**given)
-
-
-FILTER_ARGUMENTS = {
-    "modified_since": optional(Moment),
-    "modified_until": optional(Moment),
-    "min_size": optional(Size),
-    "max_size": optional(Size),
-    "blob_type": optional(Annotated[str, choice("BlockBlob", "AppendBlob", "PageBlob")]),
-    "tier": optional(Tier),
-    "md5": optional(Md5),
+BlobType = Annotated[str, choice("BlockBlob", "AppendBlob", "PageBlob")]
+# Arguments that say which blobs of a listing are wanted, and how a row compares with them.
+FILTERS: Mapping[str, tuple[object, Callable[..., bool]]] = {
+    "modified_since": (Moment, lambda row, since: (moment(row.get("lastModified")) or 0) >= since),
+    "modified_until": (Moment, lambda row, until: (moment(row.get("lastModified")) or 0) <= until),
+    "min_size": (Size, lambda row, least: row.get("size", 0) >= least),
+    "max_size": (Size, lambda row, most: row.get("size", 0) <= most),
+    "blob_type": (BlobType, lambda row, kind: row.get("type") == kind),
+    "tier": (Tier, lambda row, tier: row.get("tier") == tier),
+    "md5": (Md5, lambda row, md5: row.get("md5") == md5),
 }
+FILTER_GROUP = Group(
+    {name: optional(annotation) for name, (annotation, _) in FILTERS.items()}, lambda azure, given: given_only(given)
+)
 
 
 @command("azure-storage-blob-list", needs=(READ_BLOB,), role=READER)
 def blob_list(
     azure: Azure,
     container: ContainerArgs,
-    wanted: Annotated[BlobFilter, Group(FILTER_ARGUMENTS, build_filter)],
+    wanted: Annotated[Json, FILTER_GROUP],
     paging: PagingArgs,
     prefix: ExactText | None = None,
     delimiter: Text | None = None,
     include: Annotated[list[str], listed(choice(*INCLUDES))] | None = None,
 ) -> CommandResults:
     """Filters while it pages, so that only what is wanted is ever held."""
-    everything = not any(value is not None for value in wanted)
-    size = min(paging.limit, 5000) if everything and not paging.all_results and not paging.place else 5000
+    size = 5000 if wanted or paging.all_results or paging.place else min(paging.limit, 5000)
     totals = Counter[str]()
 
     def keep(row: Json) -> bool:
         kind = "folders" if row.get("isPrefix") else "blobs"
-        if kind == "blobs" and not wanted.fits(row):
+        if kind == "blobs" and not all(FILTERS[name][1](row, value) for name, value in wanted.items()):
             return False
         totals.update({kind: 1, "bytes": row.get("size", 0)})
         return True
 
-    query = {
-        "prefix": prefix,
-        "delimiter": delimiter,
-        "include": ",".join(include) if include else None,
-        "maxresults": size,
-    }
-    pages = container.service.rows(container.name, query, paging.place)
-    listing = collect(pages, paging, keep)
+    included = ",".join(include) if include else None
+    query = {"prefix": prefix, "delimiter": delimiter, "include": included, "maxresults": size}
+    listing = collect(container.service.rows(container.name, query, paging.place), paging, keep)
     folders = f" and {totals['folders']:,} folders" if totals["folders"] else ""
     total = f"{totals['blobs']:,} blobs{folders}, {totals['bytes']:,} bytes."
     return show_list(BLOBS_VIEW, listing, total)
@@ -10199,8 +10175,11 @@ def blob_get(
     failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
     if failures and len(blobs) == 1:
         raise failures[0]
-    read_ones = ((outcome, row) for outcome, row in zip(found, rows, strict=True) if isinstance(outcome, Download))
-    files = [file_result_existing_file(outcome.path, row["fileName"]) for outcome, row in read_ones]
+    files = [
+        file_result_existing_file(outcome.path, row["fileName"])
+        for outcome, row in zip(found, rows, strict=True)
+        if isinstance(outcome, Download)
+    ]
     if blob.selection:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
     note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read, {len(failures)} failed. {blob.note('read')}"
@@ -10302,8 +10281,8 @@ def blob_put(
     def write(job: Upload) -> Json:
         return {**write_blob(job, content_type, headers), **facts}
 
+    azure.use_threads()
     if len(uploads) > 1:
-        azure.use_threads()
         place = uploads[0].blob.service.container_id(uploads[0].blob.container)
         return Bulk(
             place,
@@ -10330,7 +10309,7 @@ def write_plan(job: Upload, write: Callable[[Upload], Json], before: Json | None
         {"etag": before.get("etag") if before else None},
         {"etag": NEW, "sha256": NEW},
         BLOB_VIEW,
-        [Step("write the blob", lambda: write(job), lambda error: is_written(job))],
+        [Step("write the blob", lambda: write(job), lambda error: is_written(job, before))],
         item=before,
         read_back=lambda outcomes: (
             outcomes[-1].answer or {**job.blob.service.properties(job.blob), "sha256": file_digests(job)["sha256"]}
@@ -10338,38 +10317,33 @@ def write_plan(job: Upload, write: Callable[[Upload], Json], before: Json | None
         undo=lambda old, new: undo_write(job.blob, before),
         done=""
         if not before or before.get("versionId")
-        else "Nothing undoes it: the account keeps no versions of the old content.",
+        else "No version holds the old content. Where soft delete is on, it is a soft-deleted snapshot, which !azure-storage-blob-undelete brings back.",
     )
 
 
 def upload_row(job: Upload, write: Callable[[Upload], Json]) -> Row:
     """What became of one file among several."""
     outcome = take(Step("write the blob", lambda: write(job), lambda error: is_written(job)))
-    failure = outcome.error
-    if outcome.result == DONE:
-        return Row(outcome.answer or job.blob.identity(), "written", True)
-    return Row(
-        job.blob.identity(),
-        f"{outcome.result}: {redact(failure.message if failure else '')}",
-        None if outcome.result == UNSURE else False,
-        error=failure,
-    )
+    if outcome.error and outcome.result != DONE:
+        words = f"{outcome.result}: {redact(outcome.error.message)}"
+        return Row(job.blob.identity(), words, None if outcome.result == UNSURE else False, error=outcome.error)
+    return Row(outcome.answer or job.blob.identity(), "written", True)
 
 
 def file_digests(job: Upload) -> Json:
     digests = Digests()
-    with ExitStack() as stack:
-        text = io.BytesIO(job.text.encode()) if job.text is not None else None
-        file = text or stack.enter_context(Path(job.path).open("rb"))
+    with io.BytesIO(job.text.encode()) if job.text is not None else Path(job.path).open("rb") as file:
         for data in iter(lambda: file.read(BLOCK_SIZE), b""):
             digests.update(data)
     return digests.facts()
 
 
-def is_written(job: Upload) -> bool | None:
-    """Whether the blob is what was to be written, by the MD5 that we send along."""
+def is_written(job: Upload, before: Json | None = None) -> bool | None:
+    """Whether the blob is what was to be written, by the MD5 that we send along, and no longer what was there before."""
     found = job.blob.service.properties_if_there(job.blob)
-    return None if found is None else found.get("md5") == file_digests(job)["md5"]
+    if found is None or (before and before.get("etag") == found.get("etag")):
+        return None
+    return bool(found.get("md5") == file_digests(job)["md5"])
 
 
 def write_blob(job: Upload, content_type: str | None, headers: Json) -> Json:
@@ -10391,29 +10365,53 @@ def write_blob(job: Upload, content_type: str | None, headers: Json) -> Json:
 # Deleting and restoring
 
 
-def batches_of(selection: list[BlobRef] | Prefix, query: Json) -> Iterator[list[BlobRef]]:
+def slices(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """So many items at a time, read as they are needed."""
+    rest = iter(items)
+    while found := list(itertools.islice(rest, size)):
+        yield found
+
+
+def batches_of(selection: list[BlobRef] | Prefix) -> Iterator[list[BlobRef]]:
     """The blobs that are meant, at most BATCH_LIMIT at a time, listed as they are needed. Directories of a hierarchical
     account follow what is in them, the deepest first."""
     if not isinstance(selection, Prefix):
-        yield from (selection[at : at + BATCH_LIMIT] for at in range(0, len(selection), BATCH_LIMIT))
+        yield from slices(selection, BATCH_LIMIT)
         return
-    place, folders, waiting = selection.place, list[BlobRef](), list[BlobRef]()
-    for rows, _, _ in place.service.rows(place.name, {"prefix": selection.text or None, **query}):
-        for row in rows:
-            (folders if is_folder(row) else waiting).append(place.blob(row["name"]))
-        while len(waiting) >= BATCH_LIMIT:
-            yield waiting[:BATCH_LIMIT]
-            waiting = waiting[BATCH_LIMIT:]
-    if waiting:
-        yield waiting
+    place, folders = selection.place, list[BlobRef]()
+    query = {"prefix": selection.text or None, "maxresults": 5000, "include": "metadata"}
+
+    def files() -> Iterator[BlobRef]:
+        for row in itertools.chain.from_iterable(rows for rows, _, _ in place.service.rows(place.name, query)):
+            if not is_folder(row):
+                yield place.blob(row["name"])
+            else:
+                folders.append(place.blob(row["name"]))
+
+    yield from slices(files(), BATCH_LIMIT)
     # Each level by itself: the parts of a batch have no order.
     for _, level in itertools.groupby(sorted(folders, key=depth, reverse=True), key=depth):
-        found = list(level)
-        yield from (found[at : at + BATCH_LIMIT] for at in range(0, len(found), BATCH_LIMIT))
+        yield from slices(level, BATCH_LIMIT)
 
 
 def depth(blob: BlobRef) -> int:
     return blob.name.rstrip("/").count("/")
+
+
+def place_of(blobs: list[BlobRef] | Prefix) -> ContainerPlace:
+    return blobs.place if isinstance(blobs, Prefix) else ContainerPlace(blobs[0].service, blobs[0].container)
+
+
+def failed_row(item: Json, error: AzureStorageError) -> Row:
+    """The row of a blob of which something failed, or of which it isn't known whether it did."""
+    return Row(
+        item, f"unknown: {brief(error)}" if error.sent else brief(error), None if error.sent else False, error=error
+    )
+
+
+def brief(error: AzureStorageError) -> str:
+    """A failure in a cell of a table."""
+    return error.brief if isinstance(error, ServiceError) else redact(error.message)
 
 
 @command(
@@ -10435,20 +10433,19 @@ def blob_delete(
     Deleting a version needs the role Storage Blob Data Owner.
     """
     headers = given_only({"x-ms-delete-snapshots": delete_snapshots, "x-ms-lease-id": lease_id})
+    place, listed_ones = place_of(blobs), blobs if isinstance(blobs, list) else []
+    verb = "cleared of snapshots" if delete_snapshots == "only" else "deleted"
+    moments = any(blob.version or blob.snapshot for blob in listed_ones)
+    wider = "" if listed_ones else " It also brings back what was deleted there before."
     whole = isinstance(blobs, Prefix) and not blobs.text
-    place = blobs.place if isinstance(blobs, Prefix) else ContainerPlace(blobs[0].service, blobs[0].container)
-    target = blobs[0].id if isinstance(blobs, list) and len(blobs) == 1 else place.id
-    moments = isinstance(blobs, list) and any(blob.version or blob.snapshot for blob in blobs)
-
-    wider = " It also brings back what was deleted there before." if isinstance(blobs, Prefix) else ""
     return Bulk(
-        target,
+        listed_ones[0].id if len(listed_ones) == 1 else place.id,
         DELETED_VIEW,
-        "deleted",
-        batches_of(blobs, {"maxresults": 5000, "include": "metadata"}),
-        lambda batch: delete_batch(batch, headers),
+        verb,
+        batches_of(blobs),
+        lambda batch: delete_batch(batch, headers, verb),
         lambda blob: Row(blob.identity(), PLANNED, True),
-        lambda rows: "" if moments else undo_delete(place, blobs, rows),
+        lambda rows: "" if moments else undo_delete(place, blobs, [row for row in rows if row["result"] != verb]),
         "Nothing undoes the deletion of a version or snapshot."
         if moments
         else f"The undo works while soft delete or versions keep the blobs.{wider}",
@@ -10456,49 +10453,57 @@ def blob_delete(
     )
 
 
-def undo_delete(place: ContainerPlace, blobs: list[BlobRef] | Prefix, rows: list[Json]) -> str:
+def undo_delete(place: ContainerPlace, blobs: list[BlobRef] | Prefix, failed: list[Json]) -> str:
     """The command line that brings back what was deleted, but not what by its row was not."""
     if isinstance(blobs, Prefix):
         given: Json = {"prefix": blobs.text} if blobs.text else {"confirm_all": "true"}
     else:
-        failed = {row["name"] for row in rows if not row["deleted"]}
-        names = [blob.name for blob in blobs if blob.name not in failed]
+        kept = {row["name"] for row in failed}
+        names = [blob.name for blob in blobs if blob.name not in kept]
         given = {"blob_name": names[0]} if len(names) == 1 else {"blob_names": names}
     return command_line("blob-undelete", place.arguments, given)
 
 
-def delete_batch(batch: Sequence[BlobRef], headers: Json) -> Iterator[Row]:
-    """A batch takes one request; a single blob does not need one, and keeps its own error's words."""
+def delete_batch(batch: Sequence[BlobRef], headers: Json, verb: str) -> Iterator[Row]:
+    """A batch takes one request; a single blob does not need one, and keeps its own error's words. Where the answer to a
+    batch is lost, nothing is known of any of its blobs, and the rest is left alone."""
+    lost: AzureStorageError | None = None
     if len(batch) > 1:
-        outcomes: list[AzureStorageError | None] = list(batch[0].service.delete_many(batch, headers))
+        try:
+            outcomes: Sequence[AzureStorageError | None] = batch[0].service.delete_many(batch, headers)
+        except AzureStorageError as error:
+            if not error.sent:
+                raise
+            lost, outcomes = error, [error] * len(batch)
     else:
-        blob = batch[0]
-        operation = VERSION_DELETE if blob.version else BLOB_DELETE
-        outcome = take(
-            Step(
-                "delete the blob",
-                lambda: blob.service.ask(operation, blob, headers=headers),
-                lambda error: is_deleted(blob, error),
-            )
-        )
+        outcome = take(delete_step(batch[0], headers))
         outcomes = [None if outcome.result == DONE else outcome.error]
-    for each, error in zip(batch, outcomes, strict=True):
-        yield deleted_row(each, error)
+    for blob, failure in zip(batch, outcomes, strict=True):
+        yield deleted_row(blob, failure, verb)
+    if lost:
+        raise lost
 
 
-def is_deleted(blob: BlobRef, error: AzureStorageError) -> bool:
-    """A repeated request that finds nothing says that an earlier one did it."""
-    return getattr(error, "status", 0) == 404 or blob.service.properties_if_there(blob) is None
+def delete_step(blob: BlobRef, headers: Json) -> Step:
+    """Where a repeated request finds nothing, an earlier one did it."""
+    operation = VERSION_DELETE if blob.version else BLOB_DELETE
+    return Step(
+        "delete the blob",
+        lambda: blob.service.ask(operation, blob, headers=headers),
+        lambda error: not_there(error) or blob.service.properties_if_there(blob) is None,
+    )
 
 
-def deleted_row(blob: BlobRef, error: AzureStorageError | None) -> Row:
-    item = {**blob.identity(), "deleted": error is None}
-    if error is None:
-        return Row(item, "deleted", True)
-    if isinstance(error, ServiceError) and error.status == 404:
-        return Row(item, "not found", True, changed=False)
-    words = error.brief if isinstance(error, ServiceError) else redact(error.message)
-    return Row(item, words, None if error.sent else False, error=error)
+def not_there(error: AzureStorageError) -> bool:
+    return isinstance(error, ServiceError) and error.status == 404
+
+
+def deleted_row(blob: BlobRef, error: AzureStorageError | None, verb: str) -> Row:
+    if error and not_there(error) and not error.sent:
+        return Row({**blob.identity(), "deleted": False}, "not found", True, changed=False)
+    done = error is None or not_there(error)
+    item = {**blob.identity(), "deleted": done and verb == "deleted"}
+    return Row(item, verb, True) if done or error is None else failed_row(item, error)
 
 
 @command(
@@ -10516,31 +10521,25 @@ def blob_undelete(azure: Azure, blobs: SelectionArgs, overwrite: Flag = False) -
     replaces a blob that is there only with overwrite=true.
     """
     azure.use_threads()
-    place = blobs.place if isinstance(blobs, Prefix) else ContainerPlace(blobs[0].service, blobs[0].container)
-    target = blobs[0].current.id if isinstance(blobs, list) and len(blobs) == 1 else place.id
-
-    def restore(batch: Sequence[BlobRef]) -> Iterator[Row]:
-        return in_order(lambda blob: undeleted_row(blob, overwrite, dry_run=False), list(batch))
-
     return Bulk(
-        target,
+        blobs[0].current.id if isinstance(blobs, list) and len(blobs) == 1 else place_of(blobs).id,
         UNDELETE_VIEW,
         "restored",
         [blobs] if isinstance(blobs, list) else deleted_names(blobs),
-        restore,
+        lambda batch: in_order(lambda blob: undeleted_row(blob, overwrite, dry_run=False), batch),
         lambda blob: undeleted_row(blob, overwrite, dry_run=True),
         note="" if isinstance(blobs, list) else "Only what soft delete or versions still keep can be restored.",
     )
 
 
 def deleted_names(selection: Prefix) -> Iterator[list[BlobRef]]:
-    """The blobs with a prefix of which something is deleted, folders before what is in them."""
-    place = selection.place
-    query = {"prefix": selection.text or None, "include": "deleted,deletedwithversions,snapshots,versions"}
-    for rows, _, _ in place.service.rows(place.name, query):
-        names = dict.fromkeys(row["name"] for row in rows if row.get("deleted") or row.get("hasVersionsOnly"))
+    """The blobs with a prefix of which something is deleted, each once, folders before what is in them."""
+    place, before = selection.place, set[str]()
+    for rows, _, _ in place.service.rows(place.name, {"prefix": selection.text or None, "include": DELETED_TOO}):
+        names = {row["name"] for row in rows if row.get("deleted") or row.get("hasVersionsOnly")} - before
         if names:
-            yield [place.blob(name) for name in sorted(names, key=lambda name: name.count("/"))]
+            before = names  # the rows of the last one may go on on the next page
+            yield [place.blob(name) for name in sorted(names, key=lambda name: (name.count("/"), name))]
 
 
 def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
@@ -10548,9 +10547,11 @@ def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
     try:
         words, changed, back = restore_blob(blob, overwrite, dry_run)
     except AzureStorageError as error:
-        brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
-        return Row(blob.identity(), brief, None if error.sent else False, error=error)
+        return failed_row(blob.identity(), error)
     return Row({**back, **blob.current.identity()}, words, True, changed=changed)
+
+
+DELETED_TOO = "deleted,deletedwithversions,snapshots,versions"
 
 
 def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
@@ -10562,20 +10563,17 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
     found = service.properties_if_there(live)
     if blob.version:
         return promote(blob, found, overwrite, dry_run)
-    rows = [
-        row
-        for page, _, _ in service.rows(
-            blob.container, {"prefix": blob.name, "include": "deleted,snapshots,versions,deletedwithversions"}
-        )
-        for row in page
-        if row["name"] == blob.name
-    ]
+    pages = service.rows(blob.container, {"prefix": blob.name, "include": DELETED_TOO})
+    rows = [row for page, _, _ in pages for row in page if row["name"] == blob.name]
     gone = [row for row in rows if row.get("deleted")]
+    versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
     if found and not gone:
         return "already there", False, found
+    if dry_run and not gone and not versions:
+        raise AzureStorageError(f"Nothing of blob {blob} is kept that could be restored.")
     if dry_run:
         return PLANNED, True, {}
-    asked = bool(gone) or not any(row.get("versionId") for row in rows)
+    asked = bool(gone) or not versions
     if asked:
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
@@ -10583,13 +10581,12 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
     if found:
         return "deleted snapshots restored", True, found
     back = service.properties_if_there(live) if asked else None
-    if back is None:
-        # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
-        versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
-        if not versions:
-            raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
-        return promote(live._replace(version=max(versions)), None, False, False)
-    return "restored", True, back
+    if back:
+        return "restored", True, back
+    # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
+    if not versions:
+        raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
+    return promote(live._replace(version=max(versions)), None, False, False)
 
 
 def source_address(blob: BlobRef) -> str:
@@ -10607,12 +10604,26 @@ def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool
             f"Blob {version.current} is there: restoring the version {version.version} would replace it.",
             "Set `overwrite=true` to replace it.",
         )
-    if not dry_run:
-        condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
-        headers = {"x-ms-copy-source": source_address(version), **condition}
-        version.service.ask(BLOB_COPY, version.current, headers=headers)
-        found = version.service.properties_if_there(version.current)
-    return (PLANNED if dry_run else f"restored from version {version.version}"), True, found or {}
+    if dry_run:
+        return PLANNED, True, found or {}
+    copy_over(version, unchanged_since(found))
+    return f"restored from version {version.version}", True, version.service.properties(version.current)
+
+
+def copy_over(source: BlobRef, condition: Json) -> None:
+    """Copy a version or snapshot over its blob, which Azure does at once, as a rule."""
+    headers = {"x-ms-copy-source": source_address(source), **condition}
+    status = source.service.ask(BLOB_COPY, source.current, headers=headers).headers.get("x-ms-copy-status", "success")
+    if status != "success":
+        words = f"The copy over blob {source.current} has the status {status}."
+        raise NetworkError(words, "copyStatus of the blob tells when it has ended.", sent=True)
+
+
+def unchanged_since(current: Json | None, lease_id: str | None = None) -> Json:
+    """The condition that the blob is still what was read, or still not there."""
+    if current is None:
+        return {"If-None-Match": "*"}
+    return {"x-ms-lease-id": lease_id, "If-Match": f'"{current["etag"]}"' if current.get("etag") else None}
 
 
 # Properties, metadata and tags
@@ -10656,29 +10667,15 @@ def blob_plan(
     name: str,
     act: Callable[[], object],
     undo: Callable[[Json, Json], str],
-    **more: Any,
+    view: View = BLOB_VIEW,
+    done: str = "",
 ) -> Plan:
     """A change of properties of one blob, which is read back afterwards."""
     before, after = differences(current, wanted, exactly)
     # What was not there and shall not be is no difference.
     after = {key: value for key, value in after.items() if value is not None or current.get(key) is not None}
-    return Plan(
-        blob.id,
-        {key: before[key] for key in after},
-        after,
-        more.pop("view", BLOB_VIEW),
-        [Step(name, act, lambda error: not differences(blob.service.properties(blob), wanted, exactly)[1])],
-        item=current,
-        read_back=lambda outcomes: blob.service.properties(blob),
-        equal=exactly,
-        undo=undo,
-        **more,
-    )
-
-
-def unchanged_since(current: Json, lease_id: str | None = None) -> Json:
-    """The condition that the blob is still what was read."""
-    return {"x-ms-lease-id": lease_id, "If-Match": f'"{current["etag"]}"' if current.get("etag") else None}
+    differing, read = ({key: before[key] for key in after}, after), partial(blob.service.properties, blob)
+    return one_request(blob.id, view, current, differing, name, act, read, equal=exactly, undo=undo, done=done)
 
 
 @command("azure-storage-blob-properties-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
@@ -10753,24 +10750,14 @@ def blob_tags_set(azure: Azure, blob: VersionArgs, tags: BlobTags, replace: Flag
         raise invalid(
             "tags", f"the blob would have {len(new)} tags, and 10 are possible. Set `replace=true`, or give fewer."
         )
-
-    def read() -> Json:
-        return {**blob.identity(), "tags": blob.service.tags(blob)}
-
-    return Plan(
+    return one_request(
         blob.id,
-        {"tags": old} if old != new else {},
-        {"tags": new} if old != new else {},
         BLOB_TAGS_VIEW,
-        [
-            Step(
-                "change the tags",
-                lambda: blob.service.set_tags(blob, new),
-                lambda error: blob.service.tags(blob) == new,
-            )
-        ],
-        item={**blob.identity(), "tags": old},
-        read_back=lambda outcomes: read(),
+        {**blob.identity(), "tags": old},
+        ({"tags": old}, {"tags": new}),
+        "change the tags",
+        lambda: blob.service.set_tags(blob, new),
+        lambda: {**blob.identity(), "tags": blob.service.tags(blob)},
         equal=exactly,
         undo=lambda before, after: command_line("blob-tags-set", blob.arguments, {"tags": old, "replace": "true"}),
     )
@@ -10803,23 +10790,27 @@ def blob_snapshot_create(
 ) -> Plan:
     current = blob.service.properties(blob)
     headers = {**unchanged_since(current, lease_id), **metadata_headers(metadata)}
-
-    def take_snapshot() -> str:
-        answer = blob.service.ask(SNAPSHOT_TAKE, blob, headers=headers)
-        if not answer.headers.get("x-ms-snapshot"):
-            raise not_the_service(answer, SNAPSHOT_TAKE.action.format(blob), "the time of a snapshot")
-        return answer.headers["x-ms-snapshot"]
-
     return Plan(
         blob.id,
         {"snapshot": None},
         {"snapshot": NEW},
         SNAPSHOT_VIEW,
-        [Step("take the snapshot", take_snapshot)],
+        [Step("take the snapshot", lambda: take_snapshot(blob, headers))],
         item=current,
-        read_back=lambda outcomes: {**current, **blob._replace(snapshot=outcomes[-1].answer).identity()},
+        # Metadata that is given takes the place of the blob's own.
+        read_back=lambda outcomes: {**current, **given_only({"metadata": metadata}), **outcomes[-1].answer},
         undo=lambda old, new: command_line("blob-delete", {**blob.arguments, "snapshot": new["snapshot"]}),
     )
+
+
+def take_snapshot(blob: BlobRef, headers: Json) -> Json:
+    """The identity and ETag of the new snapshot."""
+    answer = blob.service.ask(SNAPSHOT_TAKE, blob, headers=headers)
+    moment_of = answer.headers.get("x-ms-snapshot")
+    if not moment_of:
+        raise not_the_service(answer, SNAPSHOT_TAKE.action.format(blob), "the time of a snapshot")
+    etag = {key: value for key, value in written(answer).items() if key == "etag"}
+    return {**blob._replace(snapshot=moment_of).identity(), **etag}
 
 
 @command("azure-storage-blob-tier-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
@@ -10831,22 +10822,23 @@ def blob_tier_set(
 ) -> Plan:
     """A blob that comes out of the archive is on its way for hours: archiveStatus tells."""
     current = blob.service.properties(blob)
-    inferred = {"tierInferred": None} if current.get("tierInferred") and current.get("tier") == tier else {}
+    wanted: Json = {"tier": tier}
+    if current.get("tierInferred") and current.get("tier") == tier:
+        wanted["tierInferred"] = None
+    leaving = current.get("tier") == "Archive" and tier != "Archive"
+    if leaving:
+        wanted = {"archiveStatus": f"rehydrate-pending-to-{tier.lower()}", "rehydratePriority": rehydrate_priority}
     headers = {"x-ms-access-tier": tier, "x-ms-rehydrate-priority": rehydrate_priority}
-    rehydrating = current.get("tier") == "Archive" and tier != "Archive"
-    plan = blob_plan(
+    done = "The blob is on its way out of the archive, which takes hours and can't be canceled. archiveStatus tells when it is there."
+    return blob_plan(
         blob,
         current,
-        {"tier": tier, **inferred},
+        given_only(wanted) if leaving else wanted,
         "change the tier",
         lambda: blob.service.ask(TIER_SET, blob, headers=headers),
         lambda old, new: command_line("blob-tier-set", blob.arguments, {"tier": current.get("tier") or "Hot"}),
-        done="The blob is on its way out of the archive, which takes hours. archiveStatus tells when it is there."
-        if rehydrating
-        else "",
+        done=done if leaving else "",
     )
-    pending = (tier, "Archive") if rehydrating else tier
-    return replace(plan, after={**plan.after, "tier": pending}) if plan.after.get("tier") else plan
 
 
 @command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True, execution=True)
@@ -10874,8 +10866,7 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
 )
 def blob_legal_hold_set(azure: Azure, blob: VersionArgs, legal_hold: Flag) -> Plan:
     """Only in containers with version-level immutability; others take a hold on the whole container."""
-    current = blob.service.properties(blob)
-    current["legalHold"] = bool(current.get("legalHold"))
+    current = {"legalHold": False, **blob.service.properties(blob)}
     headers = {"x-ms-legal-hold": as_text(legal_hold)}
     plan = blob_plan(
         blob,
@@ -10884,7 +10875,7 @@ def blob_legal_hold_set(azure: Azure, blob: VersionArgs, legal_hold: Flag) -> Pl
         "change the legal hold",
         lambda: blob.service.ask(BLOB_HOLD, blob, headers=headers),
         lambda old, new: command_line("blob-legal-hold-set", blob.arguments, {"legal_hold": not legal_hold}),
-        view=BLOB_HOLD_VIEW,
+        BLOB_HOLD_VIEW,
     )
     return replace(plan, state=lambda item: {"legalHold": bool(at_path(item, "legalHold"))})
 
@@ -10921,13 +10912,7 @@ COPY_ARGUMENTS = {
     "source_snapshot": optional(Version),
     "abort_copy_id": optional(Text),
 }
-COPY_NAMES = (
-    "source_account_name",
-    "source_container_name",
-    "source_blob_name",
-    "source_version_id",
-    "source_snapshot",
-)
+COPY_NAMES = tuple(name for name in COPY_ARGUMENTS if name.startswith("source_") and name != "source_url")
 
 
 class Copy(NamedTuple):
@@ -11018,10 +11003,9 @@ def copied(target: BlobRef, current: Json, copy_id: str, undo: str = "") -> Plan
             f"The copy to blob {target} was replaced by another one.", "Look at the blob, then copy again."
         )
     if status == "pending":
-        text = f"Azure is copying to {target} ({current.get('copyProgress', '')} bytes). This command ends when it is done."
-        return Later(
-            text, {**target.arguments, "source_blob_name": target.name, "copy_id": current.get("copyId") or copy_id}
-        )
+        text = f"Azure is copying to {md(str(target))} ({current.get('copyProgress', '')} bytes). This command ends when it is done."
+        told = {"source_blob_name": target.name, "copy_id": current.get("copyId") or copy_id}
+        return Later(text, {**target.arguments, **told})
     if status != "success":
         words = f"The copy to blob {target} ended with {status}: {current.get('copyStatusDescription', '')}"
         raise AzureStorageError(words, "Check that Azure can read the source, then copy again.")
@@ -11077,21 +11061,15 @@ def lent_sas(blob: BlobRef) -> str:
 
 
 def abort_plan(target: BlobRef, copy_id: str) -> Plan:
-    current = target.service.properties(target)
-    query = {"copyid": copy_id}
-    return Plan(
+    current, headers = target.service.properties(target), {"x-ms-copy-action": "abort"}
+    return one_request(
         target.id,
-        {"copyStatus": current.get("copyStatus")},
-        {"copyStatus": "aborted"},
         COPY_VIEW,
-        [
-            Step(
-                "abort the copy",
-                lambda: target.service.ask(COPY_ABORT, target, query=query, headers={"x-ms-copy-action": "abort"}),
-            )
-        ],
-        item=current,
-        read_back=lambda outcomes: target.service.properties(target),
+        current,
+        ({"copyStatus": current.get("copyStatus")}, {"copyStatus": "aborted"}),
+        "abort the copy",
+        lambda: target.service.ask(COPY_ABORT, target, query={"copyid": copy_id}, headers=headers),
+        lambda: target.service.properties(target),
         missed="No changes needed: the copy is aborted.",
         note="An aborted copy leaves an empty blob.",
     )
@@ -11298,9 +11276,8 @@ class VersionsRestore:
         step = Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted))
         outcome = take(step) if acting else None
         if outcome and outcome.error and outcome.result != DONE:
-            words = outcome.error.brief if isinstance(outcome.error, ServiceError) else redact(outcome.error.message)
             unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
-            return "failed", f"failed: {words}{unknown}"
+            return "failed", f"failed: {brief(outcome.error)}{unknown}"
         return result, ""
 
     def _decide(self, kept: Kept, wanted: Json | None, current: Json | None) -> str:
@@ -11324,7 +11301,7 @@ class VersionsRestore:
 
     def _act(self, kept: Kept, wanted: Json | None, current: Json | None) -> None:
         blob = self.place.blob(kept.name)
-        unchanged = {"If-Match": f'"{current["etag"]}"'} if current else {"If-None-Match": "*"}
+        unchanged = unchanged_since(current)
         if wanted is None:
             snapshots = (
                 "include" if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows) else None
@@ -11337,10 +11314,10 @@ class VersionsRestore:
             if source == blob:
                 return
             found = None if current else blob.service.properties_if_there(blob)
-            unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
+            unchanged = unchanged_since(found) if found else unchanged
         if current and not any(self.protection):
-            blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
-        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source_address(source), **unchanged})
+            take_snapshot(blob, unchanged)
+        copy_over(source, unchanged)
 
 
 def same_content(wanted: Json, current: Json) -> bool:
@@ -11854,9 +11831,8 @@ class Quarantine:
             self._event(row, evidence.service, "held", "legal hold", content)
             return
         except AzureStorageError as error:
-            brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
             if not has_event(row, "not held"):
-                self._event(row, evidence.service, "not held", f"{brief}: no legal hold is possible here")
+                self._event(row, evidence.service, "not held", f"{brief(error)}: no legal hold is possible here")
         try:
             self._snapshot(evidence, row, content)
         except AzureStorageError as error:
@@ -11874,7 +11850,7 @@ class Quarantine:
             if item["name"] == evidence.name and item.get("snapshot")
         ]
         if not taken:
-            taken = [evidence.service.ask(SNAPSHOT_TAKE, evidence).headers.get("x-ms-snapshot", "")]
+            taken = [take_snapshot(evidence, {})["snapshot"]]
             row["changed"] = True
             self._event(row, evidence.service, "snapshot taken", taken[0], content)
         row["protection"] = f"snapshot {taken[0]}"
@@ -11910,15 +11886,7 @@ class Quarantine:
 
     @staticmethod
     def _delete_source(blob: BlobRef, etag: str) -> None:
-        pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
-        operation = VERSION_DELETE if blob.version else BLOB_DELETE
-        take_or_raise(
-            Step(
-                "delete the source",
-                lambda: blob.service.ask(operation, blob, headers=pinned),
-                lambda error: is_deleted(blob, error),
-            )
-        )
+        take_or_raise(delete_step(blob, {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}))
 
 
 @command(

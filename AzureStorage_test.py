@@ -2481,6 +2481,89 @@ def test_contract_the_newest_version_is_promoted_by_a_copy(blob_room: WarRoom, r
     assert change_of(result)["after"] == {"restored": 1}
 
 
+def test_a_version_whose_copy_has_not_ended_is_not_called_restored(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=BLOB_HEADERS)
+    pending = {"x-ms-copy-status": "pending", "x-ms-copy-id": "1"}
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers=pending)
+    args = {**BLOB, "version_id": "2026-11-23T12:00:00.1234567Z", "overwrite": "true"}
+    error = blob_room.run("azure-storage-blob-undelete", **args).error
+    assert "has the status pending" in error
+    assert "copyStatus of the blob tells when it has ended" in error
+
+
+def test_a_dry_run_promises_nothing_of_which_nothing_is_kept(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", **BLOB_GONE)
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]))
+    assert "Nothing of blob" in blob_room.run("azure-storage-blob-undelete", **BLOB, dry_run="true").error
+
+
+def test_a_deleted_blob_whose_rows_are_on_several_pages_is_restored_once(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    row = "<Blob><Name>a.txt</Name><VersionId>2026-0%d</VersionId><Deleted>true</Deleted><Properties/></Blob>"
+    page = "<EnumerationResults><Blobs>%s</Blobs><NextMarker>%s</NextMarker></EnumerationResults>"
+    pages = {"": page % (row % 1, "2"), "2": page % (row % 2, "3"), "3": page % (row % 3, "")}
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=lambda request, context: pages[query(request).get("marker", "")])
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
+    sent = requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=undelete")
+    result = blob_room.run("azure-storage-blob-undelete", **EVIDENCE, prefix="a")
+    assert [item["result"] for item in result.raw] == ["restored"]
+    assert sent.call_count == 1
+
+
+def test_a_snapshot_has_the_metadata_that_it_was_given(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=BLOB_HEADERS)
+    taken = {"x-ms-snapshot": "2026-11-23T12:00:00.0000000Z", "ETag": '"0xS"'}
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=snapshot", status_code=201, headers=taken)
+    result = blob_room.run("azure-storage-blob-snapshot-create", **BLOB, metadata="why=hold")
+    assert (result.raw["metadata"], result.raw["etag"]) == ({"why": "hold"}, "0xS")
+    own = blob_room.run("azure-storage-blob-snapshot-create", **BLOB)
+    assert own.raw["metadata"] == {"case": "1"}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_blob_on_its_way_out_of_the_archive_is_pending(
+    blob_room: WarRoom, requests_mock: rm.Mocker, lost: bool
+) -> None:
+    headers = {**BLOB_HEADERS, "x-ms-access-tier": "Archive"}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=headers)
+
+    def set_tier(request: Any, context: Any) -> str:
+        if "x-ms-archive-status" in headers:
+            context.status_code, context.headers["x-ms-error-code"] = 409, "BlobBeingRehydrated"
+            return ""
+        headers["x-ms-archive-status"] = "rehydrate-pending-to-hot"
+        headers["x-ms-rehydrate-priority"] = request.headers.get("x-ms-rehydrate-priority", "Standard")
+        if lost:
+            raise requests.exceptions.ReadTimeout
+        context.status_code = 202
+        return ""
+
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=tier", text=set_tier)
+    result = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot", rehydrate_priority="High")
+    assert not result.error
+    assert change_of(result)["after"] == {
+        "archiveStatus": "rehydrate-pending-to-hot",
+        "rehydratePriority": "High",
+    }
+    assert "takes hours and can't be canceled" in result.text
+    again = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot")
+    assert change_of(again)["changed"] is False
+
+
+def test_the_name_of_a_blob_that_is_being_copied_is_no_live_link(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    name = "[x](https://evil.example)"
+    pending = {**BLOB_HEADERS, "x-ms-copy-id": "c-1", "x-ms-copy-status": "pending"}
+    requests_mock.head(re.compile("evil"), [BLOB_GONE, {"headers": BLOB_HEADERS}, {"headers": pending}])
+    requests_mock.put(re.compile("evil"), status_code=202, headers={"x-ms-copy-id": "c-1"})
+    result = blob_room.run(
+        "azure-storage-blob-copy", **{**BLOB, "blob_name": name}, source_container_name="src", source_blob_name=name
+    )
+    assert "\\[x\\](https\\://evil.example)" in result.text
+
+
 def test_contract_a_legal_hold_of_a_blob(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
     held = {"headers": {**BLOB_HEADERS, "x-ms-legal-hold": "true"}}
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS}, held, held])
@@ -5474,6 +5557,58 @@ def test_a_blob_whose_deletion_is_repeated_and_finds_nothing_was_deleted_by_us(
     assert [item["result"] for item in result.raw] == ["not found"]
 
 
+def batch_answer(*statuses: int) -> dict[str, Any]:
+    """What the service answers to a batch of deletions."""
+    parts = [f"--b\r\nContent-ID: {number}\r\n\r\nHTTP/1.1 {status} x\r\n" for number, status in enumerate(statuses)]
+    return {"status_code": 202, "headers": {"Content-Type": "multipart/mixed; boundary=b"}, "text": "".join(parts)}
+
+
+def test_blobs_whose_deletion_is_repeated_and_that_are_not_found_were_deleted_by_us(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    again = [{"exc": requests.exceptions.ReadTimeout}, batch_answer(404, 404)]
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", again)
+    result = blob_room.run("azure-storage-blob-delete", **EVIDENCE, blob_names='["a", "b"]')
+    assert [item["result"] for item in result.raw] == ["deleted", "deleted"]
+    assert change_of(result)["after"] == {"deleted": 2}
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", [batch_answer(404, 202)])
+    result = blob_room.run("azure-storage-blob-delete", **EVIDENCE, blob_names='["a", "b"]')
+    assert [item["result"] for item in result.raw] == ["not found", "deleted"]
+
+
+def test_of_a_batch_whose_answer_is_lost_nothing_is_known_and_the_rest_is_left_alone(
+    blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "BATCH_LIMIT", 2)
+    sent = lose(requests_mock, "POST", f"{BLOB_HOST}/?comp=batch", None)
+    result = blob_room.run("azure-storage-blob-delete", **EVIDENCE, blob_names='["a", "b", "c", "d"]')
+    assert len(sent) == az.MAX_TRIES
+    rows = result.context[az.DELETED_VIEW.context]
+    assert [(row["name"], row["deleted"]) for row in rows] == [("a", False), ("b", False)]
+    assert all(row["result"].startswith("unknown: Could not delete 2 blobs") for row in rows)
+    assert "The rest was not tried" in result.error
+
+
+def test_a_blob_that_only_loses_its_snapshots_is_not_called_deleted(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.delete(f"{BLOB_HOST}/evidence/a.txt", status_code=202)
+    result = blob_room.run("azure-storage-blob-delete", **BLOB, delete_snapshots="only")
+    assert [(item["result"], item["deleted"]) for item in result.raw] == [("cleared of snapshots", False)]
+    assert "1 cleared of snapshots, 0 failed" in result.text
+    assert "blob-undelete" in change_of(result)["undo"]
+
+
+def test_an_upload_whose_answer_is_lost_over_the_same_content_is_unknown(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    md5 = base64.b64encode(hashlib.md5(b"x", usedforsecurity=False).digest()).decode()
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers={**BLOB_HEADERS, "Content-MD5": md5})
+    lose(requests_mock, "PUT", f"{BLOB_HOST}/evidence/a.txt", None)
+    error = blob_room.run("azure-storage-blob-put", **BLOB, text="x", overwrite="true", tier="Cool").error
+    assert "It is unknown whether Azure carried it out" in error
+
+
 @pytest.mark.parametrize(("content", "known"), [(b"x", True), (b"other", False)])
 def test_an_upload_whose_answer_is_lost_is_judged_by_its_md5(
     blob_room: WarRoom, requests_mock: rm.Mocker, content: bytes, known: bool
@@ -7472,6 +7607,7 @@ class Versions:
         condition = request.headers.get("If-Match") or request.headers.get("If-None-Match")
         self.written.append((request.method, asked.get("comp") or ("copy" if source else ""), name, source, condition))
         kind = {"undelete": 200, "snapshot": 201}.get(asked.get("comp", ""), 202)
+        context.headers["x-ms-snapshot"] = "2026-11-23T14:00:00.0000000Z"
         context.status_code, context.headers["x-ms-error-code"] = self.refused.get(name, (kind, ""))
         return ""
 
