@@ -5515,7 +5515,9 @@ class Report(NamedTuple):
         )
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
+def carry_out(
+    plan: Plan, command: str, dry_run: bool, typed: str | None
+) -> CommandResults | list[CommandResults | Json] | Later:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     if dry_run or not plan.needed:
@@ -5539,9 +5541,9 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
         plan, now = replace(plan, before={}, after={}), None
     before, after = (plan.before, plan.after) if now is None else changed_settings(plan, now)
     report = Report(plan, command, outcomes, item, before, after, False, [*problems, *unread])
-    for file in plan.files():
-        return_results(file)
-    return report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    files = plan.files()
+    result = report._replace(undo=plan.undo(before, after) if report.changed else "").result()
+    return [result, *files] if files else result
 
 
 def problem_of(outcome: Outcome) -> str:
@@ -10554,6 +10556,12 @@ def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
 DELETED_TOO = "deleted,deletedwithversions,snapshots,versions"
 
 
+def rows_named(blob: BlobRef, include: str) -> Iterator[Json]:
+    """What a listing has under a blob's name."""
+    pages = blob.service.rows(blob.container, {"prefix": blob.name, "include": include})
+    return (row for page, _, _ in pages for row in page if row["name"] == blob.name)
+
+
 def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
     """Brings back one blob. Returns what was done, whether anything was, and the properties of what is there now.
 
@@ -10563,8 +10571,7 @@ def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bo
     found = service.properties_if_there(live)
     if blob.version:
         return promote(blob, found, overwrite, dry_run)
-    pages = service.rows(blob.container, {"prefix": blob.name, "include": DELETED_TOO})
-    rows = [row for page, _, _ in pages for row in page if row["name"] == blob.name]
+    rows = list(rows_named(blob, DELETED_TOO))
     gone = [row for row in rows if row.get("deleted")]
     versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
     if found and not gone:
@@ -11583,6 +11590,11 @@ class Quarantine:
     def page(self) -> Iterator[str]:
         """The custody record as a page: what failed comes first, and blobs without an event in this run are folded."""
         rows = sorted(self.rows, key=lambda row: CUSTODY_ORDER.index(row["result"]))
+        events = [(moment(event["time"]), event_kind(event)) for row in rows for event in row["events"]]
+        times = [when for when, _ in events if when is not None] or [Clock.now()]
+        timeline = Timeline(min(times), max(times))
+        for when, kind in events:
+            timeline.add(when, kind)
         totals = {name.capitalize(): count for name, count in Counter(row["result"] for row in rows).items()}
         evidence = self.job.evidence.container_id(self.job.container)
         facts = {"Case": self.case_id, "Evidence": evidence, "Blobs": len(rows), **totals}
@@ -11597,7 +11609,7 @@ class Quarantine:
             )
             for place, row in enumerate(rows)
         )
-        return html_report(f"Chain of custody: {self.case_id}", about | facts, sections)
+        return html_report(f"Chain of custody: {self.case_id}", about | facts, sections, timeline=timeline.html())
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet. Versions
@@ -11654,15 +11666,21 @@ class Quarantine:
         self._save(row)
         return row
 
-    def _event(self, row: Json, service: BlobService, action: str, detail: str, facts: Json | None = None) -> None:
-        """Write an event down, in the row and where the next round finds it."""
-        told = {
-            "time": iso_time(Clock.now()),
-            "actor": "",
-            "action": action,
-            "detail": detail,
-            **given_only(facts or {}),
-        }
+    def _event(
+        self,
+        row: Json,
+        service: BlobService,
+        action: str,
+        detail: str,
+        facts: Json | None = None,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Write an event down, in the row and where the next round finds it. once: only if there is none of the kind."""
+        if once and has_event(row, action):
+            return
+        known = {"time": iso_time(Clock.now()), "actor": "", "action": action, "detail": detail}
+        told = known | given_only(facts or {})
         row["events"].append(told)
         try:
             told["actor"] = self.actor(service)
@@ -11694,7 +11712,8 @@ class Quarantine:
 
     def _secure(self, blob: BlobRef, row: Json) -> None:
         evidence = self.evidence_of(blob)
-        copy = evidence.service.properties_if_there(evidence) or self._copy(blob, evidence, row)
+        copy, source = in_order(lambda each: each.service.properties_if_there(each), [evidence, blob])
+        copy = copy or self._copy(blob, source, evidence, row)
         told = self._claims(copy, row)
         status = copy.get("copyStatus", "success")
         if status == "pending":
@@ -11703,13 +11722,11 @@ class Quarantine:
         if status != "success":
             words = f"The copy to {evidence} ended with {status}: {copy.get('copyStatusDescription', '')}"
             raise AzureStorageError(words, "Delete the copy and secure the blob again.")
-        source = self._source(blob, row, told)
-        if not has_event(row, "copied"):
-            how = (
-                "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
-            )
-            detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
-            self._event(row, evidence.service, "copied", detail, {**proof(copy), "copyId": copy.get("copyId")})
+        self._source(blob, source, row, told)
+        how = "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
+        detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
+        copied_facts = {**proof(copy), "copyId": copy.get("copyId")}
+        self._event(row, evidence.service, "copied", detail, copied_facts, once=True)
         self._verify(evidence, copy, row)
         self._protect(evidence, copy, row)
         if self.treatment.delete_source:
@@ -11726,10 +11743,10 @@ class Quarantine:
             raise AzureStorageError(words, "Choose another case_id or container.")
         return {**told, "size": whole(told.get("size"))}
 
-    def _source(self, blob: BlobRef, row: Json, told: Json) -> Json | None:
-        """The source, if it is there. The evidence must be of what it is now; else what was written down counts, and at
-        last what the evidence says of it."""
-        source = blob.service.properties_if_there(blob)
+    @staticmethod
+    def _source(blob: BlobRef, source: Json | None, row: Json, told: Json) -> None:
+        """Write down what the source is. The evidence must be of that; where it is not there, what was written down
+        before counts, and at last what the evidence says of it."""
         if source and source.get("etag") != told["etag"]:
             words = f"Blob {blob} has changed since it was secured for this case; the new content is not secured."
             raise AzureStorageError(words, "Secure it under another case_id.")
@@ -11738,12 +11755,11 @@ class Quarantine:
             row["source"] = {**kept, **{key: source[key] for key in PINNED if key in source}}
         elif "etag" not in row["source"]:
             row["source"] |= told
-        return source
 
-    def _copy(self, blob: BlobRef, evidence: BlobRef, row: Json) -> Json:
-        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as a request can carry
+    def _copy(self, blob: BlobRef, found: Json | None, evidence: BlobRef, row: Json) -> Json:
+        """Begin the copy of exactly what was found. The source's own metadata goes along as far as a request can carry
         it, never under names that the quarantine uses itself."""
-        source = blob.service.properties(blob)
+        source = found or blob.service.properties(blob)  # which says that it is not there
         pinned = {key: source[key] for key in PINNED if key in source}
         facts = {PINNED[key]: str(value) for key, value in pinned.items()} | {"quarantine_case": self.case_id}
         own = {name: value for name, value in source["metadata"].items() if not name.lower().startswith("quarantine_")}
@@ -11756,15 +11772,10 @@ class Quarantine:
 
         def is_there(error: AzureStorageError) -> bool:
             found = evidence.service.properties_if_there(evidence)
-            return bool(found) and self._claims(found or {}, row)["etag"] == source.get("etag")
+            return found is not None and self._claims(found, row)["etag"] == source.get("etag")
 
-        take_or_raise(
-            Step(
-                "copy",
-                lambda: start_copy(evidence, CopySource(blob, Secret("")), None, metadata, False, source),
-                is_there,
-            )
-        )
+        pair = CopySource(blob, Secret(""))
+        take_or_raise(Step("copy", lambda: start_copy(evidence, pair, None, metadata, False, source), is_there))
         row["changed"] = True
         return evidence.service.properties(evidence)
 
@@ -11814,46 +11825,36 @@ class Quarantine:
                 words = ", ".join(f"{key}={value}" for key, value in tags.items())
                 self._event(row, service, "tagged", words, content)
         except AzureStorageError as error:
-            if not has_event(row, "not tagged"):
-                self._event(row, service, "not tagged", redact(error.message))
+            self._event(row, service, "not tagged", redact(error.message), once=True)
         if self.treatment.legal_hold and copy.get("legalHold"):
             row["protection"] = "legal hold"
-            if not has_event(row, "held"):
-                self._event(row, service, "held", "legal hold, found in place", content)
+            self._event(row, service, "held", "legal hold, found in place", content, once=True)
         elif self.treatment.legal_hold:
-            self._hold(evidence, row)
+            self._hold(evidence, row, content)
 
-    def _hold(self, evidence: BlobRef, row: Json) -> None:
-        content = proof(row["evidence"])
+    def _hold(self, evidence: BlobRef, row: Json, content: Json) -> None:
         try:
             evidence.service.ask(BLOB_HOLD, evidence, headers={"x-ms-legal-hold": "true"})
             row.update(protection="legal hold", changed=True)
             self._event(row, evidence.service, "held", "legal hold", content)
             return
         except AzureStorageError as error:
-            if not has_event(row, "not held"):
-                self._event(row, evidence.service, "not held", f"{brief(error)}: no legal hold is possible here")
+            words = f"{brief(error)}: no legal hold is possible here"
+            self._event(row, evidence.service, "not held", words, once=True)
         try:
             self._snapshot(evidence, row, content)
         except AzureStorageError as error:
             row["protection"] = "none"
-            if not has_event(row, "not protected"):
-                self._event(row, evidence.service, "not protected", redact(error.message))
+            self._event(row, evidence.service, "not protected", redact(error.message), once=True)
 
     def _snapshot(self, evidence: BlobRef, row: Json, content: Json) -> None:
         """Once is enough: the listing tells whether the evidence has a snapshot."""
-        pages = evidence.service.rows(evidence.container, {"prefix": evidence.name, "include": "snapshots"})
-        taken = [
-            item["snapshot"]
-            for page, _, _ in pages
-            for item in page
-            if item["name"] == evidence.name and item.get("snapshot")
-        ]
+        taken = next((item["snapshot"] for item in rows_named(evidence, "snapshots") if item.get("snapshot")), "")
         if not taken:
-            taken = [take_snapshot(evidence, {})["snapshot"]]
+            taken = take_snapshot(evidence, {})["snapshot"]
             row["changed"] = True
-            self._event(row, evidence.service, "snapshot taken", taken[0], content)
-        row["protection"] = f"snapshot {taken[0]}"
+            self._event(row, evidence.service, "snapshot taken", taken, content)
+        row["protection"] = f"snapshot {taken}"
 
     def _delete(self, blob: BlobRef, source: Json | None, row: Json) -> None:
         """Only after the copy was verified, and only if the source is still what was copied."""
@@ -11877,12 +11878,11 @@ class Quarantine:
             self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", content)
         elif asked:
             row["sourceDeleted"] = True
-            if not has_event(row, "source deleted"):
-                self._event(
-                    row, blob.service, "source deleted", "The source is gone, as was requested before.", content
-                )
-        elif not has_event(row, "source missing"):
-            self._event(row, blob.service, "source missing", "The source is gone; this quarantine did not delete it.")
+            words = "The source is gone, as was requested before."
+            self._event(row, blob.service, "source deleted", words, content, once=True)
+        else:
+            words = "The source is gone; this quarantine did not delete it."
+            self._event(row, blob.service, "source missing", words, once=True)
 
     @staticmethod
     def _delete_source(blob: BlobRef, etag: str) -> None:
@@ -11922,6 +11922,7 @@ def blob_quarantine(
 
     What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
     """
+    azure.use_threads()
     work = Quarantine(azure, job, case_id, run_id or "", Treatment(delete_source, legal_hold, sha256))
     secured = {blob.id: SECURED for blob in work.blobs}
     undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
@@ -11935,7 +11936,7 @@ def blob_quarantine(
         read_back=lambda outcomes: work.rows,
         state=lambda found: {row["source"]["id"]: SECURED for row in found if row["result"] in (SECURED, AS_BEFORE)},
         later=lambda outcomes: work.later(),
-        planned=[f"secure {blob}" for blob in work.blobs],
+        planned=[f"secure {md(str(blob))}" for blob in work.blobs],
         tell_steps=True,
         note="\n\n".join(filter(None, (undo if delete_source else "", job.collected.note("secured")))),
         missed="No changes needed: the blobs are already secured.",

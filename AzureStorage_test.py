@@ -7195,8 +7195,8 @@ def store(blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.Monk
 def secure(room: WarRoom, **args: str) -> SimpleNamespace:
     """A quarantine: its result, its rows and the record that it leaves in the war room."""
     last_entry = room.run("azure-storage-blob-quarantine", **{**SECURE, "blob_name": "a.txt", **args})
-    entry = room.entries[-1]
-    context = entry.get("EntryContext") or {} if isinstance(entry, dict) else {}
+    entry = last_entry.entry
+    context = last_entry.context
     rows: list[Any] = next((value for key, value in context.items() if key.startswith("AzureStorage.Quarantine")), [])
     files = [found for found in room.entries if isinstance(found, dict) and found.get("File")]
     record = json.loads(next(Path().glob(f"*_{files[0]['FileID']}")).read_text()) if files else None
@@ -7233,7 +7233,7 @@ def test_custody_is_kept_over_repeated_runs(blob_room: WarRoom, store: FakeStore
     again = secure(blob_room)
     assert again.rows[0]["result"] == "already secured"
     assert again.rows[0]["events"] == first["events"]
-    assert change_of(SimpleNamespace(context=blob_room.entries[-1]["EntryContext"]))["changed"] is False
+    assert change_of(SimpleNamespace(context=blob_room.entries[0]["EntryContext"]))["changed"] is False
     assert not store.written
     assert secure(blob_room, delete_source="true").rows[0]["events"][:5] == first["events"]
 
@@ -7245,9 +7245,27 @@ def test_custody_of_a_copy_that_takes_long(blob_room: WarRoom, store: FakeStore)
     assert "uploads/a.txt" in store.blobs
     store.blobs[SECURED_BLOB]["copy"] = "success"
     blob_room.run("azure-storage-blob-quarantine", **args)
-    (row,) = next(value for key, value in blob_room.entries[-1]["EntryContext"].items() if "Quarantine" in key)
+    (row,) = next(value for key, value in blob_room.entries[0]["EntryContext"].items() if "Quarantine" in key)
     assert (row["result"], row["changed"], row["sourceDeleted"]) == ("secured", True, True)
     assert actions(row) == ALL_ACTIONS + DELETED
+
+
+def test_the_result_comes_before_its_files_and_the_page_has_a_timeline(blob_room: WarRoom, store: FakeStore) -> None:
+    found = secure(blob_room, report="html")
+    assert [entry.get("File", "") for entry in blob_room.entries] == [
+        "",
+        "quarantine_case-1.json",
+        "quarantine_case-1.html",
+    ]
+    page = next(Path().glob(f"*_{found.files[1]['FileID']}")).read_text()
+    assert "<figcaption><span>2027-01-15T08:00:00Z</span><span>5 done</span>" in page
+    heads = [request.path for request in store.mock.request_history if request.method == "HEAD"]
+    assert heads.count("/uploads/a.txt") == 1, "the source is read once, with the evidence"
+
+
+def test_the_names_in_a_plan_are_no_live_links(blob_room: WarRoom, store: FakeStore) -> None:
+    shown = secure(blob_room, blob_name="[x](https://evil.example)", dry_run="true").last.text
+    assert "* secure uploads/\\[x\\](https\\://evil.example)" in shown
 
 
 def test_a_copy_that_fails_is_told_and_the_source_kept(blob_room: WarRoom, store: FakeStore) -> None:
@@ -7427,7 +7445,7 @@ def test_blobs_are_secured_by_prefix_with_one_record(blob_room: WarRoom, store: 
     assert [row["source"]["name"] for row in found.rows] == ["in/0", "in/1"]
     assert len(found.files) == 1
     assert len(found.record["records"]) == 2
-    assert "there are more. Raise `limit`" in blob_room.entries[-1]["HumanReadable"]
+    assert "there are more. Raise `limit`" in blob_room.entries[0]["HumanReadable"]
     assert "uploads/in/2" in store.blobs
     assert "uploads/in/0" not in store.blobs
 
@@ -7478,9 +7496,9 @@ def test_the_rounds_of_a_large_quarantine_end(
     rounds = 0
     while args:
         blob_room.run("azure-storage-blob-quarantine", **args)
-        args, rounds = blob_room.entries[-1].get("PollingArgs") or {}, rounds + 1
+        args, rounds = blob_room.entries[0].get("PollingArgs") or {}, rounds + 1
     assert rounds == 3
-    context: dict[str, Any] = blob_room.entries[-1]["EntryContext"]
+    context: dict[str, Any] = blob_room.entries[0]["EntryContext"]
     rows = next(value for key, value in context.items() if "Quarantine" in key)
     assert [row["result"] for row in rows] == ["secured"] * 5
     assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in rows)
@@ -7500,7 +7518,7 @@ def test_a_copy_with_the_sas_of_the_instance_reads_its_source_with_it(blob_room:
     assert not found.error
     copy = next(request for request in store.mock.request_history if "x-ms-copy-source" in request.headers)
     assert copy.headers["x-ms-copy-source"] == f"{BLOB_HOST}/uploads/a.txt?{ACCOUNT_SAS}"
-    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries[-1]]), "the SAS is shown to nobody"
+    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries]), "the SAS is shown to nobody"
 
 
 def test_a_blob_that_is_called_a_folder_is_evidence(blob_room: WarRoom, store: FakeStore) -> None:
