@@ -9158,6 +9158,7 @@ ContainersArgs = Annotated[Containers, Group({"account_name": required(Account),
 def build_one_container(azure: Azure, given: Given) -> tuple[Containers, str]:
     """A container, and how its account is reached."""
     unused(given, "blob", "version", "snapshot")
+    check_named(given, "container_name")
     return Containers(azure, given), named(given, "container_name", "container")
 
 
@@ -9530,70 +9531,60 @@ LeaseArgs = Annotated[Lease, Group(LEASE_ARGUMENTS, build_lease)]
 Lent = tuple[object, object]  # lease id and seconds left, as the service answers
 
 
-class LeaseTarget(NamedTuple):
-    """A blob or container that has a lease: its id, the command and arguments that name it, how it is read, what its
-    facts stand in, and how the lease is asked for."""
-
-    id: str
-    command: str
-    arguments: Mapping[str, str]
-    view: View
-    read: Callable[[], Json]
-    path: str
-    act: Callable[[], Lent]
-
-    def fact(self, item: object, name: str) -> str:
-        """The state or duration of the lease, which Resource Manager writes Leased and the blob service leased."""
-        return str(at_path(item, self.path + name) or "")
+def leased(item: object, name: str) -> str:
+    """The state or duration of a lease, which Resource Manager writes Leased and the blob service leased."""
+    return str(at_path(item, name) or at_path(item, f"properties.{name}") or "")
 
 
-def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
+def lease_plan(
+    target: BlobRef | ContainerRef, view: View, lease: Lease, read: Callable[[], Json], act: Callable[[], Lent]
+) -> Plan:
     """The lease of a blob or container: what happened comes from the service's answer, the state is read back.
 
     A lease that is renewed or changed is leased before and after; what is asked for is done all the same.
     """
-    current, wanted = target.read(), LEASE_STATES[lease.action]
-    state = target.fact(current, "leaseState")
-    before = {"leaseState": state, "lease": lease.lease_id if lease.action != "acquire" else None}
-    after = {"leaseState": wanted, "lease": {"release": None, "break": None}.get(lease.action, NEW)}
+    current, wanted = read(), LEASE_STATES[lease.action]
+    state = leased(current, "leaseState")
+    held = lease.lease_id if lease.action != "acquire" else None
+    lent_after = {"lease": None if lease.action in ("release", "break") else NEW}
 
     def read_back(outcomes: list[Outcome]) -> Json:
         lent, seconds = outcomes[-1].answer or ("", "")
         left = int(seconds) if str(seconds).isdigit() else None
-        return {**target.read(), **given_only({"leaseId": lent or None, "leaseSecondsLeft": left})}
+        return {**read(), **given_only({"leaseId": lent or None, "leaseSecondsLeft": left})}
 
     def look(error: AzureStorageError) -> bool | None:
         """Nothing tells whose lease it is that is there."""
-        found = "" if "leased" in wanted else target.fact(target.read(), "leaseState")
-        return found.lower() in wanted and found != state if found else None
+        return None if "leased" in wanted else leased(read(), "leaseState").lower() in {*wanted} - {state.lower()}
 
     return Plan(
         target.id,
-        {key: value for key, value in before.items() if key == "leaseState" or value},
-        {key: value for key, value in after.items() if key == "leaseState" or value or before["lease"]},
-        target.view,
-        [Step(f"{lease.action} the lease", target.act, look)],
+        given_only({"leaseState": state, "lease": held}),
+        {"leaseState": wanted} | (lent_after if held or lent_after["lease"] else {}),
+        view,
+        [Step(f"{lease.action} the lease", act, look)],
         item=current,
         read_back=read_back,
-        state=lambda item: {"leaseState": target.fact(item, "leaseState"), "lease": at_path(item, "leaseId")},
+        state=lambda item: {"leaseState": leased(item, "leaseState"), "lease": at_path(item, "leaseId")},
         equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == str(asked).lower(),
         undo=lambda old, new: undo_lease(target, lease, current, str(new.get("lease") or "")),
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
 
 
-def undo_lease(target: LeaseTarget, lease: Lease, current: Json, held: str) -> str:
+def undo_lease(target: BlobRef | ContainerRef, lease: Lease, current: Json, held: str) -> str:
     """The command that takes a lease back; held: the lease id that the service answered. One that was there before it
     was acquired once more stays; one that would have ended by itself ends again."""
-    ends = {"duration": 60} if target.fact(current, "leaseDuration").lower() == "fixed" else {}
+    ends = {"duration": 60} if leased(current, "leaseDuration").lower() == "fixed" else {}
     lines: dict[str, Json] = {
         "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
         "release": {"action": "acquire", "proposed_lease_id": lease.lease_id, **ends},
     }
-    if target.fact(current, "leaseState").lower() != "leased":
+    if leased(current, "leaseState").lower() != "leased":
         lines["acquire"] = {"action": "release", "lease_id": held}
     known = lease.action in lines and (held or lease.action == "release")
-    return command_line(target.command, target.arguments, lines[lease.action]) if known else ""
+    name = "blob-lease" if isinstance(target, BlobRef) else "container-lease"
+    return command_line(name, target.arguments, lines[lease.action]) if known else ""
 
 
 @command(
@@ -9619,16 +9610,7 @@ def container_lease(azure: Azure, container: ContainerTarget, lease: LeaseArgs) 
         answer = azure.arm.ask(CONTAINER_LEASE, container, body)
         return answer.get("leaseId"), answer.get("leaseTimeSeconds")
 
-    target = LeaseTarget(
-        container.id,
-        "container-lease",
-        container.arguments,
-        CONTAINER_LEASE_VIEW,
-        lambda: azure.arm.ask(CONTAINER_GET, container),
-        "properties.",
-        act,
-    )
-    return lease_plan(target, lease)
+    return lease_plan(container, CONTAINER_LEASE_VIEW, lease, lambda: azure.arm.ask(CONTAINER_GET, container), act)
 
 
 # --- commands: stored access policies ----------------------------------------------------------------------------------
@@ -9641,9 +9623,8 @@ PERMISSIONS = {
 }  # fmt: skip
 
 
-def permission_words(letters: str, service: str = "b") -> str:
-    """What the letters of a SAS allow. In queues p processes messages."""
-    words = {**PERMISSIONS, "p": "process"} if service == "q" else PERMISSIONS
+def in_words(letters: str, words: Mapping[str, str] = PERMISSIONS) -> str:
+    """What the letters of a SAS stand for."""
     return ", ".join(words.get(letter, letter) for letter in letters)
 
 
@@ -9654,7 +9635,7 @@ def policy_rows(place: ContainerPlace, acl: Acl) -> list[Json]:
             "account": place.service.account,
             "container": place.name,
             "policy": policy.name,
-            "permissions": permission_words(policy.permissions),
+            "permissions": in_words(policy.permissions),
             "start": policy.start,
             "expiry": policy.expiry,
         }
@@ -9714,22 +9695,21 @@ def container_restore(azure: Azure, container: OneContainerArgs, version: Text |
             place.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
         )
     everything = account.listing(Paging(all_results=True), None, True, name).items
-    deleted = [item for item in everything if item.get("name") == name and at_path(item, "properties.deleted")]
-    chosen = [item for item in deleted if version in (None, at_path(item, "properties.version"))]
-    if not chosen:
-        known = ", ".join(str(at_path(item, "properties.version")) for item in deleted)
-        raise UsageError(
-            f"There is no soft-deleted container {place}"
-            + (f" of version {version}; there is {known}." if known else "."),
-            "Soft delete must have been on when it was deleted. !azure-storage-blob-containers-list include_deleted=true shows what can be restored.",
-        )
-    last = max(chosen, key=lambda item: str(at_path(item, "properties.deletedTime")))
-    found = str(at_path(last, "properties.version"))
+    deleted = {
+        str(at_path(item, "properties.version")): item
+        for item in everything
+        if item.get("name") == name and at_path(item, "properties.deleted")
+    }
+    if not deleted or version not in (None, *deleted):
+        known = f" of version {version}; there is {', '.join(deleted)}" if deleted else ""
+        step = "Soft delete must have been on when it was deleted. !azure-storage-blob-containers-list include_deleted=true shows what can be restored."
+        raise UsageError(f"There is no soft-deleted container {place}{known}.", step)
+    found = version or max(deleted, key=lambda each: str(at_path(deleted[each], "properties.deletedTime")))
     headers = {"x-ms-deleted-container-name": name, "x-ms-deleted-container-version": found}
     return one_request(
         place.id,
         RESTORED_VIEW,
-        last,
+        deleted[found],
         ({"deleted": True}, {"deleted": False, "version": found}),
         "restore the container",
         lambda: account.service.ask(CONTAINER_UNDELETE, name, headers=headers),
@@ -9777,31 +9757,21 @@ class SasWish(NamedTuple):
     ip: str = ""
     user: str = ""
 
-    def fields(self) -> dict[str, str]:
-        return {
-            "sv": USER_BOUND_SAS_VERSION if self.user else SAS_VERSION,
-            "sr": "b" if self.blob else "c",
-            "sp": self.permissions,
-            "st": iso_time(self.start),
-            "se": iso_time(self.expiry),
-            "sip": self.ip,
-            "spr": "https",
-        }
-
     def signed(self, account: str, key: str, signer: Sequence[str], more: Mapping[str, str]) -> str:
         """The token; its signature is known as a secret before it is sent anywhere.
 
         signer: what the string to sign has between the resource and the addresses; more: what else the token has.
         """
-        fields = self.fields()
-        resource = f"/blob/{account}/{self.container}" + (f"/{self.blob}" if self.blob else "")
-        lines = [fields["sp"], fields["st"], fields["se"], resource, *signer]
-        lines += [fields["sip"], fields["spr"], fields["sv"], fields["sr"], *[""] * 7]
+        what = {"sp": self.permissions, "st": iso_time(self.start), "se": iso_time(self.expiry)}
+        version = USER_BOUND_SAS_VERSION if self.user else SAS_VERSION
+        how = {"sip": self.ip, "spr": "https", "sv": version, "sr": "b" if self.blob else "c"}
+        resource = "/".join(filter(None, ("/blob", account, self.container, self.blob)))
+        lines = [*what.values(), resource, *signer, *how.values(), *[""] * 7]
         signature = hmac_sha256(key, "\n".join(lines))
         for value in (signature, urllib.parse.quote(signature, safe="")):
             remember_secret(value)
-        pairs = {name: value for name, value in {**fields, **more}.items() if value}
-        return urllib.parse.urlencode({**pairs, "sig": signature}, quote_via=urllib.parse.quote)
+        pairs = {name: value for name, value in {**what, **how, **more, "sig": signature}.items() if value}
+        return urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)
 
 
 def delegation_sas(service: BlobService, wish: SasWish) -> str:
@@ -9833,6 +9803,13 @@ def within_policy(policy: Json, wish: SasWish) -> SasWish:
     return wish._replace(expiry=min(wish.expiry, wish.start + longest))
 
 
+def own_key_sas(service: BlobService, wish: SasWish) -> str:
+    """A SAS signed with the key of the account that the instance works with; nobody has to be signed in. Empty where it
+    works with something else."""
+    own = service.http.authorization
+    return wish.signed(service.account, own.key.reveal(), [""], {}) if isinstance(own, SharedKey) else ""
+
+
 class SasTarget(NamedTuple):
     """A container or (with a name) a blob, and what finds the account in Resource Manager when that is needed."""
 
@@ -9851,14 +9828,8 @@ def build_sas_target(azure: Azure, given: Given) -> SasTarget:
 
 
 def key_sas(azure: Azure, target: SasTarget, wish: SasWish) -> str:
-    """A SAS signed with the instance's own key of the account, for which nobody has to be signed in, or with key1.
-
-    https://learn.microsoft.com/rest/api/storageservices/create-service-sas
-    """
+    """A SAS signed with key1. https://learn.microsoft.com/rest/api/storageservices/create-service-sas"""
     service = target.place.service
-    credential = azure.settings.storage_credential_for(service.account)
-    if credential and credential.key:
-        return wish.signed(service.account, credential.key.reveal(), [""], {})
     keys = {key.get("keyName"): str(key.get("value") or "") for key in azure.arm.keys(target.find())}
     if not keys.get("key1"):
         raise AzureStorageError(f"Azure returned no value for key1 of {service.account}.")
@@ -9893,20 +9864,17 @@ def sas_create(
     An instance that works with an account key signs with it unless told otherwise.
     """
     place, service = target.place, target.place.service
-    own_key = azure.settings.storage_credential_for(service.account)
-    by_key = (signed_by or ("account_key" if own_key and own_key.key else "user_delegation")) == "account_key"
+    usual = "account_key" if isinstance(service.http.authorization, SharedKey) else "user_delegation"
+    signer = signed_by or usual
+    by_key = signer == "account_key"
     if by_key and user_object_id:
         raise exclusive("user_object_id", "signed_by=account_key")
     wish = sas_wish(target, permissions, expires_in, start, ip or "", user_object_id or "", own=by_key)
-    sas = key_sas(azure, target, wish) if by_key else delegation_sas(service, wish)
-    base = service.blob_id(place.name, target.blob) if target.blob else place.id
-    facts = inspect_sas(read_sas(f"{base}?{sas}"))
-    row = {**facts, "signedBy": "account_key" if by_key else "user_delegation", "url": f"{base}?{sas}"}
-    return show(
-        SAS_VIEW,
-        row,
-        note=f"{row['url']}\n\nIt expires at {facts['expiry']}. To revoke it earlier: {facts['revokedBy']}",
-    )
+    signed = own_key_sas(service, wish) or key_sas(azure, target, wish) if by_key else delegation_sas(service, wish)
+    url = f"{service.blob_id(place.name, target.blob) if target.blob else place.id}?{signed}"
+    facts = inspect_sas(read_sas(url))
+    note = f"{url}\n\nIt expires at {facts['expiry']}. To revoke it earlier: {facts['revokedBy']}"
+    return show(SAS_VIEW, {**facts, "signedBy": signer, "url": url}, note=note)
 
 
 def sas_wish(
@@ -9948,6 +9916,11 @@ RESOURCES = {
 }
 SERVICES = {"b": "blob", "f": "file", "q": "queue", "t": "table"}
 RESOURCE_TYPES = {"s": "service", "c": "container", "o": "object"}
+# Fields of a SAS that context has as they are.
+SAS_FIELDS = {
+    "ip": "sip", "policy": "si", "version": "sv", "delegatingObjectId": "skoid", "delegatingTenantId": "sktid",
+    "boundTenantId": "skdutid", "encryptionScope": "ses",
+}  # fmt: skip
 
 
 def sas_kind(fields: Mapping[str, str], service: str) -> tuple[str, str]:
@@ -9978,38 +9951,28 @@ def inspect_sas(sas: SasToken) -> Json:
     service = "table" if "tn" in fields else address.service if address else ""
     kind, revoked = sas_kind(fields, service)
     start, end = sas_lifetime(fields)
-    scopes = ", ".join(SERVICES.get(letter, letter) for letter in fields.get("ss", ""))
-    types = ", ".join(RESOURCE_TYPES.get(letter, letter) for letter in fields.get("srt", ""))
+    types = in_words(fields.get("srt", ""), RESOURCE_TYPES)
     resource = RESOURCES.get(fields.get("sr", ""), "") or (f"table {fields['tn']}" if "tn" in fields else types)
-    letter = "q" if service == "queue" or fields.get("ss") == "q" else "b"
+    queue = {"p": "process"} if service == "queue" or fields.get("ss") == "q" else {}
     facts = {
         "kind": kind,
         "account": address.account if address else "",
-        "services": scopes or service,
+        "services": in_words(fields.get("ss", ""), SERVICES) or service,
         "resource": resource,
         "path": "/".join(filter(None, (address.container, address.blob))) if address else "",
-        "permissions": permission_words(fields.get("sp", ""), letter),
+        "permissions": in_words(fields.get("sp", ""), PERMISSIONS | queue),
         "start": fields.get("st", "") if start is None else iso_time(start),
         "expiry": fields.get("se", "") if end is None else iso_time(end),
         "expired": end is not None and end < Clock.now(),
-        "ip": fields.get("sip", ""),
         "protocol": fields.get("spr", "https,http"),
-        "policy": fields.get("si", ""),
-        "version": fields.get("sv", ""),
         "signer": f"object ID {fields['skoid']}" if "skoid" in fields else "account key",
-        "delegatingObjectId": fields.get("skoid", ""),
-        "delegatingTenantId": fields.get("sktid", ""),
         "boundTo": fields.get("sduoid") or fields.get("suoid") or fields.get("saoid") or "",
-        "boundTenantId": fields.get("skdutid", ""),
-        "encryptionScope": fields.get("ses", ""),
         "sha256": hashlib.sha256(fields["sig"].encode()).hexdigest(),
         "revokedBy": revoked,
+        **{name: fields.get(field, "") for name, field in SAS_FIELDS.items()},
     }
-    return {
-        name: value
-        for name, value in facts.items()
-        if value not in ("", None) or name in ("start", "expiry", "ip", "policy")
-    }
+    always = ("start", "expiry", "ip", "policy")
+    return {name: value for name, value in facts.items() if value not in ("", None) or name in always}
 
 
 # --- commands: blobs ---------------------------------------------------------------------------------------------------
@@ -10863,9 +10826,7 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
         answer = blob.service.ask(BLOB_LEASE, blob, headers=headers)
         return answer.headers.get("x-ms-lease-id"), answer.headers.get("x-ms-lease-time")
 
-    read = partial(blob.service.properties, blob)
-    target = LeaseTarget(blob.id, "blob-lease", blob.arguments, BLOB_LEASE_VIEW, read, "", act)
-    return lease_plan(target, lease)
+    return lease_plan(blob, BLOB_LEASE_VIEW, lease, lambda: blob.service.properties(blob), act)
 
 
 @command(
@@ -11062,9 +11023,9 @@ def start_copy(
 def lent_sas(blob: BlobRef) -> str:
     """A read-only SAS of a day for another account, which cannot use our token; it is shown to nobody. The SAS of a blob
     does not reach its versions and snapshots; that of the container does."""
-    name = blob.name if blob == blob.current else ""
-    now = Clock.now()
-    return delegation_sas(blob.service, SasWish(blob.container, name, "r", now + 86_400, now - START_MARGIN))
+    name, now = blob.name if blob == blob.current else "", Clock.now()
+    wish = SasWish(blob.container, name, "r", now + 86_400, now - START_MARGIN)
+    return own_key_sas(blob.service, wish) or delegation_sas(blob.service, wish)
 
 
 def abort_plan(target: BlobRef, copy_id: str) -> Plan:
@@ -11229,7 +11190,7 @@ class VersionsRestore:
     def _slice(self, rehearse: bool) -> None:
         start = Clock.now()
         blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
-        while batch := list(itertools.islice(blobs, RESTORE_BATCH)):
+        for batch in slices(blobs, RESTORE_BATCH):
             results = in_order(lambda kept: self._result(kept, rehearse), batch)
             for kept, (result, words) in zip(batch, results, strict=True):
                 self._note(kept, result, words)
@@ -11333,18 +11294,6 @@ def same_content(wanted: Json, current: Json) -> bool:
     return bool(wanted.get("md5")) and all(wanted.get(part) == current.get(part) for part in parts)
 
 
-class RestoreTarget(NamedTuple):
-    """A container, and how its account is reached."""
-
-    account: Containers
-    place: ContainerPlace
-
-
-def build_restore(azure: Azure, given: Given) -> RestoreTarget:
-    return RestoreTarget(Containers(azure, given), build_container(azure, given))
-
-
-RestoreArgs = Annotated[RestoreTarget, Group(CONTAINER_ARGUMENTS, build_restore)]
 Progress = Annotated[Json, Reader("the progress of an earlier round", read_progress)]
 
 
@@ -11359,7 +11308,7 @@ Progress = Annotated[Json, Reader("the progress of an earlier round", read_progr
 )
 def blob_versions_restore(
     azure: Azure,
-    target: RestoreArgs,
+    container: OneContainerArgs,
     time_to_restore: Moment,
     prefix: ExactText | None = None,
     delete_newer: Flag = False,
@@ -11370,7 +11319,8 @@ def blob_versions_restore(
     """A container, or what in it has a prefix, as of a moment: from versions, soft-deleted blobs and snapshots."""
     if time_to_restore > Clock.now():
         raise invalid("time_to_restore", "it is in the future.")
-    place, protection = target.place, protection_of(target.account, needed=delete_newer)
+    account, name = container
+    place, protection = ContainerPlace(account.service, name), protection_of(account, needed=delete_newer)
     azure.use_threads()
     work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer)
     work.progress |= {**(progress or {}), "rounds": bool(progress)}

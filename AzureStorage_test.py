@@ -2720,6 +2720,22 @@ def test_a_sas_that_began_long_ago_asks_for_a_key_that_begins_now(
     assert f"<Start>{az.iso_time(clock.time - 300)}</Start>" in asked
 
 
+def test_a_copy_out_of_an_account_whose_key_the_instance_has_needs_no_delegation_key(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    signed_in.params["storage_credentials"] = {"identifier": "otheracct", "password": ACCOUNT_KEY}
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body())
+    requests_mock.head("https://otheracct.blob.core.windows.net/src-1/s.bin", headers=BLOB_HEADERS)
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers={"x-ms-copy-id": "c-1"})
+    assert not signed_in.run("azure-storage-blob-copy", **BLOB, **FROM_OTHER).error
+    (put,) = sent_to(requests_mock, "PUT", "/evidence/a.txt")
+    sas = parse_qs(urlsplit(put.headers["x-ms-copy-source"]).query)
+    assert sas["sp"] == ["r"]
+    assert "skoid" not in sas
+    assert not requests_to(requests_mock, "userdelegationkey")
+
+
 @pytest.mark.parametrize(("action", "hours"), [("Block", 2), ("Log", 24)])
 def test_a_sas_of_an_account_key_keeps_to_the_policy_of_the_account(
     signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, action: str, hours: int
