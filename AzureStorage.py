@@ -10214,6 +10214,12 @@ def metadata_headers(metadata: Mapping[str, str] | None) -> dict[str, str]:
     return {f"x-ms-meta-{name}": value for name, value in (metadata or {}).items()}
 
 
+def write_headers(tier: str | None, metadata: Mapping[str, str] | None, overwrite: bool) -> Json:
+    """What a new blob shall have, and that none is replaced unless that is asked for."""
+    only_new = None if overwrite else "*"
+    return {"x-ms-access-tier": tier, "If-None-Match": only_new, **metadata_headers(metadata)}
+
+
 def undo_write(blob: BlobRef, before: Json | None) -> str:
     """The command that takes a written blob back: to the version it had, or away where there was none."""
     if before is None:
@@ -10235,12 +10241,8 @@ def blob_put(
     overwrite: Flag = False,
 ) -> Plan | Bulk:
     """The old blob stays whole until the new one is complete. Tags need the role Storage Blob Data Owner."""
-    headers = {
-        "x-ms-access-tier": tier,
-        "x-ms-tags": urllib.parse.urlencode(tags, quote_via=urllib.parse.quote) if tags else None,
-        "If-None-Match": None if overwrite else "*",
-        **metadata_headers(metadata),
-    }
+    headers = write_headers(tier, metadata, overwrite)
+    headers["x-ms-tags"] = urllib.parse.urlencode(tags, quote_via=urllib.parse.quote) if tags else None
     facts = given_only({"tier": tier, "metadata": metadata, "tags": tags})
 
     def write(job: Upload) -> Json:
@@ -10254,7 +10256,7 @@ def blob_put(
             WRITTEN_VIEW,
             "written",
             [uploads],
-            lambda jobs: in_order(lambda job: upload_row(job, write), list(jobs)),
+            lambda jobs: in_order(lambda job: upload_row(job, write), jobs),
             lambda job: Row(job.blob.identity(), PLANNED, True),
         )
     return write_plan(uploads[0], write, replaceable(uploads[0].blob, overwrite))
@@ -10637,7 +10639,6 @@ def blob_plan(
     name: str,
     act: Callable[[], object],
     undo: Callable[[Json, Json], str],
-    view: View = BLOB_VIEW,
     done: str = "",
 ) -> Plan:
     """A change of properties of one blob, which is read back afterwards."""
@@ -10645,7 +10646,7 @@ def blob_plan(
     # What was not there and shall not be is no difference.
     after = {key: value for key, value in after.items() if value is not None or current.get(key) is not None}
     differing, read = ({key: before[key] for key in after}, after), partial(blob.service.properties, blob)
-    return one_request(blob.id, view, current, differing, name, act, read, equal=exactly, undo=undo, done=done)
+    return one_request(blob.id, BLOB_VIEW, current, differing, name, act, read, equal=exactly, undo=undo, done=done)
 
 
 @command("azure-storage-blob-properties-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
@@ -10834,28 +10835,24 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
 )
 def blob_legal_hold_set(azure: Azure, blob: VersionArgs, legal_hold: Flag) -> Plan:
     """Only in containers with version-level immutability; others take a hold on the whole container."""
-    current = {"legalHold": False, **blob.service.properties(blob)}
-    headers = {"x-ms-legal-hold": as_text(legal_hold)}
-    plan = blob_plan(
-        blob,
+
+    def read() -> Json:
+        return {"legalHold": False, **blob.service.properties(blob)}
+
+    current, headers = read(), {"x-ms-legal-hold": as_text(legal_hold)}
+    return one_request(
+        blob.id,
+        BLOB_HOLD_VIEW,
         current,
-        {"legalHold": legal_hold},
+        differences(current, {"legalHold": legal_hold}),
         "change the legal hold",
         lambda: blob.service.ask(BLOB_HOLD, blob, headers=headers),
-        lambda old, new: command_line("blob-legal-hold-set", blob.arguments, {"legal_hold": not legal_hold}),
-        BLOB_HOLD_VIEW,
+        read,
+        undo=lambda old, new: command_line("blob-legal-hold-set", blob.arguments, {"legal_hold": not legal_hold}),
     )
-    return replace(plan, state=lambda item: {"legalHold": bool(at_path(item, "legalHold"))})
 
 
 # Copying
-
-
-class CopySource(NamedTuple):
-    """Where a copy comes from: a blob that we can look at, or a URL that may carry a SAS."""
-
-    blob: BlobRef | None
-    url: Secret
 
 
 def read_source_url(text: str) -> Secret:
@@ -10884,11 +10881,12 @@ COPY_NAMES = tuple(name for name in COPY_ARGUMENTS if name.startswith("source_")
 
 
 class Copy(NamedTuple):
-    """The target of a copy, and its source by names (in the target's account unless told otherwise) or by URL."""
+    """The target of a copy, and its source by names (in the target's account unless told otherwise), or by a URL that may
+    carry a SAS."""
 
     target: BlobRef
-    source: CopySource | None
-    abort: str
+    source: BlobRef | Secret | None
+    abort: str = ""
 
 
 def build_copy(azure: Azure, given: Given) -> Copy:
@@ -10901,7 +10899,7 @@ def build_copy(azure: Azure, given: Given) -> Copy:
     if given["source_url"]:
         if named_source:
             raise exclusive("source_url", *named_source)
-        return Copy(target, CopySource(None, given["source_url"]), "")
+        return Copy(target, given["source_url"])
     if not given["source_blob_name"]:
         raise missing("source_blob_name", "the name of the blob to copy, or a source_url")
     names = {
@@ -10913,7 +10911,7 @@ def build_copy(azure: Azure, given: Given) -> Copy:
         "snapshot": given["source_snapshot"],
         "blob_url": None,
     }
-    return Copy(target, CopySource(build_version(azure, names), Secret("")), "")
+    return Copy(target, build_version(azure, names))
 
 
 @command(
@@ -10955,7 +10953,7 @@ def blob_copy(
         {"etag": before.get("etag") if before else None},
         {"etag": NEW},
         COPY_VIEW,
-        [Step("copy the blob", lambda: start_copy(target, source, tier, metadata or {}, overwrite), look)],
+        [Step("copy the blob", lambda: start_copy(target, source, write_headers(tier, metadata, overwrite)), look)],
         item=before,
         read_back=lambda outcomes: latest,
         undo=lambda old, new: undo_write(target, before),
@@ -10988,35 +10986,23 @@ def copied(target: BlobRef, current: Json, copy_id: str, undo: str = "") -> Plan
     )
 
 
-def start_copy(
-    target: BlobRef,
-    source: CopySource,
-    tier: str | None,
-    metadata: Mapping[str, str],
-    overwrite: bool,
-    found: Json | None = None,
-) -> str:
+def start_copy(target: BlobRef, source: BlobRef | Secret, headers: Json, found: Json | None = None) -> str:
     """Begin a copy. found: the properties of the source, where the caller has read them; their ETag is what is copied.
 
     Returns the id of the copy.
     """
-    headers: Json = {
-        "x-ms-access-tier": tier,
-        "If-None-Match": None if overwrite else "*",
-        **metadata_headers(metadata),
-    }
-    address = source.url.reveal()
-    if source.blob:
-        found = found or source.blob.service.properties(source.blob)
-        headers["x-ms-source-if-match"] = f'"{found.get("etag")}"' if found.get("etag") else None
-        address = source_address(source.blob)
-        if source.blob.service.account != target.service.account:
-            if address == source.blob.id:
-                address += f"{'&' if '?' in address else '?'}{lent_sas(source.blob)}"
+    if isinstance(source, Secret):
+        address, pinned = source.reveal(), {}
+    else:
+        found = found or source.service.properties(source)
+        address, pinned = source_address(source), {"x-ms-source-if-match": unchanged_since(found)["If-Match"]}
+        if source.service.account != target.service.account:
+            if address == source.id:
+                address += f"{'&' if '?' in address else '?'}{lent_sas(source)}"
             # Azure finishes block blobs up to this size before it answers; others are copied later.
             small = found.get("size", SYNC_COPY_SIZE + 1) <= SYNC_COPY_SIZE and found.get("type") == "BlockBlob"
-            headers["x-ms-requires-sync"] = "true" if small else None
-    answer = target.service.ask(BLOB_COPY, target, headers={**headers, "x-ms-copy-source": address})
+            pinned["x-ms-requires-sync"] = "true" if small else None
+    answer = target.service.ask(BLOB_COPY, target, headers={**headers, **pinned, "x-ms-copy-source": address})
     return answer.headers.get("x-ms-copy-id", "")
 
 
@@ -11612,23 +11598,18 @@ class Quarantine:
         except AzureStorageError as error:
             self.failures.append(error)
             row["result"] = FAILED
-            self._event(row, blob.service, "failed", redact(error.message))
+            self._event(row, "failed", redact(error.message))
         self._save(row)
         return row
 
-    def _event(
-        self,
-        row: Json,
-        service: BlobService,
-        action: str,
-        detail: str,
-        facts: Json | None = None,
-        *,
-        once: bool = False,
-    ) -> None:
-        """Write an event down, in the row and where the next round finds it. once: only if there is none of the kind."""
+    def _event(self, row: Json, action: str, detail: str, facts: Json | None = None, *, once: bool = False) -> None:
+        """Write an event down, in the row and where the next round finds it. once: only if there is none of the kind.
+
+        What happens to a source is the act of whoever is authorised there."""
         if once and has_event(row, action):
             return
+        at_source = action == "failed" or action.startswith("source")
+        service = self.job.collected.service if at_source else self.job.evidence
         known = {"time": iso_time(Clock.now()), "actor": "", "action": action, "detail": detail}
         told = known | given_only(facts or {})
         row["events"].append(told)
@@ -11676,7 +11657,7 @@ class Quarantine:
         how = "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
         detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
         copied_facts = {**proof(copy), "copyId": copy.get("copyId")}
-        self._event(row, evidence.service, "copied", detail, copied_facts, once=True)
+        self._event(row, "copied", detail, copied_facts, once=True)
         self._verify(evidence, copy, row)
         self._protect(evidence, copy, row)
         if self.treatment.delete_source:
@@ -11717,15 +11698,15 @@ class Quarantine:
         fits = sum(len(part) for pair in (*own.items(), *facts.items()) for part in pair) <= METADATA_ROOM
         row["source"] |= {**pinned, "metadata": source["metadata"]}
         left = "" if plain and fits else "; its metadata is only in this record, since it does not fit"
-        self._event(row, evidence.service, "copy requested", f"{blob.id} to {evidence.id}{left}", proof(source))
+        self._event(row, "copy requested", f"{blob.id} to {evidence.id}{left}", proof(source))
         metadata = {**(own if plain and fits else {}), **facts}
 
         def is_there(error: AzureStorageError) -> bool:
             found = evidence.service.properties_if_there(evidence)
             return found is not None and self._claims(found, row)["etag"] == source.get("etag")
 
-        pair = CopySource(blob, Secret(""))
-        take_or_raise(Step("copy", lambda: start_copy(evidence, pair, None, metadata, False, source), is_there))
+        headers = write_headers(None, metadata, overwrite=False)
+        take_or_raise(Step("copy", lambda: start_copy(evidence, blob, headers, source), is_there))
         row["changed"] = True
         return evidence.service.properties(evidence)
 
@@ -11748,7 +11729,7 @@ class Quarantine:
                 f"The evidence {evidence} has changed since it was verified.", "Look at its events."
             )
         if not has_event(row, "verified") or (found and not earlier):
-            self._event(row, evidence.service, "verified", row["verified"], proof(row["evidence"]))
+            self._event(row, "verified", row["verified"], proof(row["evidence"]))
 
     def _hash(self, evidence: BlobRef, row: Json) -> None:
         path = f"quarantine_{uuid.uuid4()}"
@@ -11773,12 +11754,12 @@ class Quarantine:
                 service.set_tags(evidence, {**old, **tags})
                 row["changed"] = True
                 words = ", ".join(f"{key}={value}" for key, value in tags.items())
-                self._event(row, service, "tagged", words, content)
+                self._event(row, "tagged", words, content)
         except AzureStorageError as error:
-            self._event(row, service, "not tagged", redact(error.message), once=True)
+            self._event(row, "not tagged", redact(error.message), once=True)
         if self.treatment.legal_hold and copy.get("legalHold"):
             row["protection"] = "legal hold"
-            self._event(row, service, "held", "legal hold, found in place", content, once=True)
+            self._event(row, "held", "legal hold, found in place", content, once=True)
         elif self.treatment.legal_hold:
             self._hold(evidence, row, content)
 
@@ -11786,16 +11767,16 @@ class Quarantine:
         try:
             evidence.service.ask(BLOB_HOLD, evidence, headers={"x-ms-legal-hold": "true"})
             row.update(protection="legal hold", changed=True)
-            self._event(row, evidence.service, "held", "legal hold", content)
+            self._event(row, "held", "legal hold", content)
             return
         except AzureStorageError as error:
             words = f"{brief(error)}: no legal hold is possible here"
-            self._event(row, evidence.service, "not held", words, once=True)
+            self._event(row, "not held", words, once=True)
         try:
             self._snapshot(evidence, row, content)
         except AzureStorageError as error:
             row["protection"] = "none"
-            self._event(row, evidence.service, "not protected", redact(error.message), once=True)
+            self._event(row, "not protected", redact(error.message), once=True)
 
     def _snapshot(self, evidence: BlobRef, row: Json, content: Json) -> None:
         """Once is enough: the listing tells whether the evidence has a snapshot."""
@@ -11803,7 +11784,7 @@ class Quarantine:
         if not taken:
             taken = take_snapshot(evidence, {})["snapshot"]
             row["changed"] = True
-            self._event(row, evidence.service, "snapshot taken", taken, content)
+            self._event(row, "snapshot taken", taken, content)
         row["protection"] = f"snapshot {taken}"
 
     def _delete(self, blob: BlobRef, source: Json | None, row: Json) -> None:
@@ -11820,19 +11801,19 @@ class Quarantine:
         etag, asked = row["source"]["etag"], has_event(row, "source deletion requested")
         content = proof(row["source"])
         if source and kept:
-            self._event(row, blob.service, "source kept", kept, content)
+            self._event(row, "source kept", kept, content)
         elif source:
-            self._event(row, blob.service, "source deletion requested", f"{blob.id} of ETag {etag}", content)
+            self._event(row, "source deletion requested", f"{blob.id} of ETag {etag}", content)
             self._delete_source(blob, etag)
             row.update(changed=True, sourceDeleted=True)
-            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", content)
+            self._event(row, "source deleted", f"{blob.id} of ETag {etag}", content)
         elif asked:
             row["sourceDeleted"] = True
             words = "The source is gone, as was requested before."
-            self._event(row, blob.service, "source deleted", words, content, once=True)
+            self._event(row, "source deleted", words, content, once=True)
         else:
             words = "The source is gone; this quarantine did not delete it."
-            self._event(row, blob.service, "source missing", words, once=True)
+            self._event(row, "source missing", words, once=True)
 
     @staticmethod
     def _delete_source(blob: BlobRef, etag: str) -> None:
