@@ -11344,16 +11344,14 @@ CaseId = Annotated[str, pattern("1 to 64 letters, digits and - . _", r"(?!\.+$)[
 
 
 def read_sources(text: str) -> list[tuple[str, str, str, str]]:
-    """What quarantine_arguments wrote: container, name, version and snapshot of each blob."""
-    found = json_value(text)
-    if not isinstance(found, list) or not found:
+    """What an earlier round wrote: container, name, version and snapshot of each blob."""
+    rows = json_value(text)
+    if not isinstance(rows, list) or not rows or not all(isinstance(part, str) for row in rows for part in row):
         raise ValueError
-    for container, name, *moments in found:
-        if len(moments) != 2 or not all(isinstance(part, str) for part in (container, name, *moments)):
-            raise ValueError
-        for part in filter(None, moments):
-            matching(VERSION, part)
-    return [(container, name, version, snapshot) for container, name, version, snapshot in found]
+    found = [(container, name, version, snapshot) for container, name, version, snapshot in rows]
+    for moment_of in filter(None, (part for row in found for part in row[2:])):
+        matching(VERSION, moment_of)
+    return found
 
 
 QUARANTINE_ARGUMENTS = {
@@ -11393,20 +11391,6 @@ def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
 
 
 QuarantineArgs = Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)]
-
-
-def quarantine_arguments(job: QuarantineJob, blobs: Sequence[BlobRef], run: str) -> dict[str, str]:
-    """What the next round is given in place of what found the blobs: they may not be there any more."""
-    sources = [[blob.container, blob.name, blob.version, blob.snapshot] for blob in blobs]
-    replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
-    return {
-        **dict.fromkeys(replaced, ""),
-        "account_name": job.collected.service.account,
-        "evidence_account_name": job.evidence.account,
-        "evidence_container_name": job.container,
-        "sources": json.dumps(sources),
-        "run_id": run,
-    }
 
 
 # What the evidence blob remembers of its source, as metadata; the source's own metadata never stands for it.
@@ -11475,7 +11459,6 @@ class Quarantine:
         self.first_round, self.run = not run, run or uuid.uuid4().hex
         self.rows: list[Json] = []
         self.deadline = Clock.now() + WORK_SLICE
-        self.failures: list[AzureStorageError] = []
         self.custody = azure.store.section("custody")
         self.blobs = self._blobs()
 
@@ -11494,15 +11477,6 @@ class Quarantine:
             raise found.nothing_found()
         return blobs[-CUSTODY_LIMIT:]
 
-    def step(self, blob: BlobRef) -> Step:
-        def act() -> object:
-            self.rows.append(self.secure(blob))
-            if self.rows[-1]["result"] == FAILED:
-                raise self.failures[-1]
-            return self.rows[-1] if self.rows[-1]["changed"] else ALREADY
-
-        return Step(f"secure {blob}", act, vital=False)
-
     def later(self) -> Later | None:
         left = sum(row["result"] in (COPYING, WAITING) for row in self.rows)
         if not left:
@@ -11512,7 +11486,16 @@ class Quarantine:
         told = CommandResults(
             outputs={QUARANTINE_VIEW.context: self.rows}, readable_output=rows, raw_response=self.rows
         )
-        again = quarantine_arguments(self.job, self.blobs, self.run)
+        # In place of what found the blobs, since they may not be there any more.
+        replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
+        again = {
+            **dict.fromkeys(replaced, ""),
+            "account_name": self.job.collected.service.account,
+            "evidence_account_name": self.job.evidence.account,
+            "evidence_container_name": self.job.container,
+            "sources": json.dumps([blob[1:] for blob in self.blobs]),
+            "run_id": self.run,
+        }
         return Later(text if self.first_round else "", again, instead=told)
 
     def record(self, report: bool) -> list[Json]:
@@ -11584,23 +11567,23 @@ class Quarantine:
         }
         return {**row, **dict(kept.get("state") or {})} if kept.get("run") == self.run and not result else row
 
-    def secure(self, blob: BlobRef) -> Json:
-        """One row of the custody record. A failure is written down and does not stop the others."""
+    def secure(self, blob: BlobRef) -> object:
+        """Makes one row of the custody record. A failure is written down there before it is raised."""
         row = self.row(blob)
+        self.rows.append(row)
         if row["result"] == FAILED:  # in an earlier round
-            self.failures.append(AzureStorageError(row["events"][-1]["detail"], "Run the command again."))
-        if row["result"] in (FAILED, SECURED, AS_BEFORE):
-            return row
-        if Clock.now() >= self.deadline:
-            return {**row, "result": WAITING}
-        try:
-            self._secure(blob, row)
-        except AzureStorageError as error:
-            self.failures.append(error)
-            row["result"] = FAILED
-            self._event(row, "failed", redact(error.message))
-        self._save(row)
-        return row
+            raise AzureStorageError(row["events"][-1]["detail"], "Run the command again.")
+        if row["result"] not in (SECURED, AS_BEFORE) and Clock.now() >= self.deadline:
+            row["result"] = WAITING
+        elif row["result"] not in (SECURED, AS_BEFORE):
+            try:
+                self._secure(blob, row)
+            except AzureStorageError as error:
+                row["result"] = FAILED
+                self._event(row, "failed", redact(error.message))
+                raise
+            self._save(row)
+        return row if row["changed"] else ALREADY
 
     def _event(self, row: Json, action: str, detail: str, facts: Json | None = None, *, once: bool = False) -> None:
         """Write an event down, in the row and where the next round finds it. once: only if there is none of the kind.
@@ -11747,73 +11730,64 @@ class Quarantine:
     def _protect(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Tags for the case, and a legal hold; where the container takes none, a snapshot. What fails is written down."""
         service, content = evidence.service, proof(row["evidence"])
-        tags = {"case": self.case_id, **({"sha256": row["evidence"]["sha256"]} if "sha256" in row["evidence"] else {})}
+        tags = {"case": self.case_id} | given_only({"sha256": content["sha256"]})
         try:
             old = service.tags(evidence)
             if not tags.items() <= old.items():
                 service.set_tags(evidence, {**old, **tags})
                 row["changed"] = True
-                words = ", ".join(f"{key}={value}" for key, value in tags.items())
-                self._event(row, "tagged", words, content)
+                self._event(row, "tagged", ", ".join(map("=".join, tags.items())), content)
         except AzureStorageError as error:
             self._event(row, "not tagged", redact(error.message), once=True)
-        if self.treatment.legal_hold and copy.get("legalHold"):
-            row["protection"] = "legal hold"
-            self._event(row, "held", "legal hold, found in place", content, once=True)
-        elif self.treatment.legal_hold:
-            self._hold(evidence, row, content)
+        if self.treatment.legal_hold:
+            row["protection"] = self._hold(evidence, bool(copy.get("legalHold")), row, content)
 
-    def _hold(self, evidence: BlobRef, row: Json, content: Json) -> None:
+    def _hold(self, evidence: BlobRef, held: bool, row: Json, content: Json) -> str:
+        """What protects the evidence afterwards. One snapshot is enough: the listing tells whether there is one."""
+        if held:
+            self._event(row, "held", "legal hold, found in place", content, once=True)
+            return "legal hold"
         try:
             evidence.service.ask(BLOB_HOLD, evidence, headers={"x-ms-legal-hold": "true"})
-            row.update(protection="legal hold", changed=True)
-            self._event(row, "held", "legal hold", content)
-            return
-        except AzureStorageError as error:
-            words = f"{brief(error)}: no legal hold is possible here"
-            self._event(row, "not held", words, once=True)
-        try:
-            self._snapshot(evidence, row, content)
-        except AzureStorageError as error:
-            row["protection"] = "none"
-            self._event(row, "not protected", redact(error.message), once=True)
-
-    def _snapshot(self, evidence: BlobRef, row: Json, content: Json) -> None:
-        """Once is enough: the listing tells whether the evidence has a snapshot."""
-        taken = next((item["snapshot"] for item in rows_named(evidence, "snapshots") if item.get("snapshot")), "")
-        if not taken:
-            taken = take_snapshot(evidence, {})["snapshot"]
             row["changed"] = True
-            self._event(row, "snapshot taken", taken, content)
-        row["protection"] = f"snapshot {taken}"
+            self._event(row, "held", "legal hold", content)
+            return "legal hold"
+        except AzureStorageError as error:
+            self._event(row, "not held", f"{brief(error)}: no legal hold is possible here", once=True)
+        try:
+            taken = next((item["snapshot"] for item in rows_named(evidence, "snapshots") if item.get("snapshot")), "")
+            if not taken:
+                taken = take_snapshot(evidence, {})["snapshot"]
+                row["changed"] = True
+                self._event(row, "snapshot taken", taken, content)
+            return f"snapshot {taken}"
+        except AzureStorageError as error:
+            self._event(row, "not protected", redact(error.message), once=True)
+            return "none"
 
     def _delete(self, blob: BlobRef, source: Json | None, row: Json) -> None:
         """Only after the copy was verified, and only if the source is still what was copied."""
-        reasons = (
-            (FALSE_MD5 in row["verified"], FALSE_MD5),
-            (
-                "md5" not in row["source"] and not has_event(row, "copy requested"),
-                "only the length of a copy that was found in place could be verified",
-            ),
-            ("unsaved" in row, "the custody record could not be saved"),
-        )
-        kept = next((words for broken, words in reasons if broken), "")
-        etag, asked = row["source"]["etag"], has_event(row, "source deletion requested")
+        only_length = "md5" not in row["source"] and not has_event(row, "copy requested")
+        reasons = {
+            FALSE_MD5: any(FALSE_MD5 in event["detail"] for event in row["events"]),
+            "only the length of a copy that was found in place could be verified": only_length,
+            "the custody record could not be saved": "unsaved" in row,
+        }
+        kept = next((words for words, stands in reasons.items() if stands), "")
         content = proof(row["source"])
+        what = f"{blob.id} of ETag {content['etag']}"
         if source and kept:
             self._event(row, "source kept", kept, content)
         elif source:
-            self._event(row, "source deletion requested", f"{blob.id} of ETag {etag}", content)
-            self._delete_source(blob, etag)
+            self._event(row, "source deletion requested", what, content)
+            self._delete_source(blob, content["etag"])
             row.update(changed=True, sourceDeleted=True)
-            self._event(row, "source deleted", f"{blob.id} of ETag {etag}", content)
-        elif asked:
+            self._event(row, "source deleted", what, content)
+        elif has_event(row, "source deletion requested"):
             row["sourceDeleted"] = True
-            words = "The source is gone, as was requested before."
-            self._event(row, "source deleted", words, content, once=True)
+            self._event(row, "source deleted", "The source is gone, as was requested before.", content, once=True)
         else:
-            words = "The source is gone; this quarantine did not delete it."
-            self._event(row, "source missing", words, once=True)
+            self._event(row, "source missing", "The source is gone; this quarantine did not delete it.", once=True)
 
     @staticmethod
     def _delete_source(blob: BlobRef, etag: str) -> None:
@@ -11862,7 +11836,7 @@ def blob_quarantine(
         dict.fromkeys(secured),
         secured,
         QUARANTINE_VIEW,
-        [work.step(blob) for blob in work.blobs],
+        [Step(f"secure {blob}", partial(work.secure, blob), vital=False) for blob in work.blobs],
         item=[work.row(blob, PLANNED) for blob in work.blobs],
         read_back=lambda outcomes: work.rows,
         state=lambda found: {row["source"]["id"]: SECURED for row in found if row["result"] in (SECURED, AS_BEFORE)},
