@@ -11047,6 +11047,12 @@ class Protection(NamedTuple):
     versioning: bool = False
     soft_delete: bool = False
 
+    @property
+    def words(self) -> str:
+        """Where neither does, a snapshot is taken before a blob is replaced."""
+        kind = "a version" if self.versioning else "a soft-deleted snapshot" if self.soft_delete else "a snapshot"
+        return f"The former content of each blob that was replaced is kept as {kind}. !azure-storage-blob-undelete brings deleted blobs back."
+
 
 def protection_of(account: Containers, *, needed: bool) -> Protection:
     """UsageError for an account with a hierarchical namespace, where Resource Manager tells; and where it is needed, for
@@ -11091,24 +11097,17 @@ class Kept(NamedTuple):
 
     @property
     def current(self) -> Json | None:
-        live = (row for row in self.rows if not row.get("deleted") and not row.get("snapshot"))
-        return next(
-            (
-                row
-                for row in live
-                if row.get("isCurrentVersion") or not (row.get("versionId") or row.get("hasVersionsOnly"))
-            ),
-            None,
-        )
+        live = (row for row in self.rows if not any(map(row.get, ("deleted", "snapshot", "hasVersionsOnly"))))
+        return next((row for row in live if row.get("isCurrentVersion") or not row.get("versionId")), None)
 
     def at(self, when: float) -> Json | None:
         """What was current at a moment, as far as it is kept. When a version ceased to be current is not recorded."""
-        known = [row for row in self.rows if was_there(row, when)]
-        return max(
-            known,
-            key=lambda row: (row["lastModified"], row.get("versionId", ""), not row.get("snapshot")),
-            default=None,
-        )
+        known = (row for row in self.rows if was_there(row, when))
+
+        def order(row: Json) -> tuple[str, str, bool]:
+            return row["lastModified"], row.get("versionId", ""), not row.get("snapshot")
+
+        return max(known, key=order, default=None)
 
     def existed(self, when: float) -> bool:
         """Whether there was a blob of this name at a moment, also where what it held is not kept."""
@@ -11166,23 +11165,21 @@ class VersionsRestore:
         self.broken: AzureStorageError | None = None
 
     def run(self, *, rehearse: bool = False) -> object:
-        """A slice of bounded time."""
+        """A slice of bounded time. What breaks it is raised by check, since what was done before counts."""
+        start = Clock.now()
+        blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
         try:
-            self._slice(rehearse)
+            for batch in slices(blobs, RESTORE_BATCH):
+                results = in_order(lambda kept: self._result(kept, rehearse), batch)
+                for kept, (result, words) in zip(batch, results, strict=True):
+                    self._note(kept, result, words)
+                if Clock.now() - start >= WORK_SLICE:
+                    break
+            else:
+                self.finished = True
         except AzureStorageError as error:
             self.broken = error
         return {} if any(self.progress["counts"][key] for key in RESTORE_CHANGES) else ALREADY
-
-    def _slice(self, rehearse: bool) -> None:
-        start = Clock.now()
-        blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
-        for batch in slices(blobs, RESTORE_BATCH):
-            results = in_order(lambda kept: self._result(kept, rehearse), batch)
-            for kept, (result, words) in zip(batch, results, strict=True):
-                self._note(kept, result, words)
-            if Clock.now() - start >= WORK_SLICE:
-                return
-        self.finished = True
 
     def _note(self, kept: Kept, result: str, words: str) -> None:
         told: list[Json] = self.progress["blobs"]
@@ -11196,11 +11193,12 @@ class VersionsRestore:
         """Raises what broke the slice, or at the end what failed."""
         if self.broken:
             raise self.broken
-        failed = [row["result"] for row in self.progress["blobs"] if row["result"].startswith("failed")]
-        if self.finished and self.progress["counts"]["failed"]:
-            words = f"{self.progress['counts']['failed']} blobs could not be restored; the first {failed[0] if failed else ''}"
+        count = self.progress["counts"]["failed"]
+        if self.finished and count:
+            results = (str(row["result"]) for row in self.progress["blobs"])
+            first = next((result for result in results if result.startswith("failed")), "")
             step = "Fix the cause, then run the command again. Blobs that are restored are left as they are."
-            raise AzureStorageError(words, step)
+            raise AzureStorageError(f"{count} blobs could not be restored; the first {first}", step)
         return ALREADY
 
     def later(self) -> Later | None:
@@ -11209,12 +11207,6 @@ class VersionsRestore:
         text = f"{sum(self.progress['counts'].values())} blobs of {self.place} were handled so far; more are left. With polling, this command goes on by itself. Without, run it again."
         told = {"time_to_restore": iso_time(self.when), "progress": json.dumps(self.progress)}
         return Later("" if self.progress.get("rounds") else text, {**self.place.arguments, **told})
-
-    @property
-    def undo_words(self) -> str:
-        kinds = ((self.protection.versioning, "a version"), (self.protection.soft_delete, "a soft-deleted snapshot"))
-        kind = next((name for kept, name in kinds if kept), "a snapshot")
-        return f"The former content of each blob that was replaced is kept as {kind}. !azure-storage-blob-undelete brings deleted blobs back."
 
     @property
     def item(self) -> Json:
@@ -11226,13 +11218,13 @@ class VersionsRestore:
         """What became of a blob, or would, and words for people; empty where there is nothing to say."""
         wanted, current = kept.at(self.when), kept.current
         result = self._decide(kept, wanted, current)
-        acting = result in RESTORE_CHANGES and not rehearse
-        step = Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted))
-        outcome = take(step) if acting else None
-        if outcome and outcome.error and outcome.result != DONE:
-            unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
-            return "failed", f"failed: {brief(outcome.error)}{unknown}"
-        return result, ""
+        if rehearse or result not in RESTORE_CHANGES:
+            return result, ""
+        outcome = take(Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted)))
+        if not outcome.error or outcome.result == DONE:
+            return result, ""
+        unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
+        return "failed", f"failed: {brief(outcome.error)}{unknown}"
 
     def _decide(self, kept: Kept, wanted: Json | None, current: Json | None) -> str:
         if not DOT_SEGMENTS.isdisjoint(kept.name.split("/")):
@@ -11257,10 +11249,9 @@ class VersionsRestore:
         blob = self.place.blob(kept.name)
         unchanged = unchanged_since(current)
         if wanted is None:
-            snapshots = (
-                "include" if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows) else None
-            )
-            blob.service.ask(BLOB_DELETE, blob, headers={**unchanged, "x-ms-delete-snapshots": snapshots})
+            if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows):
+                unchanged["x-ms-delete-snapshots"] = "include"
+            blob.service.ask(BLOB_DELETE, blob, headers=unchanged)
             return
         source = blob._replace(version=wanted.get("versionId", ""), snapshot=wanted.get("snapshot", ""))
         if wanted.get("deleted"):
@@ -11316,11 +11307,12 @@ def blob_versions_restore(
         later = work.later()
         if later:
             return later
-    counts = {key: work.progress["counts"][key] if dry_run else NEW for key in RESTORE_CHANGES}
+    counts = {key: count if dry_run else NEW for key, count in work.progress["counts"].items()}
+    after = {key: counts[key] for key in RESTORE_CHANGES if counts[key]}
     return Plan(
         place.id,
-        {key: 0 for key, count in counts.items() if count},
-        {key: count for key, count in counts.items() if count},
+        dict.fromkeys(after, 0),
+        after,
         VERSIONS_VIEW,
         [Step("restore the blobs", work.run), Step("restore every blob", work.check)],
         item=work.item,
@@ -11329,7 +11321,7 @@ def blob_versions_restore(
         later=lambda outcomes: work.later() if outcomes[-1].result in FINE else None,
         tell_steps=True,
         note="A blob that was deleted before that time comes back too where the account keeps versions: Azure doesn't record when a version ceased to be current.",
-        done=work.undo_words,
+        done=protection.words,
         missed="No changes needed: no blob has to be restored or deleted. Blobs that are newer or whose content isn't kept are counted.",
         confirm=None if prefix else (place.name, f"This restores every blob of container {place}."),
     )
