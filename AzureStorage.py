@@ -9125,18 +9125,17 @@ class Containers:
     def update(self, name: str, properties: Json) -> None:
         """The blob service keeps the stored access policies, which are set together with the access level."""
 
-        def set_access(service: BlobService) -> None:
+        def set_access(service: BlobService) -> Json | None:
             fixed = [key for key in properties if key != "publicAccess"]
             if fixed:
                 words = f"Could not update container {name}: the blob service sets {', '.join(fixed)} only when a container is created."
                 raise UsageError(words, f"Sign in with an identity that has the role {ACCOUNT_CONTRIBUTOR}.")
             access = access_header(properties["publicAccess"])
             service.set_access_policies(name, service.access_policies(name)._replace(public_access=access))
+            return None
 
-        def patch(account: AccountRef) -> None:
-            self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), {"properties": properties})
-
-        self.either(patch, set_access)
+        body = {"properties": properties}
+        self.either(lambda account: self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), body), set_access)
 
     def delete(self, name: str) -> object:
         """ALREADY where Azure says that it was not there any more."""
@@ -9869,7 +9868,8 @@ def sas_create(
     by_key = signer == "account_key"
     if by_key and user_object_id:
         raise exclusive("user_object_id", "signed_by=account_key")
-    wish = sas_wish(target, permissions, expires_in, start, ip or "", user_object_id or "", own=by_key)
+    begin, end = sas_times(expires_in, start, own=by_key)
+    wish = SasWish(place.name, target.blob, permissions, end, begin, ip or "", user_object_id or "")
     signed = own_key_sas(service, wish) or key_sas(azure, target, wish) if by_key else delegation_sas(service, wish)
     url = f"{service.blob_id(place.name, target.blob) if target.blob else place.id}?{signed}"
     facts = inspect_sas(read_sas(url))
@@ -9877,10 +9877,8 @@ def sas_create(
     return show(SAS_VIEW, {**facts, "signedBy": signer, "url": url}, note=note)
 
 
-def sas_wish(
-    target: SasTarget, permissions: str, expires_in: str, start: float | None, ip: str, user: str, *, own: bool
-) -> SasWish:
-    """UsageError for an end that no SAS of the kind can have, by the name of the argument."""
+def sas_times(expires_in: str, start: float | None, *, own: bool) -> tuple[float, float]:
+    """Start and end. UsageError for an end that no SAS of the kind can have, by the name of the argument."""
     now = Clock.now()
     begin = start if start is not None else now - START_MARGIN
     end = read_expiry(expires_in) + (max(0.0, begin - now) if moment(expires_in) is None else 0)
@@ -9894,7 +9892,7 @@ def sas_wish(
         iso_time(end)
     except (ArithmeticError, OSError, ValueError):
         raise invalid("expires_in", "the SAS would end after the year 9999.") from None
-    return SasWish(target.place.name, target.blob, permissions, end, begin, ip, user)
+    return begin, end
 
 
 @command("azure-storage-sas-inspect")
@@ -10129,29 +10127,27 @@ def blob_get(
     azure.use_threads()
     start, end = range or (0, None)
 
-    def read(each: BlobRef) -> Download | AzureStorageError:
+    def read(each: BlobRef) -> tuple[Json, Download | AzureStorageError]:
         try:
-            return Downloader(each, start, end, parallel=len(blobs) == 1).run(f"download_{uuid.uuid4()}", max_size)
+            found = Downloader(each, start, end, parallel=len(blobs) == 1).run(f"download_{uuid.uuid4()}", max_size)
         except AzureStorageError as error:
-            return error
+            return read_row(each, error), error
+        return read_row(each, found), found
 
-    found = list(in_order(read, blobs))
-    rows = [read_row(each, outcome) for each, outcome in zip(blobs, found, strict=True)]
-    failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
+    outcomes = list(in_order(read, blobs))
+    rows = [row for row, _ in outcomes]
+    failures = [found for _, found in outcomes if isinstance(found, AzureStorageError)]
     if failures and len(blobs) == 1:
         raise failures[0]
     files = [
-        file_result_existing_file(outcome.path, row["fileName"])
-        for outcome, row in zip(found, rows, strict=True)
-        if isinstance(outcome, Download)
+        file_result_existing_file(found.path, row["fileName"]) for row, found in outcomes if isinstance(found, Download)
     ]
     if blob.selection:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
     note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read, {len(failures)} failed. {blob.note('read')}"
     text = table(READ_VIEW, rows, note=note.rstrip())
-    outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
-    raw = text if kind else rows
-    return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
+    failed = {"raw_response": text, "entry_type": EntryType.ERROR} if failures else {"raw_response": rows}
+    return [CommandResults(outputs={READ_VIEW.context: rows}, readable_output=text, **failed), *files]
 
 
 def read_row(blob: BlobRef, found: Download | AzureStorageError) -> Json:
@@ -10636,8 +10632,8 @@ def blob_plan(
     blob: BlobRef,
     current: Json,
     wanted: Json,
-    name: str,
-    act: Callable[[], object],
+    operation: Operation,
+    headers: Json,
     undo: Callable[[Json, Json], str],
     done: str = "",
 ) -> Plan:
@@ -10645,8 +10641,18 @@ def blob_plan(
     before, after = differences(current, wanted, exactly)
     # What was not there and shall not be is no difference.
     after = {key: value for key, value in after.items() if value is not None or current.get(key) is not None}
-    differing, read = ({key: before[key] for key in after}, after), partial(blob.service.properties, blob)
-    return one_request(blob.id, BLOB_VIEW, current, differing, name, act, read, equal=exactly, undo=undo, done=done)
+    return one_request(
+        blob.id,
+        BLOB_VIEW,
+        current,
+        ({key: before[key] for key in after}, after),
+        operation.action.removesuffix(" of blob {}"),
+        lambda: blob.service.ask(operation, blob, headers=headers),
+        lambda: blob.service.properties(blob),
+        equal=exactly,
+        undo=undo,
+        done=done,
+    )
 
 
 @command("azure-storage-blob-properties-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
@@ -10671,14 +10677,7 @@ def blob_properties_set(
             "blob-properties-set", blob.arguments, kept, {"clear": ",".join(cleared)} if cleared else {}
         )
 
-    return blob_plan(
-        blob,
-        current,
-        wanted,
-        "change the properties",
-        lambda: blob.service.ask(PROPERTIES_SET, blob, headers=headers),
-        undo,
-    )
+    return blob_plan(blob, current, wanted, PROPERTIES_SET, headers, undo)
 
 
 @command("azure-storage-blob-metadata-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
@@ -10688,23 +10687,13 @@ def blob_metadata_set(
     """Adds to the metadata, or replaces it."""
     current = blob.service.properties(blob)
     old = current["metadata"]
-    names = {
-        name.lower(): name for name in old
-    }  # the service keeps the case of names and does not tell them apart by it
+    # The service keeps the case of names and does not tell them apart by it.
+    names = {name.lower(): name for name in old}
     new = metadata if replace else {**old, **{names.get(name.lower(), name): value for name, value in metadata.items()}}
     headers = {**unchanged_since(current, lease_id), **metadata_headers(new)}
 
-    def undo(before: Json, after: Json) -> str:
-        return command_line("blob-metadata-set", blob.arguments, {"metadata": old, "replace": "true"})
-
-    return blob_plan(
-        blob,
-        current,
-        {"metadata": new},
-        "change the metadata",
-        lambda: blob.service.ask(METADATA_SET, blob, headers=headers),
-        undo,
-    )
+    undo = command_line("blob-metadata-set", blob.arguments, {"metadata": old, "replace": "true"})
+    return blob_plan(blob, current, {"metadata": new}, METADATA_SET, headers, lambda before, after: undo)
 
 
 @command("azure-storage-blob-tags-get", needs=(READ_TAGS,), role=OWNER)
@@ -10798,18 +10787,12 @@ def blob_tier_set(
         wanted["tierInferred"] = None
     leaving = current.get("tier") == "Archive" and tier != "Archive"
     if leaving:
-        wanted = {"archiveStatus": f"rehydrate-pending-to-{tier.lower()}", "rehydratePriority": rehydrate_priority}
+        priority = given_only({"rehydratePriority": rehydrate_priority})
+        wanted = {"archiveStatus": f"rehydrate-pending-to-{tier.lower()}", **priority}
     headers = {"x-ms-access-tier": tier, "x-ms-rehydrate-priority": rehydrate_priority}
     done = "The blob is on its way out of the archive, which takes hours and can't be canceled. archiveStatus tells when it is there."
-    return blob_plan(
-        blob,
-        current,
-        given_only(wanted) if leaving else wanted,
-        "change the tier",
-        lambda: blob.service.ask(TIER_SET, blob, headers=headers),
-        lambda old, new: command_line("blob-tier-set", blob.arguments, {"tier": current.get("tier") or "Hot"}),
-        done=done if leaving else "",
-    )
+    undo = command_line("blob-tier-set", blob.arguments, {"tier": current.get("tier") or "Hot"})
+    return blob_plan(blob, current, wanted, TIER_SET, headers, lambda before, after: undo, done if leaving else "")
 
 
 @command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True, execution=True)
@@ -10902,15 +10885,10 @@ def build_copy(azure: Azure, given: Given) -> Copy:
         return Copy(target, given["source_url"])
     if not given["source_blob_name"]:
         raise missing("source_blob_name", "the name of the blob to copy, or a source_url")
-    names = {
-        **{name: given[name] for name in SCOPE_ARGUMENTS},
-        "account_name": given["source_account_name"] or AccountClue(target.service.account),
-        "container_name": given["source_container_name"] or target.container,
-        "blob_name": given["source_blob_name"],
-        "version_id": given["source_version_id"],
-        "snapshot": given["source_snapshot"],
-        "blob_url": None,
-    }
+    names = {name: given[name] for name in SCOPE_ARGUMENTS} | {"blob_url": None}
+    names |= {name.removeprefix("source_"): given[name] for name in COPY_NAMES}
+    names["account_name"] = names["account_name"] or AccountClue(target.service.account)
+    names["container_name"] = names["container_name"] or target.container
     return Copy(target, build_version(azure, names))
 
 
