@@ -5803,10 +5803,13 @@ def command(
     polling: Polling | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Registers a function as a command; see Command. Its keyword-only parameters are those of later polling rounds."""
+    """Registers a function as a command; see Command. Its keyword-only parameters are those of later polling rounds. That
+    it changes something is told by its annotation: it returns a Plan or a Bulk."""
 
     def register(run: Handler) -> Handler:
-        COMMANDS[name] = Command(name, run, needs, role, changes, execution, confirm, polling, aliases or {})
+        returned = inspect.signature(run).return_annotation
+        plans = changes or not {Plan, Bulk}.isdisjoint((returned, *get_args(returned)))
+        COMMANDS[name] = Command(name, run, needs, role, plans, execution, confirm, polling, aliases or {})
         return run
 
     return register
@@ -9168,7 +9171,6 @@ OneContainerArgs = Annotated[tuple[Containers, str], Group(CONTAINER_ARGUMENTS, 
     "azure-storage-blob-containers-create",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
 )
 def blob_containers_create(
     azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
@@ -9199,7 +9201,6 @@ def blob_containers_create(
     "azure-storage-blob-containers-update",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def blob_containers_update(
@@ -9256,7 +9257,6 @@ def blob_containers_list(
     "azure-storage-blob-container-delete",
     needs=(READ_CONTAINER, DELETE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def blob_container_delete(azure: Azure, account: ContainersArgs, container_name: Container) -> Plan:
@@ -9314,9 +9314,7 @@ def hold_plan(azure: Azure, container: ContainerRef, tags: list[str], *, held: b
     )
 
 
-@command(
-    "azure-storage-container-legal-hold-set", needs=(READ_CONTAINER, SET_HOLD), role=ACCOUNT_CONTRIBUTOR, changes=True
-)
+@command("azure-storage-container-legal-hold-set", needs=(READ_CONTAINER, SET_HOLD), role=ACCOUNT_CONTRIBUTOR)
 def container_legal_hold_set(azure: Azure, container: ContainerTarget, tags: HoldTags) -> Plan:
     """Adds tags to the legal hold; while there is one, no blob in the container can be changed or deleted. Accounts with
     SFTP or NFS 3.0 don't support it, and a ReadOnly lock blocks it."""
@@ -9327,7 +9325,6 @@ def container_legal_hold_set(azure: Azure, container: ContainerTarget, tags: Hol
     "azure-storage-container-legal-hold-clear",
     needs=(READ_CONTAINER, CLEAR_HOLD),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def container_legal_hold_clear(azure: Azure, container: ContainerTarget, tags: HoldTags) -> Plan:
@@ -9397,7 +9394,6 @@ UNDO_OF_APPENDS = f"The undo doesn't restore {APPENDS[1]}, which this integratio
     "azure-storage-container-immutability-set",
     needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/write", f"{IMMUTABILITY}/extend/action"),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def container_immutability_set(
@@ -9432,7 +9428,6 @@ def container_immutability_set(
     "azure-storage-container-immutability-lock",
     needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/lock/action"),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
     confirm=True,
 )
@@ -9454,7 +9449,6 @@ def container_immutability_lock(azure: Azure, container: ContainerTarget) -> Pla
     "azure-storage-container-immutability-delete",
     needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/delete"),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def container_immutability_delete(azure: Azure, container: ContainerTarget) -> Plan:
@@ -9590,7 +9584,6 @@ def undo_lease(target: BlobRef | ContainerRef, lease: Lease, current: Json, held
     "azure-storage-container-lease",
     needs=(READ_CONTAINER, LEASE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def container_lease(azure: Azure, container: ContainerTarget, lease: LeaseArgs) -> Plan:
@@ -9648,7 +9641,7 @@ def container_policy_list(azure: Azure, container: ContainerArgs) -> CommandResu
     return show_list(POLICIES_VIEW, Listing(policy_rows(container, container.service.access_policies(container.name))))
 
 
-@command("azure-storage-container-policy-revoke", needs=(READ_ACL, WRITE_ACL), role=OWNER, changes=True, execution=True)
+@command("azure-storage-container-policy-revoke", needs=(READ_ACL, WRITE_ACL), role=OWNER, execution=True)
 def container_policy_revoke(
     azure: Azure,
     container: ContainerArgs,
@@ -9683,7 +9676,6 @@ def container_policy_revoke(
     "azure-storage-container-restore",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
     role=f"{ACCOUNT_CONTRIBUTOR} with {CONTRIBUTOR}",
-    changes=True,
 )
 def container_restore(azure: Azure, container: OneContainerArgs, version: Text | None = None) -> Plan:
     """Brings back a soft-deleted container with its blobs: the last one of that name that was deleted, or the version given."""
@@ -10226,7 +10218,7 @@ def undo_write(blob: BlobRef, before: Json | None) -> str:
     )
 
 
-@command("azure-storage-blob-put", needs=(WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-put", needs=(WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR)
 def blob_put(
     azure: Azure,
     uploads: Annotated[list[Upload], Group(UPLOAD_ARGUMENTS, build_uploads)],
@@ -10381,7 +10373,6 @@ def brief(error: AzureStorageError) -> str:
     "azure-storage-blob-delete",
     needs=(DELETE_BLOB, READ_BLOB, DELETE_VERSION),
     role=CONTRIBUTOR,
-    changes=True,
     execution=True,
     confirm=True,
 )
@@ -10473,7 +10464,6 @@ def deleted_row(blob: BlobRef, error: AzureStorageError | None, verb: str) -> Ro
     "azure-storage-blob-undelete",
     needs=(WRITE_BLOB, READ_BLOB, WRITE_CONTAINER),
     role=CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def blob_undelete(azure: Azure, blobs: SelectionArgs, overwrite: Flag = False) -> Bulk:
@@ -10655,7 +10645,7 @@ def blob_plan(
     )
 
 
-@command("azure-storage-blob-properties-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-properties-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR)
 def blob_properties_set(
     azure: Azure,
     blob: BlobArgs,
@@ -10680,7 +10670,7 @@ def blob_properties_set(
     return blob_plan(blob, current, wanted, PROPERTIES_SET, headers, undo)
 
 
-@command("azure-storage-blob-metadata-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-metadata-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR)
 def blob_metadata_set(
     azure: Azure, blob: BlobArgs, metadata: Metadata, replace: Flag = False, lease_id: LeaseId | None = None
 ) -> Plan:
@@ -10701,7 +10691,7 @@ def blob_tags_get(azure: Azure, blob: VersionArgs) -> CommandResults:
     return show(BLOB_TAGS_VIEW, {**blob.identity(), "tags": blob.service.tags(blob)})
 
 
-@command("azure-storage-blob-tags-set", needs=(READ_TAGS, WRITE_TAGS), role=OWNER, changes=True)
+@command("azure-storage-blob-tags-set", needs=(READ_TAGS, WRITE_TAGS), role=OWNER)
 def blob_tags_set(azure: Azure, blob: VersionArgs, tags: BlobTags, replace: Flag = False) -> Plan:
     """Adds to the tags, or replaces them."""
     old = blob.service.tags(blob)
@@ -10744,7 +10734,7 @@ def blob_find(
 # Snapshots, tiers, leases, holds
 
 
-@command("azure-storage-blob-snapshot-create", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-snapshot-create", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR)
 def blob_snapshot_create(
     azure: Azure, blob: BlobArgs, metadata: Metadata | None = None, lease_id: LeaseId | None = None
 ) -> Plan:
@@ -10773,7 +10763,7 @@ def take_snapshot(blob: BlobRef, headers: Json) -> Json:
     return {**blob._replace(snapshot=moment_of).identity(), **etag}
 
 
-@command("azure-storage-blob-tier-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-tier-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR)
 def blob_tier_set(
     azure: Azure,
     blob: VersionArgs,
@@ -10795,7 +10785,7 @@ def blob_tier_set(
     return blob_plan(blob, current, wanted, TIER_SET, headers, lambda before, after: undo, done if leaving else "")
 
 
-@command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True, execution=True)
+@command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, execution=True)
 def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
     """A lease keeps everybody else from writing or deleting the blob."""
     headers = {
@@ -10813,9 +10803,7 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
     return lease_plan(blob, BLOB_LEASE_VIEW, lease, lambda: blob.service.properties(blob), act)
 
 
-@command(
-    "azure-storage-blob-legal-hold-set", needs=(READ_BLOB, WRITE_CONTAINER), role=OWNER, changes=True, execution=True
-)
+@command("azure-storage-blob-legal-hold-set", needs=(READ_BLOB, WRITE_CONTAINER), role=OWNER, execution=True)
 def blob_legal_hold_set(azure: Azure, blob: VersionArgs, legal_hold: Flag) -> Plan:
     """Only in containers with version-level immutability; others take a hold on the whole container."""
 
@@ -10896,7 +10884,6 @@ def build_copy(azure: Azure, given: Given) -> Copy:
     "azure-storage-blob-copy",
     needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB),
     role=CONTRIBUTOR,
-    changes=True,
     polling=Polling(15, 3600),
 )
 def blob_copy(
@@ -11134,13 +11121,24 @@ class VersionsRestore:
     """Brings blobs back to what they were at a moment, slice by slice; `progress` is what the next slice goes on with."""
 
     def __init__(
-        self, place: ContainerPlace, prefix: str, when: float, protection: Protection, delete_newer: bool
+        self,
+        place: ContainerPlace,
+        prefix: str,
+        when: float,
+        protection: Protection,
+        delete_newer: bool,
+        progress: Json | None,
     ) -> None:
         self.place, self.prefix, self.when = place, prefix, when
         self.protection, self.delete_newer = protection, delete_newer
-        self.progress = deepcopy(NO_PROGRESS)
+        self.progress = deepcopy(NO_PROGRESS) | {**(progress or {}), "rounds": bool(progress)}
         self.finished = False
         self.broken: AzureStorageError | None = None
+
+    def rehearse(self) -> Later | None:
+        self.run(rehearse=True)
+        self.check()
+        return self.later()
 
     def run(self, *, rehearse: bool = False) -> object:
         """A slice of bounded time. What breaks it is raised by check, since what was done before counts."""
@@ -11256,7 +11254,6 @@ Progress = Annotated[Json, Reader("the progress of an earlier round", read_progr
     "azure-storage-blob-versions-restore",
     needs=(READ_ACCOUNT, READ_SERVICE, READ_BLOB, WRITE_BLOB, DELETE_BLOB, WRITE_CONTAINER),
     role=f"{CONTRIBUTOR} with Reader",
-    changes=True,
     execution=True,
     confirm=True,
     polling=Polling(10, 43_200),
@@ -11277,14 +11274,10 @@ def blob_versions_restore(
     account, name = container
     place, protection = ContainerPlace(account.service, name), protection_of(account, needed=delete_newer)
     azure.use_threads()
-    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer)
-    work.progress |= {**(progress or {}), "rounds": bool(progress)}
-    if dry_run:
-        work.run(rehearse=True)
-        work.check()
-        later = work.later()
-        if later:
-            return later
+    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer, progress)
+    later = work.rehearse() if dry_run else None
+    if later:
+        return later
     counts = {key: count if dry_run else NEW for key, count in work.progress["counts"].items()}
     after = {key: counts[key] for key in RESTORE_CHANGES if counts[key]}
     return Plan(
@@ -11778,7 +11771,6 @@ class Quarantine:
         WRITE_CONTAINER,
     ),
     role=OWNER,
-    changes=True,
     execution=True,
     polling=Polling(15, 7200),
 )
