@@ -9292,15 +9292,14 @@ HoldTags = Annotated[
 def hold_plan(azure: Azure, container: ContainerRef, tags: list[str], *, held: bool) -> Plan:
     """Put tags on the hold or take them off; only those that are not so already are sent."""
     current = azure.arm.ask(CONTAINER_GET, container)
-    old = hold_tags(current)
+    old = sorted(hold_tags(current))
     due = [tag for tag in tags if (tag in old) is not held]
-    new = sorted({*old, *due} if held else {*old} - {*due})
     endpoint, verb, inverse = (HOLD_SET, "set", "clear") if held else (HOLD_CLEAR, "clear", "set")
     return one_request(
         container.id,
         HOLD_VIEW,
         current,
-        ({"tags": sorted(old)}, {"tags": new}) if due else ({}, {}),
+        ({"tags": old}, {"tags": sorted({*old} ^ {*due})}),
         f"{verb} the legal hold",
         lambda: azure.arm.ask(endpoint, container, {"tags": due}),
         lambda: azure.arm.ask(CONTAINER_GET, container),
@@ -9654,14 +9653,13 @@ def container_policy_revoke(
     service = container.service
     found = service.access_policies(container.name)
     kept = [entry for entry in found.policies if not all_policies and entry.name not in (policy or [])]
-    gone = [entry for entry in found.policies if entry not in kept]
     old, new = ([entry._asdict() for entry in entries] for entries in (found.policies, kept))
-    lost = sorted(set(policy or []) - {entry.name for entry in gone})
+    lost = sorted(set(policy or []) - {entry.name for entry in found.policies})
     return one_request(
         container.id,
         POLICIES_VIEW,
         policy_rows(container, found),
-        ({"policies": old}, {"policies": new}) if gone else ({}, {}),
+        ({"policies": old}, {"policies": new}),
         "remove the policies",
         lambda: service.set_access_policies(container.name, found._replace(policies=kept)),
         lambda: policy_rows(container, service.access_policies(container.name)),
@@ -10592,27 +10590,22 @@ def blob_properties_get(azure: Azure, blob: VersionArgs) -> CommandResults:
     return show(BLOB_VIEW, blob.service.properties(blob), title="Azure Storage Blob properties")
 
 
-CONTENT_HEADERS = {
-    "content_type": ("contentType", "x-ms-blob-content-type"),
-    "content_encoding": ("contentEncoding", "x-ms-blob-content-encoding"),
-    "content_language": ("contentLanguage", "x-ms-blob-content-language"),
-    "content_disposition": ("contentDisposition", "x-ms-blob-content-disposition"),
-    "cache_control": ("cacheControl", "x-ms-blob-cache-control"),
-    "content_md5": ("md5", "x-ms-blob-content-md5"),
-}
-HEADER_ARGUMENTS = {name: optional(Md5 if name == "content_md5" else HeaderText) for name in CONTENT_HEADERS}
-HEADER_ARGUMENTS["clear"] = optional(Annotated[list[str], listed(choice(*CONTENT_HEADERS))])
+# Arguments that set a property, and its name in context; its header is x-ms-blob- and the argument.
+CONTENT = {
+    "content_type": "contentType", "content_encoding": "contentEncoding", "content_language": "contentLanguage",
+    "content_disposition": "contentDisposition", "cache_control": "cacheControl", "content_md5": "md5",
+}  # fmt: skip
+HEADER_ARGUMENTS = {name: optional(Md5 if name == "content_md5" else HeaderText) for name in CONTENT}
+HEADER_ARGUMENTS["clear"] = optional(Annotated[list[str], listed(choice(*CONTENT))])
 
 
 def build_headers(azure: Azure, given: Given) -> Json:
     """The content properties to set, by their names in context; None for one that is cleared."""
-    cleared = dict.fromkeys(given["clear"] or ())
+    cleared = given["clear"] or ()
     twice = [name for name in cleared if given[name] is not None]
     if twice:
         raise exclusive("clear", *twice)
-    wanted = {
-        CONTENT_HEADERS[name][0]: given[name] for name in CONTENT_HEADERS if given[name] is not None or name in cleared
-    }
+    wanted = {known: given[name] for name, known in CONTENT.items() if given[name] is not None or name in cleared}
     if not wanted:
         raise UsageError("Missing required argument: give at least one property, such as `content_type`, or `clear`.")
     return wanted
@@ -10654,18 +10647,18 @@ def blob_properties_set(
 ) -> Plan:
     """Keeps what is not given, which the service would clear."""
     current = blob.service.properties(blob)
-    whole = {header: wanted.get(name, current.get(name)) for name, header in CONTENT_HEADERS.values()}
+    whole = {
+        f"x-ms-blob-{name.replace('_', '-')}": wanted.get(known, current.get(known)) for name, known in CONTENT.items()
+    }
     if whole["x-ms-blob-content-md5"]:
         whole["x-ms-blob-content-md5"] = base64.b64encode(bytes.fromhex(whole["x-ms-blob-content-md5"])).decode()
     headers = {**whole, **unchanged_since(current, lease_id)}
 
     def undo(old: Json, new: Json) -> str:
-        names = {context: name for name, (context, _) in CONTENT_HEADERS.items()}
-        cleared = [names[key] for key, value in old.items() if value is None]
-        kept = {names[key]: value for key, value in old.items() if value is not None}
-        return command_line(
-            "blob-properties-set", blob.arguments, kept, {"clear": ",".join(cleared)} if cleared else {}
-        )
+        kept = given_only({name: old.get(known) for name, known in CONTENT.items()})
+        cleared = [name for name, known in CONTENT.items() if known in old and name not in kept]
+        clear = {"clear": ",".join(cleared)} if cleared else {}
+        return command_line("blob-properties-set", blob.arguments, kept, clear)
 
     return blob_plan(blob, current, wanted, PROPERTIES_SET, headers, undo)
 
