@@ -11110,23 +11110,18 @@ def read_progress(text: str) -> Json:
 NO_PROGRESS: Json = {"marker": "", "done": "", "counts": dict.fromkeys(RESTORE_RESULTS, 0), "blobs": []}
 
 
+@dataclass
 class VersionsRestore:
     """Brings blobs back to what they were at a moment, slice by slice; `progress` is what the next slice goes on with."""
 
-    def __init__(
-        self,
-        place: ContainerPlace,
-        prefix: str,
-        when: float,
-        protection: Protection,
-        delete_newer: bool,
-        progress: Json | None,
-    ) -> None:
-        self.place, self.prefix, self.when = place, prefix, when
-        self.protection, self.delete_newer = protection, delete_newer
-        self.progress = deepcopy(NO_PROGRESS) | {**(progress or {}), "rounds": bool(progress)}
-        self.finished = False
-        self.broken: AzureStorageError | None = None
+    place: ContainerPlace
+    prefix: str
+    when: float
+    protection: Protection
+    delete_newer: bool
+    progress: Json
+    finished: bool = False
+    broken: AzureStorageError | None = None
 
     def rehearse(self) -> Later | None:
         self.run(rehearse=True)
@@ -11267,7 +11262,8 @@ def blob_versions_restore(
     account, name = container
     place, protection = ContainerPlace(account.service, name), protection_of(account, needed=delete_newer)
     azure.use_threads()
-    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer, progress)
+    begun = {**deepcopy(NO_PROGRESS), **(progress or {}), "rounds": bool(progress)}
+    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer, begun)
     later = work.rehearse() if dry_run else None
     if later:
         return later
@@ -11322,8 +11318,7 @@ class QuarantineJob(NamedTuple):
     """The blobs to be secured, and the container that takes the copies."""
 
     collected: Collected
-    evidence: BlobService
-    container: str
+    evidence: ContainerPlace
 
 
 def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
@@ -11343,7 +11338,7 @@ def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
         raise invalid("evidence_container_name", "it is the container of the blob. Choose another one.")
     if len(others) > CUSTODY_LIMIT:
         raise invalid("blob_names", f"at most {CUSTODY_LIMIT} blobs can be secured at a time.")
-    return QuarantineJob(found._replace(blobs=others), service, container)
+    return QuarantineJob(found._replace(blobs=others), ContainerPlace(service, container))
 
 
 QuarantineArgs = Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)]
@@ -11391,8 +11386,8 @@ CUSTODY_VIEW = View(
 )
 
 
-def has_event(row: Json, *actions: str) -> bool:
-    return any(event["action"] in actions for event in row["events"])
+def has_event(row: Json, action: str) -> bool:
+    return any(event["action"] == action for event in row["events"])
 
 
 class Treatment(NamedTuple):
@@ -11421,7 +11416,7 @@ class Quarantine:
     def _blobs(self) -> list[BlobRef]:
         """The blobs of the job, and those that an earlier run of the same selection secured: they may be gone by now."""
         found = self.job.collected
-        here = f"{self.job.evidence.container_id(self.job.container)}/{self.case_id}/{found.service.account}/"
+        here = f"{self.job.evidence.id}/{self.case_id}/{found.service.account}/"
         kept = (dict(entry) for name, entry in self.custody.items() if name.startswith(here))
         earlier = [entry["source"] for entry in kept if found.selection and entry.get("selection") == found.selection]
         refs = [
@@ -11437,7 +11432,7 @@ class Quarantine:
         left = sum(row["result"] in (COPYING, WAITING) for row in self.rows)
         if not left:
             return None
-        text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.container}. This command ends when it is done."
+        text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.evidence.name}. This command ends when it is done."
         rows = table(QUARANTINE_VIEW, self.rows, note=text)
         told = CommandResults(
             outputs={QUARANTINE_VIEW.context: self.rows}, readable_output=rows, raw_response=self.rows
@@ -11447,8 +11442,8 @@ class Quarantine:
         again = {
             **dict.fromkeys(replaced, ""),
             "account_name": self.job.collected.service.account,
-            "evidence_account_name": self.job.evidence.account,
-            "evidence_container_name": self.job.container,
+            "evidence_account_name": self.job.evidence.service.account,
+            "evidence_container_name": self.job.evidence.name,
             "sources": json.dumps([blob[1:] for blob in self.blobs]),
             "run_id": self.run,
         }
@@ -11471,8 +11466,7 @@ class Quarantine:
         for when, kind in events:
             timeline.add(when, kind)
         totals = {name.capitalize(): count for name, count in Counter(row["result"] for row in rows).items()}
-        evidence = self.job.evidence.container_id(self.job.container)
-        facts = {"Case": self.case_id, "Evidence": evidence, "Blobs": len(rows), **totals}
+        facts = {"Case": self.case_id, "Evidence": self.job.evidence.id, "Blobs": len(rows), **totals}
         about = report_facts(self.azure, self.job.collected.service.account)
         sections = (
             html_section(
@@ -11496,7 +11490,7 @@ class Quarantine:
         if len(name) > LONGEST_NAME or name.count("/") >= MOST_SEGMENTS:
             start += f"hashed/{hashlib.sha256(blob.id.encode()).hexdigest()}/"
             name = start + blob.name.replace("/", "_")[: LONGEST_NAME - len(start)]
-        return BlobRef(self.job.evidence, self.job.container, name)
+        return self.job.evidence.blob(name)
 
     def actor(self, service: BlobService) -> str:
         """Whoever is authorised at a service: a key or SAS of the instance, or the signed-in identity."""
@@ -11548,7 +11542,7 @@ class Quarantine:
         if once and has_event(row, action):
             return
         at_source = action == "failed" or action.startswith("source")
-        service = self.job.collected.service if at_source else self.job.evidence
+        service = (self.job.collected if at_source else self.job.evidence).service
         known = {"time": iso_time(Clock.now()), "actor": "", "action": action, "detail": detail}
         told = known | given_only(facts or {})
         row["events"].append(told)
@@ -11787,7 +11781,7 @@ def blob_quarantine(
     secured = {blob.id: SECURED for blob in work.blobs}
     undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
     return Plan(
-        job.evidence.container_id(job.container),
+        job.evidence.id,
         dict.fromkeys(secured),
         secured,
         QUARANTINE_VIEW,

@@ -7427,7 +7427,8 @@ def test_a_custody_record_that_cannot_be_saved_loses_nothing_and_deletes_nothing
 def test_names_of_evidence_never_meet(blob_room: WarRoom) -> None:
     azure = az.Azure(az.read_settings(blob_room.params))
     service = azure.blobs(ACCOUNT)
-    job = az.QuarantineJob(az.Collected(service, [az.BlobRef(service, "uploads", "a")]), service, "secured")
+    collected = az.Collected(service, [az.BlobRef(service, "uploads", "a")])
+    job = az.QuarantineJob(collected, az.ContainerPlace(service, "secured"))
     work = az.Quarantine(azure, job, "case-1", "", az.Treatment())
     moment = "2026-11-23T12:00:00.0000000Z"
     long = "x" * 1024
