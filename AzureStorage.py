@@ -10496,10 +10496,9 @@ def deleted_names(selection: Prefix) -> Iterator[list[BlobRef]]:
 def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
     """What became of one blob, or with dry_run would."""
     try:
-        words, changed, back = restore_blob(blob, overwrite, dry_run)
+        return restore_blob(blob, overwrite, dry_run)
     except AzureStorageError as error:
         return failed_row(blob.identity(), error)
-    return Row({**back, **blob.current.identity()}, words, True, changed=changed)
 
 
 DELETED_TOO = "deleted,deletedwithversions,snapshots,versions"
@@ -10511,34 +10510,31 @@ def rows_named(blob: BlobRef, include: str) -> Iterator[Json]:
     return (row for page, _, _ in pages for row in page if row["name"] == blob.name)
 
 
-def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
-    """Brings back one blob. Returns what was done, whether anything was, and the properties of what is there now.
-
-    https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
-    """
+def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> Row:
+    """Brings back one blob. https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview"""
     live, service = blob.current, blob.service
     found = service.properties_if_there(live)
-    if blob.version:
+    if blob != live:
         return promote(blob, found, overwrite, dry_run)
     rows = list(rows_named(blob, DELETED_TOO))
     gone = [row for row in rows if row.get("deleted")]
     versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
     if found and not gone:
-        return "already there", False, found
+        return Row(found, "already there", True, changed=False)
     if dry_run and not gone and not versions:
         raise AzureStorageError(f"Nothing of blob {blob} is kept that could be restored.")
     if dry_run:
-        return PLANNED, True, {}
+        return Row(live.identity(), PLANNED, True)
     asked = bool(gone) or not versions
     if asked:
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
-        return "deleted snapshots restored", True, found
+        return Row(found, "deleted snapshots restored", True)
     back = service.properties_if_there(live) if asked else None
     if back:
-        return "restored", True, back
+        return Row(back, "restored", True)
     # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
     if not versions:
         raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
@@ -10553,17 +10549,16 @@ def source_address(blob: BlobRef) -> str:
     return f"{blob.id}{'&' if '?' in blob.id else '?'}{sas}" if sas else blob.id
 
 
-def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
-    """Copy a version over the blob, which is how it becomes the current one."""
+def promote(source: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> Row:
+    """Copy a version or snapshot over the blob, which is how its content becomes the current one."""
+    name = f"version {source.version}" if source.version else f"snapshot {source.snapshot}"
     if found and not overwrite:
-        raise UsageError(
-            f"Blob {version.current} is there: restoring the version {version.version} would replace it.",
-            "Set `overwrite=true` to replace it.",
-        )
+        words = f"Blob {source.current} is there: restoring the {name} would replace it."
+        raise UsageError(words, "Set `overwrite=true` to replace it.")
     if dry_run:
-        return PLANNED, True, found or {}
-    copy_over(version, unchanged_since(found))
-    return f"restored from version {version.version}", True, version.service.properties(version.current)
+        return Row(source.current.identity(), PLANNED, True)
+    copy_over(source, unchanged_since(found))
+    return Row(source.service.properties(source.current), f"restored from {name}", True)
 
 
 def copy_over(source: BlobRef, condition: Json) -> None:

@@ -2493,6 +2493,22 @@ def test_a_version_whose_copy_has_not_ended_is_not_called_restored(
     assert "copyStatus of the blob tells when it has ended" in error
 
 
+def test_a_snapshot_that_is_named_is_what_comes_back(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=BLOB_HEADERS)
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers={"x-ms-copy-status": "success"})
+    args = {**BLOB, "snapshot": "2026-11-23T12:00:00.1234567Z"}
+    assert "would replace it" in blob_room.run("azure-storage-blob-undelete", **args).error
+    assert not writes(requests_mock)
+    result = blob_room.run("azure-storage-blob-undelete", **args, overwrite="true")
+    assert result.raw[0]["result"] == "restored from snapshot 2026-11-23T12:00:00.1234567Z"
+    source = last_write(requests_mock).headers["x-ms-copy-source"]
+    assert unquote(source).endswith("/evidence/a.txt?snapshot=2026-11-23T12:00:00.1234567Z")
+
+
+def last_write(mock: rm.Mocker) -> Any:
+    return [request for request in mock.request_history if request.method == "PUT"][-1]
+
+
 def test_a_dry_run_promises_nothing_of_which_nothing_is_kept(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", **BLOB_GONE)
     requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]))
