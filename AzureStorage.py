@@ -5641,7 +5641,10 @@ def carry_out_bulk(bulk: Bulk, command: str, dry_run: bool, typed: str | None) -
         raise tally.failure.error if tally.failure.ok is False else not_known(tally.failure.error)
     done, every = 0 if dry_run else tally.done, tally.rows.count
     notes = [f"{done:,} {bulk.verb}, {tally.failed:,} failed, {every:,} in all.", bulk.note, tally.file(bulk.view)]
-    problems = [f"{tally.failed} of {every} blobs: {whole_words(tally.failure.error)}"] if tally.failure else []
+    unknown = " It is unknown whether Azure carried it out." if tally.failure and tally.failure.ok is None else ""
+    problems = (
+        [f"{tally.failed} of {every} blobs: {whole_words(tally.failure.error, unknown)}"] if tally.failure else []
+    )
     problems += [f"The rest was not tried: {whole_words(stopped)}"] if stopped else []
     before, after = ({bulk.verb: 0}, {bulk.verb: tally.done}) if tally.done else ({}, {})
     note = "\n\n".join(filter(None, notes))
@@ -9116,14 +9119,14 @@ class Containers:
             "x-ms-deny-encryption-scope-override": as_text(properties.get("denyEncryptionScopeOverride")) or None,
         }
         body = {"properties": properties}
-        return self.either(
-            lambda account: self.azure.arm.ask(CONTAINER_CREATE, ContainerRef(account, name), body),
-            lambda service: self._ask(service, CONTAINER_MAKE, name, headers),
-        )
 
-    @staticmethod
-    def _ask(service: BlobService, operation: Operation, name: str, headers: Json | None = None) -> None:
-        service.ask(operation, name, headers=headers)
+        def make(service: BlobService) -> Json | None:
+            service.ask(CONTAINER_MAKE, name, headers=headers)
+            return None
+
+        return self.either(
+            lambda account: self.azure.arm.ask(CONTAINER_CREATE, ContainerRef(account, name), body), make
+        )
 
     def update(self, name: str, properties: Json) -> None:
         """The blob service keeps the stored access policies, which are set together with the access level."""
@@ -9145,7 +9148,7 @@ class Containers:
 
         return self.either(
             lambda account: removal(self.azure, CONTAINER_DELETE, ContainerRef(account, name), "ContainerNotFound")(),
-            lambda service: self._ask(service, CONTAINER_REMOVE, name),
+            lambda service: service.ask(CONTAINER_REMOVE, name),
         )
 
 
@@ -9492,16 +9495,19 @@ class Lease(NamedTuple):
     break_period: int | None
 
 
-def read_lease_seconds(text: str) -> int:
-    return -1 if text == "-1" else read_number(15, 60)(text)
-
-
 LEASE_ARGUMENTS = {
     "action": required(Annotated[str, choice(*LEASE_STATES)]),
     "lease_id": optional(LeaseId),
     "proposed_lease_id": optional(LeaseId),
     "duration": optional(
-        Annotated[int, Reader("15 to 60 seconds, or -1 for a lease without end", read_lease_seconds)], -1
+        Annotated[
+            int,
+            Reader(
+                "15 to 60 seconds, or -1 for a lease without end",
+                lambda text: -1 if text == "-1" else read_number(15, 60)(text),
+            ),
+        ],
+        -1,
     ),
     "break_period": optional(Annotated[int, number(0, 60)]),
 }

@@ -5620,6 +5620,7 @@ def test_of_a_batch_whose_answer_is_lost_nothing_is_known_and_the_rest_is_left_a
     rows = result.context[az.DELETED_VIEW.context]
     assert [(row["name"], row["deleted"]) for row in rows] == [("a", False), ("b", False)]
     assert all(row["result"].startswith("unknown: Could not delete 2 blobs") for row in rows)
+    assert "It is unknown whether Azure carried it out" in result.error
     assert "The rest was not tried" in result.error
 
 
