@@ -52,11 +52,11 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -5531,7 +5531,9 @@ def check_confirm(confirm: tuple[str, str] | None, typed: str | None) -> None:
         raise invalid("confirm", f"{confirm[1]} To go on, give `confirm={confirm[0]}`.")
 
 
-def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> CommandResults | Later:
+def carry_out(
+    plan: Plan, command: str, dry_run: bool, typed: str | None
+) -> CommandResults | list[CommandResults | Json] | Later:
     """Show the plan with dry_run; else do its steps, read back, compare, and say what happened. Raises the error of a
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     report = Report(plan, command, dry_run, plan.item, plan.before, plan.after)
@@ -5558,9 +5560,8 @@ def carry_out(plan: Plan, command: str, dry_run: bool, typed: str | None) -> Com
     report.undo = plan.undo(report.before, report.after) if report.changed else ""
     if problems and now is None:  # the steps tell what was done; nothing tells which settings that reached
         report.before, report.after = {}, {}
-    for file in plan.files():
-        return_results(file)
-    return report.result()
+    files, result = plan.files(), report.result()
+    return [result, *files] if files else result
 
 
 def error_of(outcome: Outcome) -> AzureStorageError:
@@ -5713,6 +5714,8 @@ class Command:
 
     def __call__(self, run: Handler) -> Handler:
         """Registers a function as the command. Its keyword-only parameters are those of later polling rounds."""
+        returned = run.__annotations__["return"]
+        self.changes = not {Plan, Bulk}.isdisjoint((returned, *get_args(returned)))
         self.run, COMMANDS[self.name] = run, self
         return run
 
@@ -6202,7 +6205,6 @@ def resource_group_list(
 # --- commands: accounts ------------------------------------------------------------------------------------------------
 
 # A command that opens, cuts off, overwrites or destroys: a change that the server asks about before.
-changing = partial(command, changes=True, execution=True)
 ANY_GROUP = "*"
 GroupOrAny = Annotated[
     str,
@@ -6455,7 +6457,7 @@ def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) ->
     )
 
 
-@changing(
+@command(
     "azure-storage-account-create-update",
     needs=(READ_ACCOUNT, WRITE_ACCOUNT),
     role=ACCOUNT_CONTRIBUTOR,
@@ -6464,6 +6466,7 @@ def update_plan(azure: Azure, account: AccountRef, current: Json, body: Json) ->
         "enc_requireInfrastructureEncryption": "enc_require_infrastructure_encryption",
         "network_ruleset_ipRules": "network_ruleset_ip_rules",
     },
+    execution=True,
 )
 def account_create_update(
     azure: Azure,
@@ -6558,7 +6561,7 @@ def check_creation(account: AccountRef, body: Json) -> None:
         raise missing("network_ruleset_default_action", "Allow or Deny, which the network rules of a new account need")
 
 
-@changing("azure-storage-account-update", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
+@command("azure-storage-account-update", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR, execution=True)
 def account_update(azure: Azure, account: TargetArgs, body: AccountUpdate, replace_tags: Flag = False) -> Plan:
     """Changes what is given and nothing else; never creates. Tags are added to those that are there, unless told to replace."""
     if not body:
@@ -6599,7 +6602,13 @@ def caveats(after: Json) -> str:
     return "\n".join(f"Still allowed: {text}" for text in words)
 
 
-@changing("azure-storage-account-delete", needs=(READ_ACCOUNT, DELETE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR, confirm=True)
+@command(
+    "azure-storage-account-delete",
+    needs=(READ_ACCOUNT, DELETE_ACCOUNT),
+    role=ACCOUNT_CONTRIBUTOR,
+    confirm=True,
+    execution=True,
+)
 def account_delete(azure: Azure, account: TargetArgs) -> Plan:
     """Deletes the account with all that is in it. `confirm` repeats its name, since nothing of ours brings it back."""
 
@@ -6667,7 +6676,9 @@ def account_key_list(azure: Azure, account: TargetArgs, show_values: Flag = Fals
     )
 
 
-@changing("azure-storage-account-key-rotate", needs=(READ_ACCOUNT, REGENERATE_KEY), role=ACCOUNT_CONTRIBUTOR)
+@command(
+    "azure-storage-account-key-rotate", needs=(READ_ACCOUNT, REGENERATE_KEY), role=ACCOUNT_CONTRIBUTOR, execution=True
+)
 def account_key_rotate(
     azure: Azure,
     account: TargetArgs,
@@ -6712,10 +6723,11 @@ def rotation(azure: Azure, account: AccountRef, key: str, made: str | None) -> S
 REVOKED = "User delegation SAS are void. It can take some minutes, since Azure caches keys and roles."
 
 
-@changing(
+@command(
     "azure-storage-account-delegation-keys-revoke",
     needs=(READ_ACCOUNT, REVOKE_DELEGATION_KEYS),
     role=ACCOUNT_CONTRIBUTOR,
+    execution=True,
 )
 def account_delegation_keys_revoke(azure: Azure, account: TargetArgs) -> Plan:
     """Ends every user delegation SAS of the account. Azure does not tell which there are, so this is always a change."""
@@ -6783,7 +6795,12 @@ def other_rules(rules: list[Json], known: list[Json], kind: str) -> list[Json]:
     return [rule for rule in rules if canonical(rule.get(key)) not in names]
 
 
-@changing("azure-storage-account-network-rule-add", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
+@command(
+    "azure-storage-account-network-rule-add",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
+    role=ACCOUNT_CONTRIBUTOR,
+    execution=True,
+)
 def account_network_rule_add(azure: Azure, account: TargetArgs, rules: RuleArgs, tenant_id: Text | None = None) -> Plan:
     """Adds to the rules that are there. Rules count only while the default action is Deny."""
     instances = rules.get("resourceAccessRules", [])
@@ -6810,7 +6827,12 @@ def idle_rules(current: Json) -> str:
     return "The rules have no effect until the default network action is Deny: all networks are allowed now."
 
 
-@changing("azure-storage-account-network-rule-remove", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
+@command(
+    "azure-storage-account-network-rule-remove",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
+    role=ACCOUNT_CONTRIBUTOR,
+    execution=True,
+)
 def account_network_rule_remove(azure: Azure, account: TargetArgs, rules: RuleArgs) -> Plan:
     """Removes the rules that are given; one that is not there counts as removed."""
     current = account_now(azure, account)
@@ -6872,7 +6894,7 @@ def lock_state(lock: object) -> Json:
     return given_only({name: at_path(lock, f"properties.{name}") for name in ("level", "notes")})
 
 
-@changing("azure-storage-account-lock-set", needs=(READ_LOCKS, WRITE_LOCKS), role=LOCKS_ROLE)
+@command("azure-storage-account-lock-set", needs=(READ_LOCKS, WRITE_LOCKS), role=LOCKS_ROLE, execution=True)
 def account_lock_set(
     azure: Azure,
     account: TargetArgs,
@@ -6910,7 +6932,9 @@ def account_lock_set(
     )
 
 
-@changing("azure-storage-account-lock-remove", needs=(READ_LOCKS, DELETE_LOCKS), role=LOCKS_ROLE, confirm=True)
+@command(
+    "azure-storage-account-lock-remove", needs=(READ_LOCKS, DELETE_LOCKS), role=LOCKS_ROLE, confirm=True, execution=True
+)
 def account_lock_remove(azure: Azure, account: TargetArgs, lock_name: LockName) -> Plan:
     """An inherited lock protects everything in its group or subscription: removing it needs `confirm`. So does one of a
     part of the account, which nothing of ours sets again."""
@@ -7195,11 +7219,12 @@ def check_own_access(azure: Azure, rows: list[Json], chosen: Json, accepted: boo
         raise missing("accept_lockout", words)
 
 
-@changing(
+@command(
     "azure-storage-access-remove",
     needs=(READ_ACCOUNT, READ_ROLES, READ_DEFINITIONS, DELETE_ROLES),
     role=LOCKS_ROLE,
     confirm=True,
+    execution=True,
 )
 def access_remove(
     azure: Azure, account: TargetArgs, assignment_id: AssignmentName, accept_lockout: Flag = False
@@ -7264,7 +7289,7 @@ def reaching_scope(account: AccountRef, assignment: str) -> str:
     return scope
 
 
-@changing("azure-storage-access-restore", needs=(READ_ROLES, WRITE_ROLES), role=LOCKS_ROLE, confirm=True)
+@command("azure-storage-access-restore", needs=(READ_ROLES, WRITE_ROLES), role=LOCKS_ROLE, confirm=True, execution=True)
 def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentId, wanted: AssignmentBody) -> Plan:
     """Puts a removed role assignment back, with its own ID. Only one that reaches the account."""
     scope = reaching_scope(account, assignment_id)
@@ -7382,10 +7407,11 @@ def build_isolation(azure: Azure, given: Given) -> Isolation:
 IsolationArgs = Annotated[Isolation, Group(ISOLATION_ARGUMENTS, build_isolation)]
 
 
-@changing(
+@command(
     "azure-storage-account-isolate",
     needs=(READ_ACCOUNT, WRITE_ACCOUNT, REVOKE_DELEGATION_KEYS, REGENERATE_KEY),
     role=ACCOUNT_CONTRIBUTOR,
+    execution=True,
 )
 def account_isolate(azure: Azure, account: TargetArgs, isolation: IsolationArgs) -> Plan:
     """Cuts access to an account in one go. What was before is remembered before the first step, and returned.
@@ -7577,7 +7603,12 @@ def read_record(text: str) -> Json:
     return {**record, "settings": settings, "wrote": wrote}
 
 
-@changing("azure-storage-account-restore-settings", needs=(READ_ACCOUNT, WRITE_ACCOUNT), role=ACCOUNT_CONTRIBUTOR)
+@command(
+    "azure-storage-account-restore-settings",
+    needs=(READ_ACCOUNT, WRITE_ACCOUNT),
+    role=ACCOUNT_CONTRIBUTOR,
+    execution=True,
+)
 def account_restore_settings(
     azure: Azure,
     account_name: Account | None = None,
@@ -7804,7 +7835,12 @@ def undo_logging(where: Mapping[str, str], enabled: bool, old: Json) -> str:
     return command_line("account-logging-set", where, flipped, given_only(sinks))
 
 
-@changing("azure-storage-account-logging-set", needs=(READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING), role=MONITORING)
+@command(
+    "azure-storage-account-logging-set",
+    needs=(READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING),
+    role=MONITORING,
+    execution=True,
+)
 def account_logging_set(
     azure: Azure,
     account: TargetArgs,
@@ -8531,7 +8567,7 @@ def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandRe
     return show(BLOB_SERVICE_VIEW, azure.arm.ask(SERVICE_GET, account))
 
 
-@changing(
+@command(
     "azure-storage-blob-service-properties-set",
     needs=(READ_SERVICE, WRITE_SERVICE),
     role=ACCOUNT_CONTRIBUTOR,
@@ -8541,6 +8577,7 @@ def blob_service_properties_get(azure: Azure, account: AccountArgs) -> CommandRe
         "delete_rentention_policy_enabled": "delete_retention_policy_enabled",
         "delete_rentention_policy_days": "delete_retention_policy_days",
     },
+    execution=True,
 )
 def blob_service_properties_set(azure: Azure, account: AccountArgs, wanted: BlobServiceBody) -> Plan:
     """Reads, merges and writes: the service replaces the whole object, so what was set before goes along."""
@@ -8680,7 +8717,12 @@ def account_lifecycle_get(azure: Azure, account: TargetArgs) -> CommandResults:
     return show_list(LIFECYCLE_VIEW, Listing(rows), words or ("" if rows else "The account has no lifecycle rules."))
 
 
-@changing("azure-storage-account-lifecycle-set", needs=(READ_LIFECYCLE, WRITE_LIFECYCLE), role=ACCOUNT_CONTRIBUTOR)
+@command(
+    "azure-storage-account-lifecycle-set",
+    needs=(READ_LIFECYCLE, WRITE_LIFECYCLE),
+    role=ACCOUNT_CONTRIBUTOR,
+    execution=True,
+)
 def account_lifecycle_set(azure: Azure, account: TargetArgs, rule_name: Text, enabled: Flag) -> Plan:
     """Enables or disables one rule. Azure replaces the whole policy, so all other rules go along as they are."""
     policy = lifecycle_policy(azure, account) or {}
@@ -8797,12 +8839,13 @@ RestoreTime = Annotated[
 ]
 
 
-@changing(
+@command(
     "azure-storage-blob-ranges-restore",
     needs=(READ_ACCOUNT, READ_SERVICE, RESTORE_RANGES),
     role=ACCOUNT_CONTRIBUTOR,
     confirm=True,
     polling=Polling(30, 21_600),
+    execution=True,
 )
 def blob_ranges_restore(
     azure: Azure,
@@ -8905,8 +8948,23 @@ def check_restore(azure: Azure, account: AccountRef, wanted: str) -> Json:
 # --- commands: containers ----------------------------------------------------------------------------------------------
 
 
-def container_if_there(azure: Azure, container: ContainerRef) -> Json | None:
-    return azure.arm.ask_if_there(CONTAINER_GET, container, "ContainerNotFound")
+def one_request(
+    target: str,
+    view: View,
+    item: Any,
+    differing: tuple[Json, Json],
+    name: str,
+    act: Callable[[], object],
+    read: Callable[[], Any],
+    **more: Any,
+) -> Plan:
+    """A change by one request, of an object that is read again afterwards, also where the answer was lost.
+
+    differing: what is and what is wanted. more: other fields of the Plan.
+    """
+    before, after = differing
+    plan = Plan(target, before, after, view, item=item, read_back=lambda outcomes: read(), **more)
+    return replace(plan, steps=[Step(name, act, lambda error: not astray(after, plan.state(read()), plan.equal))])
 
 
 class Containers:
@@ -8922,7 +8980,6 @@ class Containers:
         self.name = clue.name
         self.account: AccountRef | None = None
         self._refusal: AzureStorageError | None = None
-        self._service: BlobService | None = None
         try:
             self.account = account_in(azure, given, clue)
         except (ServiceError, SignInError, UnknownAccountError) as error:
@@ -8951,10 +9008,9 @@ class Containers:
                 raise self._refusal from None
             raise
 
-    @property
+    @cached_property
     def service(self) -> BlobService:
-        self._service = self._service or service_in(self.azure, self._given)
-        return self._service
+        return service_in(self.azure, self._given)
 
     def place(self, name: str) -> ContainerRef | ContainerPlace:
         """A container, named as the way that is in use names it."""
@@ -8964,86 +9020,79 @@ class Containers:
 
     def read(self, name: str) -> Json | None:
         return self.either(
-            lambda account: container_if_there(self.azure, ContainerRef(account, name)),
+            lambda account: self.azure.arm.ask_if_there(
+                CONTAINER_GET, ContainerRef(account, name), "ContainerNotFound"
+            ),
             lambda service: service.container(name),
         )
 
     def existing(self, name: str) -> Json:
         """A container that has to be there."""
-        return self.either(
-            lambda account: self.azure.arm.ask(CONTAINER_GET, ContainerRef(account, name)),
-            lambda service: service.container(name) or container_missing(service, name),
-        )
+        found = self.read(name)
+        if found is None:
+            words = f"The account {self.name} has no container of this name."
+            action = CONTAINER_HEAD.action.format(name)
+            raise ServiceError(action, 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
+        return found
 
     def listing(
         self, paging: Paging, page_size: int | None = None, deleted: bool = False, prefix: str | None = None
     ) -> Listing:
         if paging.place and not paging.place.startswith("/subscriptions/"):
             self.account = None  # the earlier page was one of the blob service
+        params = {"$maxpagesize": page_size, "$include": "deleted" if deleted else None, "$filter": prefix}
         include = "metadata,deleted" if deleted else "metadata"
-        size = page_size or min(5000, 5000 if paging.all_results else paging.limit)
+        size = page_size or (5000 if paging.all_results else min(5000, paging.limit))
         query = {"prefix": prefix, "include": include, "maxresults": size}
         return self.either(
-            lambda account: containers(self.azure, account, paging, page_size, deleted, prefix),
+            lambda account: self.azure.arm.listing(CONTAINERS_LIST, account, paging, params=params),
             lambda service: collect(service.containers(query, paging.place), paging),
         )
 
-    def create(self, name: str, properties: Json) -> Json:
+    def create(self, name: str, properties: Json) -> Json | None:
+        """The container, where the answer holds it."""
         headers = {
             "x-ms-blob-public-access": access_header(properties.get("publicAccess")),
             "x-ms-default-encryption-scope": properties.get("defaultEncryptionScope"),
             "x-ms-deny-encryption-scope-override": as_text(properties.get("denyEncryptionScopeOverride")) or None,
         }
+        body = {"properties": properties}
 
-        def make(service: BlobService) -> Json:
+        def make(service: BlobService) -> Json | None:
             service.ask(CONTAINER_MAKE, name, headers=headers)
-            return {}
+            return None
 
         return self.either(
-            lambda account: self.azure.arm.ask(
-                CONTAINER_CREATE, ContainerRef(account, name), {"properties": properties}
-            ),
-            make,
+            lambda account: self.azure.arm.ask(CONTAINER_CREATE, ContainerRef(account, name), body), make
         )
 
     def update(self, name: str, properties: Json) -> None:
         """The blob service keeps the stored access policies, which are set together with the access level."""
 
-        def set_access(service: BlobService) -> None:
+        def set_access(service: BlobService) -> Json | None:
             fixed = [key for key in properties if key != "publicAccess"]
             if fixed:
                 words = f"Could not update container {name}: the blob service sets {', '.join(fixed)} only when a container is created."
                 raise UsageError(words, f"Sign in with an identity that has the role {ACCOUNT_CONTRIBUTOR}.")
             access = access_header(properties["publicAccess"])
             service.set_access_policies(name, service.access_policies(name)._replace(public_access=access))
+            return None
 
-        def patch(account: AccountRef) -> None:
-            self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), {"properties": properties})
-
-        self.either(patch, set_access)
+        body = {"properties": properties}
+        self.either(lambda account: self.azure.arm.ask(CONTAINER_UPDATE, ContainerRef(account, name), body), set_access)
 
     def delete(self, name: str) -> object:
         """ALREADY where Azure says that it was not there any more."""
 
-        def remove(service: BlobService) -> object:
-            service.ask(CONTAINER_REMOVE, name)
-            return None
-
-        def delete(account: AccountRef) -> object:
-            return removal(self.azure, CONTAINER_DELETE, ContainerRef(account, name), "ContainerNotFound")()
-
-        return self.either(delete, remove)
+        return self.either(
+            lambda account: removal(self.azure, CONTAINER_DELETE, ContainerRef(account, name), "ContainerNotFound")(),
+            lambda service: service.ask(CONTAINER_REMOVE, name),
+        )
 
 
 def access_header(level: object) -> str | None:
     """The access level as the blob service writes it; None where it is private."""
     return None if level in (None, "None") else str(level).lower()
-
-
-def container_missing(service: BlobService, name: str) -> Json:
-    """What the blob service says of a container that is not there."""
-    words = f"The account {service.account} has no container of this name."
-    raise ServiceError(CONTAINER_HEAD.action.format(name), 404, "ContainerNotFound", words, "", LIST_CONTAINERS)
 
 
 ContainersArgs = Annotated[Containers, Group({"account_name": required(Account), **SCOPE_ARGUMENTS}, Containers)]
@@ -9052,6 +9101,7 @@ ContainersArgs = Annotated[Containers, Group({"account_name": required(Account),
 def build_one_container(azure: Azure, given: Given) -> tuple[Containers, str]:
     """A container, and how its account is reached."""
     unused(given, "blob", "version", "snapshot")
+    check_named(given, "container_name")
     return Containers(azure, given), named(given, "container_name", "container")
 
 
@@ -9062,7 +9112,6 @@ OneContainerArgs = Annotated[tuple[Containers, str], Group(CONTAINER_ARGUMENTS, 
     "azure-storage-blob-containers-create",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
 )
 def blob_containers_create(
     azure: Azure, account: ContainersArgs, container_name: Container, properties: ContainerBody
@@ -9093,7 +9142,6 @@ def blob_containers_create(
     "azure-storage-blob-containers-update",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def blob_containers_update(
@@ -9106,24 +9154,18 @@ def blob_containers_update(
 def container_plan(account: Containers, view: View, name: str, current: Json, wanted: Json) -> Plan:
     before, after = differences(at_path(current, "properties") or {}, wanted)
     place = account.place(name)
-
-    def look(error: AzureStorageError) -> bool:
-        return not differences(at_path(account.existing(name), "properties") or {}, wanted)[1]
-
-    private = str(after.get("publicAccess")) == "None" and name == "$web"
-    return Plan(
+    website = "Still allowed: a static website serves $web to everybody whatever its access level is."
+    return one_request(
         place.id,
-        before,
-        after,
         view,
-        [Step("update the container", lambda: account.update(name, after), look)],
-        item=current,
-        read_back=lambda outcomes: account.existing(name),
+        current,
+        (before, after),
+        "update the container",
+        lambda: account.update(name, after),
+        lambda: account.existing(name),
         state=lambda item: at_path(item, "properties") or {},
         undo=undo_with("blob-containers-update", place.arguments, CONTAINER_FIELDS),
-        note="Still allowed: a static website serves $web to everybody whatever its access level is."
-        if private
-        else "",
+        note=website if name == "$web" and after.get("publicAccess") == "None" else "",
         done=cannot_undo(before, CONTAINER_FIELDS, after),
     )
 
@@ -9152,39 +9194,26 @@ def blob_containers_list(
     return show_list(DELETED_CONTAINERS_VIEW if include_deleted else CONTAINERS_VIEW, listing)
 
 
-def containers(
-    azure: Azure,
-    account: AccountRef,
-    paging: Paging,
-    page_size: int | None = None,
-    deleted: bool = False,
-    prefix: str | None = None,
-) -> Listing:
-    params = {"$maxpagesize": page_size, "$include": "deleted" if deleted else None, "$filter": prefix}
-    return azure.arm.listing(CONTAINERS_LIST, account, paging, params=params)
-
-
 @command(
     "azure-storage-blob-container-delete",
     needs=(READ_CONTAINER, DELETE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def blob_container_delete(azure: Azure, account: ContainersArgs, container_name: Container) -> Plan:
     current = account.read(container_name)
     place, name = account.place(container_name), {"name": container_name} if current else {}
-
-    def gone(error: AzureStorageError | None = None) -> bool:
-        found = account.read(container_name)
-        return found is None or bool(at_path(found, "properties.deleted"))
-
+    step = Step(
+        "delete the container",
+        lambda: account.delete(container_name),
+        lambda error: account.read(container_name) is None,
+    )
     return Plan(
         place.id,
         name,
         dict.fromkeys(name),
         DELETED_CONTAINER_VIEW,
-        [Step("delete the container", lambda: account.delete(container_name), gone)],
+        [step],
         undo=lambda before, after: command_line("container-restore", place.arguments),
         missed=f"There is no container {place}.",
         done=f"Container {place} was deleted. The undo works while container soft delete keeps it.",
@@ -9204,22 +9233,17 @@ HoldTags = Annotated[
 def hold_plan(azure: Azure, container: ContainerRef, tags: list[str], *, held: bool) -> Plan:
     """Put tags on the hold or take them off; only those that are not so already are sent."""
     current = azure.arm.ask(CONTAINER_GET, container)
-    old = hold_tags(current)
+    old = sorted(hold_tags(current))
     due = [tag for tag in tags if (tag in old) is not held]
-    new = sorted({*old, *due} if held else {*old} - {*due})
     endpoint, verb, inverse = (HOLD_SET, "set", "clear") if held else (HOLD_CLEAR, "clear", "set")
-
-    def look(error: AzureStorageError) -> bool:
-        return sorted(hold_tags(azure.arm.ask(CONTAINER_GET, container))) == new
-
-    return Plan(
+    return one_request(
         container.id,
-        {"tags": sorted(old)} if due else {},
-        {"tags": new} if due else {},
         HOLD_VIEW,
-        [Step(f"{verb} the legal hold", lambda: azure.arm.ask(endpoint, container, {"tags": due}), look)],
-        item=current,
-        read_back=lambda outcomes: azure.arm.ask(CONTAINER_GET, container),
+        current,
+        ({"tags": old}, {"tags": sorted({*old} ^ {*due})}),
+        f"{verb} the legal hold",
+        lambda: azure.arm.ask(endpoint, container, {"tags": due}),
+        lambda: azure.arm.ask(CONTAINER_GET, container),
         state=lambda item: {"tags": sorted(hold_tags(item))},
         undo=lambda before, after: command_line(
             f"container-legal-hold-{inverse}", container.arguments, {"tags": ",".join(due)}
@@ -9230,9 +9254,7 @@ def hold_plan(azure: Azure, container: ContainerRef, tags: list[str], *, held: b
     )
 
 
-@command(
-    "azure-storage-container-legal-hold-set", needs=(READ_CONTAINER, SET_HOLD), role=ACCOUNT_CONTRIBUTOR, changes=True
-)
+@command("azure-storage-container-legal-hold-set", needs=(READ_CONTAINER, SET_HOLD), role=ACCOUNT_CONTRIBUTOR)
 def container_legal_hold_set(azure: Azure, container: ContainerTarget, tags: HoldTags) -> Plan:
     """Adds tags to the legal hold; while there is one, no blob in the container can be changed or deleted. Accounts with
     SFTP or NFS 3.0 don't support it, and a ReadOnly lock blocks it."""
@@ -9243,7 +9265,6 @@ def container_legal_hold_set(azure: Azure, container: ContainerTarget, tags: Hol
     "azure-storage-container-legal-hold-clear",
     needs=(READ_CONTAINER, CLEAR_HOLD),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def container_legal_hold_clear(azure: Azure, container: ContainerTarget, tags: HoldTags) -> Plan:
@@ -9287,45 +9308,32 @@ def immutability_plan(
     row: Json,
     endpoint: Endpoint[ContainerRef],
     wanted: Json,
-    body: Json | None,
-    *,
-    locking: bool = False,
+    body: Json | None = None,
     undo: str = "",
-    note: str = "",
 ) -> Plan:
     """A change of the policy that was read: its etag keeps the change from falling upon another one."""
-    before, after = differences(row, wanted)
     headers = {"If-Match": f'"{row["etag"]}"'} if row["etag"] and row["state"] else {}
-
-    def now() -> Json:
-        return policy_row(container, immutability(azure, container))
-
-    words = f"A locked policy keeps every blob for {row['days']} days, and the container and account with them. Nothing undoes it."
-    return Plan(
+    return one_request(
         row["id"],
-        before,
-        after,
         IMMUTABILITY_VIEW,
-        [
-            Step(
-                endpoint.action.format(container),
-                lambda: azure.arm.ask(endpoint, container, body and {"properties": body}, headers=headers),
-                lambda error: not differences(now(), wanted)[1],
-            )
-        ],
-        item=row,
-        read_back=lambda outcomes: now(),
+        row,
+        differences(row, wanted),
+        endpoint.action.format(container),
+        lambda: azure.arm.ask(endpoint, container, body and {"properties": body}, headers=headers),
+        lambda: policy_row(container, immutability(azure, container)),
         undo=lambda old, new: undo,
-        note=note,
-        confirm=(container.name, words) if locking else None,
     )
+
+
+# What a policy allows although it is in effect; the second, which no argument sets, takes the place of the first.
+APPENDS = ("allowProtectedAppendWrites", "allowProtectedAppendWritesAll")
+UNDO_OF_APPENDS = f"The undo doesn't restore {APPENDS[1]}, which this integration can't set."
 
 
 @command(
     "azure-storage-container-immutability-set",
     needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/write", f"{IMMUTABILITY}/extend/action"),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def container_immutability_set(
@@ -9338,43 +9346,28 @@ def container_immutability_set(
     policy = immutability(azure, container)
     row = policy_row(container, policy)
     locked = row["state"] == "Locked"
-    wanted = given_only({"days": days, "allowProtectedAppendWrites": allow_protected_append_writes})
-    if locked and (days < row["days"] or differences(row, without(wanted, ["days"]))[1]):
+    # The service replaces the whole policy: what it allows now goes along, unless it is given.
+    allowed = given_only({name: at_path(policy, f"properties.{name}") for name in APPENDS})
+    was, asked = allowed.get(APPENDS[0], False), allow_protected_append_writes
+    appends = {} if asked is None or (asked == was and not allowed.get(APPENDS[1])) else {APPENDS[0]: asked}
+    if locked and (days < row["days"] or appends):
         raise invalid("days", f"the policy is locked at {row['days']} days and can only be extended.")
-    appends = (
-        {"allow_protected_append_writes": row["allowProtectedAppendWrites"] or False}
-        if allow_protected_append_writes is not None
-        else {}
-    )
     undo = command_line("container-immutability-delete", container.arguments)
     if row["state"]:
-        undo = (
-            ""
-            if locked
-            else command_line("container-immutability-set", container.arguments, {"days": row["days"]}, appends)
-        )
-    # The service replaces the whole policy: what it allows now goes along, unless it is given.
-    kept = {
-        name: at_path(policy, f"properties.{name}")
-        for name in ("allowProtectedAppendWrites", "allowProtectedAppendWritesAll")
-    }
-    if allow_protected_append_writes is not None:
-        kept = {"allowProtectedAppendWrites": allow_protected_append_writes}
-    body = {"immutabilityPeriodSinceCreationInDays": days, **given_only(kept)}
-    note = (
-        ""
-        if locked
-        else "It is not locked: whoever may write policies can remove it. !azure-storage-container-immutability-lock makes it final."
-    )
+        old = {"days": row["days"]} | ({"allow_protected_append_writes": was} if appends else {})
+        undo = "" if locked else command_line("container-immutability-set", container.arguments, old)
+    body = {"immutabilityPeriodSinceCreationInDays": days, **(appends or allowed)}
     endpoint = IMMUTABILITY_EXTEND if locked else IMMUTABILITY_SET
-    return immutability_plan(azure, container, row, endpoint, wanted, body, undo=undo, note=note)
+    plan = immutability_plan(azure, container, row, endpoint, {"days": days, **appends}, body, undo)
+    note = "It is not locked: whoever may write policies can remove it. !azure-storage-container-immutability-lock makes it final."
+    done = UNDO_OF_APPENDS if appends and allowed.get(APPENDS[1]) else ""
+    return replace(plan, note="" if locked else note, done=done)
 
 
 @command(
     "azure-storage-container-immutability-lock",
     needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/lock/action"),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
     confirm=True,
 )
@@ -9386,29 +9379,30 @@ def container_immutability_lock(azure: Azure, container: ContainerTarget) -> Pla
             f"Container {container} has no immutability policy to lock.",
             "Create one with !azure-storage-container-immutability-set.",
         )
+    plan = immutability_plan(azure, container, row, IMMUTABILITY_LOCK, {"state": "Locked"})
+    words = f"A locked policy keeps every blob for {row['days']} days, and the container and account with them. Nothing undoes it."
     note = "A locked policy can be extended five times and never removed."
-    return immutability_plan(
-        azure, container, row, IMMUTABILITY_LOCK, {"state": "Locked"}, None, locking=True, note=note
-    )
+    return replace(plan, note=note, confirm=(container.name, words))
 
 
 @command(
     "azure-storage-container-immutability-delete",
     needs=(f"{IMMUTABILITY}/read", f"{IMMUTABILITY}/delete"),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def container_immutability_delete(azure: Azure, container: ContainerTarget) -> Plan:
-    row = policy_row(container, immutability(azure, container))
+    policy = immutability(azure, container)
+    row = policy_row(container, policy)
     if row["state"] == "Locked":
         raise UsageError(f"The immutability policy of container {container} is locked and can't be removed.")
     appends = given_only({"allow_protected_append_writes": row["allowProtectedAppendWrites"]})
     undo = command_line("container-immutability-set", container.arguments, {"days": row["days"]}, appends)
     plan = immutability_plan(
-        azure, container, row, IMMUTABILITY_DELETE, {"days": 0} if row["state"] else {}, None, undo=undo
+        azure, container, row, IMMUTABILITY_DELETE, {"days": 0} if row["state"] else {}, None, undo
     )
-    return replace(plan, missed=f"Container {container} has no immutability policy.")
+    done = UNDO_OF_APPENDS if at_path(policy, f"properties.{APPENDS[1]}") else ""
+    return replace(plan, missed=f"Container {container} has no immutability policy.", done=done)
 
 
 # --- commands: leases --------------------------------------------------------------------------------------------------
@@ -9420,6 +9414,12 @@ LEASE_STATES: Mapping[str, tuple[str, ...]] = {
     "change": ("leased",),
     "release": ("available",),
     "break": ("broken", "breaking"),
+}
+# The actions that make use of an argument.
+LEASE_ACTIONS = {
+    "lease_id": ("renew", "change", "release", "break"),
+    "proposed_lease_id": ("acquire", "change"),
+    "break_period": ("break",),
 }
 
 
@@ -9433,16 +9433,19 @@ class Lease(NamedTuple):
     break_period: int | None
 
 
-def read_lease_seconds(text: str) -> int:
-    return -1 if text == "-1" else read_number(15, 60)(text)
-
-
 LEASE_ARGUMENTS = {
     "action": required(Annotated[str, choice(*LEASE_STATES)]),
     "lease_id": optional(LeaseId),
     "proposed_lease_id": optional(LeaseId),
     "duration": optional(
-        Annotated[int, Reader("15 to 60 seconds, or -1 for a lease without end", read_lease_seconds)], -1
+        Annotated[
+            int,
+            Reader(
+                "15 to 60 seconds, or -1 for a lease without end",
+                lambda text: -1 if text == "-1" else read_number(15, 60)(text),
+            ),
+        ],
+        -1,
     ),
     "break_period": optional(Annotated[int, number(0, 60)]),
 }
@@ -9454,83 +9457,76 @@ def build_lease(azure: Azure, given: Given) -> Lease:
         raise missing("lease_id", f"the ID of the lease, which {lease.action} needs")
     if lease.action == "change" and not lease.proposed_lease_id:
         raise missing("proposed_lease_id", "the new ID, which change needs")
-    for name, action in (("proposed_lease_id", ("acquire", "change")), ("break_period", ("break",))):
-        if getattr(lease, name) is not None and lease.action not in action:
+    for name, actions in LEASE_ACTIONS.items():
+        if getattr(lease, name) is not None and lease.action not in actions:
             raise UsageError(f"`{name}` can't be combined with `action={lease.action}`.")
     return lease
 
 
 LeaseArgs = Annotated[Lease, Group(LEASE_ARGUMENTS, build_lease)]
-Lent = tuple[str, int | None]  # lease id and seconds left, as the service answers
+Lent = tuple[object, object]  # lease id and seconds left, as the service answers
 
 
-class LeaseTarget(NamedTuple):
-    """A blob or container that has a lease: its id, the command and arguments that name it, how it is read, and how the
-    lease is asked for."""
-
-    id: str
-    command: str
-    arguments: Mapping[str, str]
-    view: View
-    read: Callable[[], Json]
-    path: str
-    act: Callable[[], Lent]
-
-    def state(self, item: object) -> str:
-        """The lease state, which Resource Manager writes Leased and the blob service leased."""
-        return str(at_path(item, self.path) or "")
+def leased(item: object, name: str) -> str:
+    """The state or duration of a lease, which Resource Manager writes Leased and the blob service leased."""
+    return str(at_path(item, name) or at_path(item, f"properties.{name}") or "")
 
 
-def lease_plan(target: LeaseTarget, lease: Lease) -> Plan:
+def lease_plan(
+    target: BlobRef | ContainerRef, view: View, lease: Lease, read: Callable[[], Json], act: Callable[[], Lent]
+) -> Plan:
     """The lease of a blob or container: what happened comes from the service's answer, the state is read back.
 
     A lease that is renewed or changed is leased before and after; what is asked for is done all the same.
     """
-    current, wanted = target.read(), LEASE_STATES[lease.action]
-    state = target.state(current)
-    before = {"leaseState": state, "lease": lease.lease_id if lease.action != "acquire" else None}
-    after = {"leaseState": wanted, "lease": {"release": None, "break": None}.get(lease.action, NEW)}
+    current, wanted = read(), LEASE_STATES[lease.action]
+    state = leased(current, "leaseState")
+    held = lease.lease_id if lease.action != "acquire" else None
+    lent_after = {"lease": None if lease.action in ("release", "break") else NEW}
 
     def read_back(outcomes: list[Outcome]) -> Json:
-        lent: Lent = outcomes[-1].answer or ("", None)
-        told = {"leaseId": lent[0] or None, "leaseSecondsLeft": lent[1]}
-        return {**target.read(), **given_only(told)}
+        lent, seconds = outcomes[-1].answer or ("", "")
+        left = int(seconds) if str(seconds).isdigit() else None
+        return {**read(), **given_only({"leaseId": lent or None, "leaseSecondsLeft": left})}
 
     def look(error: AzureStorageError) -> bool | None:
-        found = target.state(target.read())
-        return None if lease.action in ("renew", "change") else found.lower() in wanted and found != state
+        """Nothing tells whose lease it is that is there."""
+        return None if "leased" in wanted else leased(read(), "leaseState").lower() in {*wanted} - {state.lower()}
 
     return Plan(
         target.id,
-        {key: value for key, value in before.items() if key == "leaseState" or value},
-        {key: value for key, value in after.items() if key == "leaseState" or value or before["lease"]},
-        target.view,
-        [Step(f"{lease.action} the lease", target.act, look)],
+        given_only({"leaseState": state, "lease": held}),
+        {"leaseState": wanted} | (lent_after if held or lent_after["lease"] else {}),
+        view,
+        [Step(f"{lease.action} the lease", act, look)],
         item=current,
         read_back=read_back,
-        state=lambda item: {"leaseState": target.state(item), "lease": at_path(item, "leaseId")},
+        state=lambda item: {"leaseState": leased(item, "leaseState"), "lease": at_path(item, "leaseId")},
         equal=lambda now, asked: asked in (None, NEW) or str(now).lower() == str(asked).lower(),
-        undo=lambda old, new: undo_lease(target, lease, str(new.get("lease") or "")),
+        undo=lambda old, new: undo_lease(target, lease, current, str(new.get("lease") or "")),
         note="Renewing a lease changes nothing that could be undone." if lease.action == "renew" else "",
     )
 
 
-def undo_lease(target: LeaseTarget, lease: Lease, held: str) -> str:
-    """The command that takes a lease back; held: the lease id that the service answered."""
+def undo_lease(target: BlobRef | ContainerRef, lease: Lease, current: Json, held: str) -> str:
+    """The command that takes a lease back; held: the lease id that the service answered. One that was there before it
+    was acquired once more stays; one that would have ended by itself ends again."""
+    ends = {"duration": 60} if leased(current, "leaseDuration").lower() == "fixed" else {}
     lines: dict[str, Json] = {
-        "acquire": {"action": "release", "lease_id": held},
         "change": {"action": "change", "lease_id": held, "proposed_lease_id": lease.lease_id},
-        "release": {"action": "acquire", "proposed_lease_id": lease.lease_id},
+        "release": {"action": "acquire", "proposed_lease_id": lease.lease_id, **ends},
     }
+    if leased(current, "leaseState").lower() != "leased":
+        lines["acquire"] = {"action": "release", "lease_id": held}
     known = lease.action in lines and (held or lease.action == "release")
-    return command_line(target.command, target.arguments, lines[lease.action]) if known else ""
+    name = "blob-lease" if isinstance(target, BlobRef) else "container-lease"
+    return command_line(name, target.arguments, lines[lease.action]) if known else ""
 
 
 @command(
     "azure-storage-container-lease",
     needs=(READ_CONTAINER, LEASE_CONTAINER),
     role=ACCOUNT_CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def container_lease(azure: Azure, container: ContainerTarget, lease: LeaseArgs) -> Plan:
@@ -9547,22 +9543,9 @@ def container_lease(azure: Azure, container: ContainerTarget, lease: LeaseArgs) 
 
     def act() -> Lent:
         answer = azure.arm.ask(CONTAINER_LEASE, container, body)
-        seconds = str(answer.get("leaseTimeSeconds") or "")
-        return str(answer.get("leaseId") or ""), int(seconds) if seconds.isdigit() else None
+        return answer.get("leaseId"), answer.get("leaseTimeSeconds")
 
-    def read() -> Json:
-        return azure.arm.ask(CONTAINER_GET, container)
-
-    target = LeaseTarget(
-        container.id,
-        "container-lease",
-        container.arguments,
-        CONTAINER_LEASE_VIEW,
-        read,
-        "properties.leaseState",
-        act,
-    )
-    return lease_plan(target, lease)
+    return lease_plan(container, CONTAINER_LEASE_VIEW, lease, lambda: azure.arm.ask(CONTAINER_GET, container), act)
 
 
 # --- commands: stored access policies ----------------------------------------------------------------------------------
@@ -9575,36 +9558,33 @@ PERMISSIONS = {
 }  # fmt: skip
 
 
-def permission_words(letters: str, service: str = "b") -> str:
-    """What the letters of a SAS allow. In queues p processes messages."""
-    words = {**PERMISSIONS, "p": "process"} if service == "q" else PERMISSIONS
+def in_words(letters: str, words: Mapping[str, str] = PERMISSIONS) -> str:
+    """What the letters of a SAS stand for."""
     return ", ".join(words.get(letter, letter) for letter in letters)
 
 
-def policy_rows(place: ContainerPlace, policies: list[AccessPolicy]) -> list[Json]:
+def policy_rows(place: ContainerPlace, acl: Acl) -> list[Json]:
     return [
         {
             "id": f"{place.id}#{policy.name}",
             "account": place.service.account,
             "container": place.name,
             "policy": policy.name,
-            "permissions": permission_words(policy.permissions),
+            "permissions": in_words(policy.permissions),
             "start": policy.start,
             "expiry": policy.expiry,
         }
-        for policy in policies
+        for policy in acl.policies
     ]
 
 
 @command("azure-storage-container-policy-list", needs=(READ_ACL,), role=OWNER)
 def container_policy_list(azure: Azure, container: ContainerArgs) -> CommandResults:
     """Policies that SAS refer to: changing or removing one is the only way to end a single service SAS."""
-    return show_list(
-        POLICIES_VIEW, Listing(policy_rows(container, container.service.access_policies(container.name).policies))
-    )
+    return show_list(POLICIES_VIEW, Listing(policy_rows(container, container.service.access_policies(container.name))))
 
 
-@command("azure-storage-container-policy-revoke", needs=(READ_ACL, WRITE_ACL), role=OWNER, changes=True, execution=True)
+@command("azure-storage-container-policy-revoke", needs=(READ_ACL, WRITE_ACL), role=OWNER, execution=True)
 def container_policy_revoke(
     azure: Azure,
     container: ContainerArgs,
@@ -9617,30 +9597,19 @@ def container_policy_revoke(
     service = container.service
     found = service.access_policies(container.name)
     kept = [entry for entry in found.policies if not all_policies and entry.name not in (policy or [])]
-    gone = [entry for entry in found.policies if entry not in kept]
     old, new = ([entry._asdict() for entry in entries] for entries in (found.policies, kept))
-    lost = sorted(set(policy or []) - {entry.name for entry in gone})
-
-    def now() -> list[AccessPolicy]:
-        return service.access_policies(container.name).policies
-
-    return Plan(
+    lost = sorted(set(policy or []) - {entry.name for entry in found.policies})
+    return one_request(
         container.id,
-        {"policies": old} if gone else {},
-        {"policies": new} if gone else {},
         POLICIES_VIEW,
-        [
-            Step(
-                "remove the policies",
-                lambda: service.set_access_policies(container.name, found._replace(policies=kept)),
-                lambda error: now() == kept,
-            )
-        ],
-        item=policy_rows(container, found.policies),
-        read_back=lambda outcomes: policy_rows(container, now()),
+        policy_rows(container, found),
+        ({"policies": old}, {"policies": new}),
+        "remove the policies",
+        lambda: service.set_access_policies(container.name, found._replace(policies=kept)),
+        lambda: policy_rows(container, service.access_policies(container.name)),
         state=lambda rows: {"policies": [entry for entry in old if entry["name"] in {row["policy"] for row in rows}]},
         missed="No changes needed: there is no such policy.",
-        note=f"There is no policy {', '.join(lost)}." if lost else "",
+        note=f"There is no policy {md(', '.join(lost))}." if lost else "",
         done="It takes up to half a minute. Nothing of ours undoes it: a policy of the same name would make those SAS work again.",
     )
 
@@ -9649,7 +9618,6 @@ def container_policy_revoke(
     "azure-storage-container-restore",
     needs=(READ_CONTAINER, WRITE_CONTAINER),
     role=f"{ACCOUNT_CONTRIBUTOR} with {CONTRIBUTOR}",
-    changes=True,
 )
 def container_restore(azure: Azure, container: OneContainerArgs, version: Text | None = None) -> Plan:
     """Brings back a soft-deleted container with its blobs: the last one of that name that was deleted, or the version given."""
@@ -9660,32 +9628,26 @@ def container_restore(azure: Azure, container: OneContainerArgs, version: Text |
             place.id, {}, {}, RESTORED_VIEW, item=current, missed=f"No changes needed: there is a container {name}."
         )
     everything = account.listing(Paging(all_results=True), None, True, name).items
-    deleted = [item for item in everything if item.get("name") == name and at_path(item, "properties.deleted")]
-    chosen = [item for item in deleted if version in (None, at_path(item, "properties.version"))]
-    if not chosen:
-        known = ", ".join(str(at_path(item, "properties.version")) for item in deleted)
-        raise UsageError(
-            f"There is no soft-deleted container {place}"
-            + (f" of version {version}; there is {known}." if known else "."),
-            "Soft delete must have been on when it was deleted. !azure-storage-blob-containers-list include_deleted=true shows what can be restored.",
-        )
-    last = max(chosen, key=lambda item: str(at_path(item, "properties.deletedTime")))
-    found = str(at_path(last, "properties.version"))
+    deleted = {
+        str(at_path(item, "properties.version")): item
+        for item in everything
+        if item.get("name") == name and at_path(item, "properties.deleted")
+    }
+    if not deleted or version not in (None, *deleted):
+        known = f" of version {version}; there is {', '.join(deleted)}" if deleted else ""
+        step = "Soft delete must have been on when it was deleted. !azure-storage-blob-containers-list include_deleted=true shows what can be restored."
+        raise UsageError(f"There is no soft-deleted container {place}{known}.", step)
+    found = version or max(deleted, key=lambda each: str(at_path(deleted[each], "properties.deletedTime")))
     headers = {"x-ms-deleted-container-name": name, "x-ms-deleted-container-version": found}
-
-    def restore() -> object:
-        account.service.ask(CONTAINER_UNDELETE, name, headers=headers)
-        return None
-
-    return Plan(
+    return one_request(
         place.id,
-        {"deleted": True},
-        {"deleted": False, "version": found},
         RESTORED_VIEW,
-        [Step("restore the container", restore, lambda error: account.read(name) is not None)],
-        item=last,
-        read_back=lambda outcomes: account.existing(name),
-        state=lambda item: {"deleted": bool(at_path(item, "properties.deleted")), "version": found},
+        deleted[found],
+        ({"deleted": True}, {"deleted": False, "version": found}),
+        "restore the container",
+        lambda: account.service.ask(CONTAINER_UNDELETE, name, headers=headers),
+        lambda: account.read(name) or {},
+        state=lambda item: {"deleted": not item, "version": found},
         undo=lambda before, after: command_line("blob-container-delete", place.arguments),
     )
 
@@ -9695,6 +9657,7 @@ def container_restore(azure: Azure, container: OneContainerArgs, version: Text |
 SAS_ORDER = "racwdxyltmeopi"  # the order that Azure wants
 MAX_SAS_SECONDS = 7 * 86_400
 CLOCK_MARGIN = 60  # seconds by which our clock may be ahead of the service's
+START_MARGIN = 300  # seconds before now, at which what shall work at once begins
 
 
 def read_permissions(text: str) -> str:
@@ -9727,19 +9690,21 @@ class SasWish(NamedTuple):
     ip: str = ""
     user: str = ""
 
-    def fields(self) -> dict[str, str]:
-        return {
-            "sv": USER_BOUND_SAS_VERSION if self.user else SAS_VERSION,
-            "sr": "b" if self.blob else "c",
-            "sp": self.permissions,
-            "st": iso_time(self.start),
-            "se": iso_time(self.expiry),
-            "sip": self.ip,
-            "spr": "https",
-        }
+    def signed(self, account: str, key: str, signer: Sequence[str], more: Mapping[str, str]) -> str:
+        """The token; its signature is known as a secret before it is sent anywhere.
 
-    def resource(self, account: str) -> str:
-        return f"/blob/{account}/{self.container}" + (f"/{self.blob}" if self.blob else "")
+        signer: what the string to sign has between the resource and the addresses; more: what else the token has.
+        """
+        what = {"sp": self.permissions, "st": iso_time(self.start), "se": iso_time(self.expiry)}
+        version = USER_BOUND_SAS_VERSION if self.user else SAS_VERSION
+        how = {"sip": self.ip, "spr": "https", "sv": version, "sr": "b" if self.blob else "c"}
+        resource = "/".join(filter(None, ("/blob", account, self.container, self.blob)))
+        lines = [*what.values(), resource, *signer, *how.values(), *[""] * 7]
+        signature = hmac_sha256(key, "\n".join(lines))
+        for value in (signature, urllib.parse.quote(signature, safe="")):
+            remember_secret(value)
+        pairs = {name: value for name, value in {**what, **how, **more, "sig": signature}.items() if value}
+        return urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)
 
 
 def delegation_sas(service: BlobService, wish: SasWish) -> str:
@@ -9747,53 +9712,35 @@ def delegation_sas(service: BlobService, wish: SasWish) -> str:
 
     https://learn.microsoft.com/rest/api/storageservices/create-user-delegation-sas
     """
-    wish = within_policy(service, wish)
-    key = service.delegation_key(iso_time(min(wish.start, Clock.now() - CLOCK_MARGIN)), iso_time(wish.expiry))
-    fields, lent = wish.fields(), {name: str(key[source]) for name, source in LENT_KEY.items()}
-    bound = {"sduoid": wish.user} if wish.user else {}
-    lines = [fields["sp"], fields["st"], fields["se"], wish.resource(service.account), *lent.values(), "", "", ""]
-    lines += ["", wish.user] if wish.user else []
-    lines += [fields["sip"], fields["spr"], fields["sv"], fields["sr"], *[""] * 7]
-    return sas_query({**fields, **lent, **bound}, hmac_sha256(str(key["Value"]), "\n".join(lines)))
-
-
-def within_policy(service: BlobService, wish: SasWish) -> SasWish:
-    """What the account's SAS policy allows of a SAS; UsageError where it allows none of the kind."""
     policy = service.sas_policy()
-    blocks = policy.get("expirationAction") == "Block"
-    period = (
-        re.fullmatch(r"(\d{1,5})\.(\d\d):(\d\d):(\d\d)", str(policy.get("sasExpirationPeriod") or ""))
-        if blocks
-        else None
-    )
-    if (
-        policy.get("requireUserBoundUserDelegationSasAction") == "Block"
-        and policy.get("requireUserBoundUserDelegationSas")
-        and not wish.user
-    ):
+    required = policy.get("requireUserBoundUserDelegationSas")
+    if required and policy.get("requireUserBoundUserDelegationSasAction") == "Block" and not wish.user:
         raise missing(
             "user_object_id", "the object ID of the user, since the account only allows SAS that are bound to one user"
         )
-    if not period:
+    wish = within_policy(policy, wish)
+    # The service takes no start of a key that is more than seven days ago.
+    key = service.delegation_key(iso_time(Clock.now() - START_MARGIN), iso_time(wish.expiry))
+    lent = {name: str(key[source]) for name, source in LENT_KEY.items()}
+    bound = ["", wish.user] if wish.user else []
+    signer = [*lent.values(), "", "", "", *bound]
+    return wish.signed(service.account, str(key["Value"]), signer, {**lent, "sduoid": wish.user})
+
+
+def within_policy(policy: Json, wish: SasWish) -> SasWish:
+    """A SAS that lives as long as the account's SAS policy lets it work."""
+    period = re.fullmatch(r"(\d{1,5})\.(\d\d):(\d\d):(\d\d)", str(policy.get("sasExpirationPeriod") or ""))
+    if not period or policy.get("expirationAction") != "Block":
         return wish
     longest = sum(int(part) * unit for part, unit in zip(period.groups(), (86_400, 3600, 60, 1), strict=True))
     return wish._replace(expiry=min(wish.expiry, wish.start + longest))
 
 
-def key_sas(account: str, key: str, wish: SasWish) -> str:
-    """A SAS signed with an account key. https://learn.microsoft.com/rest/api/storageservices/create-service-sas"""
-    fields = wish.fields()
-    lines = [fields["sp"], fields["st"], fields["se"], wish.resource(account), ""]
-    lines += [fields["sip"], fields["spr"], fields["sv"], fields["sr"], *[""] * 7]
-    return sas_query(fields, hmac_sha256(key, "\n".join(lines)))
-
-
-def sas_query(fields: Mapping[str, str], signature: str) -> str:
-    """The token; its signature is known as a secret before it is sent anywhere."""
-    for value in (signature, urllib.parse.quote(signature, safe="")):
-        remember_secret(value)
-    pairs = {name: value for name, value in fields.items() if value}
-    return urllib.parse.urlencode({**pairs, "sig": signature}, quote_via=urllib.parse.quote)
+def own_key_sas(service: BlobService, wish: SasWish) -> str:
+    """A SAS signed with the key of the account that the instance works with; nobody has to be signed in. Empty where it
+    works with something else."""
+    own = service.http.authorization
+    return wish.signed(service.account, own.key.reveal(), [""], {}) if isinstance(own, SharedKey) else ""
 
 
 class SasTarget(NamedTuple):
@@ -9813,17 +9760,13 @@ def build_sas_target(azure: Azure, given: Given) -> SasTarget:
     return SasTarget(place, blob, lambda: build_target(azure, given))
 
 
-def signing_key(azure: Azure, target: SasTarget) -> str:
-    """The instance's own key of the account, or the value of key1; it is shown to nobody."""
-    credential = azure.settings.storage_credential_for(target.place.service.account)
-    if credential and credential.key:
-        return credential.key.reveal()
-    found = next(
-        (str(key.get("value") or "") for key in azure.arm.keys(target.find()) if key.get("keyName") == "key1"), ""
-    )
-    if not found:
-        raise AzureStorageError(f"Azure returned no value for key1 of {target.place.service.account}.")
-    return found
+def key_sas(azure: Azure, target: SasTarget, wish: SasWish) -> str:
+    """A SAS signed with key1. https://learn.microsoft.com/rest/api/storageservices/create-service-sas"""
+    service = target.place.service
+    keys = {key.get("keyName"): str(key.get("value") or "") for key in azure.arm.keys(target.find())}
+    if not keys.get("key1"):
+        raise AzureStorageError(f"Azure returned no value for key1 of {service.account}.")
+    return within_policy(service.sas_policy(), wish).signed(service.account, keys["key1"], [""], {})
 
 
 REVOKE_BY_KEY = "Rotate the account key that signed it, or disable Shared Key access: a single SAS can't be revoked."
@@ -9854,28 +9797,24 @@ def sas_create(
     An instance that works with an account key signs with it unless told otherwise.
     """
     place, service = target.place, target.place.service
-    own_key = azure.settings.storage_credential_for(service.account)
-    by_key = (signed_by or ("account_key" if own_key and own_key.key else "user_delegation")) == "account_key"
+    usual = "account_key" if isinstance(service.http.authorization, SharedKey) else "user_delegation"
+    signer = signed_by or usual
+    by_key = signer == "account_key"
     if by_key and user_object_id:
         raise exclusive("user_object_id", "signed_by=account_key")
-    wish = sas_wish(target, permissions, expires_in, start, ip or "", user_object_id or "", own=by_key)
-    sas = key_sas(service.account, signing_key(azure, target), wish) if by_key else delegation_sas(service, wish)
-    base = service.blob_id(place.name, target.blob) if target.blob else place.id
-    facts = inspect_sas(read_sas(f"{base}?{sas}"))
-    row = {**facts, "signedBy": "account_key" if by_key else "user_delegation", "url": f"{base}?{sas}"}
-    return show(
-        SAS_VIEW,
-        row,
-        note=f"{row['url']}\n\nIt expires at {facts['expiry']}. To revoke it earlier: {facts['revokedBy']}",
-    )
+    begin, end = sas_times(expires_in, start, own=by_key)
+    wish = SasWish(place.name, target.blob, permissions, end, begin, ip or "", user_object_id or "")
+    signed = own_key_sas(service, wish) or key_sas(azure, target, wish) if by_key else delegation_sas(service, wish)
+    url = f"{service.blob_id(place.name, target.blob) if target.blob else place.id}?{signed}"
+    facts = inspect_sas(read_sas(url))
+    note = f"{url}\n\nIt expires at {facts['expiry']}. To revoke it earlier: {facts['revokedBy']}"
+    return show(SAS_VIEW, {**facts, "signedBy": signer, "url": url}, note=note)
 
 
-def sas_wish(
-    target: SasTarget, permissions: str, expires_in: str, start: float | None, ip: str, user: str, *, own: bool
-) -> SasWish:
-    """UsageError for an end that no SAS of the kind can have, by the name of the argument."""
+def sas_times(expires_in: str, start: float | None, *, own: bool) -> tuple[float, float]:
+    """Start and end. UsageError for an end that no SAS of the kind can have, by the name of the argument."""
     now = Clock.now()
-    begin = start if start is not None else now - 300
+    begin = start if start is not None else now - START_MARGIN
     end = read_expiry(expires_in) + (max(0.0, begin - now) if moment(expires_in) is None else 0)
     if end <= max(begin, now):
         raise invalid("expires_in", "the SAS would expire before it starts.")
@@ -9887,7 +9826,7 @@ def sas_wish(
         iso_time(end)
     except (ArithmeticError, OSError, ValueError):
         raise invalid("expires_in", "the SAS would end after the year 9999.") from None
-    return SasWish(target.place.name, target.blob, permissions, end, begin, ip, user)
+    return begin, end
 
 
 @command("azure-storage-sas-inspect")
@@ -9895,7 +9834,7 @@ def sas_inspect(azure: Azure, sas: Sas) -> CommandResults:
     """What a leaked SAS can do and how to revoke it, and its hash as the storage logs show it. Nothing is sent anywhere."""
     facts = inspect_sas(sas)
     hunt = "To hunt for its use: AuthenticationHash in StorageBlobLogs holds this SHA-256 as SasSignature (!azure-storage-log-search)."
-    return show(INSPECT_VIEW, facts, note=f"To revoke it: {facts['revokedBy']} {hunt}")
+    return show(INSPECT_VIEW, facts, note=f"To revoke it: {md(facts['revokedBy'])} {hunt}")
 
 
 RESOURCES = {
@@ -9909,6 +9848,11 @@ RESOURCES = {
 }
 SERVICES = {"b": "blob", "f": "file", "q": "queue", "t": "table"}
 RESOURCE_TYPES = {"s": "service", "c": "container", "o": "object"}
+# Fields of a SAS that context has as they are.
+SAS_FIELDS = {
+    "ip": "sip", "policy": "si", "version": "sv", "delegatingObjectId": "skoid", "delegatingTenantId": "sktid",
+    "boundTenantId": "skdutid", "encryptionScope": "ses",
+}  # fmt: skip
 
 
 def sas_kind(fields: Mapping[str, str], service: str) -> tuple[str, str]:
@@ -9939,38 +9883,28 @@ def inspect_sas(sas: SasToken) -> Json:
     service = "table" if "tn" in fields else address.service if address else ""
     kind, revoked = sas_kind(fields, service)
     start, end = sas_lifetime(fields)
-    scopes = ", ".join(SERVICES.get(letter, letter) for letter in fields.get("ss", ""))
-    types = ", ".join(RESOURCE_TYPES.get(letter, letter) for letter in fields.get("srt", ""))
+    types = in_words(fields.get("srt", ""), RESOURCE_TYPES)
     resource = RESOURCES.get(fields.get("sr", ""), "") or (f"table {fields['tn']}" if "tn" in fields else types)
-    letter = "q" if service == "queue" or fields.get("ss") == "q" else "b"
+    queue = {"p": "process"} if service == "queue" or fields.get("ss") == "q" else {}
     facts = {
         "kind": kind,
         "account": address.account if address else "",
-        "services": scopes or service,
+        "services": in_words(fields.get("ss", ""), SERVICES) or service,
         "resource": resource,
         "path": "/".join(filter(None, (address.container, address.blob))) if address else "",
-        "permissions": permission_words(fields.get("sp", ""), letter),
+        "permissions": in_words(fields.get("sp", ""), PERMISSIONS | queue),
         "start": fields.get("st", "") if start is None else iso_time(start),
         "expiry": fields.get("se", "") if end is None else iso_time(end),
         "expired": end is not None and end < Clock.now(),
-        "ip": fields.get("sip", ""),
         "protocol": fields.get("spr", "https,http"),
-        "policy": fields.get("si", ""),
-        "version": fields.get("sv", ""),
         "signer": f"object ID {fields['skoid']}" if "skoid" in fields else "account key",
-        "delegatingObjectId": fields.get("skoid", ""),
-        "delegatingTenantId": fields.get("sktid", ""),
         "boundTo": fields.get("sduoid") or fields.get("suoid") or fields.get("saoid") or "",
-        "boundTenantId": fields.get("skdutid", ""),
-        "encryptionScope": fields.get("ses", ""),
         "sha256": hashlib.sha256(fields["sig"].encode()).hexdigest(),
         "revokedBy": revoked,
+        **{name: fields.get(field, "") for name, field in SAS_FIELDS.items()},
     }
-    return {
-        name: value
-        for name, value in facts.items()
-        if value not in ("", None) or name in ("start", "expiry", "ip", "policy")
-    }
+    always = ("start", "expiry", "ip", "policy")
+    return {name: value for name, value in facts.items() if value not in ("", None) or name in always}
 
 
 # --- commands: blobs ---------------------------------------------------------------------------------------------------
@@ -9994,76 +9928,46 @@ def is_folder(row: Json) -> bool:
     return row.get("resourceType") == "directory" or (row.get("metadata") or {}).get("hdi_isfolder") == "true"
 
 
-class BlobFilter(NamedTuple):
-    """Which blobs of a listing are wanted; what is None does not matter."""
-
-    modified_since: float | None
-    modified_until: float | None
-    min_size: int | None
-    max_size: int | None
-    blob_type: str | None
-    tier: str | None
-    md5: str | None
-
-    def fits(self, row: Json) -> bool:
-        modified, size = moment(row.get("lastModified")) or 0, row.get("size", 0)
-        return (
-            (self.modified_since is None or modified >= self.modified_since)
-            and (self.modified_until is None or modified <= self.modified_until)
-            and (self.min_size is None or size >= self.min_size)
-            and (self.max_size is None or size <= self.max_size)
-            and all(
-                wanted is None or row.get(name) == wanted
-                for name, wanted in (("type", self.blob_type), ("tier", self.tier), ("md5", self.md5))
-            )
-        )
-
-
-def build_filter(azure: Azure, given: Given) -> BlobFilter:
-    return BlobFilter(**given)
-
-
-FILTER_ARGUMENTS = {
-    "modified_since": optional(Moment),
-    "modified_until": optional(Moment),
-    "min_size": optional(Size),
-    "max_size": optional(Size),
-    "blob_type": optional(Annotated[str, choice("BlockBlob", "AppendBlob", "PageBlob")]),
-    "tier": optional(Tier),
-    "md5": optional(Md5),
+BlobType = Annotated[str, choice("BlockBlob", "AppendBlob", "PageBlob")]
+# Arguments that say which blobs of a listing are wanted, and how a row compares with them.
+FILTERS: Mapping[str, tuple[object, Callable[..., bool]]] = {
+    "modified_since": (Moment, lambda row, since: (moment(row.get("lastModified")) or 0) >= since),
+    "modified_until": (Moment, lambda row, until: (moment(row.get("lastModified")) or 0) <= until),
+    "min_size": (Size, lambda row, least: row.get("size", 0) >= least),
+    "max_size": (Size, lambda row, most: row.get("size", 0) <= most),
+    "blob_type": (BlobType, lambda row, kind: row.get("type") == kind),
+    "tier": (Tier, lambda row, tier: row.get("tier") == tier),
+    "md5": (Md5, lambda row, md5: row.get("md5") == md5),
 }
+FILTER_GROUP = Group(
+    {name: optional(annotation) for name, (annotation, _) in FILTERS.items()}, lambda azure, given: given_only(given)
+)
 
 
 @command("azure-storage-blob-list", needs=(READ_BLOB,), role=READER)
 def blob_list(
     azure: Azure,
     container: ContainerArgs,
-    wanted: Annotated[BlobFilter, Group(FILTER_ARGUMENTS, build_filter)],
+    wanted: Annotated[Json, FILTER_GROUP],
     paging: PagingArgs,
     prefix: ExactText | None = None,
     delimiter: Text | None = None,
     include: Annotated[list[str], listed(choice(*INCLUDES))] | None = None,
 ) -> CommandResults:
     """Filters while it pages, so that only what is wanted is ever held."""
-    everything = not any(value is not None for value in wanted)
-    size = min(paging.limit, 5000) if everything and not paging.all_results and not paging.place else 5000
+    size = 5000 if wanted or paging.all_results or paging.place else min(paging.limit, 5000)
     totals = Counter[str]()
 
     def keep(row: Json) -> bool:
         kind = "folders" if row.get("isPrefix") else "blobs"
-        if kind == "blobs" and not wanted.fits(row):
+        if kind == "blobs" and not all(FILTERS[name][1](row, value) for name, value in wanted.items()):
             return False
         totals.update({kind: 1, "bytes": row.get("size", 0)})
         return True
 
-    query = {
-        "prefix": prefix,
-        "delimiter": delimiter,
-        "include": ",".join(include) if include else None,
-        "maxresults": size,
-    }
-    pages = container.service.rows(container.name, query, paging.place)
-    listing = collect(pages, paging, keep)
+    included = ",".join(include) if include else None
+    query = {"prefix": prefix, "delimiter": delimiter, "include": included, "maxresults": size}
+    listing = collect(container.service.rows(container.name, query, paging.place), paging, keep)
     folders = f" and {totals['folders']:,} folders" if totals["folders"] else ""
     total = f"{totals['blobs']:,} blobs{folders}, {totals['bytes']:,} bytes."
     return show_list(BLOBS_VIEW, listing, total)
@@ -10157,26 +10061,27 @@ def blob_get(
     azure.use_threads()
     start, end = range or (0, None)
 
-    def read(each: BlobRef) -> Download | AzureStorageError:
+    def read(each: BlobRef) -> tuple[Json, Download | AzureStorageError]:
         try:
-            return Downloader(each, start, end, parallel=len(blobs) == 1).run(f"download_{uuid.uuid4()}", max_size)
+            found = Downloader(each, start, end, parallel=len(blobs) == 1).run(f"download_{uuid.uuid4()}", max_size)
         except AzureStorageError as error:
-            return error
+            return read_row(each, error), error
+        return read_row(each, found), found
 
-    found = list(in_order(read, blobs))
-    rows = [read_row(each, outcome) for each, outcome in zip(blobs, found, strict=True)]
-    failures = [outcome for outcome in found if isinstance(outcome, AzureStorageError)]
+    outcomes = list(in_order(read, blobs))
+    rows = [row for row, _ in outcomes]
+    failures = [found for _, found in outcomes if isinstance(found, AzureStorageError)]
     if failures and len(blobs) == 1:
         raise failures[0]
-    read_ones = ((outcome, row) for outcome, row in zip(found, rows, strict=True) if isinstance(outcome, Download))
-    files = [file_result_existing_file(outcome.path, row["fileName"]) for outcome, row in read_ones]
+    files = [
+        file_result_existing_file(found.path, row["fileName"]) for row, found in outcomes if isinstance(found, Download)
+    ]
     if blob.selection:
         files.append(csv_file("manifest.csv", MANIFEST, ({**row, "result": row.get("result", "read")} for row in rows)))
     note = f"{len(blobs) - len(failures)} of {len(blobs)} blobs read, {len(failures)} failed. {blob.note('read')}"
     text = table(READ_VIEW, rows, note=note.rstrip())
-    outputs, kind = {READ_VIEW.context: rows}, EntryType.ERROR if failures else None
-    raw = text if kind else rows
-    return [CommandResults(outputs=outputs, readable_output=text, raw_response=raw, entry_type=kind), *files]
+    failed = {"raw_response": text, "entry_type": EntryType.ERROR} if failures else {"raw_response": rows}
+    return [CommandResults(outputs={READ_VIEW.context: rows}, readable_output=text, **failed), *files]
 
 
 def read_row(blob: BlobRef, found: Download | AzureStorageError) -> Json:
@@ -10239,6 +10144,12 @@ def metadata_headers(metadata: Mapping[str, str] | None) -> dict[str, str]:
     return {f"x-ms-meta-{name}": value for name, value in (metadata or {}).items()}
 
 
+def write_headers(tier: str | None, metadata: Mapping[str, str] | None, overwrite: bool) -> Json:
+    """What a new blob shall have, and that none is replaced unless that is asked for."""
+    only_new = None if overwrite else "*"
+    return {"x-ms-access-tier": tier, "If-None-Match": only_new, **metadata_headers(metadata)}
+
+
 def undo_write(blob: BlobRef, before: Json | None) -> str:
     """The command that takes a written blob back: to the version it had, or away where there was none."""
     if before is None:
@@ -10249,7 +10160,7 @@ def undo_write(blob: BlobRef, before: Json | None) -> str:
     )
 
 
-@command("azure-storage-blob-put", needs=(WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-put", needs=(WRITE_BLOB, ADD_BLOB), role=CONTRIBUTOR)
 def blob_put(
     azure: Azure,
     uploads: Annotated[list[Upload], Group(UPLOAD_ARGUMENTS, build_uploads)],
@@ -10260,26 +10171,22 @@ def blob_put(
     overwrite: Flag = False,
 ) -> Plan | Bulk:
     """The old blob stays whole until the new one is complete. Tags need the role Storage Blob Data Owner."""
-    headers = {
-        "x-ms-access-tier": tier,
-        "x-ms-tags": urllib.parse.urlencode(tags, quote_via=urllib.parse.quote) if tags else None,
-        "If-None-Match": None if overwrite else "*",
-        **metadata_headers(metadata),
-    }
+    headers = write_headers(tier, metadata, overwrite)
+    headers["x-ms-tags"] = urllib.parse.urlencode(tags, quote_via=urllib.parse.quote) if tags else None
     facts = given_only({"tier": tier, "metadata": metadata, "tags": tags})
 
     def write(job: Upload) -> Json:
         return {**write_blob(job, content_type, headers), **facts}
 
+    azure.use_threads()
     if len(uploads) > 1:
-        azure.use_threads()
         place = uploads[0].blob.service.container_id(uploads[0].blob.container)
         return Bulk(
             place,
             WRITTEN_VIEW,
             "written",
             [uploads],
-            lambda jobs: in_order(lambda job: upload_row(job, write), list(jobs)),
+            lambda jobs: in_order(lambda job: upload_row(job, write), jobs),
             lambda job: Row(job.blob.identity(), PLANNED, True),
         )
     return write_plan(uploads[0], write, replaceable(uploads[0].blob, overwrite))
@@ -10299,7 +10206,7 @@ def write_plan(job: Upload, write: Callable[[Upload], Json], before: Json | None
         {"etag": before.get("etag") if before else None},
         {"etag": NEW, "sha256": NEW},
         BLOB_VIEW,
-        [Step("write the blob", lambda: write(job), lambda error: is_written(job))],
+        [Step("write the blob", lambda: write(job), lambda error: is_written(job, before))],
         item=before,
         read_back=lambda outcomes: (
             outcomes[-1].answer or {**job.blob.service.properties(job.blob), "sha256": file_digests(job)["sha256"]}
@@ -10307,38 +10214,33 @@ def write_plan(job: Upload, write: Callable[[Upload], Json], before: Json | None
         undo=lambda old, new: undo_write(job.blob, before),
         done=""
         if not before or before.get("versionId")
-        else "Nothing undoes it: the account keeps no versions of the old content.",
+        else "No version holds the old content. Where soft delete is on, it is a soft-deleted snapshot, which !azure-storage-blob-undelete brings back.",
     )
 
 
 def upload_row(job: Upload, write: Callable[[Upload], Json]) -> Row:
     """What became of one file among several."""
     outcome = take(Step("write the blob", lambda: write(job), lambda error: is_written(job)))
-    failure = outcome.error
-    if outcome.result == DONE:
-        return Row(outcome.answer or job.blob.identity(), "written", True)
-    return Row(
-        job.blob.identity(),
-        f"{outcome.result}: {redact(failure.message if failure else '')}",
-        None if outcome.result == UNSURE else False,
-        error=failure,
-    )
+    if outcome.error and outcome.result != DONE:
+        words = f"{outcome.result}: {redact(outcome.error.message)}"
+        return Row(job.blob.identity(), words, None if outcome.result == UNSURE else False, error=outcome.error)
+    return Row(outcome.answer or job.blob.identity(), "written", True)
 
 
 def file_digests(job: Upload) -> Json:
     digests = Digests()
-    with ExitStack() as stack:
-        text = io.BytesIO(job.text.encode()) if job.text is not None else None
-        file = text or stack.enter_context(Path(job.path).open("rb"))
+    with io.BytesIO(job.text.encode()) if job.text is not None else Path(job.path).open("rb") as file:
         for data in iter(lambda: file.read(BLOCK_SIZE), b""):
             digests.update(data)
     return digests.facts()
 
 
-def is_written(job: Upload) -> bool | None:
-    """Whether the blob is what was to be written, by the MD5 that we send along."""
+def is_written(job: Upload, before: Json | None = None) -> bool | None:
+    """Whether the blob is what was to be written, by the MD5 that we send along, and no longer what was there before."""
     found = job.blob.service.properties_if_there(job.blob)
-    return None if found is None else found.get("md5") == file_digests(job)["md5"]
+    if found is None or (before and before.get("etag") == found.get("etag")):
+        return None
+    return bool(found.get("md5") == file_digests(job)["md5"])
 
 
 def write_blob(job: Upload, content_type: str | None, headers: Json) -> Json:
@@ -10360,36 +10262,59 @@ def write_blob(job: Upload, content_type: str | None, headers: Json) -> Json:
 # Deleting and restoring
 
 
-def batches_of(selection: list[BlobRef] | Prefix, query: Json) -> Iterator[list[BlobRef]]:
+def slices(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """So many items at a time, read as they are needed."""
+    rest = iter(items)
+    while found := list(itertools.islice(rest, size)):
+        yield found
+
+
+def batches_of(selection: list[BlobRef] | Prefix) -> Iterator[list[BlobRef]]:
     """The blobs that are meant, at most BATCH_LIMIT at a time, listed as they are needed. Directories of a hierarchical
     account follow what is in them, the deepest first."""
     if not isinstance(selection, Prefix):
-        yield from (selection[at : at + BATCH_LIMIT] for at in range(0, len(selection), BATCH_LIMIT))
+        yield from slices(selection, BATCH_LIMIT)
         return
-    place, folders, waiting = selection.place, list[BlobRef](), list[BlobRef]()
-    for rows, _, _ in place.service.rows(place.name, {"prefix": selection.text or None, **query}):
-        for row in rows:
-            (folders if is_folder(row) else waiting).append(place.blob(row["name"]))
-        while len(waiting) >= BATCH_LIMIT:
-            yield waiting[:BATCH_LIMIT]
-            waiting = waiting[BATCH_LIMIT:]
-    if waiting:
-        yield waiting
+    place, folders = selection.place, list[BlobRef]()
+    query = {"prefix": selection.text or None, "maxresults": 5000, "include": "metadata"}
+
+    def files() -> Iterator[BlobRef]:
+        for row in itertools.chain.from_iterable(rows for rows, _, _ in place.service.rows(place.name, query)):
+            if not is_folder(row):
+                yield place.blob(row["name"])
+            else:
+                folders.append(place.blob(row["name"]))
+
+    yield from slices(files(), BATCH_LIMIT)
     # Each level by itself: the parts of a batch have no order.
     for _, level in itertools.groupby(sorted(folders, key=depth, reverse=True), key=depth):
-        found = list(level)
-        yield from (found[at : at + BATCH_LIMIT] for at in range(0, len(found), BATCH_LIMIT))
+        yield from slices(level, BATCH_LIMIT)
 
 
 def depth(blob: BlobRef) -> int:
     return blob.name.rstrip("/").count("/")
 
 
+def place_of(blobs: list[BlobRef] | Prefix) -> ContainerPlace:
+    return blobs.place if isinstance(blobs, Prefix) else ContainerPlace(blobs[0].service, blobs[0].container)
+
+
+def failed_row(item: Json, error: AzureStorageError) -> Row:
+    """The row of a blob of which something failed, or of which it isn't known whether it did."""
+    return Row(
+        item, f"unknown: {brief(error)}" if error.sent else brief(error), None if error.sent else False, error=error
+    )
+
+
+def brief(error: AzureStorageError) -> str:
+    """A failure in a cell of a table."""
+    return error.brief if isinstance(error, ServiceError) else redact(error.message)
+
+
 @command(
     "azure-storage-blob-delete",
     needs=(DELETE_BLOB, READ_BLOB, DELETE_VERSION),
     role=CONTRIBUTOR,
-    changes=True,
     execution=True,
     confirm=True,
 )
@@ -10404,20 +10329,19 @@ def blob_delete(
     Deleting a version needs the role Storage Blob Data Owner.
     """
     headers = given_only({"x-ms-delete-snapshots": delete_snapshots, "x-ms-lease-id": lease_id})
+    place, listed_ones = place_of(blobs), blobs if isinstance(blobs, list) else []
+    verb = "cleared of snapshots" if delete_snapshots == "only" else "deleted"
+    moments = any(blob.version or blob.snapshot for blob in listed_ones)
+    wider = "" if listed_ones else " It also brings back what was deleted there before."
     whole = isinstance(blobs, Prefix) and not blobs.text
-    place = blobs.place if isinstance(blobs, Prefix) else ContainerPlace(blobs[0].service, blobs[0].container)
-    target = blobs[0].id if isinstance(blobs, list) and len(blobs) == 1 else place.id
-    moments = isinstance(blobs, list) and any(blob.version or blob.snapshot for blob in blobs)
-
-    wider = " It also brings back what was deleted there before." if isinstance(blobs, Prefix) else ""
     return Bulk(
-        target,
+        listed_ones[0].id if len(listed_ones) == 1 else place.id,
         DELETED_VIEW,
-        "deleted",
-        batches_of(blobs, {"maxresults": 5000, "include": "metadata"}),
-        lambda batch: delete_batch(batch, headers),
+        verb,
+        batches_of(blobs),
+        lambda batch: delete_batch(batch, headers, verb),
         lambda blob: Row(blob.identity(), PLANNED, True),
-        lambda rows: "" if moments else undo_delete(place, blobs, rows),
+        lambda rows: "" if moments else undo_delete(place, blobs, [row for row in rows if row["result"] != verb]),
         "Nothing undoes the deletion of a version or snapshot."
         if moments
         else f"The undo works while soft delete or versions keep the blobs.{wider}",
@@ -10425,56 +10349,63 @@ def blob_delete(
     )
 
 
-def undo_delete(place: ContainerPlace, blobs: list[BlobRef] | Prefix, rows: list[Json]) -> str:
+def undo_delete(place: ContainerPlace, blobs: list[BlobRef] | Prefix, failed: list[Json]) -> str:
     """The command line that brings back what was deleted, but not what by its row was not."""
     if isinstance(blobs, Prefix):
         given: Json = {"prefix": blobs.text} if blobs.text else {"confirm_all": "true"}
     else:
-        failed = {row["name"] for row in rows if not row["deleted"]}
-        names = [blob.name for blob in blobs if blob.name not in failed]
+        kept = {row["name"] for row in failed}
+        names = [blob.name for blob in blobs if blob.name not in kept]
         given = {"blob_name": names[0]} if len(names) == 1 else {"blob_names": names}
     return command_line("blob-undelete", place.arguments, given)
 
 
-def delete_batch(batch: Sequence[BlobRef], headers: Json) -> Iterator[Row]:
-    """A batch takes one request; a single blob does not need one, and keeps its own error's words."""
+def delete_batch(batch: Sequence[BlobRef], headers: Json, verb: str) -> Iterator[Row]:
+    """A batch takes one request; a single blob does not need one, and keeps its own error's words. Where the answer to a
+    batch is lost, nothing is known of any of its blobs, and the rest is left alone."""
+    lost: AzureStorageError | None = None
     if len(batch) > 1:
-        outcomes: list[AzureStorageError | None] = list(batch[0].service.delete_many(batch, headers))
+        try:
+            outcomes: Sequence[AzureStorageError | None] = batch[0].service.delete_many(batch, headers)
+        except AzureStorageError as error:
+            if not error.sent:
+                raise
+            lost, outcomes = error, [error] * len(batch)
     else:
-        blob = batch[0]
-        operation = VERSION_DELETE if blob.version else BLOB_DELETE
-        outcome = take(
-            Step(
-                "delete the blob",
-                lambda: blob.service.ask(operation, blob, headers=headers),
-                lambda error: is_deleted(blob, error),
-            )
-        )
+        outcome = take(delete_step(batch[0], headers))
         outcomes = [None if outcome.result == DONE else outcome.error]
-    for each, error in zip(batch, outcomes, strict=True):
-        yield deleted_row(each, error)
+    for blob, failure in zip(batch, outcomes, strict=True):
+        yield deleted_row(blob, failure, verb)
+    if lost:
+        raise lost
 
 
-def is_deleted(blob: BlobRef, error: AzureStorageError) -> bool:
-    """A repeated request that finds nothing says that an earlier one did it."""
-    return getattr(error, "status", 0) == 404 or blob.service.properties_if_there(blob) is None
+def delete_step(blob: BlobRef, headers: Json) -> Step:
+    """Where a repeated request finds nothing, an earlier one did it."""
+    operation = VERSION_DELETE if blob.version else BLOB_DELETE
+    return Step(
+        "delete the blob",
+        lambda: blob.service.ask(operation, blob, headers=headers),
+        lambda error: not_there(error) or blob.service.properties_if_there(blob) is None,
+    )
 
 
-def deleted_row(blob: BlobRef, error: AzureStorageError | None) -> Row:
-    item = {**blob.identity(), "deleted": error is None}
-    if error is None:
-        return Row(item, "deleted", True)
-    if isinstance(error, ServiceError) and error.status == 404:
-        return Row(item, "not found", True, changed=False)
-    words = error.brief if isinstance(error, ServiceError) else redact(error.message)
-    return Row(item, words, None if error.sent else False, error=error)
+def not_there(error: AzureStorageError) -> bool:
+    return isinstance(error, ServiceError) and error.status == 404
+
+
+def deleted_row(blob: BlobRef, error: AzureStorageError | None, verb: str) -> Row:
+    if error and not_there(error) and not error.sent:
+        return Row({**blob.identity(), "deleted": False}, "not found", True, changed=False)
+    done = error is None or not_there(error)
+    item = {**blob.identity(), "deleted": done and verb == "deleted"}
+    return Row(item, verb, True) if done or error is None else failed_row(item, error)
 
 
 @command(
     "azure-storage-blob-undelete",
     needs=(WRITE_BLOB, READ_BLOB, WRITE_CONTAINER),
     role=CONTRIBUTOR,
-    changes=True,
     execution=True,
 )
 def blob_undelete(azure: Azure, blobs: SelectionArgs, overwrite: Flag = False) -> Bulk:
@@ -10485,80 +10416,73 @@ def blob_undelete(azure: Azure, blobs: SelectionArgs, overwrite: Flag = False) -
     replaces a blob that is there only with overwrite=true.
     """
     azure.use_threads()
-    place = blobs.place if isinstance(blobs, Prefix) else ContainerPlace(blobs[0].service, blobs[0].container)
-    target = blobs[0].current.id if isinstance(blobs, list) and len(blobs) == 1 else place.id
-
-    def restore(batch: Sequence[BlobRef]) -> Iterator[Row]:
-        return in_order(lambda blob: undeleted_row(blob, overwrite, dry_run=False), list(batch))
-
     return Bulk(
-        target,
+        blobs[0].current.id if isinstance(blobs, list) and len(blobs) == 1 else place_of(blobs).id,
         UNDELETE_VIEW,
         "restored",
         [blobs] if isinstance(blobs, list) else deleted_names(blobs),
-        restore,
+        lambda batch: in_order(lambda blob: undeleted_row(blob, overwrite, dry_run=False), batch),
         lambda blob: undeleted_row(blob, overwrite, dry_run=True),
         note="" if isinstance(blobs, list) else "Only what soft delete or versions still keep can be restored.",
     )
 
 
 def deleted_names(selection: Prefix) -> Iterator[list[BlobRef]]:
-    """The blobs with a prefix of which something is deleted, folders before what is in them."""
-    place = selection.place
-    query = {"prefix": selection.text or None, "include": "deleted,deletedwithversions,snapshots,versions"}
-    for rows, _, _ in place.service.rows(place.name, query):
-        names = dict.fromkeys(row["name"] for row in rows if row.get("deleted") or row.get("hasVersionsOnly"))
+    """The blobs with a prefix of which something is deleted, each once, folders before what is in them."""
+    place, before = selection.place, set[str]()
+    for rows, _, _ in place.service.rows(place.name, {"prefix": selection.text or None, "include": DELETED_TOO}):
+        names = {row["name"] for row in rows if row.get("deleted") or row.get("hasVersionsOnly")} - before
         if names:
-            yield [place.blob(name) for name in sorted(names, key=lambda name: name.count("/"))]
+            before = names  # the rows of the last one may go on on the next page
+            yield [place.blob(name) for name in sorted(names, key=lambda name: (name.count("/"), name))]
 
 
 def undeleted_row(blob: BlobRef, overwrite: bool, *, dry_run: bool) -> Row:
     """What became of one blob, or with dry_run would."""
     try:
-        words, changed, back = restore_blob(blob, overwrite, dry_run)
+        return restore_blob(blob, overwrite, dry_run)
     except AzureStorageError as error:
-        brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
-        return Row(blob.identity(), brief, None if error.sent else False, error=error)
-    return Row({**back, **blob.current.identity()}, words, True, changed=changed)
+        return failed_row(blob.identity(), error)
 
 
-def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
-    """Brings back one blob. Returns what was done, whether anything was, and the properties of what is there now.
+DELETED_TOO = "deleted,deletedwithversions,snapshots,versions"
 
-    https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview
-    """
+
+def rows_named(blob: BlobRef, include: str) -> Iterator[Json]:
+    """What a listing has under a blob's name."""
+    pages = blob.service.rows(blob.container, {"prefix": blob.name, "include": include})
+    return (row for page, _, _ in pages for row in page if row["name"] == blob.name)
+
+
+def restore_blob(blob: BlobRef, overwrite: bool, dry_run: bool) -> Row:
+    """Brings back one blob. https://learn.microsoft.com/azure/storage/blobs/soft-delete-blob-overview"""
     live, service = blob.current, blob.service
     found = service.properties_if_there(live)
-    if blob.version:
+    if blob != live:
         return promote(blob, found, overwrite, dry_run)
-    rows = [
-        row
-        for page, _, _ in service.rows(
-            blob.container, {"prefix": blob.name, "include": "deleted,snapshots,versions,deletedwithversions"}
-        )
-        for row in page
-        if row["name"] == blob.name
-    ]
+    rows = list(rows_named(blob, DELETED_TOO))
     gone = [row for row in rows if row.get("deleted")]
+    versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
     if found and not gone:
-        return "already there", False, found
+        return Row(found, "already there", True, changed=False)
+    if dry_run and not gone and not versions:
+        raise AzureStorageError(f"Nothing of blob {blob} is kept that could be restored.")
     if dry_run:
-        return PLANNED, True, {}
-    asked = bool(gone) or not any(row.get("versionId") for row in rows)
+        return Row(live.identity(), PLANNED, True)
+    asked = bool(gone) or not versions
     if asked:
         deletion = max((str(row["deletionId"]) for row in gone if row.get("deletionId")), default="")
         source = f"{urllib.parse.quote(blob.name, safe='/')}?deletionid={deletion}" if deletion else None
         service.ask(BLOB_UNDELETE, live, headers={"x-ms-undelete-source": source})
     if found:
-        return "deleted snapshots restored", True, found
+        return Row(found, "deleted snapshots restored", True)
     back = service.properties_if_there(live) if asked else None
-    if back is None:
-        # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
-        versions = [str(row["versionId"]) for row in rows if row.get("versionId")]
-        if not versions:
-            raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
-        return promote(live._replace(version=max(versions)), None, False, False)
-    return "restored", True, back
+    if back:
+        return Row(back, "restored", True)
+    # With versions, undelete brings versions back and never the current blob: the newest one is promoted.
+    if not versions:
+        raise AzureStorageError(f"Blob {blob} is still not there after the request to restore it.")
+    return promote(live._replace(version=max(versions)), None, False, False)
 
 
 def source_address(blob: BlobRef) -> str:
@@ -10569,19 +10493,32 @@ def source_address(blob: BlobRef) -> str:
     return f"{blob.id}{'&' if '?' in blob.id else '?'}{sas}" if sas else blob.id
 
 
-def promote(version: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> tuple[str, bool, Json]:
-    """Copy a version over the blob, which is how it becomes the current one."""
+def promote(source: BlobRef, found: Json | None, overwrite: bool, dry_run: bool) -> Row:
+    """Copy a version or snapshot over the blob, which is how its content becomes the current one."""
+    name = f"version {source.version}" if source.version else f"snapshot {source.snapshot}"
     if found and not overwrite:
-        raise UsageError(
-            f"Blob {version.current} is there: restoring the version {version.version} would replace it.",
-            "Set `overwrite=true` to replace it.",
-        )
-    if not dry_run:
-        condition = {"If-Match": f'"{found.get("etag")}"'} if found else {"If-None-Match": "*"}
-        headers = {"x-ms-copy-source": source_address(version), **condition}
-        version.service.ask(BLOB_COPY, version.current, headers=headers)
-        found = version.service.properties_if_there(version.current)
-    return (PLANNED if dry_run else f"restored from version {version.version}"), True, found or {}
+        words = f"Blob {source.current} is there: restoring the {name} would replace it."
+        raise UsageError(words, "Set `overwrite=true` to replace it.")
+    if dry_run:
+        return Row(source.current.identity(), PLANNED, True)
+    copy_over(source, unchanged_since(found))
+    return Row(source.service.properties(source.current), f"restored from {name}", True)
+
+
+def copy_over(source: BlobRef, condition: Json) -> None:
+    """Copy a version or snapshot over its blob, which Azure does at once, as a rule."""
+    headers = {"x-ms-copy-source": source_address(source), **condition}
+    status = source.service.ask(BLOB_COPY, source.current, headers=headers).headers.get("x-ms-copy-status", "success")
+    if status != "success":
+        words = f"The copy over blob {source.current} has the status {status}."
+        raise NetworkError(words, "copyStatus of the blob tells when it has ended.", sent=True)
+
+
+def unchanged_since(current: Json | None, lease_id: str | None = None) -> Json:
+    """The condition that the blob is still what was read, or still not there."""
+    if current is None:
+        return {"If-None-Match": "*"}
+    return {"x-ms-lease-id": lease_id, "If-Match": f'"{current["etag"]}"' if current.get("etag") else None}
 
 
 # Properties, metadata and tags
@@ -10592,27 +10529,22 @@ def blob_properties_get(azure: Azure, blob: VersionArgs) -> CommandResults:
     return show(BLOB_VIEW, blob.service.properties(blob), title="Azure Storage Blob properties")
 
 
-CONTENT_HEADERS = {
-    "content_type": ("contentType", "x-ms-blob-content-type"),
-    "content_encoding": ("contentEncoding", "x-ms-blob-content-encoding"),
-    "content_language": ("contentLanguage", "x-ms-blob-content-language"),
-    "content_disposition": ("contentDisposition", "x-ms-blob-content-disposition"),
-    "cache_control": ("cacheControl", "x-ms-blob-cache-control"),
-    "content_md5": ("md5", "x-ms-blob-content-md5"),
-}
-HEADER_ARGUMENTS = {name: optional(Md5 if name == "content_md5" else HeaderText) for name in CONTENT_HEADERS}
-HEADER_ARGUMENTS["clear"] = optional(Annotated[list[str], listed(choice(*CONTENT_HEADERS))])
+# Arguments that set a property, and its name in context; its header is x-ms-blob- and the argument.
+CONTENT = {
+    "content_type": "contentType", "content_encoding": "contentEncoding", "content_language": "contentLanguage",
+    "content_disposition": "contentDisposition", "cache_control": "cacheControl", "content_md5": "md5",
+}  # fmt: skip
+HEADER_ARGUMENTS = {name: optional(Md5 if name == "content_md5" else HeaderText) for name in CONTENT}
+HEADER_ARGUMENTS["clear"] = optional(Annotated[list[str], listed(choice(*CONTENT))])
 
 
 def build_headers(azure: Azure, given: Given) -> Json:
     """The content properties to set, by their names in context; None for one that is cleared."""
-    cleared = dict.fromkeys(given["clear"] or ())
+    cleared = given["clear"] or ()
     twice = [name for name in cleared if given[name] is not None]
     if twice:
         raise exclusive("clear", *twice)
-    wanted = {
-        CONTENT_HEADERS[name][0]: given[name] for name in CONTENT_HEADERS if given[name] is not None or name in cleared
-    }
+    wanted = {known: given[name] for name, known in CONTENT.items() if given[name] is not None or name in cleared}
     if not wanted:
         raise UsageError("Missing required argument: give at least one property, such as `content_type`, or `clear`.")
     return wanted
@@ -10622,35 +10554,30 @@ def blob_plan(
     blob: BlobRef,
     current: Json,
     wanted: Json,
-    name: str,
-    act: Callable[[], object],
+    operation: Operation,
+    headers: Json,
     undo: Callable[[Json, Json], str],
-    **more: Any,
+    done: str = "",
 ) -> Plan:
     """A change of properties of one blob, which is read back afterwards."""
     before, after = differences(current, wanted, exactly)
     # What was not there and shall not be is no difference.
     after = {key: value for key, value in after.items() if value is not None or current.get(key) is not None}
-    return Plan(
+    return one_request(
         blob.id,
-        {key: before[key] for key in after},
-        after,
-        more.pop("view", BLOB_VIEW),
-        [Step(name, act, lambda error: not differences(blob.service.properties(blob), wanted, exactly)[1])],
-        item=current,
-        read_back=lambda outcomes: blob.service.properties(blob),
+        BLOB_VIEW,
+        current,
+        ({key: before[key] for key in after}, after),
+        operation.action.removesuffix(" of blob {}"),
+        lambda: blob.service.ask(operation, blob, headers=headers),
+        lambda: blob.service.properties(blob),
         equal=exactly,
         undo=undo,
-        **more,
+        done=done,
     )
 
 
-def unchanged_since(current: Json, lease_id: str | None = None) -> Json:
-    """The condition that the blob is still what was read."""
-    return {"x-ms-lease-id": lease_id, "If-Match": f'"{current["etag"]}"' if current.get("etag") else None}
-
-
-@command("azure-storage-blob-properties-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-properties-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR)
 def blob_properties_set(
     azure: Azure,
     blob: BlobArgs,
@@ -10659,53 +10586,36 @@ def blob_properties_set(
 ) -> Plan:
     """Keeps what is not given, which the service would clear."""
     current = blob.service.properties(blob)
-    whole = {header: wanted.get(name, current.get(name)) for name, header in CONTENT_HEADERS.values()}
+    whole = {
+        f"x-ms-blob-{name.replace('_', '-')}": wanted.get(known, current.get(known)) for name, known in CONTENT.items()
+    }
     if whole["x-ms-blob-content-md5"]:
         whole["x-ms-blob-content-md5"] = base64.b64encode(bytes.fromhex(whole["x-ms-blob-content-md5"])).decode()
     headers = {**whole, **unchanged_since(current, lease_id)}
 
     def undo(old: Json, new: Json) -> str:
-        names = {context: name for name, (context, _) in CONTENT_HEADERS.items()}
-        cleared = [names[key] for key, value in old.items() if value is None]
-        kept = {names[key]: value for key, value in old.items() if value is not None}
-        return command_line(
-            "blob-properties-set", blob.arguments, kept, {"clear": ",".join(cleared)} if cleared else {}
-        )
+        kept = given_only({name: old.get(known) for name, known in CONTENT.items()})
+        cleared = [name for name, known in CONTENT.items() if known in old and name not in kept]
+        clear = {"clear": ",".join(cleared)} if cleared else {}
+        return command_line("blob-properties-set", blob.arguments, kept, clear)
 
-    return blob_plan(
-        blob,
-        current,
-        wanted,
-        "change the properties",
-        lambda: blob.service.ask(PROPERTIES_SET, blob, headers=headers),
-        undo,
-    )
+    return blob_plan(blob, current, wanted, PROPERTIES_SET, headers, undo)
 
 
-@command("azure-storage-blob-metadata-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-metadata-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR)
 def blob_metadata_set(
     azure: Azure, blob: BlobArgs, metadata: Metadata, replace: Flag = False, lease_id: LeaseId | None = None
 ) -> Plan:
     """Adds to the metadata, or replaces it."""
     current = blob.service.properties(blob)
     old = current["metadata"]
-    names = {
-        name.lower(): name for name in old
-    }  # the service keeps the case of names and does not tell them apart by it
+    # The service keeps the case of names and does not tell them apart by it.
+    names = {name.lower(): name for name in old}
     new = metadata if replace else {**old, **{names.get(name.lower(), name): value for name, value in metadata.items()}}
     headers = {**unchanged_since(current, lease_id), **metadata_headers(new)}
 
-    def undo(before: Json, after: Json) -> str:
-        return command_line("blob-metadata-set", blob.arguments, {"metadata": old, "replace": "true"})
-
-    return blob_plan(
-        blob,
-        current,
-        {"metadata": new},
-        "change the metadata",
-        lambda: blob.service.ask(METADATA_SET, blob, headers=headers),
-        undo,
-    )
+    undo = command_line("blob-metadata-set", blob.arguments, {"metadata": old, "replace": "true"})
+    return blob_plan(blob, current, {"metadata": new}, METADATA_SET, headers, lambda before, after: undo)
 
 
 @command("azure-storage-blob-tags-get", needs=(READ_TAGS,), role=OWNER)
@@ -10713,7 +10623,7 @@ def blob_tags_get(azure: Azure, blob: VersionArgs) -> CommandResults:
     return show(BLOB_TAGS_VIEW, {**blob.identity(), "tags": blob.service.tags(blob)})
 
 
-@command("azure-storage-blob-tags-set", needs=(READ_TAGS, WRITE_TAGS), role=OWNER, changes=True)
+@command("azure-storage-blob-tags-set", needs=(READ_TAGS, WRITE_TAGS), role=OWNER)
 def blob_tags_set(azure: Azure, blob: VersionArgs, tags: BlobTags, replace: Flag = False) -> Plan:
     """Adds to the tags, or replaces them."""
     old = blob.service.tags(blob)
@@ -10722,24 +10632,14 @@ def blob_tags_set(azure: Azure, blob: VersionArgs, tags: BlobTags, replace: Flag
         raise invalid(
             "tags", f"the blob would have {len(new)} tags, and 10 are possible. Set `replace=true`, or give fewer."
         )
-
-    def read() -> Json:
-        return {**blob.identity(), "tags": blob.service.tags(blob)}
-
-    return Plan(
+    return one_request(
         blob.id,
-        {"tags": old} if old != new else {},
-        {"tags": new} if old != new else {},
         BLOB_TAGS_VIEW,
-        [
-            Step(
-                "change the tags",
-                lambda: blob.service.set_tags(blob, new),
-                lambda error: blob.service.tags(blob) == new,
-            )
-        ],
-        item={**blob.identity(), "tags": old},
-        read_back=lambda outcomes: read(),
+        {**blob.identity(), "tags": old},
+        ({"tags": old}, {"tags": new}),
+        "change the tags",
+        lambda: blob.service.set_tags(blob, new),
+        lambda: {**blob.identity(), "tags": blob.service.tags(blob)},
         equal=exactly,
         undo=lambda before, after: command_line("blob-tags-set", blob.arguments, {"tags": old, "replace": "true"}),
     )
@@ -10766,32 +10666,36 @@ def blob_find(
 # Snapshots, tiers, leases, holds
 
 
-@command("azure-storage-blob-snapshot-create", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+@command("azure-storage-blob-snapshot-create", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR)
 def blob_snapshot_create(
     azure: Azure, blob: BlobArgs, metadata: Metadata | None = None, lease_id: LeaseId | None = None
 ) -> Plan:
     current = blob.service.properties(blob)
     headers = {**unchanged_since(current, lease_id), **metadata_headers(metadata)}
-
-    def take_snapshot() -> str:
-        answer = blob.service.ask(SNAPSHOT_TAKE, blob, headers=headers)
-        if not answer.headers.get("x-ms-snapshot"):
-            raise not_the_service(answer, SNAPSHOT_TAKE.action.format(blob), "the time of a snapshot")
-        return answer.headers["x-ms-snapshot"]
-
     return Plan(
         blob.id,
         {"snapshot": None},
         {"snapshot": NEW},
         SNAPSHOT_VIEW,
-        [Step("take the snapshot", take_snapshot)],
+        [Step("take the snapshot", lambda: take_snapshot(blob, headers))],
         item=current,
-        read_back=lambda outcomes: {**current, **blob._replace(snapshot=outcomes[-1].answer).identity()},
+        # Metadata that is given takes the place of the blob's own.
+        read_back=lambda outcomes: {**current, **given_only({"metadata": metadata}), **outcomes[-1].answer},
         undo=lambda old, new: command_line("blob-delete", {**blob.arguments, "snapshot": new["snapshot"]}),
     )
 
 
-@command("azure-storage-blob-tier-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True)
+def take_snapshot(blob: BlobRef, headers: Json) -> Json:
+    """The identity and ETag of the new snapshot."""
+    answer = blob.service.ask(SNAPSHOT_TAKE, blob, headers=headers)
+    moment_of = answer.headers.get("x-ms-snapshot")
+    if not moment_of:
+        raise not_the_service(answer, SNAPSHOT_TAKE.action.format(blob), "the time of a snapshot")
+    etag = {key: value for key, value in written(answer).items() if key == "etag"}
+    return {**blob._replace(snapshot=moment_of).identity(), **etag}
+
+
+@command("azure-storage-blob-tier-set", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR)
 def blob_tier_set(
     azure: Azure,
     blob: VersionArgs,
@@ -10800,25 +10704,20 @@ def blob_tier_set(
 ) -> Plan:
     """A blob that comes out of the archive is on its way for hours: archiveStatus tells."""
     current = blob.service.properties(blob)
-    inferred = {"tierInferred": None} if current.get("tierInferred") and current.get("tier") == tier else {}
+    wanted: Json = {"tier": tier}
+    if current.get("tierInferred") and current.get("tier") == tier:
+        wanted["tierInferred"] = None
+    leaving = current.get("tier") == "Archive" and tier != "Archive"
+    if leaving:
+        priority = given_only({"rehydratePriority": rehydrate_priority})
+        wanted = {"archiveStatus": f"rehydrate-pending-to-{tier.lower()}", **priority}
     headers = {"x-ms-access-tier": tier, "x-ms-rehydrate-priority": rehydrate_priority}
-    rehydrating = current.get("tier") == "Archive" and tier != "Archive"
-    plan = blob_plan(
-        blob,
-        current,
-        {"tier": tier, **inferred},
-        "change the tier",
-        lambda: blob.service.ask(TIER_SET, blob, headers=headers),
-        lambda old, new: command_line("blob-tier-set", blob.arguments, {"tier": current.get("tier") or "Hot"}),
-        done="The blob is on its way out of the archive, which takes hours. archiveStatus tells when it is there."
-        if rehydrating
-        else "",
-    )
-    pending = (tier, "Archive") if rehydrating else tier
-    return replace(plan, after={**plan.after, "tier": pending}) if plan.after.get("tier") else plan
+    done = "The blob is on its way out of the archive, which takes hours and can't be canceled. archiveStatus tells when it is there."
+    undo = command_line("blob-tier-set", blob.arguments, {"tier": current.get("tier") or "Hot"})
+    return blob_plan(blob, current, wanted, TIER_SET, headers, lambda before, after: undo, done if leaving else "")
 
 
-@command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, changes=True, execution=True)
+@command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, execution=True)
 def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
     """A lease keeps everybody else from writing or deleting the blob."""
     headers = {
@@ -10831,49 +10730,32 @@ def blob_lease(azure: Azure, blob: BlobArgs, lease: LeaseArgs) -> Plan:
 
     def act() -> Lent:
         answer = blob.service.ask(BLOB_LEASE, blob, headers=headers)
-        seconds = answer.headers.get("x-ms-lease-time", "")
-        return answer.headers.get("x-ms-lease-id", ""), int(seconds) if seconds.isdigit() else None
+        return answer.headers.get("x-ms-lease-id"), answer.headers.get("x-ms-lease-time")
 
-    target = LeaseTarget(
-        blob.id,
-        "blob-lease",
-        blob.arguments,
-        BLOB_LEASE_VIEW,
-        lambda: blob.service.properties(blob),
-        "leaseState",
-        act,
-    )
-    return lease_plan(target, lease)
+    return lease_plan(blob, BLOB_LEASE_VIEW, lease, lambda: blob.service.properties(blob), act)
 
 
-@command(
-    "azure-storage-blob-legal-hold-set", needs=(READ_BLOB, WRITE_CONTAINER), role=OWNER, changes=True, execution=True
-)
+@command("azure-storage-blob-legal-hold-set", needs=(READ_BLOB, WRITE_CONTAINER), role=OWNER, execution=True)
 def blob_legal_hold_set(azure: Azure, blob: VersionArgs, legal_hold: Flag) -> Plan:
     """Only in containers with version-level immutability; others take a hold on the whole container."""
-    current = blob.service.properties(blob)
-    current["legalHold"] = bool(current.get("legalHold"))
-    headers = {"x-ms-legal-hold": as_text(legal_hold)}
-    plan = blob_plan(
-        blob,
+
+    def read() -> Json:
+        return {"legalHold": False, **blob.service.properties(blob)}
+
+    current, headers = read(), {"x-ms-legal-hold": as_text(legal_hold)}
+    return one_request(
+        blob.id,
+        BLOB_HOLD_VIEW,
         current,
-        {"legalHold": legal_hold},
+        differences(current, {"legalHold": legal_hold}),
         "change the legal hold",
         lambda: blob.service.ask(BLOB_HOLD, blob, headers=headers),
-        lambda old, new: command_line("blob-legal-hold-set", blob.arguments, {"legal_hold": not legal_hold}),
-        view=BLOB_HOLD_VIEW,
+        read,
+        undo=lambda old, new: command_line("blob-legal-hold-set", blob.arguments, {"legal_hold": not legal_hold}),
     )
-    return replace(plan, state=lambda item: {"legalHold": bool(at_path(item, "legalHold"))})
 
 
 # Copying
-
-
-class CopySource(NamedTuple):
-    """Where a copy comes from: a blob that we can look at, or a URL that may carry a SAS."""
-
-    blob: BlobRef | None
-    url: Secret
 
 
 def read_source_url(text: str) -> Secret:
@@ -10898,53 +10780,42 @@ COPY_ARGUMENTS = {
     "source_snapshot": optional(Version),
     "abort_copy_id": optional(Text),
 }
-COPY_NAMES = (
-    "source_account_name",
-    "source_container_name",
-    "source_blob_name",
-    "source_version_id",
-    "source_snapshot",
-)
+COPY_NAMES = tuple(name for name in COPY_ARGUMENTS if name.startswith("source_") and name != "source_url")
 
 
 class Copy(NamedTuple):
-    """The target of a copy, and its source by names (in the target's account unless told otherwise) or by URL."""
+    """The target of a copy, and its source by names (in the target's account unless told otherwise), or by a URL that may
+    carry a SAS."""
 
     target: BlobRef
-    source: CopySource | None
-    abort: str
+    source: BlobRef | Secret | None
+    abort: str = ""
 
 
 def build_copy(azure: Azure, given: Given) -> Copy:
     target = build_blob(azure, given)
-    wholeurce = [name for name in COPY_NAMES if given[name]]
+    named_source = [name for name in COPY_NAMES if given[name]]
     if given["abort_copy_id"]:
-        if wholeurce or given["source_url"]:
-            raise exclusive("abort_copy_id", *(wholeurce or ["source_url"]))
+        if named_source or given["source_url"]:
+            raise exclusive("abort_copy_id", *(named_source or ["source_url"]))
         return Copy(target, None, given["abort_copy_id"])
     if given["source_url"]:
-        if wholeurce:
-            raise exclusive("source_url", *wholeurce)
-        return Copy(target, CopySource(None, given["source_url"]), "")
+        if named_source:
+            raise exclusive("source_url", *named_source)
+        return Copy(target, given["source_url"])
     if not given["source_blob_name"]:
         raise missing("source_blob_name", "the name of the blob to copy, or a source_url")
-    names = {
-        **{name: given[name] for name in SCOPE_ARGUMENTS},
-        "account_name": given["source_account_name"] or AccountClue(target.service.account),
-        "container_name": given["source_container_name"] or target.container,
-        "blob_name": given["source_blob_name"],
-        "version_id": given["source_version_id"],
-        "snapshot": given["source_snapshot"],
-        "blob_url": None,
-    }
-    return Copy(target, CopySource(build_version(azure, names), Secret("")), "")
+    names = {name: given[name] for name in SCOPE_ARGUMENTS} | {"blob_url": None}
+    names |= {name.removeprefix("source_"): given[name] for name in COPY_NAMES}
+    names["account_name"] = names["account_name"] or AccountClue(target.service.account)
+    names["container_name"] = names["container_name"] or target.container
+    return Copy(target, build_version(azure, names))
 
 
 @command(
     "azure-storage-blob-copy",
     needs=(READ_BLOB, WRITE_BLOB, ADD_BLOB),
     role=CONTRIBUTOR,
-    changes=True,
     polling=Polling(15, 3600),
 )
 def blob_copy(
@@ -10979,7 +10850,7 @@ def blob_copy(
         {"etag": before.get("etag") if before else None},
         {"etag": NEW},
         COPY_VIEW,
-        [Step("copy the blob", lambda: start_copy(target, source, tier, metadata or {}, overwrite), look)],
+        [Step("copy the blob", lambda: start_copy(target, source, write_headers(tier, metadata, overwrite)), look)],
         item=before,
         read_back=lambda outcomes: latest,
         undo=lambda old, new: undo_write(target, before),
@@ -10995,10 +10866,9 @@ def copied(target: BlobRef, current: Json, copy_id: str, undo: str = "") -> Plan
             f"The copy to blob {target} was replaced by another one.", "Look at the blob, then copy again."
         )
     if status == "pending":
-        text = f"Azure is copying to {target} ({current.get('copyProgress', '')} bytes). This command ends when it is done."
-        return Later(
-            text, {**target.arguments, "source_blob_name": target.name, "copy_id": current.get("copyId") or copy_id}
-        )
+        text = f"Azure is copying to {md(str(target))} ({current.get('copyProgress', '')} bytes). This command ends when it is done."
+        told = {"source_blob_name": target.name, "copy_id": current.get("copyId") or copy_id}
+        return Later(text, {**target.arguments, **told})
     if status != "success":
         words = f"The copy to blob {target} ended with {status}: {current.get('copyStatusDescription', '')}"
         raise AzureStorageError(words, "Check that Azure can read the source, then copy again.")
@@ -11013,61 +10883,44 @@ def copied(target: BlobRef, current: Json, copy_id: str, undo: str = "") -> Plan
     )
 
 
-def start_copy(
-    target: BlobRef,
-    source: CopySource,
-    tier: str | None,
-    metadata: Mapping[str, str],
-    overwrite: bool,
-    found: Json | None = None,
-) -> str:
+def start_copy(target: BlobRef, source: BlobRef | Secret, headers: Json, found: Json | None = None) -> str:
     """Begin a copy. found: the properties of the source, where the caller has read them; their ETag is what is copied.
 
     Returns the id of the copy.
     """
-    headers: Json = {
-        "x-ms-access-tier": tier,
-        "If-None-Match": None if overwrite else "*",
-        **metadata_headers(metadata),
-    }
-    address = source.url.reveal()
-    if source.blob:
-        found = found or source.blob.service.properties(source.blob)
-        headers["x-ms-source-if-match"] = f'"{found.get("etag")}"' if found.get("etag") else None
-        address = source_address(source.blob)
-        if source.blob.service.account != target.service.account:
-            if address == source.blob.id:
-                address += f"{'&' if '?' in address else '?'}{lent_sas(source.blob)}"
+    if isinstance(source, Secret):
+        address, pinned = source.reveal(), {}
+    else:
+        found = found or source.service.properties(source)
+        address, pinned = source_address(source), {"x-ms-source-if-match": unchanged_since(found)["If-Match"]}
+        if source.service.account != target.service.account:
+            if address == source.id:
+                address += f"{'&' if '?' in address else '?'}{lent_sas(source)}"
             # Azure finishes block blobs up to this size before it answers; others are copied later.
             small = found.get("size", SYNC_COPY_SIZE + 1) <= SYNC_COPY_SIZE and found.get("type") == "BlockBlob"
-            headers["x-ms-requires-sync"] = "true" if small else None
-    answer = target.service.ask(BLOB_COPY, target, headers={**headers, "x-ms-copy-source": address})
+            pinned["x-ms-requires-sync"] = "true" if small else None
+    answer = target.service.ask(BLOB_COPY, target, headers={**headers, **pinned, "x-ms-copy-source": address})
     return answer.headers.get("x-ms-copy-id", "")
 
 
 def lent_sas(blob: BlobRef) -> str:
     """A read-only SAS of a day for another account, which cannot use our token; it is shown to nobody. The SAS of a blob
     does not reach its versions and snapshots; that of the container does."""
-    name = blob.name if blob == blob.current else ""
-    return delegation_sas(blob.service, SasWish(blob.container, name, "r", Clock.now() + 86_400, Clock.now() - 300))
+    name, now = blob.name if blob == blob.current else "", Clock.now()
+    wish = SasWish(blob.container, name, "r", now + 86_400, now - START_MARGIN)
+    return own_key_sas(blob.service, wish) or delegation_sas(blob.service, wish)
 
 
 def abort_plan(target: BlobRef, copy_id: str) -> Plan:
-    current = target.service.properties(target)
-    query = {"copyid": copy_id}
-    return Plan(
+    current, headers = target.service.properties(target), {"x-ms-copy-action": "abort"}
+    return one_request(
         target.id,
-        {"copyStatus": current.get("copyStatus")},
-        {"copyStatus": "aborted"},
         COPY_VIEW,
-        [
-            Step(
-                "abort the copy",
-                lambda: target.service.ask(COPY_ABORT, target, query=query, headers={"x-ms-copy-action": "abort"}),
-            )
-        ],
-        item=current,
-        read_back=lambda outcomes: target.service.properties(target),
+        current,
+        ({"copyStatus": current.get("copyStatus")}, {"copyStatus": "aborted"}),
+        "abort the copy",
+        lambda: target.service.ask(COPY_ABORT, target, query={"copyid": copy_id}, headers=headers),
+        lambda: target.service.properties(target),
         missed="No changes needed: the copy is aborted.",
         note="An aborted copy leaves an empty blob.",
     )
@@ -11090,6 +10943,12 @@ class Protection(NamedTuple):
 
     versioning: bool = False
     soft_delete: bool = False
+
+    @property
+    def words(self) -> str:
+        """Where neither does, a snapshot is taken before a blob is replaced."""
+        kind = "a version" if self.versioning else "a soft-deleted snapshot" if self.soft_delete else "a snapshot"
+        return f"The former content of each blob that was replaced is kept as {kind}. !azure-storage-blob-undelete brings deleted blobs back."
 
 
 def protection_of(account: Containers, *, needed: bool) -> Protection:
@@ -11135,24 +10994,17 @@ class Kept(NamedTuple):
 
     @property
     def current(self) -> Json | None:
-        live = (row for row in self.rows if not row.get("deleted") and not row.get("snapshot"))
-        return next(
-            (
-                row
-                for row in live
-                if row.get("isCurrentVersion") or not (row.get("versionId") or row.get("hasVersionsOnly"))
-            ),
-            None,
-        )
+        live = (row for row in self.rows if not any(map(row.get, ("deleted", "snapshot", "hasVersionsOnly"))))
+        return next((row for row in live if row.get("isCurrentVersion") or not row.get("versionId")), None)
 
     def at(self, when: float) -> Json | None:
         """What was current at a moment, as far as it is kept. When a version ceased to be current is not recorded."""
-        known = [row for row in self.rows if was_there(row, when)]
-        return max(
-            known,
-            key=lambda row: (row["lastModified"], row.get("versionId", ""), not row.get("snapshot")),
-            default=None,
-        )
+        known = (row for row in self.rows if was_there(row, when))
+
+        def order(row: Json) -> tuple[str, str, bool]:
+            return row["lastModified"], row.get("versionId", ""), not row.get("snapshot")
+
+        return max(known, key=order, default=None)
 
     def existed(self, when: float) -> bool:
         """Whether there was a blob of this name at a moment, also where what it held is not kept."""
@@ -11197,36 +11049,40 @@ def read_progress(text: str) -> Json:
 NO_PROGRESS: Json = {"marker": "", "done": "", "counts": dict.fromkeys(RESTORE_RESULTS, 0), "blobs": []}
 
 
+@dataclass
 class VersionsRestore:
     """Brings blobs back to what they were at a moment, slice by slice; `progress` is what the next slice goes on with."""
 
-    def __init__(
-        self, place: ContainerPlace, prefix: str, when: float, protection: Protection, delete_newer: bool
-    ) -> None:
-        self.place, self.prefix, self.when = place, prefix, when
-        self.protection, self.delete_newer = protection, delete_newer
-        self.progress = deepcopy(NO_PROGRESS)
-        self.finished = False
-        self.broken: AzureStorageError | None = None
+    place: ContainerPlace
+    prefix: str
+    when: float
+    protection: Protection
+    delete_newer: bool
+    progress: Json
+    finished: bool = False
+    broken: AzureStorageError | None = None
+
+    def rehearse(self) -> Later | None:
+        self.run(rehearse=True)
+        self.check()
+        return self.later()
 
     def run(self, *, rehearse: bool = False) -> object:
-        """A slice of bounded time."""
+        """A slice of bounded time. What breaks it is raised by check, since what was done before counts."""
+        start = Clock.now()
+        blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
         try:
-            self._slice(rehearse)
+            for batch in slices(blobs, RESTORE_BATCH):
+                results = in_order(lambda kept: self._result(kept, rehearse), batch)
+                for kept, (result, words) in zip(batch, results, strict=True):
+                    self._note(kept, result, words)
+                if Clock.now() - start >= WORK_SLICE:
+                    break
+            else:
+                self.finished = True
         except AzureStorageError as error:
             self.broken = error
         return {} if any(self.progress["counts"][key] for key in RESTORE_CHANGES) else ALREADY
-
-    def _slice(self, rehearse: bool) -> None:
-        start = Clock.now()
-        blobs = kept_blobs(self.place, self.prefix, self.progress["marker"], self.progress["done"])
-        while batch := list(itertools.islice(blobs, RESTORE_BATCH)):
-            results = in_order(lambda kept: self._result(kept, rehearse), batch)
-            for kept, (result, words) in zip(batch, results, strict=True):
-                self._note(kept, result, words)
-            if Clock.now() - start >= WORK_SLICE:
-                return
-        self.finished = True
 
     def _note(self, kept: Kept, result: str, words: str) -> None:
         told: list[Json] = self.progress["blobs"]
@@ -11240,11 +11096,12 @@ class VersionsRestore:
         """Raises what broke the slice, or at the end what failed."""
         if self.broken:
             raise self.broken
-        failed = [row["result"] for row in self.progress["blobs"] if row["result"].startswith("failed")]
-        if self.finished and self.progress["counts"]["failed"]:
-            words = f"{self.progress['counts']['failed']} blobs could not be restored; the first {failed[0] if failed else ''}"
+        count = self.progress["counts"]["failed"]
+        if self.finished and count:
+            results = (str(row["result"]) for row in self.progress["blobs"])
+            first = next((result for result in results if result.startswith("failed")), "")
             step = "Fix the cause, then run the command again. Blobs that are restored are left as they are."
-            raise AzureStorageError(words, step)
+            raise AzureStorageError(f"{count} blobs could not be restored; the first {first}", step)
         return ALREADY
 
     def later(self) -> Later | None:
@@ -11253,12 +11110,6 @@ class VersionsRestore:
         text = f"{sum(self.progress['counts'].values())} blobs of {self.place} were handled so far; more are left. With polling, this command goes on by itself. Without, run it again."
         told = {"time_to_restore": iso_time(self.when), "progress": json.dumps(self.progress)}
         return Later("" if self.progress.get("rounds") else text, {**self.place.arguments, **told})
-
-    @property
-    def undo_words(self) -> str:
-        kinds = ((self.protection.versioning, "a version"), (self.protection.soft_delete, "a soft-deleted snapshot"))
-        kind = next((name for kept, name in kinds if kept), "a snapshot")
-        return f"The former content of each blob that was replaced is kept as {kind}. !azure-storage-blob-undelete brings deleted blobs back."
 
     @property
     def item(self) -> Json:
@@ -11270,14 +11121,13 @@ class VersionsRestore:
         """What became of a blob, or would, and words for people; empty where there is nothing to say."""
         wanted, current = kept.at(self.when), kept.current
         result = self._decide(kept, wanted, current)
-        acting = result in RESTORE_CHANGES and not rehearse
-        step = Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted))
-        outcome = take(step) if acting else None
-        if outcome and outcome.error and outcome.result != DONE:
-            words = outcome.error.brief if isinstance(outcome.error, ServiceError) else redact(outcome.error.message)
-            unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
-            return "failed", f"failed: {words}{unknown}"
-        return result, ""
+        if rehearse or result not in RESTORE_CHANGES:
+            return result, ""
+        outcome = take(Step(result, lambda: self._act(kept, wanted, current), lambda error: self._landed(kept, wanted)))
+        if not outcome.error or outcome.result == DONE:
+            return result, ""
+        unknown = "; it is unknown whether Azure carried it out" if outcome.result == UNSURE else ""
+        return "failed", f"failed: {brief(outcome.error)}{unknown}"
 
     def _decide(self, kept: Kept, wanted: Json | None, current: Json | None) -> str:
         if not DOT_SEGMENTS.isdisjoint(kept.name.split("/")):
@@ -11300,12 +11150,11 @@ class VersionsRestore:
 
     def _act(self, kept: Kept, wanted: Json | None, current: Json | None) -> None:
         blob = self.place.blob(kept.name)
-        unchanged = {"If-Match": f'"{current["etag"]}"'} if current else {"If-None-Match": "*"}
+        unchanged = unchanged_since(current)
         if wanted is None:
-            snapshots = (
-                "include" if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows) else None
-            )
-            blob.service.ask(BLOB_DELETE, blob, headers={**unchanged, "x-ms-delete-snapshots": snapshots})
+            if self.protection.soft_delete and any(row.get("snapshot") for row in kept.rows):
+                unchanged["x-ms-delete-snapshots"] = "include"
+            blob.service.ask(BLOB_DELETE, blob, headers=unchanged)
             return
         source = blob._replace(version=wanted.get("versionId", ""), snapshot=wanted.get("snapshot", ""))
         if wanted.get("deleted"):
@@ -11313,10 +11162,10 @@ class VersionsRestore:
             if source == blob:
                 return
             found = None if current else blob.service.properties_if_there(blob)
-            unchanged = {"If-Match": f'"{found["etag"]}"'} if found else unchanged
+            unchanged = unchanged_since(found) if found else unchanged
         if current and not any(self.protection):
-            blob.service.ask(SNAPSHOT_TAKE, blob, headers=unchanged)
-        blob.service.ask(BLOB_COPY, blob, headers={"x-ms-copy-source": source_address(source), **unchanged})
+            take_snapshot(blob, unchanged)
+        copy_over(source, unchanged)
 
 
 def same_content(wanted: Json, current: Json) -> bool:
@@ -11325,18 +11174,6 @@ def same_content(wanted: Json, current: Json) -> bool:
     return bool(wanted.get("md5")) and all(wanted.get(part) == current.get(part) for part in parts)
 
 
-class RestoreTarget(NamedTuple):
-    """A container, and how its account is reached."""
-
-    account: Containers
-    place: ContainerPlace
-
-
-def build_restore(azure: Azure, given: Given) -> RestoreTarget:
-    return RestoreTarget(Containers(azure, given), build_container(azure, given))
-
-
-RestoreArgs = Annotated[RestoreTarget, Group(CONTAINER_ARGUMENTS, build_restore)]
 Progress = Annotated[Json, Reader("the progress of an earlier round", read_progress)]
 
 
@@ -11344,14 +11181,13 @@ Progress = Annotated[Json, Reader("the progress of an earlier round", read_progr
     "azure-storage-blob-versions-restore",
     needs=(READ_ACCOUNT, READ_SERVICE, READ_BLOB, WRITE_BLOB, DELETE_BLOB, WRITE_CONTAINER),
     role=f"{CONTRIBUTOR} with Reader",
-    changes=True,
     execution=True,
     confirm=True,
     polling=Polling(10, 43_200),
 )
 def blob_versions_restore(
     azure: Azure,
-    target: RestoreArgs,
+    container: OneContainerArgs,
     time_to_restore: Moment,
     prefix: ExactText | None = None,
     delete_newer: Flag = False,
@@ -11362,21 +11198,20 @@ def blob_versions_restore(
     """A container, or what in it has a prefix, as of a moment: from versions, soft-deleted blobs and snapshots."""
     if time_to_restore > Clock.now():
         raise invalid("time_to_restore", "it is in the future.")
-    place, protection = target.place, protection_of(target.account, needed=delete_newer)
+    account, name = container
+    place, protection = ContainerPlace(account.service, name), protection_of(account, needed=delete_newer)
     azure.use_threads()
-    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer)
-    work.progress |= {**(progress or {}), "rounds": bool(progress)}
-    if dry_run:
-        work.run(rehearse=True)
-        work.check()
-        later = work.later()
-        if later:
-            return later
-    counts = {key: work.progress["counts"][key] if dry_run else NEW for key in RESTORE_CHANGES}
+    begun = {**deepcopy(NO_PROGRESS), **(progress or {}), "rounds": bool(progress)}
+    work = VersionsRestore(place, prefix or "", float(int(time_to_restore)), protection, delete_newer, begun)
+    later = work.rehearse() if dry_run else None
+    if later:
+        return later
+    counts = {key: count if dry_run else NEW for key, count in work.progress["counts"].items()}
+    after = {key: counts[key] for key in RESTORE_CHANGES if counts[key]}
     return Plan(
         place.id,
-        {key: 0 for key, count in counts.items() if count},
-        {key: count for key, count in counts.items() if count},
+        dict.fromkeys(after, 0),
+        after,
         VERSIONS_VIEW,
         [Step("restore the blobs", work.run), Step("restore every blob", work.check)],
         item=work.item,
@@ -11385,7 +11220,7 @@ def blob_versions_restore(
         later=lambda outcomes: work.later() if outcomes[-1].result in FINE else None,
         tell_steps=True,
         note="A blob that was deleted before that time comes back too where the account keeps versions: Azure doesn't record when a version ceased to be current.",
-        done=work.undo_words,
+        done=protection.words,
         missed="No changes needed: no blob has to be restored or deleted. Blobs that are newer or whose content isn't kept are counted.",
         confirm=None if prefix else (place.name, f"This restores every blob of container {place}."),
     )
@@ -11400,16 +11235,14 @@ CaseId = Annotated[str, pattern("1 to 64 letters, digits and - . _", r"(?!\.+$)[
 
 
 def read_sources(text: str) -> list[tuple[str, str, str, str]]:
-    """What quarantine_arguments wrote: container, name, version and snapshot of each blob."""
-    found = json_value(text)
-    if not isinstance(found, list) or not found:
+    """What an earlier round wrote: container, name, version and snapshot of each blob."""
+    rows = json_value(text)
+    if not isinstance(rows, list) or not rows or not all(isinstance(part, str) for row in rows for part in row):
         raise ValueError
-    for container, name, *moments in found:
-        if len(moments) != 2 or not all(isinstance(part, str) for part in (container, name, *moments)):
-            raise ValueError
-        for part in filter(None, moments):
-            matching(VERSION, part)
-    return [(container, name, version, snapshot) for container, name, version, snapshot in found]
+    found = [(container, name, version, snapshot) for container, name, version, snapshot in rows]
+    for moment_of in filter(None, (part for row in found for part in row[2:])):
+        matching(VERSION, moment_of)
+    return found
 
 
 QUARANTINE_ARGUMENTS = {
@@ -11424,8 +11257,7 @@ class QuarantineJob(NamedTuple):
     """The blobs to be secured, and the container that takes the copies."""
 
     collected: Collected
-    evidence: BlobService
-    container: str
+    evidence: ContainerPlace
 
 
 def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
@@ -11445,24 +11277,10 @@ def build_quarantine(azure: Azure, given: Given) -> QuarantineJob:
         raise invalid("evidence_container_name", "it is the container of the blob. Choose another one.")
     if len(others) > CUSTODY_LIMIT:
         raise invalid("blob_names", f"at most {CUSTODY_LIMIT} blobs can be secured at a time.")
-    return QuarantineJob(found._replace(blobs=others), service, container)
+    return QuarantineJob(found._replace(blobs=others), ContainerPlace(service, container))
 
 
 QuarantineArgs = Annotated[QuarantineJob, Group(QUARANTINE_ARGUMENTS, build_quarantine)]
-
-
-def quarantine_arguments(job: QuarantineJob, blobs: Sequence[BlobRef], run: str) -> dict[str, str]:
-    """What the next round is given in place of what found the blobs: they may not be there any more."""
-    sources = [[blob.container, blob.name, blob.version, blob.snapshot] for blob in blobs]
-    replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
-    return {
-        **dict.fromkeys(replaced, ""),
-        "account_name": job.collected.service.account,
-        "evidence_account_name": job.evidence.account,
-        "evidence_container_name": job.container,
-        "sources": json.dumps(sources),
-        "run_id": run,
-    }
 
 
 # What the evidence blob remembers of its source, as metadata; the source's own metadata never stands for it.
@@ -11507,8 +11325,8 @@ CUSTODY_VIEW = View(
 )
 
 
-def has_event(row: Json, *actions: str) -> bool:
-    return any(event["action"] in actions for event in row["events"])
+def has_event(row: Json, action: str) -> bool:
+    return any(event["action"] == action for event in row["events"])
 
 
 class Treatment(NamedTuple):
@@ -11531,14 +11349,13 @@ class Quarantine:
         self.first_round, self.run = not run, run or uuid.uuid4().hex
         self.rows: list[Json] = []
         self.deadline = Clock.now() + WORK_SLICE
-        self.failures: list[AzureStorageError] = []
         self.custody = azure.store.section("custody")
         self.blobs = self._blobs()
 
     def _blobs(self) -> list[BlobRef]:
         """The blobs of the job, and those that an earlier run of the same selection secured: they may be gone by now."""
         found = self.job.collected
-        here = f"{self.job.evidence.container_id(self.job.container)}/{self.case_id}/{found.service.account}/"
+        here = f"{self.job.evidence.id}/{self.case_id}/{found.service.account}/"
         kept = (dict(entry) for name, entry in self.custody.items() if name.startswith(here))
         earlier = [entry["source"] for entry in kept if found.selection and entry.get("selection") == found.selection]
         refs = [
@@ -11550,25 +11367,25 @@ class Quarantine:
             raise found.nothing_found()
         return blobs[-CUSTODY_LIMIT:]
 
-    def step(self, blob: BlobRef) -> Step:
-        def act() -> object:
-            self.rows.append(self.secure(blob))
-            if self.rows[-1]["result"] == FAILED:
-                raise self.failures[-1]
-            return self.rows[-1] if self.rows[-1]["changed"] else ALREADY
-
-        return Step(f"secure {blob}", act, vital=False)
-
     def later(self) -> Later | None:
         left = sum(row["result"] in (COPYING, WAITING) for row in self.rows)
         if not left:
             return None
-        text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.container}. This command ends when it is done."
+        text = f"{left} of {len(self.rows)} blobs are still being copied to {self.job.evidence.name}. This command ends when it is done."
         rows = table(QUARANTINE_VIEW, self.rows, note=text)
         told = CommandResults(
             outputs={QUARANTINE_VIEW.context: self.rows}, readable_output=rows, raw_response=self.rows
         )
-        again = quarantine_arguments(self.job, self.blobs, self.run)
+        # In place of what found the blobs, since they may not be there any more.
+        replaced = ("container_name", "blob_name", "blob_names", "version_id", "snapshot", "prefix", "tag")
+        again = {
+            **dict.fromkeys(replaced, ""),
+            "account_name": self.job.collected.service.account,
+            "evidence_account_name": self.job.evidence.service.account,
+            "evidence_container_name": self.job.evidence.name,
+            "sources": json.dumps([blob[1:] for blob in self.blobs]),
+            "run_id": self.run,
+        }
         return Later(text if self.first_round else "", again, instead=told)
 
     def record(self, report: bool) -> list[Json]:
@@ -11582,9 +11399,13 @@ class Quarantine:
     def page(self) -> Iterator[str]:
         """The custody record as a page: what failed comes first, and blobs without an event in this run are folded."""
         rows = sorted(self.rows, key=lambda row: CUSTODY_ORDER.index(row["result"]))
+        events = [(moment(event["time"]), event_kind(event)) for row in rows for event in row["events"]]
+        times = [when for when, _ in events if when is not None] or [Clock.now()]
+        timeline = Timeline(min(times), max(times))
+        for when, kind in events:
+            timeline.add(when, kind)
         totals = {name.capitalize(): count for name, count in Counter(row["result"] for row in rows).items()}
-        evidence = self.job.evidence.container_id(self.job.container)
-        facts = {"Case": self.case_id, "Evidence": evidence, "Blobs": len(rows), **totals}
+        facts = {"Case": self.case_id, "Evidence": self.job.evidence.id, "Blobs": len(rows), **totals}
         about = report_facts(self.azure, self.job.collected.service.account)
         sections = (
             html_section(
@@ -11596,7 +11417,7 @@ class Quarantine:
             )
             for place, row in enumerate(rows)
         )
-        return html_report(f"Chain of custody: {self.case_id}", about | facts, sections)
+        return html_report(f"Chain of custody: {self.case_id}", about | facts, sections, timeline=timeline.html())
 
     def evidence_of(self, blob: BlobRef) -> BlobRef:
         """Where the copy goes: case, account, container and name, so that copies of different sources never meet. Versions
@@ -11608,7 +11429,7 @@ class Quarantine:
         if len(name) > LONGEST_NAME or name.count("/") >= MOST_SEGMENTS:
             start += f"hashed/{hashlib.sha256(blob.id.encode()).hexdigest()}/"
             name = start + blob.name.replace("/", "_")[: LONGEST_NAME - len(start)]
-        return BlobRef(self.job.evidence, self.job.container, name)
+        return self.job.evidence.blob(name)
 
     def actor(self, service: BlobService) -> str:
         """Whoever is authorised at a service: a key or SAS of the instance, or the signed-in identity."""
@@ -11635,33 +11456,34 @@ class Quarantine:
         }
         return {**row, **dict(kept.get("state") or {})} if kept.get("run") == self.run and not result else row
 
-    def secure(self, blob: BlobRef) -> Json:
-        """One row of the custody record. A failure is written down and does not stop the others."""
+    def secure(self, blob: BlobRef) -> object:
+        """Makes one row of the custody record. A failure is written down there before it is raised."""
         row = self.row(blob)
+        self.rows.append(row)
         if row["result"] == FAILED:  # in an earlier round
-            self.failures.append(AzureStorageError(row["events"][-1]["detail"], "Run the command again."))
-        if row["result"] in (FAILED, SECURED, AS_BEFORE):
-            return row
-        if Clock.now() >= self.deadline:
-            return {**row, "result": WAITING}
-        try:
-            self._secure(blob, row)
-        except AzureStorageError as error:
-            self.failures.append(error)
-            row["result"] = FAILED
-            self._event(row, blob.service, "failed", redact(error.message))
-        self._save(row)
-        return row
+            raise AzureStorageError(row["events"][-1]["detail"], "Run the command again.")
+        if row["result"] not in (SECURED, AS_BEFORE) and Clock.now() >= self.deadline:
+            row["result"] = WAITING
+        elif row["result"] not in (SECURED, AS_BEFORE):
+            try:
+                self._secure(blob, row)
+            except AzureStorageError as error:
+                row["result"] = FAILED
+                self._event(row, "failed", redact(error.message))
+                raise
+            self._save(row)
+        return row if row["changed"] else ALREADY
 
-    def _event(self, row: Json, service: BlobService, action: str, detail: str, facts: Json | None = None) -> None:
-        """Write an event down, in the row and where the next round finds it."""
-        told = {
-            "time": iso_time(Clock.now()),
-            "actor": "",
-            "action": action,
-            "detail": detail,
-            **given_only(facts or {}),
-        }
+    def _event(self, row: Json, action: str, detail: str, facts: Json | None = None, *, once: bool = False) -> None:
+        """Write an event down, in the row and where the next round finds it. once: only if there is none of the kind.
+
+        What happens to a source is the act of whoever is authorised there."""
+        if once and has_event(row, action):
+            return
+        at_source = action == "failed" or action.startswith("source")
+        service = (self.job.collected if at_source else self.job.evidence).service
+        known = {"time": iso_time(Clock.now()), "actor": "", "action": action, "detail": detail}
+        told = known | given_only(facts or {})
         row["events"].append(told)
         try:
             told["actor"] = self.actor(service)
@@ -11693,7 +11515,8 @@ class Quarantine:
 
     def _secure(self, blob: BlobRef, row: Json) -> None:
         evidence = self.evidence_of(blob)
-        copy = evidence.service.properties_if_there(evidence) or self._copy(blob, evidence, row)
+        copy, source = in_order(lambda each: each.service.properties_if_there(each), [evidence, blob])
+        copy = copy or self._copy(blob, source, evidence, row)
         told = self._claims(copy, row)
         status = copy.get("copyStatus", "success")
         if status == "pending":
@@ -11702,13 +11525,11 @@ class Quarantine:
         if status != "success":
             words = f"The copy to {evidence} ended with {status}: {copy.get('copyStatusDescription', '')}"
             raise AzureStorageError(words, "Delete the copy and secure the blob again.")
-        source = self._source(blob, row, told)
-        if not has_event(row, "copied"):
-            how = (
-                "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
-            )
-            detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
-            self._event(row, evidence.service, "copied", detail, {**proof(copy), "copyId": copy.get("copyId")})
+        self._source(blob, source, row, told)
+        how = "" if has_event(row, "copy requested") else ", found in place: the events of its copying are not known"
+        detail = f"{blob.id} of ETag {told['etag']} to {evidence.id}, by the service{how}"
+        copied_facts = {**proof(copy), "copyId": copy.get("copyId")}
+        self._event(row, "copied", detail, copied_facts, once=True)
         self._verify(evidence, copy, row)
         self._protect(evidence, copy, row)
         if self.treatment.delete_source:
@@ -11725,10 +11546,10 @@ class Quarantine:
             raise AzureStorageError(words, "Choose another case_id or container.")
         return {**told, "size": whole(told.get("size"))}
 
-    def _source(self, blob: BlobRef, row: Json, told: Json) -> Json | None:
-        """The source, if it is there. The evidence must be of what it is now; else what was written down counts, and at
-        last what the evidence says of it."""
-        source = blob.service.properties_if_there(blob)
+    @staticmethod
+    def _source(blob: BlobRef, source: Json | None, row: Json, told: Json) -> None:
+        """Write down what the source is. The evidence must be of that; where it is not there, what was written down
+        before counts, and at last what the evidence says of it."""
         if source and source.get("etag") != told["etag"]:
             words = f"Blob {blob} has changed since it was secured for this case; the new content is not secured."
             raise AzureStorageError(words, "Secure it under another case_id.")
@@ -11737,12 +11558,11 @@ class Quarantine:
             row["source"] = {**kept, **{key: source[key] for key in PINNED if key in source}}
         elif "etag" not in row["source"]:
             row["source"] |= told
-        return source
 
-    def _copy(self, blob: BlobRef, evidence: BlobRef, row: Json) -> Json:
-        """Begin the copy of exactly what is there now. The source's own metadata goes along as far as a request can carry
+    def _copy(self, blob: BlobRef, found: Json | None, evidence: BlobRef, row: Json) -> Json:
+        """Begin the copy of exactly what was found. The source's own metadata goes along as far as a request can carry
         it, never under names that the quarantine uses itself."""
-        source = blob.service.properties(blob)
+        source = found or blob.service.properties(blob)  # which says that it is not there
         pinned = {key: source[key] for key in PINNED if key in source}
         facts = {PINNED[key]: str(value) for key, value in pinned.items()} | {"quarantine_case": self.case_id}
         own = {name: value for name, value in source["metadata"].items() if not name.lower().startswith("quarantine_")}
@@ -11750,20 +11570,15 @@ class Quarantine:
         fits = sum(len(part) for pair in (*own.items(), *facts.items()) for part in pair) <= METADATA_ROOM
         row["source"] |= {**pinned, "metadata": source["metadata"]}
         left = "" if plain and fits else "; its metadata is only in this record, since it does not fit"
-        self._event(row, evidence.service, "copy requested", f"{blob.id} to {evidence.id}{left}", proof(source))
+        self._event(row, "copy requested", f"{blob.id} to {evidence.id}{left}", proof(source))
         metadata = {**(own if plain and fits else {}), **facts}
 
         def is_there(error: AzureStorageError) -> bool:
             found = evidence.service.properties_if_there(evidence)
-            return bool(found) and self._claims(found or {}, row)["etag"] == source.get("etag")
+            return found is not None and self._claims(found, row)["etag"] == source.get("etag")
 
-        take_or_raise(
-            Step(
-                "copy",
-                lambda: start_copy(evidence, CopySource(blob, Secret("")), None, metadata, False, source),
-                is_there,
-            )
-        )
+        headers = write_headers(None, metadata, overwrite=False)
+        take_or_raise(Step("copy", lambda: start_copy(evidence, blob, headers, source), is_there))
         row["changed"] = True
         return evidence.service.properties(evidence)
 
@@ -11786,7 +11601,7 @@ class Quarantine:
                 f"The evidence {evidence} has changed since it was verified.", "Look at its events."
             )
         if not has_event(row, "verified") or (found and not earlier):
-            self._event(row, evidence.service, "verified", row["verified"], proof(row["evidence"]))
+            self._event(row, "verified", row["verified"], proof(row["evidence"]))
 
     def _hash(self, evidence: BlobRef, row: Json) -> None:
         path = f"quarantine_{uuid.uuid4()}"
@@ -11804,97 +11619,68 @@ class Quarantine:
     def _protect(self, evidence: BlobRef, copy: Json, row: Json) -> None:
         """Tags for the case, and a legal hold; where the container takes none, a snapshot. What fails is written down."""
         service, content = evidence.service, proof(row["evidence"])
-        tags = {"case": self.case_id, **({"sha256": row["evidence"]["sha256"]} if "sha256" in row["evidence"] else {})}
+        tags = {"case": self.case_id} | given_only({"sha256": content["sha256"]})
         try:
             old = service.tags(evidence)
             if not tags.items() <= old.items():
                 service.set_tags(evidence, {**old, **tags})
                 row["changed"] = True
-                words = ", ".join(f"{key}={value}" for key, value in tags.items())
-                self._event(row, service, "tagged", words, content)
+                self._event(row, "tagged", ", ".join(map("=".join, tags.items())), content)
         except AzureStorageError as error:
-            if not has_event(row, "not tagged"):
-                self._event(row, service, "not tagged", redact(error.message))
-        if self.treatment.legal_hold and copy.get("legalHold"):
-            row["protection"] = "legal hold"
-            if not has_event(row, "held"):
-                self._event(row, service, "held", "legal hold, found in place", content)
-        elif self.treatment.legal_hold:
-            self._hold(evidence, row)
+            self._event(row, "not tagged", redact(error.message), once=True)
+        if self.treatment.legal_hold:
+            row["protection"] = self._hold(evidence, bool(copy.get("legalHold")), row, content)
 
-    def _hold(self, evidence: BlobRef, row: Json) -> None:
-        content = proof(row["evidence"])
+    def _hold(self, evidence: BlobRef, held: bool, row: Json, content: Json) -> str:
+        """What protects the evidence afterwards. One snapshot is enough: the listing tells whether there is one."""
+        if held:
+            self._event(row, "held", "legal hold, found in place", content, once=True)
+            return "legal hold"
         try:
             evidence.service.ask(BLOB_HOLD, evidence, headers={"x-ms-legal-hold": "true"})
-            row.update(protection="legal hold", changed=True)
-            self._event(row, evidence.service, "held", "legal hold", content)
-            return
-        except AzureStorageError as error:
-            brief = error.brief if isinstance(error, ServiceError) else redact(error.message)
-            if not has_event(row, "not held"):
-                self._event(row, evidence.service, "not held", f"{brief}: no legal hold is possible here")
-        try:
-            self._snapshot(evidence, row, content)
-        except AzureStorageError as error:
-            row["protection"] = "none"
-            if not has_event(row, "not protected"):
-                self._event(row, evidence.service, "not protected", redact(error.message))
-
-    def _snapshot(self, evidence: BlobRef, row: Json, content: Json) -> None:
-        """Once is enough: the listing tells whether the evidence has a snapshot."""
-        pages = evidence.service.rows(evidence.container, {"prefix": evidence.name, "include": "snapshots"})
-        taken = [
-            item["snapshot"]
-            for page, _, _ in pages
-            for item in page
-            if item["name"] == evidence.name and item.get("snapshot")
-        ]
-        if not taken:
-            taken = [evidence.service.ask(SNAPSHOT_TAKE, evidence).headers.get("x-ms-snapshot", "")]
             row["changed"] = True
-            self._event(row, evidence.service, "snapshot taken", taken[0], content)
-        row["protection"] = f"snapshot {taken[0]}"
+            self._event(row, "held", "legal hold", content)
+            return "legal hold"
+        except AzureStorageError as error:
+            self._event(row, "not held", f"{brief(error)}: no legal hold is possible here", once=True)
+        try:
+            taken = next((item["snapshot"] for item in rows_named(evidence, "snapshots") if item.get("snapshot")), "")
+            if not taken:
+                taken = take_snapshot(evidence, {})["snapshot"]
+                row["changed"] = True
+                self._event(row, "snapshot taken", taken, content)
+            return f"snapshot {taken}"
+        except AzureStorageError as error:
+            self._event(row, "not protected", redact(error.message), once=True)
+            return "none"
 
     def _delete(self, blob: BlobRef, source: Json | None, row: Json) -> None:
         """Only after the copy was verified, and only if the source is still what was copied."""
-        reasons = (
-            (FALSE_MD5 in row["verified"], FALSE_MD5),
-            (
-                "md5" not in row["source"] and not has_event(row, "copy requested"),
-                "only the length of a copy that was found in place could be verified",
-            ),
-            ("unsaved" in row, "the custody record could not be saved"),
-        )
-        kept = next((words for broken, words in reasons if broken), "")
-        etag, asked = row["source"]["etag"], has_event(row, "source deletion requested")
+        only_length = "md5" not in row["source"] and not has_event(row, "copy requested")
+        reasons = {
+            FALSE_MD5: any(FALSE_MD5 in event["detail"] for event in row["events"]),
+            "only the length of a copy that was found in place could be verified": only_length,
+            "the custody record could not be saved": "unsaved" in row,
+        }
+        kept = next((words for words, stands in reasons.items() if stands), "")
         content = proof(row["source"])
+        what = f"{blob.id} of ETag {content['etag']}"
         if source and kept:
-            self._event(row, blob.service, "source kept", kept, content)
+            self._event(row, "source kept", kept, content)
         elif source:
-            self._event(row, blob.service, "source deletion requested", f"{blob.id} of ETag {etag}", content)
-            self._delete_source(blob, etag)
+            self._event(row, "source deletion requested", what, content)
+            self._delete_source(blob, content["etag"])
             row.update(changed=True, sourceDeleted=True)
-            self._event(row, blob.service, "source deleted", f"{blob.id} of ETag {etag}", content)
-        elif asked:
+            self._event(row, "source deleted", what, content)
+        elif has_event(row, "source deletion requested"):
             row["sourceDeleted"] = True
-            if not has_event(row, "source deleted"):
-                self._event(
-                    row, blob.service, "source deleted", "The source is gone, as was requested before.", content
-                )
-        elif not has_event(row, "source missing"):
-            self._event(row, blob.service, "source missing", "The source is gone; this quarantine did not delete it.")
+            self._event(row, "source deleted", "The source is gone, as was requested before.", content, once=True)
+        else:
+            self._event(row, "source missing", "The source is gone; this quarantine did not delete it.", once=True)
 
     @staticmethod
     def _delete_source(blob: BlobRef, etag: str) -> None:
-        pinned = {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}
-        operation = VERSION_DELETE if blob.version else BLOB_DELETE
-        take_or_raise(
-            Step(
-                "delete the source",
-                lambda: blob.service.ask(operation, blob, headers=pinned),
-                lambda error: is_deleted(blob, error),
-            )
-        )
+        take_or_raise(delete_step(blob, {} if blob.version or blob.snapshot else {"If-Match": f'"{etag}"'}))
 
 
 @command(
@@ -11911,7 +11697,6 @@ class Quarantine:
         WRITE_CONTAINER,
     ),
     role=OWNER,
-    changes=True,
     execution=True,
     polling=Polling(15, 7200),
 )
@@ -11930,20 +11715,21 @@ def blob_quarantine(
 
     What a later round has to know is remembered beside the sessions, so that the command can be run again at any time.
     """
+    azure.use_threads()
     work = Quarantine(azure, job, case_id, run_id or "", Treatment(delete_source, legal_hold, sha256))
     secured = {blob.id: SECURED for blob in work.blobs}
     undo = "The undo of a deleted source is !azure-storage-blob-undelete, while soft delete or versions keep it."
     return Plan(
-        job.evidence.container_id(job.container),
+        job.evidence.id,
         dict.fromkeys(secured),
         secured,
         QUARANTINE_VIEW,
-        [work.step(blob) for blob in work.blobs],
+        [Step(f"secure {blob}", partial(work.secure, blob), vital=False) for blob in work.blobs],
         item=[work.row(blob, PLANNED) for blob in work.blobs],
         read_back=lambda outcomes: work.rows,
         state=lambda found: {row["source"]["id"]: SECURED for row in found if row["result"] in (SECURED, AS_BEFORE)},
         later=lambda outcomes: work.later(),
-        planned=[f"secure {blob}" for blob in work.blobs],
+        planned=[f"secure {md(str(blob))}" for blob in work.blobs],
         tell_steps=True,
         note="\n\n".join(filter(None, (undo if delete_source else "", job.collected.note("secured")))),
         missed="No changes needed: the blobs are already secured.",
@@ -13466,7 +13252,6 @@ FIX_WRITES = (
     "azure-storage-posture-fix",
     needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values()), *FIX_WRITES),
     role="Owner",
-    changes=True,
     execution=True,
     confirm=True,
 )

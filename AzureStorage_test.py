@@ -2725,6 +2725,105 @@ def test_contract_the_newest_version_is_promoted_by_a_copy(blob_room: WarRoom, r
     assert change_of(result)["after"] == {"restored": 1}
 
 
+def test_a_version_whose_copy_has_not_ended_is_not_called_restored(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=BLOB_HEADERS)
+    pending = {"x-ms-copy-status": "pending", "x-ms-copy-id": "1"}
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers=pending)
+    args = {**BLOB, "version_id": "2026-11-23T12:00:00.1234567Z", "overwrite": "true"}
+    error = blob_room.run("azure-storage-blob-undelete", **args).error
+    assert "has the status pending" in error
+    assert "copyStatus of the blob tells when it has ended" in error
+
+
+def test_a_snapshot_that_is_named_is_what_comes_back(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=BLOB_HEADERS)
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers={"x-ms-copy-status": "success"})
+    args = {**BLOB, "snapshot": "2026-11-23T12:00:00.1234567Z"}
+    assert "would replace it" in blob_room.run("azure-storage-blob-undelete", **args).error
+    assert not writes(requests_mock)
+    result = blob_room.run("azure-storage-blob-undelete", **args, overwrite="true")
+    assert result.raw[0]["result"] == "restored from snapshot 2026-11-23T12:00:00.1234567Z"
+    source = last_write(requests_mock).headers["x-ms-copy-source"]
+    assert unquote(source).endswith("/evidence/a.txt?snapshot=2026-11-23T12:00:00.1234567Z")
+
+
+def last_write(mock: rm.Mocker) -> Any:
+    return [request for request in mock.request_history if request.method == "PUT"][-1]
+
+
+def test_a_dry_run_promises_nothing_of_which_nothing_is_kept(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", **BLOB_GONE)
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=blob_xml([]))
+    assert "Nothing of blob" in blob_room.run("azure-storage-blob-undelete", **BLOB, dry_run="true").error
+
+
+def test_a_deleted_blob_whose_rows_are_on_several_pages_is_restored_once(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    row = "<Blob><Name>a.txt</Name><VersionId>2026-0%d</VersionId><Deleted>true</Deleted><Properties/></Blob>"
+    page = "<EnumerationResults><Blobs>%s</Blobs><NextMarker>%s</NextMarker></EnumerationResults>"
+    pages = {"": page % (row % 1, "2"), "2": page % (row % 2, "3"), "3": page % (row % 3, "")}
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=lambda request, context: pages[query(request).get("marker", "")])
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
+    sent = requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=undelete")
+    result = blob_room.run("azure-storage-blob-undelete", **EVIDENCE, prefix="a")
+    assert [item["result"] for item in result.raw] == ["restored"]
+    assert sent.call_count == 1
+
+
+def test_a_snapshot_has_the_metadata_that_it_was_given(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=BLOB_HEADERS)
+    taken = {"x-ms-snapshot": "2026-11-23T12:00:00.0000000Z", "ETag": '"0xS"'}
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=snapshot", status_code=201, headers=taken)
+    result = blob_room.run("azure-storage-blob-snapshot-create", **BLOB, metadata="why=hold")
+    assert (result.raw["metadata"], result.raw["etag"]) == ({"why": "hold"}, "0xS")
+    own = blob_room.run("azure-storage-blob-snapshot-create", **BLOB)
+    assert own.raw["metadata"] == {"case": "1"}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_blob_on_its_way_out_of_the_archive_is_pending(
+    blob_room: WarRoom, requests_mock: rm.Mocker, lost: bool
+) -> None:
+    headers = {**BLOB_HEADERS, "x-ms-access-tier": "Archive"}
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers=headers)
+
+    def set_tier(request: Any, context: Any) -> str:
+        if "x-ms-archive-status" in headers:
+            context.status_code, context.headers["x-ms-error-code"] = 409, "BlobBeingRehydrated"
+            return ""
+        headers["x-ms-archive-status"] = "rehydrate-pending-to-hot"
+        headers["x-ms-rehydrate-priority"] = request.headers.get("x-ms-rehydrate-priority", "Standard")
+        if lost:
+            raise requests.exceptions.ReadTimeout
+        context.status_code = 202
+        return ""
+
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=tier", text=set_tier)
+    result = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot", rehydrate_priority="High")
+    assert not result.error
+    assert change_of(result)["after"] == {
+        "archiveStatus": "rehydrate-pending-to-hot",
+        "rehydratePriority": "High",
+    }
+    assert "takes hours and can't be canceled" in result.text
+    again = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot")
+    assert change_of(again)["changed"] is False
+
+
+def test_the_name_of_a_blob_that_is_being_copied_is_no_live_link(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    name = "[x](https://evil.example)"
+    pending = {**BLOB_HEADERS, "x-ms-copy-id": "c-1", "x-ms-copy-status": "pending"}
+    requests_mock.head(re.compile("evil"), [BLOB_GONE, {"headers": BLOB_HEADERS}, {"headers": pending}])
+    requests_mock.put(re.compile("evil"), status_code=202, headers={"x-ms-copy-id": "c-1"})
+    result = blob_room.run(
+        "azure-storage-blob-copy", **{**BLOB, "blob_name": name}, source_container_name="src", source_blob_name=name
+    )
+    assert "\\[x\\](https\\://evil.example)" in result.text
+
+
 def test_contract_a_legal_hold_of_a_blob(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
     held = {"headers": {**BLOB_HEADERS, "x-ms-legal-hold": "true"}}
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [{"headers": BLOB_HEADERS}, held, held])
@@ -2915,6 +3014,51 @@ def test_a_leaked_sas_is_explained_and_never_shown(
     assert found["sha256"] == hashlib.sha256(b"MARKER").hexdigest(), "of the signature, as the logs have it"
     assert "MARKER" not in json.dumps(war_room.entries)
     assert requests_mock.call_count == 0
+
+
+def test_the_policy_that_a_leaked_sas_names_is_no_live_link(war_room: WarRoom) -> None:
+    token = "sv=2022&sr=c&si=%5Bx%5D(https%3A%2F%2Fevil.example)&sig=MARKER"
+    text = war_room.run("azure-storage-sas-inspect", sas=f"https://acct.blob.core.windows.net/c/b?{token}").text
+    assert "\\[x\\](https\\://evil.example)" in text
+    assert "[x](https://evil.example)" not in text
+
+
+def test_a_sas_that_began_long_ago_asks_for_a_key_that_begins_now(
+    blob_room: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
+) -> None:
+    key = (Path(__file__).parent / "test_data/blob/delegation_key.xml").read_text()
+    requests_mock.post(f"{BLOB_HOST}/?comp=userdelegationkey", text=key)
+    assert not blob_room.run("azure-storage-sas-create", **BLOB, start="30d").error
+    asked = requests_to(requests_mock, "userdelegationkey")[0].body.decode()
+    assert f"<Start>{az.iso_time(clock.time - 300)}</Start>" in asked
+
+
+def test_a_copy_out_of_an_account_whose_key_the_instance_has_needs_no_delegation_key(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    signed_in.params["storage_credentials"] = {"identifier": "otheracct", "password": ACCOUNT_KEY}
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body())
+    requests_mock.head("https://otheracct.blob.core.windows.net/src-1/s.bin", headers=BLOB_HEADERS)
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt", status_code=202, headers={"x-ms-copy-id": "c-1"})
+    assert not signed_in.run("azure-storage-blob-copy", **BLOB, **FROM_OTHER).error
+    (put,) = sent_to(requests_mock, "PUT", "/evidence/a.txt")
+    sas = parse_qs(urlsplit(put.headers["x-ms-copy-source"]).query)
+    assert sas["sp"] == ["r"]
+    assert "skoid" not in sas
+    assert not requests_to(requests_mock, "userdelegationkey")
+
+
+@pytest.mark.parametrize(("action", "hours"), [("Block", 2), ("Log", 24)])
+def test_a_sas_of_an_account_key_keeps_to_the_policy_of_the_account(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, action: str, hours: int
+) -> None:
+    policy = {"sasExpirationPeriod": "0.02:00:00", "expirationAction": action}
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account_body(sasPolicy=policy))
+    requests_mock.post(f"{ARM}{ACCOUNT_PATH}/listKeys", json=KEYS)
+    start = az.iso_time(clock.time)
+    result = signed_in.run("azure-storage-sas-create", **BLOB, signed_by="account_key", start=start, expires_in="24h")
+    assert result.raw["expiry"] == az.iso_time(clock.time + hours * 3600)
 
 
 # --- plan --------------------------------------------------------------------------------------------------------------
@@ -3800,6 +3944,7 @@ def test_a_legal_hold_is_set_and_cleared_tag_by_tag(signed_in: WarRoom, requests
 
 
 POLICY = f"{EVIDENCE_PATH}/immutabilityPolicies/default"
+DELETE_POLICY = "azure-storage-container-immutability-delete"
 
 
 def policy_body(days: int, state: str = "Unlocked", **more: Any) -> dict[str, Any]:
@@ -3881,6 +4026,21 @@ def test_a_policy_that_is_changed_keeps_what_it_allows(signed_in: WarRoom, reque
     assert change_of(result)["undo"].endswith("days=30")
 
 
+def test_appends_that_no_undo_allows_again_are_told(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    set_policy = "azure-storage-container-immutability-set"
+    for name, args in ((set_policy, {"allow_protected_append_writes": "false", "days": "30"}), (DELETE_POLICY, {})):
+        policy = Immutability(requests_mock, 30, allowProtectedAppendWritesAll=True)
+        result = signed_in.run(name, **EVIDENCE, **args)
+        assert "doesn't restore allowProtectedAppendWritesAll" in result.text
+        assert policy.body["properties"]["immutabilityPeriodSinceCreationInDays"] == int(args.get("days", 0))
+    Immutability(requests_mock, 30)
+    unset = signed_in.run(set_policy, **EVIDENCE, days="30", allow_protected_append_writes="false")
+    assert change_of(unset)["changed"] is False, "not set means off"
+    Immutability(requests_mock, 30, "Locked")
+    longer = signed_in.run(set_policy, **EVIDENCE, days="40", allow_protected_append_writes="false")
+    assert change_of(longer)["after"] == {"days": 40}
+
+
 def test_an_immutability_policy_is_deleted_or_was_never_there(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     Immutability(requests_mock, 30)
     deleted = signed_in.run("azure-storage-container-immutability-delete", **EVIDENCE)
@@ -3934,6 +4094,8 @@ def test_contract_one_policy_goes_and_the_rest_stays(blob_room: WarRoom, request
         b"<Expiry>2028-01-01T00:00:00Z</Expiry><Permission>rl</Permission></AccessPolicy></SignedIdentifier></SignedIdentifiers>"
     )
     assert "There is no policy none" in result.text
+    strange = blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE, policy="a [x](https://evil.example)")
+    assert "There is no policy a \\[x\\](https\\://evil.example)" in strange.text
     assert [entry["name"] for entry in change_of(result)["before"]["policies"]] == ["partners", "leaked & old"]
     requests_mock.get(acl, text="<SignedIdentifiers />")
     assert (
@@ -4562,6 +4724,8 @@ def test_a_false_md5_of_the_uploader_is_told_and_the_source_kept(blob_room: WarR
     assert row["protection"] == "legal hold"
     assert row["evidence"]["md5"] == hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     assert not room.deleted()
+    blob_room.run("azure-storage-blob-quarantine", **QUARANTINE, delete_source="true", sha256="false")
+    assert not room.deleted(), "what an earlier run found counts, too"
 
 
 def test_contract_a_policy_goes_even_where_public_access_is_forbidden(
@@ -4666,11 +4830,12 @@ class LeasedBlob:
 
     def __init__(self, mock: rm.Mocker, state: str = "available", lease: str = "") -> None:
         self.state, self.lease, self.sent = state, lease, list[dict[str, str]]()
+        self.more: dict[str, str] = {}
         mock.register_uri("HEAD", f"{BLOB_HOST}/evidence/a.txt", text=self._head)
         mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=lease", text=self._put)
 
     def _head(self, request: Any, context: Any) -> str:
-        context.headers.update({**BLOB_HEADERS, "x-ms-lease-state": self.state})
+        context.headers.update({**BLOB_HEADERS, **self.more, "x-ms-lease-state": self.state})
         return ""
 
     def _put(self, request: Any, context: Any) -> str:
@@ -4729,6 +4894,18 @@ def test_a_lease_that_is_renewed_twice_is_sent_twice(blob_room: WarRoom, request
     for _ in range(2):
         assert not blob_room.run("azure-storage-blob-lease", **BLOB, action="renew", lease_id=LEASE).error
     assert [headers["x-ms-lease-action"] for headers in room.sent] == ["renew", "renew"]
+
+
+def test_undo_of_a_lease_restores_no_more_than_there_was(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    room = LeasedBlob(requests_mock, "leased", LEASE)
+    again = blob_room.run("azure-storage-blob-lease", **BLOB, action="acquire", proposed_lease_id=LEASE)
+    assert change_of(again)["undo"] == "", "the lease was there before"
+    room.more = {"x-ms-lease-duration": "fixed"}
+    ended = blob_room.run("azure-storage-blob-lease", **BLOB, action="release", lease_id=LEASE)
+    assert change_of(ended)["undo"].endswith(f"action=acquire proposed_lease_id={LEASE} duration=60")
+    error = blob_room.run("azure-storage-blob-lease", **BLOB, action="acquire", lease_id=LEASE).error
+    assert "`lease_id` can't be combined with `action=acquire`" in error
+    assert [headers["x-ms-lease-action"] for headers in room.sent] == ["acquire", "release"]
 
 
 CONTAINER_LEASES = [
@@ -6313,6 +6490,53 @@ def test_a_blob_whose_deletion_is_repeated_and_finds_nothing_was_deleted_by_us(
     assert [item["result"] for item in result.raw] == ["not found"]
 
 
+def test_blobs_whose_deletion_is_repeated_and_that_are_not_found_were_deleted_by_us(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    again = [{"exc": requests.exceptions.ReadTimeout}, batch_answer((0, 404, "BlobNotFound"), (1, 404, "BlobNotFound"))]
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", again)
+    result = blob_room.run("azure-storage-blob-delete", **EVIDENCE, blob_names='["a", "b"]')
+    assert [item["result"] for item in result.raw] == ["deleted", "deleted"]
+    assert change_of(result)["after"] == {"deleted": 2}
+    requests_mock.post(f"{BLOB_HOST}/?comp=batch", [batch_answer((0, 404, "BlobNotFound"), (1, 202, ""))])
+    result = blob_room.run("azure-storage-blob-delete", **EVIDENCE, blob_names='["a", "b"]')
+    assert [item["result"] for item in result.raw] == ["not found", "deleted"]
+
+
+def test_of_a_batch_whose_answer_is_lost_nothing_is_known_and_the_rest_is_left_alone(
+    blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "BATCH_LIMIT", 2)
+    sent = lose(requests_mock, "POST", f"{BLOB_HOST}/?comp=batch", None)
+    result = blob_room.run("azure-storage-blob-delete", **EVIDENCE, blob_names='["a", "b", "c", "d"]')
+    assert len(sent) == az.MAX_TRIES
+    rows = result.context[az.DELETED_VIEW.context]
+    assert [(row["name"], row["deleted"]) for row in rows] == [("a", False), ("b", False)]
+    assert all(row["result"].startswith("unknown: Could not delete 2 blobs") for row in rows)
+    assert "It is unknown whether Azure carried it out" in result.error
+    assert "The rest was not tried" in result.error
+
+
+def test_a_blob_that_only_loses_its_snapshots_is_not_called_deleted(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    requests_mock.delete(f"{BLOB_HOST}/evidence/a.txt", status_code=202)
+    result = blob_room.run("azure-storage-blob-delete", **BLOB, delete_snapshots="only")
+    assert [(item["result"], item["deleted"]) for item in result.raw] == [("cleared of snapshots", False)]
+    assert "1 cleared of snapshots, 0 failed" in result.text
+    assert "blob-undelete" in change_of(result)["undo"]
+
+
+def test_an_upload_whose_answer_is_lost_over_the_same_content_is_unknown(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    md5 = base64.b64encode(hashlib.md5(b"x", usedforsecurity=False).digest()).decode()
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", headers={**BLOB_HEADERS, "Content-MD5": md5})
+    lose(requests_mock, "PUT", f"{BLOB_HOST}/evidence/a.txt", None)
+    error = blob_room.run("azure-storage-blob-put", **BLOB, text="x", overwrite="true", tier="Cool").error
+    assert "It is unknown whether Azure carried it out" in error
+
+
 @pytest.mark.parametrize(("content", "known"), [(b"x", True), (b"other", False)])
 def test_an_upload_whose_answer_is_lost_is_judged_by_its_md5(
     blob_room: WarRoom, requests_mock: rm.Mocker, content: bytes, known: bool
@@ -6351,7 +6575,7 @@ def test_an_isolation_whose_answer_is_lost_goes_on_and_says_what_is_known(
 
 @pytest.mark.parametrize("action", ["acquire", "release", "break", "renew"])
 def test_a_lease_whose_answer_is_lost(blob_room: WarRoom, requests_mock: rm.Mocker, action: str) -> None:
-    """The state tells of what changes it; nothing tells whether a lease was renewed."""
+    """The state tells that a lease has ended; nothing tells whether one was renewed, or whose the one is that is there."""
     states = {"acquire": ("available", "leased"), "release": ("leased", "available"), "break": ("leased", "broken")}
     before, after = states.get(action, ("leased", "leased"))
     heads = [{"headers": {**BLOB_HEADERS, "x-ms-lease-state": state}} for state in (before, after)]
@@ -6360,7 +6584,7 @@ def test_a_lease_whose_answer_is_lost(blob_room: WarRoom, requests_mock: rm.Mock
     lease = {"lease_id": LEASE} if action in ("release", "renew") else {}
     result = blob_room.run("azure-storage-blob-lease", **BLOB, action=action, **lease)
     assert len(sent) == 1
-    if action == "renew":
+    if action in ("acquire", "renew"):
         assert "It is unknown whether Azure carried it out." in result.error
     else:
         assert change_of(result)["changed"] is True
@@ -7994,8 +8218,8 @@ def store(blob_room: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.Monk
 def secure(room: WarRoom, **args: str) -> SimpleNamespace:
     """A quarantine: its result, its rows and the record that it leaves in the war room."""
     last_entry = room.run("azure-storage-blob-quarantine", **{**SECURE, "blob_name": "a.txt", **args})
-    entry = room.entries[-1]
-    context = entry.get("EntryContext") or {} if isinstance(entry, dict) else {}
+    entry = last_entry.entry
+    context = last_entry.context
     rows: list[Any] = next((value for key, value in context.items() if key.startswith("AzureStorage.Quarantine")), [])
     files = [found for found in room.entries if isinstance(found, dict) and found.get("File")]
     record = json.loads(next(Path().glob(f"*_{files[0]['FileID']}")).read_text()) if files else None
@@ -8032,7 +8256,7 @@ def test_custody_is_kept_over_repeated_runs(blob_room: WarRoom, store: FakeStore
     again = secure(blob_room)
     assert again.rows[0]["result"] == "already secured"
     assert again.rows[0]["events"] == first["events"]
-    assert change_of(SimpleNamespace(context=blob_room.entries[-1]["EntryContext"]))["changed"] is False
+    assert change_of(SimpleNamespace(context=blob_room.entries[0]["EntryContext"]))["changed"] is False
     assert not store.written
     assert secure(blob_room, delete_source="true").rows[0]["events"][:5] == first["events"]
 
@@ -8044,9 +8268,27 @@ def test_custody_of_a_copy_that_takes_long(blob_room: WarRoom, store: FakeStore)
     assert "uploads/a.txt" in store.blobs
     store.blobs[SECURED_BLOB]["copy"] = "success"
     blob_room.run("azure-storage-blob-quarantine", **args)
-    (row,) = next(value for key, value in blob_room.entries[-1]["EntryContext"].items() if "Quarantine" in key)
+    (row,) = next(value for key, value in blob_room.entries[0]["EntryContext"].items() if "Quarantine" in key)
     assert (row["result"], row["changed"], row["sourceDeleted"]) == ("secured", True, True)
     assert actions(row) == ALL_ACTIONS + DELETED
+
+
+def test_the_result_comes_before_its_files_and_the_page_has_a_timeline(blob_room: WarRoom, store: FakeStore) -> None:
+    found = secure(blob_room, report="html")
+    assert [entry.get("File", "") for entry in blob_room.entries] == [
+        "",
+        "quarantine_case-1.json",
+        "quarantine_case-1.html",
+    ]
+    page = next(Path().glob(f"*_{found.files[1]['FileID']}")).read_text()
+    assert "<figcaption><span>2027-01-15T08:00:00Z</span><span>5 done</span>" in page
+    heads = [request.path for request in store.mock.request_history if request.method == "HEAD"]
+    assert heads.count("/uploads/a.txt") == 1, "the source is read once, with the evidence"
+
+
+def test_the_names_in_a_plan_are_no_live_links(blob_room: WarRoom, store: FakeStore) -> None:
+    shown = secure(blob_room, blob_name="[x](https://evil.example)", dry_run="true").last.text
+    assert "* secure uploads/\\[x\\](https\\://evil.example)" in shown
 
 
 def test_a_copy_that_fails_is_told_and_the_source_kept(blob_room: WarRoom, store: FakeStore) -> None:
@@ -8190,7 +8432,8 @@ def test_a_custody_record_that_cannot_be_saved_loses_nothing_and_deletes_nothing
 def test_names_of_evidence_never_meet(blob_room: WarRoom) -> None:
     azure = az.Azure(az.read_settings(blob_room.params))
     service = azure.blobs(ACCOUNT)
-    job = az.QuarantineJob(az.Collected(service, [az.BlobRef(service, "uploads", "a")]), service, "secured")
+    collected = az.Collected(service, [az.BlobRef(service, "uploads", "a")])
+    job = az.QuarantineJob(collected, az.ContainerPlace(service, "secured"))
     work = az.Quarantine(azure, job, "case-1", "", az.Treatment())
     moment = "2026-11-23T12:00:00.0000000Z"
     long = "x" * 1024
@@ -8226,7 +8469,7 @@ def test_blobs_are_secured_by_prefix_with_one_record(blob_room: WarRoom, store: 
     assert [row["source"]["name"] for row in found.rows] == ["in/0", "in/1"]
     assert len(found.files) == 1
     assert len(found.record["records"]) == 2
-    assert "there are more. Raise `limit`" in blob_room.entries[-1]["HumanReadable"]
+    assert "there are more. Raise `limit`" in blob_room.entries[0]["HumanReadable"]
     assert "uploads/in/2" in store.blobs
     assert "uploads/in/0" not in store.blobs
 
@@ -8277,9 +8520,9 @@ def test_the_rounds_of_a_large_quarantine_end(
     rounds = 0
     while args:
         blob_room.run("azure-storage-blob-quarantine", **args)
-        args, rounds = blob_room.entries[-1].get("PollingArgs") or {}, rounds + 1
+        args, rounds = blob_room.entries[0].get("PollingArgs") or {}, rounds + 1
     assert rounds == 3
-    context: dict[str, Any] = blob_room.entries[-1]["EntryContext"]
+    context: dict[str, Any] = blob_room.entries[0]["EntryContext"]
     rows = next(value for key, value in context.items() if "Quarantine" in key)
     assert [row["result"] for row in rows] == ["secured"] * 5
     assert all(actions(row) == ALL_ACTIONS + DELETED and row["sourceDeleted"] for row in rows)
@@ -8299,7 +8542,7 @@ def test_a_copy_with_the_sas_of_the_instance_reads_its_source_with_it(blob_room:
     assert not found.error
     copy = next(request for request in store.mock.request_history if "x-ms-copy-source" in request.headers)
     assert copy.headers["x-ms-copy-source"] == f"{BLOB_HOST}/uploads/a.txt?{ACCOUNT_SAS}"
-    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries[-1]]), "the SAS is shown to nobody"
+    assert "bWFya2VyLXNhcw" not in json.dumps([found.record, blob_room.entries]), "the SAS is shown to nobody"
 
 
 def test_a_blob_that_is_called_a_folder_is_evidence(blob_room: WarRoom, store: FakeStore) -> None:
@@ -8406,6 +8649,7 @@ class Versions:
         condition = request.headers.get("If-Match") or request.headers.get("If-None-Match")
         self.written.append((request.method, asked.get("comp") or ("copy" if source else ""), name, source, condition))
         kind = {"undelete": 200, "snapshot": 201}.get(asked.get("comp", ""), 202)
+        context.headers["x-ms-snapshot"] = "2026-11-23T14:00:00.0000000Z"
         context.status_code, context.headers["x-ms-error-code"] = self.refused.get(name, (kind, ""))
         return ""
 
@@ -8538,7 +8782,7 @@ def test_a_long_restore_goes_on_where_it_was(
         result = blob_room.run("azure-storage-blob-versions-restore", **args)
         args, rounds = result.entry.get("PollingArgs") or {}, rounds + 1
     assert rounds == 3
-    assert [row[2] for row in room.written] == ([] if dry_run == "true" else names)
+    assert sorted(row[2] for row in room.written) == ([] if dry_run == "true" else names)
     assert restored(result)["restored"] == 9
 
 

@@ -57,7 +57,7 @@ TABLE = {
     "azure-storage-blob-properties-get": [1, 1],
     "azure-storage-blob-properties-set": [3],
     "azure-storage-blob-put": [2],
-    "azure-storage-blob-quarantine": [10, 9, 9],
+    "azure-storage-blob-quarantine": [9, 8, 8],
     "azure-storage-blob-ranges-restore": [5],
     "azure-storage-blob-service-properties-get": [1],
     "azure-storage-blob-service-properties-set": [2, 1],
