@@ -13276,7 +13276,8 @@ def forecast(azure: Azure, search: AccountSearch, names: Collection[str]) -> str
     )
     total, minutes = sum(map(sum, regions.values())), seconds // 60 + 1
     time = f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-    return f"Posture: {total:,} accounts, {len(names)} reads each. Azure's read limits let this take about {time}."
+    reads = f"{len(names)} read{'s' * (len(names) > 1)}"
+    return f"Posture: {total:,} accounts, with {reads} each. With Azure's read limits, this takes about {time}."
 
 
 class DeepReading:

@@ -3845,7 +3845,13 @@ def test_quarantine_never_writes_over_another_blob(blob_room: WarRoom, requests_
 
 def posture_room(mock: rm.Mocker, *accounts: dict[str, Any]) -> None:
     """Accounts as Resource Graph has them; whatever is asked of one is forbidden, until a test says otherwise."""
-    mock.post(GRAPH, json={"data": [{**account, "tenantId": TENANT} for account in accounts]})
+    rows = [{**account, "tenantId": TENANT} for account in accounts]
+
+    def graph(request: Any, context: Any) -> dict[str, Any]:
+        counted = [{"subscriptionId": SUBSCRIPTION, "location": "westeurope", "accounts": len(rows)}]
+        return {"data": counted if "| summarize" in request.json()["query"] else rows}
+
+    mock.post(GRAPH, json=graph)
     mock.get(re.compile(re.escape(f"{ARM}{ACCOUNTS_PATH}/")), status_code=403, json=arm_failure("AuthorizationFailed"))
 
 
@@ -3918,14 +3924,85 @@ def test_posture_of_nothing_and_of_an_unknown_check(signed_in: WarRoom, requests
     assert "names or numbers of checks" in signed_in.run("azure-storage-account-posture", checks="nonsense").error
 
 
+def deep_posture(room: WarRoom, **args: str) -> SimpleNamespace:
+    """A deep check of one source for every account: what the run said last, and the accounts that it counted."""
+    result = room.run("azure-storage-account-posture", deep="true", checks="blob-soft-delete", **args)
+    contexts = [entry["EntryContext"] for entry in room.entries if isinstance(entry, dict) and "EntryContext" in entry]
+    summaries = [value for context in contexts for key, value in (context or {}).items() if "PostureSummary(" in key]
+    result.accounts = [row["account"] for rows in summaries for row in rows]
+    return result
+
+
 def test_posture_stays_inside_the_limits_of_resource_manager(
     signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
 ) -> None:
-    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(900)))
-    start = clock.time
-    signed_in.run("azure-storage-account-posture", deep="true", checks="blob-soft-delete")
-    assert len(requests_mock.request_history) == 901
-    assert clock.time - start == pytest.approx(100 / (800 / 300), abs=1), "800 at once, then 800 in five minutes"
+    """No more than 800 reads in any five minutes; the run ends there, keeps what it found, and can be continued."""
+    names = [f"contoso{number:03}" for number in range(900)]
+    posture_room(requests_mock, *map(named_account, names))
+    first = deep_posture(signed_in)
+    assert "900 accounts, with 1 read each" in str(signed_in.entries[0])
+    assert "about 6 minutes" in str(signed_in.entries[0])
+    assert len(requests_mock.request_history) == 802, "two questions to Resource Graph"
+    assert sorted(first.accounts) == names[:800]
+    assert first.text.startswith("Stopped after 800 accounts")
+    assert first.text.endswith(f"start_after={ACCOUNTS_PATH}/contoso799")
+    assert sum(clock.waits) == pytest.approx(550 / 25, abs=1), "250 reads of a subscription at once, then 25 a second"
+    clock.time += 300
+    second = deep_posture(signed_in, start_after=f"{ACCOUNTS_PATH}/contoso799".upper())
+    assert sorted(second.accounts) == names[800:]
+    assert "Stopped" not in second.text
+
+
+def test_a_small_posture_waits_for_the_limit(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "STORAGE_READS", 20)
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(30)))
+    assert len(deep_posture(signed_in).accounts) == 30
+    assert sum(clock.waits) == pytest.approx(300), "20 at once, and the others when five minutes have passed"
+
+
+def test_a_long_posture_goes_on_by_itself_with_polling(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    names = [f"contoso{number:03}" for number in range(900)]
+    posture_room(requests_mock, *map(named_account, names))
+    again = deep_posture(signed_in, polling="true", account_name=",".join(names)).entry["PollingArgs"]
+    assert again["start_after"] == f"{ACCOUNTS_PATH}/contoso799"
+    assert (again["account_name"], again["deep"]) == (",".join(names), "true")
+    assert again["interval_in_seconds"] == "300"
+
+
+def test_a_posture_that_azure_throttles_keeps_what_it_found(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
+) -> None:
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(9)))
+    throttled = {"status_code": 429, "json": arm_failure("TooManyRequests"), "headers": {"Retry-After": "300"}}
+    requests_mock.get(f"{ARM}{ACCOUNTS_PATH}/contoso5/blobServices/default", **throttled)
+    found = deep_posture(signed_in)
+    assert sorted(found.accounts) == [f"contoso{number}" for number in range(5)]
+    assert "429" in found.text
+    assert found.text.endswith(f"start_after={ACCOUNTS_PATH}/contoso4")
+
+
+def test_a_posture_whose_query_breaks_keeps_what_it_found(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    page = [named_account(f"contoso{number}") for number in range(60)]
+    refused = {"status_code": 403, "json": arm_failure("Forbidden")}
+    requests_mock.post(GRAPH, [{"json": {"data": page, "$skipToken": "1"}}, refused])
+    result = signed_in.run("azure-storage-account-posture", checks="https-only")
+    assert "Stopped after 50 accounts: Could not search all subscriptions" in result.text
+    assert "start_after=" in result.text
+
+
+def test_a_posture_goes_on_only_where_it_was(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """The names that were checked before are not told as lost; an account that is gone is no end of the list."""
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(3)))
+    args = {"account_name": "contoso0,contoso1,contoso2", "deep": "false"}
+    result = signed_in.run("azure-storage-account-posture", **args, start_after=f"{ACCOUNTS_PATH}/contoso1")
+    assert {account for account, _ in posture_rows(result)} == {"contoso2"}
+    assert "Not found" not in result.text
+    gone = signed_in.run("azure-storage-account-posture", **args, start_after=f"{ACCOUNTS_PATH}/deleted")
+    assert "none of these accounts" in gone.error
+    last = signed_in.run("azure-storage-account-posture", **args, start_after=f"{ACCOUNTS_PATH}/contoso2")
+    assert "after that of start_after" in last.error
 
 
 def test_a_pace_lets_a_burst_through_and_then_holds_back(clock: FakeClock) -> None:
@@ -7812,5 +7889,5 @@ def test_posture_of_thousands_reads_resource_graph_in_pages(signed_in: WarRoom, 
 def test_deep_checks_of_many_accounts_announce_their_pace(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(az.DEEP_ACCOUNTS + 1)))
     signed_in.run("azure-storage-account-posture", deep="true", checks="delete-lock,blob-soft-delete")
-    assert "about 160 accounts a minute" in str(signed_in.entries[0])
+    assert "51 accounts, with 2 reads each" in str(signed_in.entries[0])
     assert "To continue here: start_after=" in str(signed_in.entries[1])
