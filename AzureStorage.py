@@ -3406,6 +3406,13 @@ class ResourceManager:
 TENANT_SCOPE = Scope("")
 
 
+# Adds the name of the subscription to each row, in the same question.
+SUBSCRIPTION_NAMES = (
+    "| join kind=leftouter (resourcecontainers | where type =~ 'microsoft.resources/subscriptions' "
+    "| project subscriptionId, subscriptionName = name) on subscriptionId"
+)
+
+
 def accounts_query(
     names: Iterable[str] = (),
     tag: tuple[str, str] | None = None,
@@ -3423,8 +3430,8 @@ def accounts_query(
     )
     lines = ["resources", "| where type =~ 'microsoft.storage/storageaccounts'"]
     lines += ["| where " + test.format(*values) for test, values in tests if all(values)]
-    fields = "id, name, type, location, tenantId, subscriptionId, resourceGroup, sku, kind, tags, properties"
-    return "\n".join([*lines, f"| project {fields}", "| order by id asc"])
+    fields = "id, name, type, location, tenantId, subscriptionId, subscriptionName, resourceGroup, sku, kind, tags, properties"
+    return "\n".join([*lines, SUBSCRIPTION_NAMES, f"| project {fields}", "| order by id asc"])
 
 
 # --- blob service ------------------------------------------------------------------------------------------------------
@@ -5101,7 +5108,7 @@ PARENTS: dict[str, Column] = {"Account Name": account_of, "Subscription ID": sub
 ACCOUNT_VIEW = View("StorageAccount", "Azure Storage Account", {**PARENTS, "Kind": "kind", "Status Primary": "properties.statusOfPrimary", "Status Secondary": "properties.statusOfSecondary", "Location": "location"}, compact=False)
 ACCOUNTS_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account List")
 DELETED_ACCOUNT_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account delete")
-FOUND_ACCOUNTS_VIEW = View("StorageAccount", "Azure Storage Accounts found", {"Account Name": "name", "Subscription ID": "subscriptionId", "Resource Group": "resourceGroup", "Location": "location", "Kind": "kind", "Public Blob Access": or_default("properties.allowBlobPublicAccess", "not set"), "Shared Key": or_default("properties.allowSharedKeyAccess", "allowed"), "Public Network": or_default("properties.publicNetworkAccess", "Enabled"), "Network Default": or_default("properties.networkAcls.defaultAction", "Allow"), "Tags": "tags"})
+FOUND_ACCOUNTS_VIEW = View("StorageAccount", "Azure Storage Accounts found", {"Account Name": "name", "Subscription": "subscriptionName", "Subscription ID": "subscriptionId", "Resource Group": "resourceGroup", "Location": "location", "Kind": "kind", "Public Blob Access": or_default("properties.allowBlobPublicAccess", "not set"), "Shared Key": or_default("properties.allowSharedKeyAccess", "allowed"), "Public Network": or_default("properties.publicNetworkAccess", "Enabled"), "Network Default": or_default("properties.networkAcls.defaultAction", "Allow"), "Tags": "tags"})
 BLOB_SERVICE_VIEW = View("BlobServiceProperties", "Azure Storage Blob Service Properties", {"Name": "name", **PARENTS, "Change Feed": "properties.changeFeed.enabled", "Delete Retention Policy": "properties.deleteRetentionPolicy.enabled", "Versioning": "properties.isVersioningEnabled"}, compact=False)
 CONTAINER_VIEW = View("BlobContainer", "Azure Storage Blob Containers Properties", {"Name": "name", **PARENTS}, compact=False)
 UPDATED_CONTAINER_VIEW = CONTAINER_VIEW._replace(columns={**CONTAINER_VIEW.columns, "Public Access": "properties.publicAccess"})
@@ -13039,6 +13046,7 @@ def posture_counts(account: Json, rows: list[Json]) -> Json:
         "account": parts.account,
         "accountId": account_id,
         "subscriptionId": parts.subscription,
+        "subscriptionName": account.get("subscriptionName"),
         "resourceGroup": parts.group,
         **{name: counts[name] for name in POSTURE_COUNTS},
         "pass": counts[PASS],
@@ -13078,6 +13086,7 @@ POSTURE_SUMMARY_VIEW = View(
     POSTURE_TITLE,
     {
         "Account": "account",
+        "Subscription": lambda row: row["subscriptionName"] or row["subscriptionId"],
         **{re.sub("([A-Z])", r", \1", name).capitalize(): name for name in POSTURE_COUNTS},
         "Pass": "pass",
         "Not applicable": "notApplicable",
@@ -13902,7 +13911,9 @@ def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
     """Everything else, some at a time; the slowest first."""
     arm, account, now = azure.arm, alert.account, Clock.now()
     service = replace(SERVICE_GET, api=NEWEST_STORAGE_API if newest else STORAGE_API)
+    subscription = Scope(subscription_path(account.subscription), account.subscription)
     reads: dict[str, Callable[[], Reading]] = {
+        "subscription": lambda: Reading(arm.ask(SUBSCRIPTION_GET, subscription)),
         "activity log": lambda: first_pages(
             activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
             2 if newest else 1,
@@ -13935,13 +13946,22 @@ def words_of(pairs: Iterable[tuple[str, object]]) -> str:
     return ", ".join(f"{name} {in_text(value)}" for name, value in pairs if value not in (None, "", [], {}))
 
 
+def with_container(azure: Azure, alert: Alert, found: Readings) -> Readings:
+    """The same with the container in the URL, which is asked for where the first page of the list doesn't hold it."""
+    listing, container = found["containers"], ContainerRef(alert.account, alert.container)
+    if not (alert.container and listing.more) or any(row.get("name") == alert.container for row in listing.items or []):
+        return found
+    single = attempt(lambda: Reading(container_if_there(azure, container) or {}))
+    rows = [*(listing.items or []), *([single.body] if single.body else [])]
+    return {**found, "container": single, "containers": listing._replace(items=rows)}
+
+
 def named_container(alert: Alert, found: Readings) -> Json | None:
     """The properties of the container in the URL. None where the URL names none, or it isn't known; {} where it is gone."""
-    listing = found["containers"]
-    if not alert.container or listing.items is None:
+    rows, single = found["containers"].items, found.get("container", Reading({}))
+    if not alert.container or rows is None or single.body is None:
         return None
-    rows = (at_path(row, "properties") or {} for row in listing.items if row.get("name") == alert.container)
-    return next(rows, None if listing.more else {})
+    return next((at_path(row, "properties") or {} for row in rows if row.get("name") == alert.container), {})
 
 
 def summary(alert: Alert, found: Readings) -> Section:
@@ -13950,7 +13970,9 @@ def summary(alert: Alert, found: Readings) -> Section:
     container = named_container(alert, found)
     kinds = (("hierarchical namespace", "isHnsEnabled"), ("SFTP", "isSftpEnabled"), ("NFS 3.0", "isNfsV3Enabled"))
     flags = ", ".join(name for name, key in kinds if properties.get(key) is True)
-    where = [("resource group", alert.account.group), ("subscription", alert.account.subscription)]
+    subscription = at_path(found["subscription"].body, "displayName")
+    named = f"{subscription} ({alert.account.subscription})" if subscription else alert.account.subscription
+    where = [("resource group", alert.account.group), ("subscription", named)]
     lines = [words_of([("Account", alert.account.name), *where])]
     if account:
         created = short_time("creationTime")(properties)
@@ -13964,6 +13986,7 @@ def summary(alert: Alert, found: Readings) -> Section:
     facts = {
         "account": alert.account.name,
         "subscriptionId": alert.account.subscription,
+        "subscriptionName": subscription,
         "resourceGroup": alert.account.group,
         "container": alert.container,
         "blob": alert.blob,
@@ -14005,10 +14028,8 @@ def website_on(found: Readings) -> bool | None:
 def anonymous_reach(found: Readings) -> Json:
     """Whether anybody reads without a credential: open, open from listed networks, closed or unknown."""
     properties, listing = at_path(found["account"].body, "properties"), found["containers"]
-    names = (
-        (row.get("name"), at_path(row, "properties.publicAccess")) for row in filter(is_public, listing.items or [])
-    )
-    public = [{"name": name, "publicAccess": level} for name, level in names]
+    rows = filter(is_public, listing.items or [])
+    public = [{"name": row.get("name"), "publicAccess": at_path(row, "properties.publicAccess")} for row in rows]
     website, allowed = website_on(found), at_path(properties, "allowBlobPublicAccess")
     unread = properties is None or ((listing.error or listing.more) and not public)
     blobs = False if allowed is False else None if unread else bool(public)
@@ -14023,7 +14044,7 @@ def anonymous_reach(found: Readings) -> Json:
 
 
 def anonymous_words(facts: Json) -> str:
-    names = ", ".join(f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"])
+    names = few_of((f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"]), DEFAULT_LIMIT)
     setting = {True: "allowed", False: "disabled"}.get(facts["publicAccessAllowed"], "not set or unknown")
     website = {True: "on, and always public", False: "off"}.get(facts["staticWebsite"], "unknown")
     containers = f"public containers: {in_text(names or 'none found')}"
@@ -14053,22 +14074,28 @@ def key_words(alert: Alert, properties: Json) -> tuple[Json, str]:
         (f"{row['keyName']} made", f"{row['ageInDays']} days ago") for row in rows if row["ageInDays"] is not None
     )
     policy = f"SAS policy {in_text(period)} ({in_text(action)})" if period else "no SAS policy"
-    words = "accepted" if allowed else "refused (Shared Key access is disabled)"
+    refusing = [path.split(".")[1] for path in SERVICE_KEYS if at_path(properties, path) is False]
+    words = f"accepted, except by: {', '.join(refusing)}" if refusing else "accepted"
+    words = words if allowed else "refused (Shared Key access is disabled)"
     ages_known = old or "The age of the keys is not known"
     return facts, f"**Account keys and SAS signed with them: {words}.** {ages_known}; {policy}."
 
 
-def sas_words(sas: Json) -> str:
-    """The SAS in the URL."""
-    ended = " It has expired." if sas.get("expired") else ""
-    parts = [
-        ("of", sas.get("resource")),
-        ("with", sas.get("permissions")),
-        ("from", sas.get("start")),
-        ("to", sas.get("expiry")),
-        ("for", sas.get("ip")),
-    ]
-    return f"**SAS in the URL: {in_text(sas['kind'])}** {words_of(parts)}.{ended} To revoke it: {in_text(sas['revokedBy'])}"
+def sas_words(sas: Json, properties: Json | None) -> str:
+    """The SAS in the URL, and why Azure refuses it, as far as that can be told."""
+    by_key, starts = sas["signer"] == "account key", moment(sas.get("start"))
+    reasons = (
+        (sas.get("expired"), "It has expired."),
+        (starts is not None and starts > Clock.now(), "It isn't valid yet."),
+        (
+            by_key and at_path(properties, "allowSharedKeyAccess") is False,
+            "It is refused while Shared Key access is disabled.",
+        ),
+    )
+    state = "".join(f" {words}" for true, words in reasons if true)
+    names = {"of": "resource", "with": "permissions", "from": "start", "to": "expiry", "for": "ip"}
+    parts = words_of((word, sas.get(name)) for word, name in names.items())
+    return f"**SAS in the URL: {in_text(sas['kind'])}** {parts}.{state} To revoke it: {in_text(sas['revokedBy'])}"
 
 
 def identities(alert: Alert, found: Readings) -> Json | None:
@@ -14120,7 +14147,7 @@ def reach(alert: Alert, found: Readings) -> Section:
         lines += ["**Network: unknown.**", "**Account keys and SAS: unknown.**"]
     if alert.sas:
         facts["sas"] = alert.sas["sha256"]
-        lines.append(sas_words(alert.sas))
+        lines.append(sas_words(alert.sas, properties))
     facts["identities"] = identities(alert, found)
     lines.append(identity_words(facts["identities"], found) if facts["identities"] else "**Identities: unknown.**")
     if at_path(properties, "isSftpEnabled") is True:
@@ -14208,16 +14235,18 @@ def history(log: Reading, changes: list[Json]) -> Section:
     if any("settings" not in row and row["what"].endswith("changed") for row in changes):
         lines.append("The log doesn't tell for every change which settings it set.")
     elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
-        none_found = "No change of public access, network rules, Shared Key or SFTP was found"
         lines.append(
-            f"{none_found} in the last {TRIAGE_DAYS} days; the log lags by some minutes. What is open now was open before."
+            f"The activity log of the last {TRIAGE_DAYS} days holds no change of public access, network rules, Shared Key "
+            "or SFTP. It lags by some minutes, and never holds what was changed through the blob service itself: the "
+            "access level of a container, or the static website."
         )
     return Section("Since when and by whom", {"changes": kept}, lines or ["Unknown."])
 
 
 def logging_since(found: Readings, changes: list[Json]) -> str:
     """Since when the logging is as it is; Azure keeps no time in the setting."""
-    last_change = next((row for row in changes if str(row["what"]).startswith("logging")), None)
+    done = (row for row in changes if row["status"].lower() != "failed")
+    last_change = next((row for row in done if row["what"].startswith("logging")), None)
     if last_change:
         return f"changed at {short_time('time')(last_change)}"
     log = found["activity log"]
@@ -14342,7 +14371,7 @@ TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
 def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> CommandResults:
     """The whole picture in one entry: what could not be read is named as unknown with the reason, never as safe."""
     account, newest = read_account(azure, alert.account)
-    found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
+    found = with_container(azure, alert, {"account": account, **read_parts(azure, alert, newest=newest)})
     if account.error and all(reading.error for reading in found.values()):
         raise account.error
     changes = changes_in(found["activity log"])
@@ -14350,6 +14379,7 @@ def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> Command
     past = history(found["activity log"], changes)
     sections = [summary(alert, found), reach(alert, found), past, proof, recovery(found)]
     unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
+    unknown = [row for row in unknown if row["part"] != "subscription"]  # its id is known
     unknown += [
         {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more
     ]

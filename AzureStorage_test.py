@@ -6671,7 +6671,7 @@ TRIAGE_PARTS = {
 # What must not be said of a part that was not read.
 SAFE_WORDS = {
     "account": ("Anonymous: closed", "Network: no public", "refused (Shared Key"),
-    "activity log": ("No change of public access",),
+    "activity log": ("holds no change",),
     "role definitions": ("0 can read blobs",),
     "role assignments": ("Identities: 0",),
     "containers": ("Anonymous: closed",),
@@ -6698,6 +6698,7 @@ def triage_room(mock: rm.Mocker, **properties: Any) -> None:
     """Everything that a triage reads, of an account that is wide open."""
     website = {"staticWebsite": {"enabled": False}}
     mock.get(ARM + ACCOUNT_PATH, json=account_body(**{"allowBlobPublicAccess": True, **properties}))
+    mock.get(ARM + SUB_PATH, json={"id": SUB_PATH, "displayName": "Contoso [production]"})
     mock.get(ARM + ACTIVITY, json={"value": account_events()})
     access_room(mock, EVERYWHERE)
     logs = {**container_body(publicAccess="Blob", hasLegalHold=False)}
@@ -6745,6 +6746,8 @@ def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.
     assert facts["logging"]["notLogged"] == list(az.BLOB_LOGS)
     assert (facts["softDeleteDays"], facts["versioning"]) == (7, False)
     assert facts["replication"][0]["destination"] == "elsewhere"
+    assert facts["subscriptionName"] == "Contoso [production]"
+    assert f"Contoso \\[production\\] ({SUBSCRIPTION})" in result.text
     assert facts["unknown"] == []
     assert "Unknown" not in result.text
     assert "MARKERSIGNATURE" not in json.dumps(result.entry)
@@ -6776,7 +6779,7 @@ def test_a_triage_names_the_commands_in_their_order(signed_in: WarRoom, requests
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock: rm.Mocker, elsewhere: bool) -> None:
+def test_a_triage_asks_a_bounded_number_of_times(signed_in: WarRoom, requests_mock: rm.Mocker, elsewhere: bool) -> None:
     triage_room(requests_mock)
     if elsewhere:
         signed_in.params |= {"resource_group_name": "rg-other"}
@@ -6794,7 +6797,7 @@ def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock:
         ARM + LOCKS, json={"value": [], "nextLink": f"{ARM}{LOCKS}?api-version=2020-05-01&%24skipToken=1"}
     )
     result = signed_in.run("azure-storage-triage", **ONE)
-    assert len(requests_mock.request_history) == (14 if elsewhere else 12)
+    assert len(requests_mock.request_history) == (15 if elsewhere else 13)
     assert {row["part"] for row in triage_of(result)["unknown"]} == {"activity log", "locks"}
     assert "only the first page" in result.text
 
@@ -6887,6 +6890,69 @@ def test_anonymous_access_as_far_as_it_is_known(
     assert triage_of(signed_in.run("azure-storage-triage", **ONE))["anonymous"]["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"json": container_body(publicAccess="Container")}, "public access Container"),
+        ({"status_code": 404, "json": arm_failure("ContainerNotFound")}, "doesn't exist or was deleted"),
+        (REFUSED, "container: 403 AuthorizationFailed"),
+    ],
+)
+def test_a_container_behind_the_first_page_is_asked_for(
+    signed_in: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], said: str
+) -> None:
+    triage_room(requests_mock)
+    following = f"{ARM}{CONTAINERS_PATH}?api-version=2025-08-01&%24skipToken=1"
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": [{"name": "other"}], "nextLink": following})
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", **answer)
+    result = signed_in.run("azure-storage-triage", blob_url=PROBED_URL)
+    assert said in result.text
+    assert (triage_of(result)["anonymous"]["state"] == "open") == ("public access" in said)
+    assert any("container-restore" in line for line in triage_of(result)["commands"]) == ("deleted" in said)
+
+
+def test_a_triage_without_the_name_of_the_subscription_is_whole(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + SUB_PATH, **REFUSED)
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert triage_of(result)["unknown"] == []
+    assert f"subscription {SUBSCRIPTION}" in result.text
+
+
+@pytest.mark.parametrize(
+    ("sas", "shared_key", "said"),
+    [
+        ("sv=2022-11-02&sr=c&sp=r&se=2020-01-01T00:00:00Z&sig=x", True, "It has expired."),
+        ("sv=2022-11-02&sr=c&sp=r&st=2090-01-01&se=2091-01-01&sig=x", True, "It isn't valid yet."),
+        ("sv=2022-11-02&sr=c&sp=r&se=2091-01-01&sig=x", False, "refused while Shared Key access is disabled."),
+        (f"sv=2022-11-02&sr=c&sp=r&se=2091-01-01&skoid={TENANT}&sig=x", False, ""),
+        ("sv=2022-11-02&sr=c&sp=r&se=2091-01-01&sig=x", True, ""),
+    ],
+)
+def test_a_triage_says_why_a_sas_is_refused(
+    signed_in: WarRoom, requests_mock: rm.Mocker, sas: str, shared_key: bool, said: str
+) -> None:
+    triage_room(requests_mock, allowSharedKeyAccess=shared_key)
+    text = signed_in.run("azure-storage-triage", blob_url=f"{PROBED_URL}?{sas}").text
+    reasons = ("It has expired.", "It isn't valid yet.", "refused while Shared Key access is disabled.")
+    assert [reason for reason in reasons if reason in text] == [said] * bool(said)
+
+
+def test_keys_that_one_service_refuses_are_told(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock, allowSharedKeyAccessForServices={"blob": {"enabled": False}, "file": {"enabled": True}})
+    assert "accepted, except by: blob." in signed_in.run("azure-storage-triage", **ONE).text
+
+
+def test_a_change_of_the_logging_that_failed_changed_nothing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    failed = event(1, "Microsoft.Insights/diagnosticSettings/write", f"{SETTINGS}/soc")
+    failed["status"] = {"value": "Failed"}
+    requests_mock.get(ARM + ACTIVITY, json={"value": [failed]})
+    facts = triage_of(signed_in.run("azure-storage-triage", **ONE))
+    assert [row["what"] for row in facts["changes"]] == ["logging changed"]
+    assert facts["logging"]["since"] == "unchanged for at least 7 days"
+
+
 def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     triage_room(requests_mock)
     requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
@@ -6901,8 +6967,8 @@ def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ([], "What is open now was open before."),
-        ([event(1, "Microsoft.Storage/storageAccounts/listKeys/action")], "What is open now was open before."),
+        ([], "holds no change of public access"),
+        ([event(1, "Microsoft.Storage/storageAccounts/listKeys/action")], "holds no change of public access"),
         ([event(1, "Microsoft.Storage/storageAccounts/write")], "doesn't tell for every change"),
     ],
 )
@@ -6912,7 +6978,8 @@ def test_a_triage_says_no_more_of_the_past_than_the_log_does(
     triage_room(requests_mock)
     requests_mock.get(ARM + ACTIVITY, json={"value": changes})
     assert words in (text := signed_in.run("azure-storage-triage", **ONE).text)
-    assert text.count("open before") == ("open before" in words)
+    assert text.count("holds no change") == words.startswith("holds no change")
+    assert text.count("through the blob service itself") == words.startswith("holds no change")
 
 
 def test_an_exposing_change_is_told_however_much_happened_since(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -6924,7 +6991,7 @@ def test_an_exposing_change_is_told_however_much_happened_since(signed_in: WarRo
     requests_mock.get(ARM + ACTIVITY, json={"value": [*since, opened]})
     result = signed_in.run("azure-storage-triage", **ONE)
     assert "(allowBlobPublicAccess) by mallory@contoso.com" in result.text
-    assert "open before" not in result.text
+    assert "holds no change" not in result.text
     changes = triage_of(result)["changes"]
     assert len(changes) == az.TRIAGE_EVENTS + 1
     assert changes[-1]["settings"] == ["allowBlobPublicAccess"]

@@ -371,7 +371,7 @@ def test_a_cloud_without_the_version_says_nothing_of_the_feature(number: int, st
 
 
 def test_sharing_that_the_cloud_can_not_list_is_no_pass() -> None:
-    lists = dict.fromkeys(az.SHARING_SOURCES, ServiceError("read", 400, "NoRegisteredProviderFound", ""))
+    lists: Json = dict.fromkeys(az.SHARING_SOURCES, ServiceError("read", 400, "NoRegisteredProviderFound", ""))
     assert found(41, {}, **lists)["result"] == "unknown"
 
 
@@ -462,6 +462,7 @@ def test_a_reminder_is_set_to_the_age_that_is_asked_for() -> None:
     finding = az.judged(CHECKS[15], item, {"account": item}, options)
     assert finding is not None and finding.result == "fail"
     (send,) = az.posture_fix_steps(CHECKS[15], item, finding)
+    assert isinstance(send, az.Send)
     assert send.body == {"properties": {"keyPolicy": {"keyExpirationPeriodInDays": 30}}}
 
 
