@@ -3975,7 +3975,11 @@ def test_a_posture_that_azure_throttles_keeps_what_it_found(
     signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
 ) -> None:
     posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(9)))
-    throttled = {"status_code": 429, "json": arm_failure("TooManyRequests"), "headers": {"Retry-After": "300"}}
+    throttled: dict[str, Any] = {
+        "status_code": 429,
+        "json": arm_failure("TooManyRequests"),
+        "headers": {"Retry-After": "300"},
+    }
     requests_mock.get(f"{ARM}{ACCOUNTS_PATH}/contoso5/blobServices/default", **throttled)
     found = deep_posture(signed_in)
     assert sorted(found.accounts) == [f"contoso{number}" for number in range(5)]
@@ -3985,7 +3989,7 @@ def test_a_posture_that_azure_throttles_keeps_what_it_found(
 
 def test_a_posture_whose_query_breaks_keeps_what_it_found(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     page = [named_account(f"contoso{number}") for number in range(60)]
-    refused = {"status_code": 403, "json": arm_failure("Forbidden")}
+    refused: dict[str, Any] = {"status_code": 403, "json": arm_failure("Forbidden")}
     requests_mock.post(GRAPH, [{"json": {"data": page, "$skipToken": "1"}}, refused])
     result = signed_in.run("azure-storage-account-posture", checks="https-only")
     assert "Stopped after 50 accounts: Could not search all subscriptions" in result.text
@@ -6832,7 +6836,7 @@ def test_a_role_that_a_triage_does_not_know_is_counted(signed_in: WarRoom, reque
     assert "Principals whose roles could not be read: 3." in result.text
 
 
-REFUSED = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
+REFUSED: dict[str, Any] = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
 
 
 @pytest.mark.parametrize("part", TRIAGE_PARTS)
@@ -6913,7 +6917,7 @@ def test_a_container_behind_the_first_page_is_asked_for(
 
 def test_a_triage_without_the_name_of_the_subscription_is_whole(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     triage_room(requests_mock)
-    requests_mock.get(ARM + SUB_PATH, **REFUSED)
+    requests_mock.get(ARM + SUB_PATH, status_code=403, json=arm_failure("AuthorizationFailed"))
     result = signed_in.run("azure-storage-triage", **ONE)
     assert triage_of(result)["unknown"] == []
     assert f"subscription {SUBSCRIPTION}" in result.text

@@ -982,6 +982,7 @@ def test_counts() -> None:
         "account": "contosobackups",
         "accountId": ID,
         "subscriptionId": SUBSCRIPTION,
+        "subscriptionName": None,
         "resourceGroup": "rg-finance",
         **{
             f"{result}{severity}": 0
