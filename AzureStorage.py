@@ -12266,9 +12266,11 @@ def change(source: str, values: Mapping[str, object]) -> Send:
     return Send("PATCH" if source == "account" else "PUT", place.path, place.api, settings_of(values), merge=True)
 
 
-def below(source: str, name: object) -> str:
-    """The path of one item of a collection; a name cannot lead out of it."""
-    return f"{SOURCES[source].path}/{urllib.parse.quote(str(name), safe='')}"
+def one_of(source: str, name: object, method: str, values: Mapping[str, object]) -> Send:
+    """Changes or deletes one item of a collection; a name cannot lead out of it."""
+    place = SOURCES[source]
+    path = f"{place.path}/{urllib.parse.quote(str(name), safe='')}"
+    return Send(method, path, place.api, settings_of(values), merge=True)
 
 
 SMB = {"protocolSettings.smb.versions": "SMB3.1.1;", "protocolSettings.smb.channelEncryption": "AES-256-GCM;"}
@@ -12704,7 +12706,7 @@ def judge_keys_source(case: Case) -> Finding:
 def judge_scope(case: Case, scope: Json) -> Finding:
     """One encryption scope: whose key it encrypts with."""
     name, source = str(scope.get("name")), at_path(scope, "properties.source")
-    disable = Send("PATCH", below("scopes", name), STORAGE_API, settings_of({"state": "Disabled"}), merge=True)
+    disable = one_of("scopes", name, "PATCH", {"state": "Disabled"})
     if str(at_path(scope, "properties.state")).lower() == "disabled":
         return Finding(PASS, f"{name} is disabled")
     if source is None:
@@ -12786,7 +12788,7 @@ def judge_policy(case: Case, policy: Json) -> Finding:
     """One replication policy: where it sends the blobs."""
     name = str(at_path(policy, "properties.policyId") or policy.get("name"))
     target = at_path(policy, "properties.destinationAccount")
-    delete = Send("DELETE", below("replication", name), STORAGE_API, {})
+    delete = one_of("replication", name, "DELETE", {})
     if target is None:
         return Finding(UNSET, f"policy {name}: destination not set", (delete,))
     if str(target).lower() in (str(case.account.get("id")).lower(), str(case.account.get("name")).lower()):
@@ -12837,8 +12839,7 @@ def enable_logs(case: Case) -> Action:
     if model is None:
         return CHOOSE_LOG_SINK
     name = model.get("name") if model in case.rows() else "cortex-xsoar"
-    body = {"properties": {**sink_of(model), "logs": [EVERY_LOG]}}
-    return Send("PUT", below(case.source, name), DIAGNOSTICS_API, body)
+    return one_of(case.source, name, "PUT", {**sink_of(model), "logs": [EVERY_LOG]})
 
 
 def judge_sharing(case: Case) -> Finding:
@@ -12857,7 +12858,7 @@ def judge_shared_list(case: Case, source: str) -> Finding:
     if isinstance(data, Exception):
         return failed_read(data, source)
     names = [str(item.get("name")) for item in listed_items(data)]
-    delete = tuple(Send("DELETE", below(source, name), NEWEST_STORAGE_API, {}) for name in names)
+    delete = tuple(one_of(source, name, "DELETE", {}) for name in names)
     return Finding(FAIL, f"{words}: {few_of(names)}", delete) if names else Finding(PASS, f"no {words}")
 
 
@@ -12867,14 +12868,8 @@ def judge_lifecycle(case: Case) -> Finding:
     early = {str(rule.get("name")): days for rule in rules if (days := first_deletion(rule)) < EARLY_DAYS}
     if not early:
         return Finding(PASS, f"{len(rules)} rules, none deletes early" if rules else "no lifecycle rules")
-    body = settings_of(
-        {
-            case.path: [
-                {**rule, "enabled": str(rule.get("name")) not in early and rule.get("enabled", True)} for rule in rules
-            ]
-        }
-    )
-    disable = Send("PUT", DEEP_SOURCES["lifecycle"].path, STORAGE_API, body)
+    kept = [{**rule, "enabled": str(rule.get("name")) not in early and rule.get("enabled", True)} for rule in rules]
+    disable = change(case.source, {case.path: kept})
     return Finding(FAIL, few_of(f"{name} deletes after {days:g} days" for name, days in early.items()), (disable,))
 
 
@@ -12887,8 +12882,7 @@ def first_deletion(rule: Json) -> float:
 def judge_task(case: Case, assignment: Json) -> Finding:
     """One storage task that works on the account's blobs, and may delete them."""
     name, task = str(assignment.get("name")), str(at_path(assignment, "properties.taskId") or "")
-    body = settings_of({"enabled": False})
-    disable = Send("PATCH", below("storage_tasks", name), STORAGE_API, body, merge=True)
+    disable = one_of("storage_tasks", name, "PATCH", {"enabled": False})
     if at_path(assignment, "properties.enabled") is False:
         return Finding(PASS, f"{name} is disabled")
     return judge_owner(case, task, f"{name} runs a task in", disable)
@@ -13190,11 +13184,26 @@ class PostureResult:
         return [result, self._file.entry(facts)] if self._file else [result]
 
 
-def read_check(text: str) -> str:
-    return next(check.name for check in CHECKS if text.lower() in (check.name, str(check.number)))
+def read_check(text: str) -> Check:
+    return next(check for check in CHECKS if text.lower() in (check.name, str(check.number)))
 
 
-CheckNames = Annotated[list[str], listed(Reader("names or numbers of checks, such as https-only", read_check))]
+OneCheck = Annotated[Check, Reader("the name or number of a check, such as https-only", read_check)]
+ManyChecks = Annotated[list[Check], listed(Reader("names or numbers of checks, such as https-only", read_check))]
+OPTION_ARGUMENTS = {
+    "key_vaults": optional(Texts),
+    "own_subscriptions": optional(Annotated[list[str], listed(Reader("subscription ids", parse_subscription))]),
+    "evidence_containers": optional(Texts),
+    "max_key_age_days": optional(Annotated[int, number(1, 3650)], 90),
+}
+
+
+def build_options(azure: Azure, given: Given) -> PostureOptions:
+    known = {name: given[name] for name in ("key_vaults", "evidence_containers", "max_key_age_days") if given[name]}
+    return PostureOptions(Clock.now(), subscriptions=given["own_subscriptions"] or (), **known)
+
+
+OptionsArgs = Annotated[PostureOptions, Group(OPTION_ARGUMENTS, build_options)]
 
 
 @command(
@@ -13206,12 +13215,9 @@ CheckNames = Annotated[list[str], listed(Reader("names or numbers of checks, suc
 def account_posture(
     azure: Azure,
     search: SearchArgs,
+    options: OptionsArgs,
     deep: Flag | None = None,
-    checks: CheckNames | None = None,
-    key_vaults: Texts | None = None,
-    own_subscriptions: Annotated[list[str], listed(Reader("subscription ids", parse_subscription))] | None = None,
-    evidence_containers: Texts | None = None,
-    max_key_age_days: Annotated[int, number(1, 3650)] = 90,
+    checks: ManyChecks | None = None,
     include_passed: Flag = False,
     report: Annotated[str, choice("csv", "html")] | None = None,
     start_after: Text | None = None,
@@ -13220,30 +13226,22 @@ def account_posture(
     accounts = posture_accounts(azure, search, start_after)
     first = list(itertools.islice(accounts, DEEP_ACCOUNTS + 1))
     if not first:
-        raise AzureStorageError(
-            f"No storage account was found{' after that of start_after' if start_after else ''}.",
-            "run !azure-storage-account-find; the signed-in identity needs the role Reader.",
-        )
-    ours = key_vaults or (), own_subscriptions or (), evidence_containers or ()
-    options = PostureOptions(Clock.now(), "", *ours, max_key_age_days=max_key_age_days)
-    chosen = tuple(check for check in CHECKS if not checks or check.name in checks)
-    many = len(first) > DEEP_ACCOUNTS
-    deep = not many if deep is None else deep
-    sources = {name for check in chosen for name in (check.source, *check.also)} if deep else set()
-    reading = DeepReading(azure, [name for name in SOURCES if name in sources], 0 if many else len(first))
+        words = f"No storage account was found{' after that of start_after' if start_after else ''}."
+        raise AzureStorageError(words, "run !azure-storage-account-find; the signed-in identity needs the role Reader.")
+    many, lost = len(first) > DEEP_ACCOUNTS, set(search.names)
+    chosen = tuple(check for check in CHECKS if not checks or check in checks)
+    reading = DeepReading(azure, chosen if deep or (deep is None and not many) else (), 0 if many else len(first))
     if many and reading.names:
         return_results(forecast(azure, search, reading.names))
     file = PostureFile(report) if report else None
     result = PostureResult(include_passed, file)
-    named: list[Json] = []
     try:
         for account, facts in reading.facts(itertools.chain(first, accounts)):
             result.add(account, assess(account, facts, options, chosen))
-            named += [{"name": account.get("name")}] if search.names else []
-        lost = "" if start_after or reading.stopped else few_of(search.lost(named), DEFAULT_LIMIT)
-        count = result.accounts.count
-        shallow = "" if deep else f"Account-level checks only ({count:,} accounts). Set deep=true for all checks."
-        notes = [f"Not found: {lost}." if lost else "", shallow, reading.stopped]
+            lost.discard(str(account.get("name")))
+        missing = "" if start_after or reading.stopped else few_of(sorted(lost), DEFAULT_LIMIT)
+        shallow = f"Account-level checks only ({result.accounts.count:,} accounts). Set deep=true for all checks."
+        notes = [f"Not found: {missing}." if missing else "", "" if reading.names else shallow, reading.stopped]
         entries = result.entries(notes, posture_scope(azure, search))
     finally:
         if file:
@@ -13290,14 +13288,15 @@ def forecast(azure: Azure, search: AccountSearch, names: Collection[str]) -> str
 
 
 class DeepReading:
-    """The deep sources of many accounts, read a few at a time.
+    """The sources of some checks, read of many accounts, a few at a time.
 
     known: how many accounts there are; 0 if there are too many for one run, which then ends when Azure's limits or the
     time are used up. stopped: why it ended before the last account, and how to go on; last: the account before that.
     """
 
-    def __init__(self, azure: Azure, names: list[str], known: int) -> None:
-        self.azure, self.names, self.known = azure, names, known
+    def __init__(self, azure: Azure, checks: Collection[Check], known: int) -> None:
+        sources = {name for check in checks for name in (check.source, *check.also)}
+        self.azure, self.names, self.known = azure, [name for name in SOURCES if name in sources], known
         self.budget = ReadBudget(math.inf if known else Clock.now() + DEEP_SECONDS)
         self.last = self.stopped = ""
 
@@ -13421,6 +13420,10 @@ def holds(now: object, wanted: object) -> bool:
     rows = dicts(now)
     extra = [row for row in rows if row.get("enabled") is not False and not any(holds(row, item) for item in wanted)]
     return not extra and all(any(holds(row, item) for row in rows) for item in wanted)
+
+
+def subscription_scope(account: AccountRef) -> Scope:
+    return Scope(subscription_path(account.subscription), account.subscription)
 
 
 # The settings of the blob service with their paths in the whole object.
@@ -13587,34 +13590,6 @@ class PostureFix(NamedTuple):
         )
 
 
-FIX_ARGUMENTS = {
-    **STORAGE_SCOPE,
-    "check": required(Annotated[str, Reader("the name or number of a check, such as https-only", read_check)]),
-    "key_vaults": optional(Texts),
-    "own_subscriptions": optional(Annotated[list[str], listed(Reader("subscription ids", parse_subscription))]),
-    "evidence_containers": optional(Texts),
-    "max_key_age_days": optional(Annotated[int, number(1, 3650)], 90),
-}
-
-
-def build_fix(azure: Azure, given: Given) -> PostureFix:
-    account = build_target(azure, given)
-    check = next(check for check in CHECKS if check.name == given["check"])
-    tenant = ""
-    if check.name == "own-resource-instances":
-        subscription = Scope(subscription_path(account.subscription), account.subscription)
-        tenant = str(azure.arm.ask(SUBSCRIPTION_GET, subscription).get("tenantId") or "")
-    options = PostureOptions(
-        Clock.now(),
-        tenant,
-        given["key_vaults"] or (),
-        given["own_subscriptions"] or (),
-        given["evidence_containers"] or (),
-        given["max_key_age_days"],
-    )
-    return PostureFix(azure, account, check, options)
-
-
 FIX_WRITES = (
     *(WRITE_ACCOUNT, WRITE_SERVICE, WRITE_CONTAINER, WRITE_LOCKS, WRITE_LOGGING, WRITE_LIFECYCLE),
     *(REGENERATE_KEY, SET_HOLD, "Microsoft.Security/defenderForStorageSettings/write"),
@@ -13637,22 +13612,22 @@ FIX_WRITES = (
     execution=True,
     confirm=True,
 )
-def posture_fix(azure: Azure, fix: Annotated[PostureFix, Group(FIX_ARGUMENTS, build_fix)]) -> Plan:
+def posture_fix(azure: Azure, account: TargetArgs, check: OneCheck, options: OptionsArgs) -> Plan:
     """Carries out what one check asks for, or says what a person has to decide first."""
+    if check.name == "own-resource-instances":
+        tenant = azure.arm.ask(SUBSCRIPTION_GET, subscription_scope(account)).get("tenantId")
+        options = options._replace(tenant_id=str(tenant or ""))
+    fix = PostureFix(azure, account, check, options)
     current, finding = fix.judge()
-    row = posture_row(fix.check, finding, current)
-    actions = posture_fix_steps(fix.check, current, finding)
+    row, actions = posture_row(check, finding, current), posture_fix_steps(check, current, finding)
     decisions = " ".join(md(action.text) for action in actions if isinstance(action, Decide))
-    doable: list[Send | Delegate] = []
-    for action in actions:
-        if isinstance(action, Decide):
-            break
-        doable.append(action)
+    before = itertools.takewhile(lambda action: not isinstance(action, Decide), actions)
+    doable = [action for action in before if not isinstance(action, Decide)]
     if doable:
-        parts = [part_plan(azure, fix.account, current, action) for action in united(doable)]
-        return fix.plan(combined(fix.account, parts), row, decisions)
+        parts = [part_plan(azure, account, current, action) for action in united(doable)]
+        return fix.plan(combined(account, parts), row, decisions)
     words = f"A person has to decide: {decisions}" if decisions else f"The check passes: {md(finding.evidence)}."
-    return Plan(fix.account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
+    return Plan(account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
 
 
 # --- commands: exposure ------------------------------------------------------------------------------------------------
@@ -13911,9 +13886,8 @@ def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
     """Everything else, some at a time; the slowest first."""
     arm, account, now = azure.arm, alert.account, Clock.now()
     service = replace(SERVICE_GET, api=NEWEST_STORAGE_API if newest else STORAGE_API)
-    subscription = Scope(subscription_path(account.subscription), account.subscription)
     reads: dict[str, Callable[[], Reading]] = {
-        "subscription": lambda: Reading(arm.ask(SUBSCRIPTION_GET, subscription)),
+        "subscription": lambda: Reading(arm.ask(SUBSCRIPTION_GET, subscription_scope(account))),
         "activity log": lambda: first_pages(
             activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
             2 if newest else 1,

@@ -799,7 +799,7 @@ def test_only_the_lifecycle_rules_that_delete_early_are_disabled() -> None:
     late = {**policy["properties"]["policy"]["rules"][0], "name": "late", "definition": {}}
     policy["properties"]["policy"]["rules"].append(late)
     (send,) = steps(42, policy)
-    assert (send.method, send.path, send.merge) == ("PUT", f"{ID}/managementPolicies/default", False)
+    assert (send.method, send.path) == ("PUT", f"{ID}/managementPolicies/default")
     rules = send.body["properties"]["policy"]["rules"]
     assert [(rule["name"], rule["enabled"]) for rule in rules] == [("purge", False), ("late", True)]
     assert "purge deletes after 1 days" in found(42, policy)["evidence"]
