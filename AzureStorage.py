@@ -12102,7 +12102,7 @@ DEEP_SOURCES = {
     "access_points": DeepSource("/blobAccessPointConfigurations", NEWEST_STORAGE_API),
 }
 BLOB_SOURCES = ("service", "website", "containers", "replication", "scopes", "logs", "lifecycle", "storage_tasks")
-SOURCES = {"account": ACCOUNT_SOURCE, **DEEP_SOURCES}
+SOURCES = {"account": ACCOUNT_SOURCE, **DEEP_SOURCES, "endpoints": DeepSource("/privateEndpointConnections")}
 SHARING_SOURCES = ("connectors", "data_shares", "access_points")
 LOG_SOURCES = ("logs", "queue_logs", "table_logs", "file_logs")
 # Elsewhere "not found" says that the account does not have the feature; here, that there is none of it.
@@ -12281,6 +12281,9 @@ SHARING_SWITCHES = tuple(
 )
 WEBSITE_OFF = change("website", {"staticWebsite.enabled": False})
 CREATE_ANEW = Decide("This can only be set at creation: create an account with the setting and copy the data over.")
+OTHER_SKU = Decide(
+    "Azure does not update this SKU to a geo-redundant one: create an account with one and copy the data."
+)
 CREATE_ENDPOINT = Decide(
     "Create a private endpoint for the blob service in the virtual network of the clients, and its private DNS zone."
 )
@@ -12430,10 +12433,10 @@ def judge_default_action(case: Case) -> Finding:
 def judge_bypass(case: Case) -> Finding:
     value = case.value()
     parts = [part.strip() for part in str(value or "").split(",") if part.strip().lower() not in ("", "none")]
-    words = "not set (default: AzureServices)" if value is None else f"networkAcls.bypass is {shown(value)}"
-    if "azureservices" in (part.lower() for part in parts):
+    words = "not set (default: AzureServices)" if value is None else f"{case.path} is {shown(value)}"
+    if "azureservices" in map(str.lower, parts):
         return Finding(PASS, words)
-    add = change("account", {"networkAcls.bypass": ", ".join([*parts, "AzureServices"])})
+    add = change(case.source, {case.path: ", ".join([*parts, "AzureServices"])})
     return Finding(UNSET if value is None else FAIL, words, (add,))
 
 
@@ -12507,9 +12510,8 @@ def endpoint_state(connection: Json) -> str:
 def judge_endpoint(case: Case, connection: Json) -> Finding:
     """One private endpoint connection: rejected ones are harmless, pending ones wait for approval."""
     name, state = str(connection.get("name")), endpoint_state(connection)
-    body = settings_of({"privateLinkServiceConnectionState": {"status": "Rejected", "description": "Not expected"}})
-    path = f"/privateEndpointConnections/{segment(name)}"
-    reject = Send("PUT", path, STORAGE_API, body, merge=True)
+    rejected = {"privateLinkServiceConnectionState": {"status": "Rejected", "description": "Not expected"}}
+    reject = one_of("endpoints", name, "PUT", rejected)
     if state in ("rejected", "disconnected"):
         return Finding(PASS, f"{name} is {state}")
     if state != "approved":
@@ -12721,11 +12723,8 @@ def judge_geo(case: Case) -> Finding:
     if str(sku).upper().endswith(("GRS", "GZRS")):
         return Finding(PASS, f"sku.name is {sku}")
     wanted = GEO_SKUS.get(str(sku))
-    anew = Decide(
-        "Azure does not update this SKU to a geo-redundant one: create an account with one and copy the data."
-    )
-    change: Action = Send("PATCH", "", STORAGE_API, {"sku": {"name": wanted}}, merge=True) if wanted else anew
-    return Finding(FAIL if sku else UNSET, f"sku.name is {sku}" if sku else "not set (sku.name)", (change,))
+    action: Action = change(case.source, {})._replace(body={"sku": {"name": wanted}}) if wanted else OTHER_SKU
+    return Finding(FAIL if sku else UNSET, f"sku.name is {sku}" if sku else "not set (sku.name)", (action,))
 
 
 # Judges: locks, replication, monitoring and recovery
@@ -13874,11 +13873,11 @@ def first_pages(pages: Iterator[Page], most: int = 1, keep: Callable[[Json], boo
 def read_account(azure: Azure, account: AccountRef) -> tuple[Reading, bool]:
     """The account by the newest version, and whether the cloud has that version. ServiceError where it is not there."""
     newest = attempt(lambda: Reading(azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), account)))
-    error = newest.error
-    if isinstance(error, ServiceError) and error.status == 404 and error.code in MISPLACED:
-        raise error
-    if isinstance(error, ServiceError) and error.code in UNKNOWN_VERSION:
-        return attempt(lambda: Reading(azure.arm.ask(ACCOUNT_GET, account))), False
+    if isinstance(newest.error, ServiceError):
+        if newest.error.status == 404 and newest.error.code in MISPLACED:
+            raise newest.error
+        if newest.error.code in UNKNOWN_VERSION:
+            return attempt(lambda: Reading(azure.arm.ask(ACCOUNT_GET, account))), False
     return newest, True
 
 
@@ -14352,16 +14351,15 @@ def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> Command
     proof = evidence(alert, found, changes)
     past = history(found["activity log"], changes)
     sections = [summary(alert, found), reach(alert, found), past, proof, recovery(found)]
-    unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
-    unknown = [row for row in unknown if row["part"] != "subscription"]  # its id is known
-    unknown += [
-        {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more
+    unknown = [
+        {"part": name, "reason": reading.reason or "only the first page was read"}
+        for name, reading in found.items()
+        if reading.more or (reading.error and name != "subscription")  # whose id is known
     ]
     commands = containment(azure, alert, found, proof.facts)
-    facts: Json = {"id": alert.account.id, "time": iso_time(Clock.now())}
+    facts: Json = {"id": alert.account.id, "time": iso_time(Clock.now()), "unknown": unknown, "commands": commands}
     for section in sections:
         facts |= section.facts
-    facts |= {"unknown": unknown, "commands": commands}
     if unknown:
         sections.append(Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown]))
     if report:
