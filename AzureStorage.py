@@ -13012,22 +13012,12 @@ def posture_row(check: Check, finding: Finding, account: Json) -> Json:
     }
 
 
-def posture_fix_steps(check: Check, account: Json, finding: Finding) -> list[Action]:
-    """What the finding needs, in order: requests with their whole path, commands with all arguments, and decisions."""
+def posture_fix_steps(check: Check, finding: Finding) -> tuple[Action, ...]:
+    """What the finding needs, in order: requests below the account, commands, and decisions."""
     if finding.result not in TO_SEE:
-        return []
-    parts = resource_id(account)
-    where = {"account_name": parts.account, "resource_group_name": parts.group, "subscription_id": parts.subscription}
+        return ()
     found = (check.action,) if check.action and finding.result in TO_FIX else finding.actions
-    steps: list[Action] = []
-    for action in found or (Decide(f"Check by hand: {finding.evidence}."),):
-        if isinstance(action, Send):
-            steps.append(action._replace(path=str(account["id"]) + action.path))
-        elif isinstance(action, Delegate):
-            steps.append(action._replace(arguments={**where, **action.arguments}))
-        else:
-            steps.append(action)
-    return steps
+    return found or (Decide(f"Check by hand: {finding.evidence}."),)
 
 
 def posture_counts(account: Json, rows: list[Json]) -> Json:
@@ -13457,7 +13447,7 @@ def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
         lambda: azure.arm.ask(sent, target, body),
         lambda error: not differences(state(), wanted, holds)[1],
     )
-    fields = SERVICE_PATHS if plain_id(send.path) == plain_id(f"{account.id}{SERVICE_GET.path}") else {}
+    fields = SERVICE_PATHS if send.path.endswith(SERVICE_GET.path) else {}
     return Plan(
         target.id,
         before,
@@ -13474,14 +13464,14 @@ def part_plan(azure: Azure, account: AccountRef, current: Json, action: Send | D
     """What another command would do with these arguments, or one request; it tells what its undo leaves out."""
     if isinstance(action, Delegate):
         other = COMMANDS[f"azure-storage-{action.command}"]
-        read = other._read(other._given(action.arguments))
+        read = other._read(other._given({**account.arguments, **action.arguments}))
         found = other.run(azure, **other._values(azure, read))
         assert isinstance(found, Plan), action.command  # noqa: S101 - a slip of ours in the table of checks
         return found
-    if plain_id(action.path) == plain_id(account.id):
+    if not action.path:
         plan, fields = update_plan(azure, account, current, action.body), UPDATE_FIELDS
     else:
-        plan, fields = setting_plan(azure, account, action), SERVICE_PATHS
+        plan, fields = setting_plan(azure, account, action._replace(path=account.id + action.path)), SERVICE_PATHS
     known = {entry.path.removeprefix("properties.") for entry in fields.values()}
     left = ", ".join(path for path, _, _ in leaves(plan.before, plan.after) if path not in known)
     if not left or not plan.undo(plan.before, plan.after):
@@ -13618,7 +13608,7 @@ def posture_fix(azure: Azure, account: TargetArgs, check: OneCheck, options: Opt
         options = options._replace(tenant_id=str(tenant or ""))
     fix = PostureFix(azure, account, check, options)
     current, finding = fix.judge()
-    row, actions = posture_row(check, finding, current), posture_fix_steps(check, current, finding)
+    row, actions = posture_row(check, finding, current), posture_fix_steps(check, finding)
     decisions = " ".join(md(action.text) for action in actions if isinstance(action, Decide))
     before = itertools.takewhile(lambda action: not isinstance(action, Decide), actions)
     doable = [action for action in before if not isinstance(action, Decide)]
