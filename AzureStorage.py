@@ -1846,24 +1846,6 @@ RETRY_STATUSES = frozenset({408, 429, *range(500, 600)} - {501, 505})
 PROXY_ANSWER = "A proxy or a TLS inspection may have answered in Azure's place. Check the network path of the engine."
 
 
-class Pace:
-    """Keeps requests inside a budget: `burst` at once, then `rate` a second. Threads share it."""
-
-    def __init__(self, burst: int, rate: float) -> None:
-        self._spare, self._step = burst / rate, 1 / rate  # seconds
-        self._due = 0.0
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """Returns when the next request may leave."""
-        with self._lock:
-            now = Clock.now()
-            self._due = max(self._due, now - self._spare) + self._step
-            delay = self._due - now
-        if delay > 0:
-            Clock.wait(delay)
-
-
 def retry_delay(status: int, retry_after: str, attempt: int, now: float) -> float | None:
     """Seconds to wait before the next try, None if another try makes no sense.
 
@@ -13042,11 +13024,10 @@ def posture_counts(account: Json, rows: list[Json]) -> Json:
 DEEP_ACCOUNTS = 50  # up to so many accounts the deep checks are made without being asked for
 DEEP_PARALLEL = 8
 PROGRESS_STEP = 25  # accounts between two messages of progress
-# What the storage provider allows one identity in a subscription and region, and ARM in a subscription: in so many seconds
-# so many reads, or so many at once and then so many a second.
+# How many reads in how many seconds one identity has in a subscription, and of its storage provider in a region of it.
 # https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling
+ARM_READS, ARM_SECONDS = 250, 10
 STORAGE_READS, STORAGE_SECONDS = 800, 300
-ARM_READS, ARM_RATE = 250, 25
 DEEP_SECONDS = 240  # of deep checks of many accounts in one run: a server ends a command after five minutes
 CONTEXT_ROWS, CONTEXT_ACCOUNTS = 5000, 1000
 # Of an entry, in bytes of JSON: together they stay below 2 MB.
@@ -13267,13 +13248,15 @@ def forecast(azure: Azure, search: AccountSearch, names: Collection[str]) -> str
         regions.setdefault(str(row.get("subscriptionId")), []).append(whole(row.get("accounts")))
     stored = sum("/providers/" not in SOURCES[name].path for name in names)
     seconds = sum(
-        max((max(counts) * stored - 1) // STORAGE_READS * STORAGE_SECONDS, sum(counts) * len(names) // ARM_RATE)
+        max(
+            (max(counts) * stored - 1) // STORAGE_READS * STORAGE_SECONDS,
+            (sum(counts) * len(names) - 1) // ARM_READS * ARM_SECONDS,
+        )
         for counts in regions.values()
     )
     total, minutes = sum(map(sum, regions.values())), seconds // 60 + 1
     time = f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-    reads = f"{len(names)} read{'s' * (len(names) > 1)}"
-    return f"Posture: {total:,} accounts, with {reads} each. With Azure's read limits, this takes about {time}."
+    return f"Posture: {total:,} accounts; reads per account: {len(names)}. With Azure's limits, this takes about {time}."
 
 
 class DeepReading:
@@ -13322,30 +13305,30 @@ class DeepReading:
 
 
 class ReadBudget:
-    """Keeps reads inside what ARM allows one identity in a subscription, and its storage provider in a region of it."""
+    """Keeps reads inside what Azure allows one identity. Threads share it."""
 
     def __init__(self, deadline: float = math.inf) -> None:
         self._deadline = deadline
-        self._all: dict[str, Pace] = {}
-        self._storage: dict[tuple[str, str], deque[float]] = {}
+        self._sent: dict[tuple[str, ...], deque[float]] = {}
         self._lock = threading.Lock()
 
     def take(self, account: Json, path: str) -> None:
         """Returns when the next read may leave. AzureStorageError if that is after the deadline."""
         subscription, region = subscription_of(account), str(account.get("location"))
-        now = due = Clock.now()
+        limits: dict[tuple[str, ...], tuple[int, int]] = {(subscription,): (ARM_READS, ARM_SECONDS)}
+        if "/providers/" not in path:
+            limits[subscription, region] = STORAGE_READS, STORAGE_SECONDS
         with self._lock:
-            pace = self._all.setdefault(subscription, Pace(ARM_READS, ARM_RATE))
-            if "/providers/" not in path:
-                sent = self._storage.setdefault((subscription, region), deque(maxlen=STORAGE_READS))
-                due = max(now, sent[0] + STORAGE_SECONDS) if len(sent) == STORAGE_READS else now
-                if due <= self._deadline:
-                    sent.append(due)
-        if due > self._deadline:
-            raise AzureStorageError("the time or Azure's read limit for one run is used up. Wait for five minutes.")
+            now = due = Clock.now()
+            for key, (most, seconds) in limits.items():
+                sent = self._sent.setdefault(key, deque(maxlen=most))
+                due = max(due, sent[0] + seconds) if len(sent) == most else due
+            if due > self._deadline:
+                raise AzureStorageError("the time or Azure's read limit for one run is used up. Wait for five minutes.")
+            for key in limits:
+                self._sent[key].append(due)
         if due > now:
             Clock.wait(due - now)
-        pace.take()
 
 
 def read_source(azure: Azure, budget: ReadBudget, account: Json, name: str) -> object:

@@ -3934,19 +3934,20 @@ def deep_posture(room: WarRoom, **args: str) -> SimpleNamespace:
 
 
 def test_posture_stays_inside_the_limits_of_resource_manager(
-    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than 800 reads in any five minutes; the run ends there, keeps what it found, and can be continued."""
+    monkeypatch.setattr(az, "DEEP_PARALLEL", 1)  # threads that wait at once would add up their waits
     names = [f"contoso{number:03}" for number in range(900)]
     posture_room(requests_mock, *map(named_account, names))
     first = deep_posture(signed_in)
-    assert "900 accounts, with 1 read each" in str(signed_in.entries[0])
+    assert "900 accounts; reads per account: 1" in str(signed_in.entries[0])
     assert "about 6 minutes" in str(signed_in.entries[0])
     assert len(requests_mock.request_history) == 802, "two questions to Resource Graph"
     assert sorted(first.accounts) == names[:800]
     assert first.text.startswith("Stopped after 800 accounts")
     assert first.text.endswith(f"start_after={ACCOUNTS_PATH}/contoso799")
-    assert sum(clock.waits) == pytest.approx(550 / 25, abs=1), "250 reads of a subscription at once, then 25 a second"
+    assert sum(clock.waits) == pytest.approx(30), "250 reads of a subscription in ten seconds"
     clock.time += 300
     second = deep_posture(signed_in, start_after=f"{ACCOUNTS_PATH}/contoso799".upper())
     assert sorted(second.accounts) == names[800:]
@@ -3956,6 +3957,7 @@ def test_posture_stays_inside_the_limits_of_resource_manager(
 def test_a_small_posture_waits_for_the_limit(
     signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(az, "DEEP_PARALLEL", 1)
     monkeypatch.setattr(az, "STORAGE_READS", 20)
     posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(30)))
     assert len(deep_posture(signed_in).accounts) == 30
@@ -4009,15 +4011,19 @@ def test_a_posture_goes_on_only_where_it_was(signed_in: WarRoom, requests_mock: 
     assert "after that of start_after" in last.error
 
 
-def test_a_pace_lets_a_burst_through_and_then_holds_back(clock: FakeClock) -> None:
-    pace = az.Pace(5, 2)
-    for _ in range(9):
-        pace.take()
-    assert clock.waits == [0.5] * 4
-    clock.time += 60
-    for _ in range(5):
-        pace.take()
-    assert len(clock.waits) == 4, "what was not used is saved up, and no more than the burst"
+def test_reads_beyond_a_limit_wait_until_the_oldest_ones_are_past(clock: FakeClock) -> None:
+    account, budget, start = named_account("contoso1"), az.ReadBudget(), clock.time
+    for _ in range(az.ARM_READS):
+        budget.take(account, az.LOCKS_PATH)
+    assert clock.waits == []
+    budget.take(account, az.LOCKS_PATH)
+    assert clock.waits == [az.ARM_SECONDS]
+    for _ in range(az.STORAGE_READS + 1):
+        budget.take(account, "/localUsers")
+    assert clock.time - start >= az.STORAGE_SECONDS
+    clock.waits.clear()
+    budget.take({**account, "location": "elsewhere"}, "/localUsers")
+    assert sum(clock.waits) <= az.ARM_SECONDS, "another region has its own limit"
 
 
 # What other integrations for Azure Storage get wrong, and no test above shows
@@ -7960,5 +7966,5 @@ def test_posture_of_thousands_reads_resource_graph_in_pages(signed_in: WarRoom, 
 def test_deep_checks_of_many_accounts_announce_their_pace(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(az.DEEP_ACCOUNTS + 1)))
     signed_in.run("azure-storage-account-posture", deep="true", checks="delete-lock,blob-soft-delete")
-    assert "51 accounts, with 2 reads each" in str(signed_in.entries[0])
+    assert "51 accounts; reads per account: 2" in str(signed_in.entries[0])
     assert "To continue here: start_after=" in str(signed_in.entries[1])

@@ -313,7 +313,7 @@ def test_posture_of_a_whole_tenant_says_how_long_it_takes(azure: LocalAzure, ser
     assert rows.keys() == {*names, *arm.accounts}
     assert {row["subscriptionName"] for row in rows.values()} == {"Contoso Production"}
     text = " ".join(str(entry) for entry in found.entries)
-    assert f"{len(rows)} accounts, with 2 reads each" in text
+    assert f"{len(rows)} accounts; reads per account: 2" in text
     assert {row["result"] for row in items(found, "Posture") if row["check"] == "blob-soft-delete"} <= {"fail", "unset"}
 
 
