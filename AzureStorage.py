@@ -13256,7 +13256,9 @@ def forecast(azure: Azure, search: AccountSearch, names: Collection[str]) -> str
     )
     total, minutes = sum(map(sum, regions.values())), seconds // 60 + 1
     time = f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-    return f"Posture: {total:,} accounts; reads per account: {len(names)}. With Azure's limits, this takes about {time}."
+    return (
+        f"Posture: {total:,} accounts; reads per account: {len(names)}. With Azure's limits, this takes about {time}."
+    )
 
 
 class DeepReading:
@@ -14222,7 +14224,9 @@ def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
         lines.append(f"**Defender for Storage: {ON_OFF[facts['defender']]}.**")
     if locks is not None:
         facts["locks"] = [
-            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")} for row in locks
+            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")}
+            for row in locks
+            if covers(row, alert.account.id)  # Azure also lists the locks of what is in the account
         ]
         names = ", ".join(f"{in_text(row['name'])} ({in_text(row['level'])})" for row in facts["locks"])
         lines.append(f"**Locks:** {names or 'none'}.")

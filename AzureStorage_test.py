@@ -6953,6 +6953,16 @@ def test_keys_that_one_service_refuses_are_told(signed_in: WarRoom, requests_moc
     assert "accepted, except by: blob." in signed_in.run("azure-storage-triage", **ONE).text
 
 
+def test_a_lock_on_something_in_the_account_does_not_freeze_it(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Azure lists the locks of a resource and of all below it."""
+    triage_room(requests_mock)
+    inside = lock(f"{ACCOUNT_PATH}/blobServices/default/containers/logs", "inside", "ReadOnly")
+    requests_mock.get(ARM + LOCKS, json={"value": [inside]})
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert "**Locks:** none." in result.text
+    assert not any("lock-remove" in line for line in triage_of(result)["commands"])
+
+
 def test_a_change_of_the_logging_that_failed_changed_nothing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     triage_room(requests_mock)
     failed = event(1, "Microsoft.Insights/diagnosticSettings/write", f"{SETTINGS}/soc")
