@@ -1841,24 +1841,6 @@ def certificate_param(value: object) -> tuple[str, str]:
 PROXY_ANSWER = "A proxy or a TLS inspection may have answered in Azure's place. Check the network path of the engine."
 
 
-class Pace:
-    """Keeps requests inside a budget: `burst` at once, then `rate` a second. Threads share it."""
-
-    def __init__(self, burst: int, rate: float) -> None:
-        self._spare, self._step = burst / rate, 1 / rate  # seconds
-        self._due = 0.0
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """Returns when the next request may leave."""
-        with self._lock:
-            now = Clock.now()
-            self._due = max(self._due, now - self._spare) + self._step
-            delay = self._due - now
-        if delay > 0:
-            Clock.wait(delay)
-
-
 def retry_delay(status: int, retry_after: str, attempt: int, now: float) -> float | None:
     """Seconds to wait before the next try, None if another try makes no sense.
 
@@ -3443,6 +3425,13 @@ class ResourceManager:
 TENANT_SCOPE = Scope("")
 
 
+# Adds the name of the subscription to each row, in the same question.
+SUBSCRIPTION_NAMES = (
+    "| join kind=leftouter (resourcecontainers | where type =~ 'microsoft.resources/subscriptions' "
+    "| project subscriptionId, subscriptionName = name) on subscriptionId"
+)
+
+
 def accounts_query(
     names: Iterable[str] = (),
     tag: tuple[str, str] | None = None,
@@ -3458,8 +3447,8 @@ def accounts_query(
     lines = ["resources", "| where type =~ 'microsoft.storage/storageaccounts'"]
     lines += [f"| where name in~ ({listed_names})"] if listed_names else []
     lines += [f"| where {column} =~ {kql(value)}" for column, value in equal]
-    fields = "id, name, type, location, tenantId, subscriptionId, resourceGroup, sku, kind, tags, properties"
-    return "\n".join([*lines, f"| project {fields}", "| order by id asc"])
+    fields = "id, name, type, location, tenantId, subscriptionId, subscriptionName, resourceGroup, sku, kind, tags, properties"
+    return "\n".join([*lines, SUBSCRIPTION_NAMES, f"| project {fields}", "| order by id asc"])
 
 
 # --- blob service ------------------------------------------------------------------------------------------------------
@@ -5125,7 +5114,7 @@ PARENTS: dict[str, Column] = {"Account Name": account_of, "Subscription ID": sub
 ACCOUNT_VIEW = View("StorageAccount", "Azure Storage Account", {**PARENTS, "Kind": "kind", "Status Primary": "properties.statusOfPrimary", "Status Secondary": "properties.statusOfSecondary", "Location": "location"}, compact=False)
 ACCOUNTS_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account List")
 DELETED_ACCOUNT_VIEW = ACCOUNT_VIEW._replace(title="Azure Storage Account delete")
-FOUND_ACCOUNTS_VIEW = View("StorageAccount", "Azure Storage Accounts found", {"Account Name": "name", "Subscription ID": "subscriptionId", "Resource Group": "resourceGroup", "Location": "location", "Kind": "kind", "Public Blob Access": or_default("properties.allowBlobPublicAccess", "not set"), "Shared Key": or_default("properties.allowSharedKeyAccess", "allowed"), "Public Network": or_default("properties.publicNetworkAccess", "Enabled"), "Network Default": or_default("properties.networkAcls.defaultAction", "Allow"), "Tags": "tags"})
+FOUND_ACCOUNTS_VIEW = View("StorageAccount", "Azure Storage Accounts found", {"Account Name": "name", "Subscription": "subscriptionName", "Subscription ID": "subscriptionId", "Resource Group": "resourceGroup", "Location": "location", "Kind": "kind", "Public Blob Access": or_default("properties.allowBlobPublicAccess", "not set"), "Shared Key": or_default("properties.allowSharedKeyAccess", "allowed"), "Public Network": or_default("properties.publicNetworkAccess", "Enabled"), "Network Default": or_default("properties.networkAcls.defaultAction", "Allow"), "Tags": "tags"})
 BLOB_SERVICE_VIEW = View("BlobServiceProperties", "Azure Storage Blob Service Properties", {"Name": "name", **PARENTS, "Change Feed": "properties.changeFeed.enabled", "Delete Retention Policy": "properties.deleteRetentionPolicy.enabled", "Versioning": "properties.isVersioningEnabled"}, compact=False)
 CONTAINER_VIEW = View("BlobContainer", "Azure Storage Blob Containers Properties", {"Name": "name", **PARENTS}, compact=False)
 UPDATED_CONTAINER_VIEW = CONTAINER_VIEW.with_columns({"Public Access": "properties.publicAccess"})
@@ -6317,6 +6306,7 @@ NEWEST_PROPERTIES = frozenset(
         "allowCrossTenantDelegationSas",
         "allowSharedKeyAccessForServices",
         "dataCollaborationPolicyProperties",
+        "requireUserBoundUserDelegationSas",
         "staticWebsite",
     }
 )
@@ -6350,7 +6340,8 @@ def account_patch(current: Json, wanted: Json) -> tuple[Json, Json, Json]:
 
 def api_for(endpoint: Endpoint[AccountRef], body: Json) -> Endpoint[AccountRef]:
     """The endpoint with the version that knows every property of a body."""
-    newest = not NEWEST_PROPERTIES.isdisjoint(at_path(body, "properties") or {})
+    names = {*(at_path(body, "properties") or {}), *(at_path(body, "properties.sasPolicy") or {})}
+    newest = not NEWEST_PROPERTIES.isdisjoint(names)
     return replace(endpoint, api=NEWEST_STORAGE_API) if newest else endpoint
 
 
@@ -11749,54 +11740,58 @@ POSTURE_COUNTS = tuple(result + severity for severity in SEVERITIES for result i
 Facts = Mapping[str, object]
 
 
+def right_to(path: str, verb: str) -> str:
+    """The permission to read, write or delete what is at a path of Resource Manager."""
+    provider, *parts = path.rpartition("/providers/")[2].split("/")
+    return "/".join([provider, *parts[::2], verb])
+
+
 class DeepSource(NamedTuple):
-    """One GET per account: the path under the account's id, the api-version, and the permission it needs."""
+    """One GET per account: the path under the account's id, and the api-version."""
 
     path: str
-    api: str
-    permission: str
+    api: str = STORAGE_API
+
+    @property
+    def permission(self) -> str:
+        return right_to(f"/providers/{STORAGE_ACCOUNTS}/account{self.path}", "read")
 
 
-DEFENDER_PATH = "/providers/Microsoft.Security/defenderForStorageSettings/current"
+ACCOUNT_SOURCE = DeepSource("", NEWEST_STORAGE_API)
 SETTINGS_PATH = "Services/default/providers/Microsoft.Insights/diagnosticSettings"
-ACCOUNT_SOURCE = DeepSource("", NEWEST_STORAGE_API, READ_ACCOUNT)
-# fmt: off
 DEEP_SOURCES = {
-    "locks": DeepSource("/providers/Microsoft.Authorization/locks", LOCKS_API, READ_LOCKS),
-    "service": DeepSource("/blobServices/default", STORAGE_API, READ_SERVICE),
-    "website": DeepSource("/blobServices/default", NEWEST_STORAGE_API, READ_SERVICE),
-    "containers": DeepSource("/blobServices/default/containers", STORAGE_API, READ_CONTAINER),
-    "files": DeepSource("/fileServices/default", STORAGE_API, STORAGE_ACCOUNTS + "/fileServices/read"),
-    "replication": DeepSource("/objectReplicationPolicies", STORAGE_API, STORAGE_ACCOUNTS + "/objectReplicationPolicies/read"),
-    "scopes": DeepSource("/encryptionScopes", STORAGE_API, STORAGE_ACCOUNTS + "/encryptionScopes/read"),
-    "local_users": DeepSource("/localUsers", STORAGE_API, STORAGE_ACCOUNTS + "/localUsers/read"),
-    "defender": DeepSource(DEFENDER_PATH, DEFENDER_API, "Microsoft.Security/defenderForStorageSettings/read"),
-    "logs": DeepSource("/blob" + SETTINGS_PATH, DIAGNOSTICS_API, READ_LOGGING),
-    "queue_logs": DeepSource("/queue" + SETTINGS_PATH, DIAGNOSTICS_API, READ_LOGGING),
-    "table_logs": DeepSource("/table" + SETTINGS_PATH, DIAGNOSTICS_API, READ_LOGGING),
-    "file_logs": DeepSource("/file" + SETTINGS_PATH, DIAGNOSTICS_API, READ_LOGGING),
-    "lifecycle": DeepSource("/managementPolicies/default", STORAGE_API, STORAGE_ACCOUNTS + "/managementPolicies/read"),
-    "storage_tasks": DeepSource("/storageTaskAssignments", STORAGE_API, STORAGE_ACCOUNTS + "/storageTaskAssignments/read"),
-    "connectors": DeepSource("/connectors", NEWEST_STORAGE_API, STORAGE_ACCOUNTS + "/connectors/read"),
-    "data_shares": DeepSource("/dataShares", NEWEST_STORAGE_API, STORAGE_ACCOUNTS + "/dataShares/read"),
-    "access_points": DeepSource("/blobAccessPointConfigurations", NEWEST_STORAGE_API, STORAGE_ACCOUNTS + "/blobAccessPointConfigurations/read"),
+    "locks": DeepSource(LOCKS_PATH, LOCKS_API),
+    "service": DeepSource(SERVICE_GET.path),
+    "website": DeepSource(SERVICE_GET.path, NEWEST_STORAGE_API),
+    "containers": DeepSource(CONTAINERS_LIST.path),
+    "files": DeepSource("/fileServices/default"),
+    "replication": DeepSource(REPLICATION_LIST.path),
+    "scopes": DeepSource("/encryptionScopes"),
+    "local_users": DeepSource("/localUsers"),
+    "defender": DeepSource(DEFENDER_GET.path, DEFENDER_API),
+    "logs": DeepSource("/blob" + SETTINGS_PATH, DIAGNOSTICS_API),
+    "queue_logs": DeepSource("/queue" + SETTINGS_PATH, DIAGNOSTICS_API),
+    "table_logs": DeepSource("/table" + SETTINGS_PATH, DIAGNOSTICS_API),
+    "file_logs": DeepSource("/file" + SETTINGS_PATH, DIAGNOSTICS_API),
+    "lifecycle": DeepSource(LIFECYCLE_GET.path),
+    "storage_tasks": DeepSource("/storageTaskAssignments"),
+    "connectors": DeepSource("/connectors", NEWEST_STORAGE_API),
+    "data_shares": DeepSource("/dataShares", NEWEST_STORAGE_API),
+    "access_points": DeepSource("/blobAccessPointConfigurations", NEWEST_STORAGE_API),
 }
-# fmt: on
+BLOB_SOURCES = ("service", "website", "containers", "replication", "scopes", "logs", "lifecycle", "storage_tasks")
+SOURCES = {"account": ACCOUNT_SOURCE, **DEEP_SOURCES, "endpoints": DeepSource("/privateEndpointConnections")}
 SHARING_SOURCES = ("connectors", "data_shares", "access_points")
 LOG_SOURCES = ("logs", "queue_logs", "table_logs", "file_logs")
 # Elsewhere "not found" says that the account does not have the feature; here, that there is none of it.
 EMPTY_WHEN_MISSING = frozenset({"local_users", "defender", "lifecycle", "storage_tasks", *SHARING_SOURCES})
 UNSUPPORTED_CODES = frozenset(
-    {
-        "FeatureNotSupportedForAccount",
-        "InvalidResourceType",
-        "NoRegisteredProviderFound",
-        "OperationNotSupportedOnAccount",
-        "ResourceTypeNotSupported",
-    }
+    {"FeatureNotSupportedForAccount", "OperationNotSupportedOnAccount", "ResourceTypeNotSupported"}
 )
-# A 404 that is about something else than the feature.
-GONE_CODES = frozenset({"ResourceGroupNotFound", "SubscriptionNotFound", "InvalidSubscriptionId"})
+# A 404 that is about something else than the feature: the account is gone, or the cloud lacks the api-version.
+GONE_CODES = UNKNOWN_VERSION | {
+    *("ParentResourceNotFound", "ResourceGroupNotFound", "SubscriptionNotFound", "InvalidSubscriptionId")
+}
 
 
 class PostureOptions(NamedTuple):
@@ -11889,9 +11884,9 @@ class Exempt(NamedTuple):
 class Check(NamedTuple):
     """One row of the table.
 
-    action is what fixes it where that is always the same; else the judge's findings tell. property is its path in
-    Resource Manager; source is "account" or a deep source, and `also` names those it looks at
-    besides; `exempt` says why it does not apply to an account; `newest` is a property that only NEWEST_STORAGE_API returns.
+    property is its path in Resource Manager; source is "account" or a deep source, and `also` names those it looks at
+    besides; `exempt` says why it does not apply to an account; `newest` is a property that only NEWEST_STORAGE_API returns;
+    action is what fixes it where the judge's findings don't tell.
     """
 
     number: int
@@ -11900,12 +11895,12 @@ class Check(NamedTuple):
     severity: str
     cis: str
     property: str
-    source: str
     judge: Judge
-    action: Action | None = None
+    source: str = "account"
     exempt: tuple[Exempt, ...] = ()
     also: tuple[str, ...] = ()
     newest: str = ""
+    action: Action | None = None
 
 
 def listed_items(data: object) -> list[Json]:
@@ -11943,40 +11938,30 @@ def settings_of(values: Mapping[str, object]) -> Json:
     return body
 
 
-def patch(values: Mapping[str, object], api: str = STORAGE_API) -> Send:
-    return Send("PATCH", "", api, settings_of(values), merge=True)
+def change(source: str, values: Mapping[str, object]) -> Send:
+    """Sets values by their paths below properties: a PATCH of the account, or the PUT that replaces a source as a whole."""
+    place = SOURCES[source]
+    return Send("PATCH" if source == "account" else "PUT", place.path, place.api, settings_of(values), merge=True)
 
 
-def service(kind: str, values: Mapping[str, object], api: str = STORAGE_API) -> Send:
-    """The settings of the blob or file service, which a PUT replaces as a whole."""
-    return Send("PUT", f"/{kind}Services/default", api, settings_of(values), merge=True)
+def one_of(source: str, name: object, method: str, values: Mapping[str, object]) -> Send:
+    """Changes or deletes one item of a collection; a name cannot lead out of it."""
+    place = SOURCES[source]
+    path = f"{place.path}/{urllib.parse.quote(str(name), safe='')}"
+    return Send(method, path, place.api, settings_of(values), merge=True)
 
 
-def below(path: str, name: object) -> str:
-    """The path of one item of a collection; a name cannot lead out of it."""
-    return f"{path}/{urllib.parse.quote(str(name), safe='')}"
-
-
-ENABLE_DEFENDER: dict[str, object] = {
-    "isEnabled": True,
-    "overrideSubscriptionLevelSettings": True,
-    "malwareScanning.onUpload.isEnabled": True,
-    "malwareScanning.onUpload.capGBPerMonth": 10000,
-    "sensitiveDataDiscovery.isEnabled": True,
-}
 SMB = {"protocolSettings.smb.versions": "SMB3.1.1;", "protocolSettings.smb.channelEncryption": "AES-256-GCM;"}
 SHARING = "dataCollaborationPolicyProperties"
-SHARING_SWITCHES = (
-    SHARING + ".allowStorageConnectors",
-    SHARING + ".allowBlobAccessPoints",
-    SHARING + ".allowStorageDataShares",
-    SHARING + ".allowCrossTenantDataSharing",
+SHARING_SWITCHES = tuple(
+    f"{SHARING}.allow{what}"
+    for what in ("StorageConnectors", "BlobAccessPoints", "StorageDataShares", "CrossTenantDataSharing")
 )
-SHUT_SHARING = patch(dict.fromkeys(SHARING_SWITCHES, False), NEWEST_STORAGE_API)
-WEBSITE_OFF = service("blob", {"staticWebsite.enabled": False}, NEWEST_STORAGE_API)
-NO_ANONYMOUS = patch({"allowBlobPublicAccess": False})
-NO_CROSS_TENANT = patch({"allowCrossTenantReplication": False})
+WEBSITE_OFF = change("website", {"staticWebsite.enabled": False})
 CREATE_ANEW = Decide("This can only be set at creation: create an account with the setting and copy the data over.")
+OTHER_SKU = Decide(
+    "Azure does not update this SKU to a geo-redundant one: create an account with one and copy the data."
+)
 CREATE_ENDPOINT = Decide(
     "Create a private endpoint for the blob service in the virtual network of the clients, and its private DNS zone."
 )
@@ -12004,11 +11989,11 @@ KEYS_REFUSED = Exempt("properties.allowSharedKeyAccess", (False,), "Shared Key a
 # Judges that many checks share
 
 
-def value_is(
-    good: object, unset: str, *, safe: bool = False, note: str = "", path: str = "", action: Action | None = None
-) -> Judge:
-    """Passes for the good value, or one of a tuple, text in any case. safe: so does a value that is not set."""
-    wanted = {comparable(item) for item in (good if isinstance(good, tuple) else (good,))}
+def value_is(good: object, unset: str, *, safe: bool = False, note: str = "", path: str = "") -> Judge:
+    """Passes for the good value, or one of a tuple, of which a fix sets the first; text in any case. safe: so does a value
+    that is not set."""
+    values = good if isinstance(good, tuple) else (good,)
+    wanted = {comparable(value) for value in values}
 
     def judge(case: Case) -> Finding:
         name, value = path or case.path, case.value(path)
@@ -12016,7 +12001,7 @@ def value_is(
         found = Finding(result, f"{name} is {shown(value)}{words}")
         if value is None:
             found = Finding(PASS if safe else UNSET, f"{name} is not set ({unset})")
-        return found.fixed_by(action) if action else found
+        return found.fixed_by(change(case.source, {name: values[0]}))
 
     return judge
 
@@ -12027,18 +12012,14 @@ def comparable(value: object) -> str:
     return json.dumps(text, sort_keys=True, default=str)
 
 
-def days_within(low: int, high: int | None, unset: str, path: str = "") -> Judge:
-    """Passes for a whole number from low to high; without high, to the oldest age of a key that is accepted."""
-
-    def judge(case: Case) -> Finding:
-        name, value, limit = path or case.path, case.value(path), high or case.options.max_key_age_days
-        if value is None:
-            return Finding(UNSET, f"{name} is not set ({unset})")
-        good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= limit
-        words = f"{name} is {shown(value)}"
-        return Finding(PASS, words) if good else Finding(FAIL, f"{words}; expected {low} to {limit}")
-
-    return judge
+def days_within(case: Case, low: int, high: int, unset: str, path: str) -> Finding:
+    """Passes for a whole number from low to high."""
+    value = case.value(path)
+    if value is None:
+        return Finding(UNSET, f"{path} is not set ({unset})")
+    good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    words = f"{path} is {shown(value)}"
+    return Finding(PASS, words) if good else Finding(FAIL, f"{words}; expected {low} to {high}")
 
 
 IS_ON = value_is(True, "default: off")
@@ -12065,16 +12046,14 @@ def worst(findings: list[Finding]) -> Finding:
     return Finding(result, few_of(dict.fromkeys(found.evidence for found in telling), between="; "), tuple(actions))
 
 
-def keeps_deleted(kind: str, policy: str, low: int, *others: Judge) -> Judge:
+def keeps_deleted(policy: str, low: int, *others: Judge) -> Judge:
     """Soft delete of a service is on for at least `low` days; its action never shortens what is kept."""
-    judge = all_of(
-        value_is(True, "default: off", path=policy + ".enabled"),
-        days_within(low, 365, "no retention period", policy + ".days"),
-    )
+    enabled, days = policy + ".enabled", policy + ".days"
+    is_on = value_is(True, "default: off", path=enabled)
 
     def soft_delete(case: Case) -> Finding:
-        on = {policy + ".enabled": True, policy + ".days": days_kept(case, policy)}
-        return judge(case).fixed_by(service(kind, on))
+        found = worst([is_on(case), days_within(case, low, 365, "no retention period", days)])
+        return found.fixed_by(change(case.source, {enabled: True, days: days_kept(case, policy)}))
 
     return all_of(soft_delete, *others)
 
@@ -12100,14 +12079,14 @@ def judge_owner(case: Case, target: str, words: str, *actions: Action) -> Findin
 # Judges: network and anonymous access
 
 DEFENDER_SCANNER = re.compile(r"(?i)/subscriptions/[^/]+/providers/Microsoft\.Security/datascanners/storageDataScanner")
-CLOSED = ("disabled", "securedbyperimeter")
-# Networks as wide as these hold strangers: prefix lengths by IP version.
-TOO_WIDE = {4: 8, 6: 32}
+CLOSED = ("Disabled", "SecuredByPerimeter")
+# Networks as wide as these hold strangers: prefix lengths by kind of rule.
+TOO_WIDE = {"ipRules": 8, "ipv6Rules": 32}
 
 
 def is_closed(account: object) -> bool:
     """Whether public network access is disabled, whatever the default network action says."""
-    return str(at_path(account, "properties.publicNetworkAccess")).lower() in CLOSED
+    return at_path(account, "properties.publicNetworkAccess") in CLOSED
 
 
 def judge_public_network(case: Case) -> Finding:
@@ -12132,22 +12111,28 @@ def judge_default_action(case: Case) -> Finding:
 def judge_bypass(case: Case) -> Finding:
     value = case.value()
     parts = [part.strip() for part in str(value or "").split(",") if part.strip().lower() not in ("", "none")]
-    words = "not set (default: AzureServices)" if value is None else f"networkAcls.bypass is {shown(value)}"
-    if "azureservices" in (part.lower() for part in parts):
+    words = "not set (default: AzureServices)" if value is None else f"{case.path} is {shown(value)}"
+    if "azureservices" in map(str.lower, parts):
         return Finding(PASS, words)
-    add = patch({"networkAcls.bypass": ", ".join([*parts, "AzureServices"])})
+    add = change(case.source, {case.path: ", ".join([*parts, "AzureServices"])})
     return Finding(UNSET if value is None else FAIL, words, (add,))
 
 
-def judge_ip_kind(case: Case, kind: str, version: int) -> Finding:
-    rules = dicts(case.value("networkAcls." + kind))
-    widths = [(str(rule.get("value")), prefix_length(str(rule.get("value")))) for rule in rules]
-    wide = [value for value, width in widths if width is not None and width <= TOO_WIDE[version]]
+def judge_ip_rules(case: Case) -> Finding:
+    return worst([judge_ip_kind(case, kind, length) for kind, length in TOO_WIDE.items()])
+
+
+def judge_ip_kind(case: Case, kind: str, length: int) -> Finding:
+    rules = {str(rule.get("value")): rule for rule in dicts(case.value("networkAcls." + kind))}
+    widths = {value: prefix_length(value) for value in rules}
+    wide = [value for value, width in widths.items() if width is not None and width <= length]
+    unread = [value for value, width in widths.items() if width is None]
     if wide:
-        rest = {"networkAcls.ipv6Rules": [rule for rule in rules if str(rule.get("value")) not in wide]}
-        remove = Delegate("account-network-rule-remove", {"ip_rules": ",".join(wide)}) if version == 4 else patch(rest)
+        rest = [rule for value, rule in rules.items() if value not in wide]
+        remove: Action = Delegate("account-network-rule-remove", {"ip_rules": ",".join(wide)})
+        if kind != "ipRules":
+            remove = change("account", {"networkAcls." + kind: rest})
         return Finding(FAIL, f"too wide: {few_of(wide)}", (remove,))
-    unread = [value for value, width in widths if width is None]
     if unread:
         return Finding(UNKNOWN, f"not an address or a network: {few_of(unread)}")
     return Finding(PASS, f"{len(rules)} {kind}, none too wide" if rules else f"no {kind}")
@@ -12188,7 +12173,7 @@ def judge_instance(case: Case, rule: Json) -> Finding:
 
 def judge_endpoints(case: Case) -> Finding:
     if case.value() is None:
-        return Finding(UNSET, "not set (no private endpoints)")
+        return Finding(UNSET, "not set (no private endpoints)", (CREATE_ENDPOINT,))
     rows = dicts(case.value())
     found = [judge_endpoint(case, row) for row in rows]
     if not any(endpoint_state(row) == "approved" for row in rows):
@@ -12203,8 +12188,8 @@ def endpoint_state(connection: Json) -> str:
 def judge_endpoint(case: Case, connection: Json) -> Finding:
     """One private endpoint connection: rejected ones are harmless, pending ones wait for approval."""
     name, state = str(connection.get("name")), endpoint_state(connection)
-    body = settings_of({"privateLinkServiceConnectionState": {"status": "Rejected", "description": "Not expected"}})
-    reject = Send("PUT", below("/privateEndpointConnections", name), STORAGE_API, body, merge=True)
+    rejected = {"privateLinkServiceConnectionState": {"status": "Rejected", "description": "Not expected"}}
+    reject = one_of("endpoints", name, "PUT", rejected)
     if state in ("rejected", "disconnected"):
         return Finding(PASS, f"{name} is {state}")
     if state != "approved":
@@ -12216,8 +12201,7 @@ def judge_endpoint(case: Case, connection: Json) -> Finding:
 def website(case: Case) -> list[Finding]:
     """A static website is public whatever the account and its containers say; only a closed network stops it."""
     enabled = at_path(case.facts.get("website"), "properties.staticWebsite.enabled") is True
-    account = case.facts.get("account", case.account)
-    denied = is_closed(account) or at_path(account, "properties.networkAcls.defaultAction") == "Deny"
+    denied = is_closed(case.account) or at_path(case.account, "properties.networkAcls.defaultAction") == "Deny"
     words = "the static website is enabled: its container $web is public whatever this setting says"
     return [Finding(FAIL, words, (WEBSITE_OFF,))] if enabled and not denied else []
 
@@ -12227,7 +12211,7 @@ def judge_anonymous(case: Case) -> Finding:
     public = [row for row in rows or [] if is_public(row)]
     seen = "the containers were not read" if rows is None else f"{len(public)} of {len(rows)} containers are public"
     unset = f"the effect depends on the age of the account; {seen}"
-    return worst([value_is(False, unset, action=NO_ANONYMOUS)(case), *website(case)])
+    return worst([value_is(False, unset)(case), *website(case)])
 
 
 def is_public(container: Json) -> bool:
@@ -12266,7 +12250,7 @@ def judge_restore(case: Case) -> Finding:
     on = ("isVersioningEnabled", "changeFeed.enabled", policy + ".enabled", "restorePolicy.enabled")
     days = {policy + ".days": days_kept(case, policy), "restorePolicy.days": 6}
     wanted = {**dict.fromkeys(on, True), **days, policy + ".allowPermanentDelete": False}
-    return IS_ON(case).fixed_by(service("blob", wanted))
+    return IS_ON(case).fixed_by(change(case.source, wanted))
 
 
 def judge_cors(case: Case) -> Finding:
@@ -12276,7 +12260,7 @@ def judge_cors(case: Case) -> Finding:
     ]
     if not any_origin:
         return Finding(PASS, f"{len(rules)} CORS rules, none for any origin" if rules else "no CORS rules")
-    rest = service("blob", {case.path: [rule for rule in rules if rule not in any_origin]})
+    rest = change(case.source, {case.path: [rule for rule in rules if rule not in any_origin]})
     return Finding(FAIL, f"{len(any_origin)} of {len(rules)} CORS rules allow any origin", (rest,))
 
 
@@ -12306,11 +12290,27 @@ def judge_cross_tenant_replication(case: Case) -> Finding:
     policies = [(str(row.get("name")), judge_policy(case, row)) for row in case.listed("replication") or []]
     others = few_of(name for name, policy in policies if policy.result != PASS)
     words = "Delete the object replication policies with other tenants first (check known-replication), one of: "
-    return found.fixed_by(*([Decide(words + others + ".")] if others else []), NO_CROSS_TENANT)
+    return found.fixed_by(*[Decide(f"{words}{others}.")] * bool(others), *found.actions)
+
+
+def judge_reminder(case: Case) -> Finding:
+    """Azure takes no reminder before each key was rotated once, which is what gives it a time.
+
+    https://learn.microsoft.com/azure/storage/common/storage-account-keys-manage
+    """
+    limit = case.options.max_key_age_days
+    never = [name for name, made in key_times(case).items() if made is None]
+    rotate = Decide(f"Rotate {' and '.join(never)} first: Azure sets no reminder before each key was rotated once.")
+    found = days_within(case, 1, limit, "no reminder", case.path)
+    return found.fixed_by(*[rotate] * bool(never), change(case.source, {case.path: limit}))
+
+
+def key_times(case: Case) -> dict[str, float | None]:
+    return {name: moment(case.value(f"keyCreationTime.{name}")) for name in ("key1", "key2")}
 
 
 def judge_key_age(case: Case) -> Finding:
-    times = {name: moment(case.value(f"keyCreationTime.{name}")) for name in ("key1", "key2")}
+    times = key_times(case)
     ages = {name: int((case.options.now - made) // 86_400) for name, made in times.items() if made is not None}
     words = [f"{name} is {age} days old" for name, age in ages.items()]
     unset = [name for name in times if name not in ages]
@@ -12320,7 +12320,7 @@ def judge_key_age(case: Case) -> Finding:
     due = [*unset, *old]
     rotate = Delegate("account-key-rotate", {"key": "both" if len(due) == 2 else "".join(due)})
     result = FAIL if old else UNSET if unset else PASS
-    return Finding(result, "; ".join(words), (rotate,) if due else ())
+    return Finding(result, "; ".join(words)).fixed_by(rotate)
 
 
 def judge_sas_period(case: Case) -> Finding:
@@ -12338,7 +12338,7 @@ def blocks_sas(*judges: Judge, **settings: bool | str) -> Judge:
         period = str(case.value("sasPolicy.sasExpirationPeriod"))
         wanted = {"sasExpirationPeriod": period if SAS_PERIOD.fullmatch(period) else "7.00:00:00", **settings}
         values = {"sasPolicy." + name: value for name, value in {**wanted, "expirationAction": "Block"}.items()}
-        return judge(case).fixed_by(patch(values, NEWEST_STORAGE_API if settings else STORAGE_API))
+        return judge(case).fixed_by(change(case.source, values))
 
     return policy
 
@@ -12350,7 +12350,7 @@ def judge_local_users(case: Case) -> Finding:
     if found.result != UNSET or data is None:
         return found
     if isinstance(data, Exception):
-        return failed_read(data, DEEP_SOURCES["local_users"])
+        return failed_read(data, "local_users")
     users = [str(user.get("name")) for user in listed_items(data)]
     words = f"local users: {few_of(users)}" if users else "there are no local users"
     return Finding(FAIL if users else PASS, f"isLocalUserEnabled is not set (default: enabled); {words}")
@@ -12374,7 +12374,8 @@ def judge_vault(case: Case, address: object, words: str, *actions: Action) -> Fi
 def judge_keys_source(case: Case) -> Finding:
     source, expected = case.value("encryption.keySource"), few_of(case.options.key_vaults)
     if str(source or "Microsoft.Storage").lower() != "microsoft.storage":
-        return judge_vault(case, case.value("encryption.keyvaultproperties.keyvaulturi"), "keys in")
+        back = change(case.source, {"encryption.keySource": "Microsoft.Storage", "encryption.keyvaultproperties": None})
+        return judge_vault(case, case.value("encryption.keyvaultproperties.keyvaulturi"), "keys in", back)
     words = "Microsoft-managed keys" if source else "encryption.keySource is not set (default: Microsoft-managed keys)"
     if not expected:
         return Finding(PASS, words)
@@ -12385,8 +12386,7 @@ def judge_keys_source(case: Case) -> Finding:
 def judge_scope(case: Case, scope: Json) -> Finding:
     """One encryption scope: whose key it encrypts with."""
     name, source = str(scope.get("name")), at_path(scope, "properties.source")
-    path = below(DEEP_SOURCES["scopes"].path, name)
-    disable = Send("PATCH", path, STORAGE_API, settings_of({"state": "Disabled"}), merge=True)
+    disable = one_of("scopes", name, "PATCH", {"state": "Disabled"})
     if str(at_path(scope, "properties.state")).lower() == "disabled":
         return Finding(PASS, f"{name} is disabled")
     if source is None:
@@ -12401,11 +12401,8 @@ def judge_geo(case: Case) -> Finding:
     if str(sku).upper().endswith(("GRS", "GZRS")):
         return Finding(PASS, f"sku.name is {sku}")
     wanted = GEO_SKUS.get(str(sku))
-    anew = Decide(
-        "Azure does not update this SKU to a geo-redundant one: create an account with one and copy the data."
-    )
-    change: Action = Send("PATCH", "", STORAGE_API, {"sku": {"name": wanted}}, merge=True) if wanted else anew
-    return Finding(FAIL if sku else UNSET, f"sku.name is {sku}" if sku else "not set (sku.name)", (change,))
+    action: Action = change(case.source, {})._replace(body={"sku": {"name": wanted}}) if wanted else OTHER_SKU
+    return Finding(FAIL if sku else UNSET, f"sku.name is {sku}" if sku else "not set (sku.name)", (action,))
 
 
 # Judges: locks, replication, monitoring and recovery
@@ -12453,8 +12450,13 @@ def judge_hold(case: Case, container: Json) -> Finding:
         add = MOVE_EVIDENCE
     if hold is True or state.lower() == "locked":
         return Finding(PASS, f"{name} is held")
-    if state or at_path(container, "properties.hasImmutabilityPolicy") is True:
+    if state:
         return Finding(FAIL, f"{name}: the immutability policy is not locked", (add,))
+    if at_path(container, "properties.hasImmutabilityPolicy") is True:
+        line = command_line("container-immutability-get", {"container_name": name})
+        return Finding(
+            UNKNOWN, f"{name} has an immutability policy, of which the list doesn't tell the state: see {line}"
+        )
     words = f"{name}: legal hold not set" if hold is None else f"{name} has no legal hold"
     return Finding(UNSET if hold is None else FAIL, words, (add,))
 
@@ -12463,7 +12465,7 @@ def judge_policy(case: Case, policy: Json) -> Finding:
     """One replication policy: where it sends the blobs."""
     name = str(at_path(policy, "properties.policyId") or policy.get("name"))
     target = at_path(policy, "properties.destinationAccount")
-    delete = Send("DELETE", below(DEEP_SOURCES["replication"].path, name), STORAGE_API, {})
+    delete = one_of("replication", name, "DELETE", {})
     if target is None:
         return Finding(UNSET, f"policy {name}: destination not set", (delete,))
     if str(target).lower() in (str(case.account.get("id")).lower(), str(case.account.get("name")).lower()):
@@ -12472,11 +12474,14 @@ def judge_policy(case: Case, policy: Json) -> Finding:
 
 
 def judge_defender(case: Case) -> Finding:
-    """Only blobs are scanned when they arrive."""
+    """Only blobs are scanned when they arrive. The action keeps the monthly limit of the scans, which cost by the GB."""
+    scan = "malwareScanning.onUpload."
+    on: Json = {"isEnabled": True, "overrideSubscriptionLevelSettings": True}
     found = [IS_ON(case)]
     if case.account.get("kind") not in NO_BLOBS.values:
-        found.append(value_is(True, "default: off", path="malwareScanning.onUpload.isEnabled")(case))
-    return worst(found)
+        found.append(value_is(True, "default: off", path=scan + "isEnabled")(case))
+        on |= {scan + "isEnabled": True, scan + "capGBPerMonth": case.value(scan + "capGBPerMonth") or 10_000}
+    return worst(found).fixed_by(change(case.source, on))
 
 
 def judge_logs(case: Case) -> Finding:
@@ -12511,8 +12516,7 @@ def enable_logs(case: Case) -> Action:
     if model is None:
         return CHOOSE_LOG_SINK
     name = model.get("name") if model in case.rows() else "cortex-xsoar"
-    body = {"properties": {**sink_of(model), "logs": [EVERY_LOG]}}
-    return Send("PUT", below(DEEP_SOURCES[case.source].path, name), DIAGNOSTICS_API, body)
+    return one_of(case.source, name, "PUT", {**sink_of(model), "logs": [EVERY_LOG]})
 
 
 def judge_sharing(case: Case) -> Finding:
@@ -12520,18 +12524,18 @@ def judge_sharing(case: Case) -> Finding:
     lists = [judge_shared_list(case, source) for source in SHARING_SOURCES if case.facts.get(source) is not None]
     none = len(lists) == len(SHARING_SOURCES) and all(found.result == PASS for found in lists)
     words = "nothing is shared" if none else "default not documented"
-    state = [value_is(False, words, safe=none, path=path, action=SHUT_SHARING)(case) for path in SHARING_SWITCHES]
+    state = [value_is(False, words, safe=none, path=path)(case) for path in SHARING_SWITCHES]
     found = worst([*lists, *state])
     return found._replace(evidence=found.evidence.replace(SHARING + ".", ""))
 
 
 def judge_shared_list(case: Case, source: str) -> Finding:
     """What is there of one way to share."""
-    data, words, place = source_data(case.facts, source), source.replace("_", " "), DEEP_SOURCES[source]
+    data, words = source_data(case.facts, source), source.replace("_", " ")
     if isinstance(data, Exception):
-        return failed_read(data, place)
+        return failed_read(data, source)
     names = [str(item.get("name")) for item in listed_items(data)]
-    delete = tuple(Send("DELETE", below(place.path, name), NEWEST_STORAGE_API, {}) for name in names)
+    delete = tuple(one_of(source, name, "DELETE", {}) for name in names)
     return Finding(FAIL, f"{words}: {few_of(names)}", delete) if names else Finding(PASS, f"no {words}")
 
 
@@ -12541,14 +12545,8 @@ def judge_lifecycle(case: Case) -> Finding:
     early = {str(rule.get("name")): days for rule in rules if (days := first_deletion(rule)) < EARLY_DAYS}
     if not early:
         return Finding(PASS, f"{len(rules)} rules, none deletes early" if rules else "no lifecycle rules")
-    body = settings_of(
-        {
-            case.path: [
-                {**rule, "enabled": str(rule.get("name")) not in early and rule.get("enabled", True)} for rule in rules
-            ]
-        }
-    )
-    disable = Send("PUT", DEEP_SOURCES["lifecycle"].path, STORAGE_API, body)
+    kept = [{**rule, "enabled": str(rule.get("name")) not in early and rule.get("enabled", True)} for rule in rules]
+    disable = change(case.source, {case.path: kept})
     return Finding(FAIL, few_of(f"{name} deletes after {days:g} days" for name, days in early.items()), (disable,))
 
 
@@ -12561,8 +12559,7 @@ def first_deletion(rule: Json) -> float:
 def judge_task(case: Case, assignment: Json) -> Finding:
     """One storage task that works on the account's blobs, and may delete them."""
     name, task = str(assignment.get("name")), str(at_path(assignment, "properties.taskId") or "")
-    body = settings_of({"enabled": False})
-    disable = Send("PATCH", below(DEEP_SOURCES["storage_tasks"].path, name), STORAGE_API, body, merge=True)
+    disable = one_of("storage_tasks", name, "PATCH", {"enabled": False})
     if at_path(assignment, "properties.enabled") is False:
         return Finding(PASS, f"{name} is disabled")
     return judge_owner(case, task, f"{name} runs a task in", disable)
@@ -12572,52 +12569,52 @@ def judge_task(case: Case, assignment: Json) -> Finding:
 
 # fmt: off
 CHECKS: tuple[Check, ...] = (
-    Check(1, "https-only", "Secure transfer required", "High", "9.3.4", "supportsHttpsTrafficOnly", "account", value_is(True, "default for old accounts: off"), patch({"supportsHttpsTrafficOnly": True})),
-    Check(2, "minimum-tls", "Minimum TLS version is 1.2", "Medium", "9.3.6", "minimumTlsVersion", "account", value_is(("TLS1_2", "TLS1_3"), "default: TLS 1.0; compliance only, since Blob Storage refuses TLS 1.0 and 1.1", note=" (compliance only: Blob Storage refuses TLS 1.0 and 1.1)"), patch({"minimumTlsVersion": "TLS1_2"})),
-    Check(3, "no-anonymous-blobs", "Anonymous access to blobs is disabled", "High", "9.3.8", "allowBlobPublicAccess", "account", judge_anonymous, None, (NO_BLOBS,), ("containers", "website")),
-    Check(4, "no-shared-key", "Shared Key access is disabled", "High", "9.3.1.3", "allowSharedKeyAccess", "account", value_is(False, "default: allowed"), patch({"allowSharedKeyAccess": False})),
-    Check(5, "no-shared-key-per-service", "Shared Key access is disabled for each service", "Medium", "", "allowSharedKeyAccessForServices.{blob,file,table,queue}.enabled", "account", judge_service_keys, patch(dict.fromkeys(SERVICE_KEYS, False), NEWEST_STORAGE_API), newest=KEYS_OF_SERVICES),
-    Check(6, "no-public-network", "Public network access is disabled", "High", "9.3.2.2", "publicNetworkAccess", "account", judge_public_network, patch({"publicNetworkAccess": "Disabled"})),
-    Check(7, "default-deny", "Default network action is Deny", "High", "9.3.2.3", "networkAcls.defaultAction", "account", judge_default_action, patch({"networkAcls.defaultAction": "Deny"})),
-    Check(8, "trusted-services", "Trusted Azure services can access the account", "Medium", "9.3.5", "networkAcls.bypass", "account", judge_bypass),
-    Check(9, "narrow-ip-rules", "IP rules do not allow wide networks", "High", "", "networkAcls.{ipRules,ipv6Rules}[].value", "account", all_of(lambda case: judge_ip_kind(case, "ipRules", 4), lambda case: judge_ip_kind(case, "ipv6Rules", 6))),
-    Check(10, "own-resource-instances", "Resource instance rules name own resources", "High", "", "networkAcls.resourceAccessRules[]", "account", judge_instances),
-    Check(11, "private-endpoints", "Private endpoints are used and all are known", "Medium", "9.3.2.1", "privateEndpointConnections", "account", judge_endpoints, CREATE_ENDPOINT),
-    Check(12, "no-cross-tenant-replication", "Cross-tenant replication is disabled", "High", "9.3.7", "allowCrossTenantReplication", "account", judge_cross_tenant_replication, None, (NO_BLOBS,), ("replication",)),
-    Check(13, "no-cross-tenant-delegation-sas", "Cross-tenant user delegation SAS is disabled", "Medium", "", "allowCrossTenantDelegationSas", "account", IS_OFF, patch({"allowCrossTenantDelegationSas": False}, NEWEST_STORAGE_API), newest="allowCrossTenantDelegationSas"),
-    Check(14, "entra-default", "Microsoft Entra authorization is the default in the Azure portal", "Medium", "9.3.3.1", "defaultToOAuthAuthentication", "account", IS_ON, patch({"defaultToOAuthAuthentication": True})),
-    Check(15, "key-reminder", "Key rotation reminders are enabled", "Medium", "9.3.1.1", "keyPolicy.keyExpirationPeriodInDays", "account", days_within(1, None, "no reminder"), patch({"keyPolicy.keyExpirationPeriodInDays": 90}), (KEYS_REFUSED,)),
-    Check(16, "young-keys", "Access keys are rotated periodically", "Medium", "9.3.1.2", "keyCreationTime.{key1,key2}", "account", judge_key_age, None, (KEYS_REFUSED,)),
-    Check(17, "sas-lifetime", "SAS expiration policy blocks long-lived SAS", "High", "", "sasPolicy.{sasExpirationPeriod,expirationAction}", "account", blocks_sas(judge_sas_period, value_is("Block", "default: only logged", path="sasPolicy.expirationAction"))),
-    Check(18, "user-bound-delegation-sas", "User delegation SAS is bound to a user", "Low", "", "sasPolicy.requireUserBoundUserDelegationSas(+Action)", "account", blocks_sas(value_is(True, "default: off", path="sasPolicy.requireUserBoundUserDelegationSas"), value_is("Block", "default: not blocked", path="sasPolicy.requireUserBoundUserDelegationSasAction"), requireUserBoundUserDelegationSas=True, requireUserBoundUserDelegationSasAction="Block"), newest="sasPolicy.requireUserBoundUserDelegationSas"),
-    Check(19, "copy-scope", "Permitted scope for copy operations is restricted", "Medium", "", "allowedCopyScope", "account", value_is(("AAD", "PrivateLink"), "default: from any storage account"), patch({"allowedCopyScope": "AAD"})),
-    Check(20, "no-sftp", "SFTP and local users are disabled", "High", "", "isSftpEnabled, isLocalUserEnabled", "account", all_of(value_is(False, "default: off", safe=True, path="isSftpEnabled"), judge_local_users), patch({"isSftpEnabled": False, "isLocalUserEnabled": False}), also=("local_users",)),
-    Check(21, "no-nfs", "NFS 3.0 is disabled", "Medium", "", "isNfsV3Enabled", "account", IS_OFF, CREATE_ANEW),
-    Check(22, "infrastructure-encryption", "Infrastructure encryption is enabled", "Low", "", "encryption.requireInfrastructureEncryption", "account", IS_ON, CREATE_ANEW, (OLD_KINDS,)),
-    Check(23, "expected-encryption-keys", "Encryption key is in an expected place", "High", "", "encryption.{keySource,keyvaultproperties}", "account", judge_keys_source, patch({"encryption.keySource": "Microsoft.Storage", "encryption.keyvaultproperties": None})),
-    Check(24, "geo-redundancy", "Geo-redundant storage is enabled", "Low", "9.3.11", "sku.name", "account", judge_geo, None, (PREMIUM,)),
-    Check(25, "delete-lock", "CanNotDelete or ReadOnly lock is set", "Medium", "9.3.9", "Microsoft.Authorization/locks[].properties.level", "locks", judge_lock(("CanNotDelete", "ReadOnly"), "no lock on the account or above it"), Delegate("account-lock-set", {"level": "CanNotDelete"})),
-    Check(26, "read-only-lock", "ReadOnly lock is set", "Low", "9.3.10", "Microsoft.Authorization/locks[].properties.level", "locks", judge_lock(("ReadOnly",), "no ReadOnly lock (it blocks listing and rotating keys, and every change to the account)"), Delegate("account-lock-set", {"level": "ReadOnly"})),
-    Check(27, "blob-soft-delete", "Blob soft delete is enabled for at least 7 days", "High", "9.2.1", "deleteRetentionPolicy.{enabled,days,allowPermanentDelete}", "service", keeps_deleted("blob", "deleteRetentionPolicy", 7, value_is(False, "default: off", safe=True, path="deleteRetentionPolicy.allowPermanentDelete", action=service("blob", {"deleteRetentionPolicy.allowPermanentDelete": False}))), None, (NO_BLOBS,)),
-    Check(28, "container-soft-delete", "Container soft delete is enabled for at least 7 days", "High", "9.2.2", "containerDeleteRetentionPolicy.{enabled,days}", "service", keeps_deleted("blob", "containerDeleteRetentionPolicy", 7), None, (NO_BLOBS,)),
-    Check(29, "versioning", "Blob versioning is enabled", "Medium", "9.2.3", "isVersioningEnabled", "service", IS_ON, service("blob", {"isVersioningEnabled": True}), (NO_BLOBS, GENERAL_V1, HIERARCHICAL)),
-    Check(30, "change-feed", "Blob change feed is enabled", "Medium", "", "changeFeed.enabled", "service", IS_ON, service("blob", {"changeFeed.enabled": True}), (NO_BLOBS, GENERAL_V1, HIERARCHICAL)),
-    Check(31, "point-in-time-restore", "Point-in-time restore is enabled", "Medium", "", "restorePolicy.enabled", "service", judge_restore, None, (ONLY_V2, HIERARCHICAL, PREMIUM)),
-    Check(32, "no-static-website", "Static website is disabled", "Medium", "", "staticWebsite.enabled", "website", judge_website, WEBSITE_OFF, (NO_BLOBS, OLD_KINDS), ("containers",)),
-    Check(33, "no-wildcard-cors", "CORS rules do not allow any origin", "Medium", "", "cors.corsRules", "service", judge_cors, None, (NO_BLOBS,)),
-    Check(34, "no-public-containers", "No container allows anonymous access", "High", "", "containers[].properties.publicAccess", "containers", judge_containers, None, (NO_BLOBS,), ("website",)),
-    Check(35, "evidence-held", "Evidence and backup containers have a legal hold or a locked immutability policy", "Medium", "", "containers[].properties.{hasLegalHold,hasImmutabilityPolicy,immutabilityPolicy}", "containers", judge_holds, None, (NO_BLOBS,)),
-    Check(36, "known-replication", "Object replication goes to own accounts only", "High", "", "objectReplicationPolicies[].properties.destinationAccount", "replication", each(judge_policy, "no object replication policies"), None, (NO_BLOBS,)),
-    Check(37, "known-encryption-scopes", "Encryption scopes use expected keys", "Medium", "", "encryptionScopes[].properties.{source,keyVaultProperties}", "scopes", each(judge_scope, "no encryption scopes"), None, (NO_BLOBS,)),
-    Check(38, "defender", "Microsoft Defender for Storage with malware scanning is enabled", "Medium", "sec. 8", "isEnabled", "defender", judge_defender, Send("PUT", DEFENDER_PATH, DEFENDER_API, settings_of(ENABLE_DEFENDER), merge=True)),
-    Check(39, "data-logs", "Diagnostic logging is enabled for the blob service", "Medium", "sec. 6", "diagnosticSettings[].properties.logs", "logs", judge_logs, None, (NO_BLOBS,)),
-    Check(40, "file-shares", "File share soft delete is enabled; SMB is limited to 3.1.1 with AES-256-GCM", "Medium", "9.1.1-9.1.3", "shareDeleteRetentionPolicy, protocolSettings.smb.{versions,channelEncryption}", "files", keeps_deleted("file", "shareDeleteRetentionPolicy", 1, *(value_is(value, "default: all versions and ciphers", path=path, action=service("file", SMB)) for path, value in SMB.items())), None, (NO_FILES,)),
-    Check(41, "no-data-sharing", "Storage connectors, access points and data shares are disabled", "High", "", "dataCollaborationPolicyProperties, connectors, dataShares, blobAccessPointConfigurations", "account", judge_sharing, also=SHARING_SOURCES, newest=SHARING),
-    Check(42, "no-early-deletion", "Lifecycle rules do not delete data within 7 days", "High", "", "policy.rules", "lifecycle", judge_lifecycle, None, (NO_BLOBS,)),
-    Check(43, "queue-logs", "Diagnostic logging is enabled for the queue service", "Low", "", "diagnosticSettings[].properties.logs", "queue_logs", judge_logs, None, (NO_QUEUES, PREMIUM), LOG_SOURCES),
-    Check(44, "table-logs", "Diagnostic logging is enabled for the table service", "Low", "", "diagnosticSettings[].properties.logs", "table_logs", judge_logs, None, (NO_QUEUES, PREMIUM), LOG_SOURCES),
-    Check(45, "file-logs", "Diagnostic logging is enabled for the file service", "Low", "", "diagnosticSettings[].properties.logs", "file_logs", judge_logs, None, (NO_FILES,), LOG_SOURCES),
-    Check(46, "known-storage-tasks", "Storage tasks are in own subscriptions", "High", "", "storageTaskAssignments[].properties.taskId", "storage_tasks", each(judge_task, "no storage task assignments"), None, (NO_BLOBS,)),
+    Check(1, "https-only", "Secure transfer required", "High", "9.3.4", "supportsHttpsTrafficOnly", value_is(True, "default for old accounts: off")),
+    Check(2, "minimum-tls", "Minimum TLS version is 1.2", "Medium", "9.3.6", "minimumTlsVersion", value_is(("TLS1_2", "TLS1_3"), "default: TLS 1.0; compliance only, since Blob Storage refuses TLS 1.0 and 1.1", note=" (compliance only: Blob Storage refuses TLS 1.0 and 1.1)")),
+    Check(3, "no-anonymous-blobs", "Anonymous access to blobs is disabled", "High", "9.3.8", "allowBlobPublicAccess", judge_anonymous, exempt=(NO_BLOBS,), also=("containers", "website")),
+    Check(4, "no-shared-key", "Shared Key access is disabled", "High", "9.3.1.3", "allowSharedKeyAccess", value_is(False, "default: allowed")),
+    Check(5, "no-shared-key-per-service", "Shared Key access is disabled for each service", "Medium", "", "allowSharedKeyAccessForServices.{blob,file,table,queue}.enabled", judge_service_keys, newest=KEYS_OF_SERVICES),
+    Check(6, "no-public-network", "Public network access is disabled", "High", "9.3.2.2", "publicNetworkAccess", judge_public_network),
+    Check(7, "default-deny", "Default network action is Deny", "High", "9.3.2.3", "networkAcls.defaultAction", judge_default_action),
+    Check(8, "trusted-services", "Trusted Azure services can access the account", "Medium", "9.3.5", "networkAcls.bypass", judge_bypass),
+    Check(9, "narrow-ip-rules", "IP rules do not allow wide networks", "High", "", "networkAcls.{ipRules,ipv6Rules}[].value", judge_ip_rules),
+    Check(10, "own-resource-instances", "Resource instance rules name own resources", "High", "", "networkAcls.resourceAccessRules[]", judge_instances),
+    Check(11, "private-endpoints", "Private endpoints are used and all are known", "Medium", "9.3.2.1", "privateEndpointConnections", judge_endpoints),
+    Check(12, "no-cross-tenant-replication", "Cross-tenant replication is disabled", "High", "9.3.7", "allowCrossTenantReplication", judge_cross_tenant_replication, exempt=(NO_BLOBS,), also=("replication",)),
+    Check(13, "no-cross-tenant-delegation-sas", "Cross-tenant user delegation SAS is disabled", "Medium", "", "allowCrossTenantDelegationSas", IS_OFF, newest="allowCrossTenantDelegationSas"),
+    Check(14, "entra-default", "Microsoft Entra authorization is the default in the Azure portal", "Medium", "9.3.3.1", "defaultToOAuthAuthentication", IS_ON),
+    Check(15, "key-reminder", "Key rotation reminders are enabled", "Medium", "9.3.1.1", "keyPolicy.keyExpirationPeriodInDays", judge_reminder, exempt=(KEYS_REFUSED,)),
+    Check(16, "young-keys", "Access keys are rotated periodically", "Medium", "9.3.1.2", "keyCreationTime.{key1,key2}", judge_key_age, exempt=(KEYS_REFUSED,)),
+    Check(17, "sas-lifetime", "SAS expiration policy blocks long-lived SAS", "High", "", "sasPolicy.{sasExpirationPeriod,expirationAction}", blocks_sas(judge_sas_period, value_is("Block", "default: only logged", path="sasPolicy.expirationAction"))),
+    Check(18, "user-bound-delegation-sas", "User delegation SAS is bound to a user", "Low", "", "sasPolicy.requireUserBoundUserDelegationSas(+Action)", blocks_sas(value_is(True, "default: off", path="sasPolicy.requireUserBoundUserDelegationSas"), value_is("Block", "default: not blocked", path="sasPolicy.requireUserBoundUserDelegationSasAction"), requireUserBoundUserDelegationSas=True, requireUserBoundUserDelegationSasAction="Block"), newest="sasPolicy.requireUserBoundUserDelegationSas"),
+    Check(19, "copy-scope", "Permitted scope for copy operations is restricted", "Medium", "", "allowedCopyScope", value_is(("AAD", "PrivateLink"), "default: from any storage account")),
+    Check(20, "no-sftp", "SFTP and local users are disabled", "High", "", "isSftpEnabled, isLocalUserEnabled", all_of(value_is(False, "default: off", safe=True, path="isSftpEnabled"), judge_local_users), also=("local_users",), action=change("account", {"isSftpEnabled": False, "isLocalUserEnabled": False})),
+    Check(21, "no-nfs", "NFS 3.0 is disabled", "Medium", "", "isNfsV3Enabled", IS_OFF, action=CREATE_ANEW),
+    Check(22, "infrastructure-encryption", "Infrastructure encryption is enabled", "Low", "", "encryption.requireInfrastructureEncryption", IS_ON, exempt=(OLD_KINDS,), action=CREATE_ANEW),
+    Check(23, "expected-encryption-keys", "Encryption key is in an expected place", "High", "", "encryption.{keySource,keyvaultproperties}", judge_keys_source),
+    Check(24, "geo-redundancy", "Geo-redundant storage is enabled", "Low", "9.3.11", "sku.name", judge_geo, exempt=(PREMIUM,)),
+    Check(25, "delete-lock", "CanNotDelete or ReadOnly lock is set", "Medium", "9.3.9", "Microsoft.Authorization/locks[].properties.level", judge_lock(("CanNotDelete", "ReadOnly"), "no lock on the account or above it"), "locks", action=Delegate("account-lock-set", {"level": "CanNotDelete"})),
+    Check(26, "read-only-lock", "ReadOnly lock is set", "Low", "9.3.10", "Microsoft.Authorization/locks[].properties.level", judge_lock(("ReadOnly",), "no ReadOnly lock (it blocks listing and rotating keys, and every change to the account)"), "locks", action=Delegate("account-lock-set", {"level": "ReadOnly"})),
+    Check(27, "blob-soft-delete", "Blob soft delete is enabled for at least 7 days", "High", "9.2.1", "deleteRetentionPolicy.{enabled,days,allowPermanentDelete}", keeps_deleted("deleteRetentionPolicy", 7, value_is(False, "default: off", safe=True, path="deleteRetentionPolicy.allowPermanentDelete")), "service"),
+    Check(28, "container-soft-delete", "Container soft delete is enabled for at least 7 days", "High", "9.2.2", "containerDeleteRetentionPolicy.{enabled,days}", keeps_deleted("containerDeleteRetentionPolicy", 7), "service"),
+    Check(29, "versioning", "Blob versioning is enabled", "Medium", "9.2.3", "isVersioningEnabled", IS_ON, "service", exempt=(GENERAL_V1, HIERARCHICAL)),
+    Check(30, "change-feed", "Blob change feed is enabled", "Medium", "", "changeFeed.enabled", IS_ON, "service", exempt=(GENERAL_V1, HIERARCHICAL)),
+    Check(31, "point-in-time-restore", "Point-in-time restore is enabled", "Medium", "", "restorePolicy.enabled", judge_restore, "service", exempt=(ONLY_V2, HIERARCHICAL, PREMIUM)),
+    Check(32, "no-static-website", "Static website is disabled", "Medium", "", "staticWebsite.enabled", judge_website, "website", exempt=(OLD_KINDS,), also=("containers",)),
+    Check(33, "no-wildcard-cors", "CORS rules do not allow any origin", "Medium", "", "cors.corsRules", judge_cors, "service"),
+    Check(34, "no-public-containers", "No container allows anonymous access", "High", "", "containers[].properties.publicAccess", judge_containers, "containers", also=("website",)),
+    Check(35, "evidence-held", "Evidence and backup containers have a legal hold or a locked immutability policy", "Medium", "", "containers[].properties.{hasLegalHold,hasImmutabilityPolicy,immutabilityPolicy}", judge_holds, "containers"),
+    Check(36, "known-replication", "Object replication goes to own accounts only", "High", "", "objectReplicationPolicies[].properties.destinationAccount", each(judge_policy, "no object replication policies"), "replication"),
+    Check(37, "known-encryption-scopes", "Encryption scopes use expected keys", "Medium", "", "encryptionScopes[].properties.{source,keyVaultProperties}", each(judge_scope, "no encryption scopes"), "scopes"),
+    Check(38, "defender", "Microsoft Defender for Storage with malware scanning is enabled", "Medium", "sec. 8", "isEnabled", judge_defender, "defender"),
+    Check(39, "data-logs", "Diagnostic logging is enabled for the blob service", "Medium", "sec. 6", "diagnosticSettings[].properties.logs", judge_logs, "logs"),
+    Check(40, "file-shares", "File share soft delete is enabled; SMB is limited to 3.1.1 with AES-256-GCM", "Medium", "9.1.1-9.1.3", "shareDeleteRetentionPolicy, protocolSettings.smb.{versions,channelEncryption}", keeps_deleted("shareDeleteRetentionPolicy", 1, *(value_is(value, "default: all versions and ciphers", path=path) for path, value in SMB.items())), "files", exempt=(NO_FILES,)),
+    Check(41, "no-data-sharing", "Storage connectors, access points and data shares are disabled", "High", "", "dataCollaborationPolicyProperties, connectors, dataShares, blobAccessPointConfigurations", judge_sharing, also=SHARING_SOURCES, newest=SHARING),
+    Check(42, "no-early-deletion", "Lifecycle rules do not delete data within 7 days", "High", "", "policy.rules", judge_lifecycle, "lifecycle"),
+    Check(43, "queue-logs", "Diagnostic logging is enabled for the queue service", "Low", "", "diagnosticSettings[].properties.logs", judge_logs, "queue_logs", exempt=(NO_QUEUES, PREMIUM), also=LOG_SOURCES),
+    Check(44, "table-logs", "Diagnostic logging is enabled for the table service", "Low", "", "diagnosticSettings[].properties.logs", judge_logs, "table_logs", exempt=(NO_QUEUES, PREMIUM), also=LOG_SOURCES),
+    Check(45, "file-logs", "Diagnostic logging is enabled for the file service", "Low", "", "diagnosticSettings[].properties.logs", judge_logs, "file_logs", exempt=(NO_FILES,), also=LOG_SOURCES),
+    Check(46, "known-storage-tasks", "Storage tasks are in own subscriptions", "High", "", "storageTaskAssignments[].properties.taskId", each(judge_task, "no storage task assignments"), "storage_tasks"),
 )
 # fmt: on
 
@@ -12625,7 +12622,7 @@ CHECKS: tuple[Check, ...] = (
 # The evaluator
 
 
-def failed_read(error: Exception, source: DeepSource) -> Finding:
+def failed_read(error: Exception, source: str) -> Finding:
     """Unknown, with the service's code; for a refusal also the permission that is missing."""
     if not isinstance(error, ServiceError):
         words = error.message if isinstance(error, AzureStorageError) else type(error).__name__
@@ -12633,25 +12630,30 @@ def failed_read(error: Exception, source: DeepSource) -> Finding:
     words = f"could not be read: {error.status} {error.code}".rstrip()
     if error.status not in (401, 403):
         return Finding(UNKNOWN, words)
-    grant = f"Assign a role with {source.permission}, such as Reader, to the signed-in identity."
-    return Finding(UNKNOWN, f"{words}; requires {source.permission}", (Decide(grant),))
+    permission = SOURCES[source].permission
+    grant = f"Assign a role with {permission}, such as Reader, to the signed-in identity."
+    return Finding(UNKNOWN, f"{words}; requires {permission}", (Decide(grant),))
 
 
 def judged(check: Check, account: Json, facts: Facts, options: PostureOptions) -> Finding | None:
     """The finding of one check; None when its source was not read."""
-    here = check.source == "account"
-    data = facts.get("account", account) if here else source_data(facts, check.source)
+    newest = facts.get("account")
+    whole = {**account, **newest} if isinstance(newest, dict) else account
+    told = check.source == "account" and (newest is None or "properties" in whole)
+    data = whole if told else source_data(facts, check.source)
     if data is None:
         return None
-    for rule in check.exempt:
-        if at_path(account, rule.path) in rule.values:
+    for rule in (*[NO_BLOBS] * (check.source in BLOB_SOURCES), *check.exempt):
+        if at_path(whole, rule.path) in rule.values:
             return Finding(NOT_APPLICABLE, rule.words)
-    if isinstance(data, ServiceError) and is_missing(data) and not here:
+    if isinstance(data, ServiceError) and is_missing(data) and check.source != "account":
         return Finding(NOT_APPLICABLE, f"not supported by this account: {data.status} {data.code}".rstrip())
     if isinstance(data, Exception):
-        return failed_read(data, ACCOUNT_SOURCE if here else DEEP_SOURCES[check.source])
-    case = Case(account, data, facts, options, check.property, check.source)
-    if check.newest and "account" not in facts and case.value(check.newest) is None:
+        return failed_read(data, check.source)
+    case = Case(whole, data, facts, options, check.property, check.source)
+    if check.newest and not isinstance(newest, dict) and case.value(check.newest) is None:
+        if isinstance(newest, Exception):
+            return failed_read(newest, check.source)
         return Finding(UNKNOWN, "not returned by Resource Graph; set deep=true to read it")
     return check.judge(case)
 
@@ -12688,22 +12690,12 @@ def posture_row(check: Check, finding: Finding, account: Json) -> Json:
     }
 
 
-def posture_fix_steps(check: Check, account: Json, finding: Finding) -> list[Action]:
-    """What the finding needs, in order: requests with their whole path, commands with all arguments, and decisions."""
+def posture_fix_steps(check: Check, finding: Finding) -> tuple[Action, ...]:
+    """What the finding needs, in order: requests below the account, commands, and decisions."""
     if finding.result not in TO_SEE:
-        return []
-    parts = resource_id(account)
-    where = {"account_name": parts.account, "resource_group_name": parts.group, "subscription_id": parts.subscription}
-    default = check.action if finding.result in TO_FIX else None
-    steps: list[Action] = []
-    for action in finding.actions or (default or Decide(f"Check by hand: {finding.evidence}."),):
-        if isinstance(action, Send):
-            steps.append(action._replace(path=str(account["id"]) + action.path))
-        elif isinstance(action, Delegate):
-            steps.append(action._replace(arguments={**where, **action.arguments}))
-        else:
-            steps.append(action)
-    return steps
+        return ()
+    found = (check.action,) if check.action and finding.result in TO_FIX else finding.actions
+    return found or (Decide(f"Check by hand: {finding.evidence}."),)
 
 
 def posture_counts(account: Json, rows: list[Json]) -> Json:
@@ -12715,6 +12707,7 @@ def posture_counts(account: Json, rows: list[Json]) -> Json:
         "account": parts.account,
         "accountId": account_id,
         "subscriptionId": parts.subscription,
+        "subscriptionName": account.get("subscriptionName"),
         "resourceGroup": parts.group,
         **{name: counts[name] for name in POSTURE_COUNTS},
         "pass": counts[PASS],
@@ -12727,7 +12720,11 @@ def posture_counts(account: Json, rows: list[Json]) -> Json:
 DEEP_ACCOUNTS = 50  # up to so many accounts the deep checks are made without being asked for
 DEEP_PARALLEL = 8
 PROGRESS_STEP = 25  # accounts between two messages of progress
-STORAGE_READS = 800  # that the storage provider allows in five minutes, in a subscription and region
+# How many reads in how many seconds one identity has in a subscription, and of its storage provider in a region of it.
+# https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling
+ARM_READS, ARM_SECONDS = 250, 10
+STORAGE_READS, STORAGE_SECONDS = 800, 300
+DEEP_SECONDS = 240  # of deep checks of many accounts in one run: a server ends a command after five minutes
 CONTEXT_ROWS, CONTEXT_ACCOUNTS = 5000, 1000
 # Of an entry, in bytes of JSON: together they stay below 2 MB.
 FINDINGS_SIZE, ACCOUNTS_SIZE = 1_200_000, 600_000
@@ -12749,6 +12746,7 @@ POSTURE_SUMMARY_VIEW = View(
     POSTURE_TITLE,
     {
         "Account": "account",
+        "Subscription": lambda row: row["subscriptionName"] or row["subscriptionId"],
         **{re.sub("([A-Z])", r", \1", name).capitalize(): name for name in POSTURE_COUNTS},
         "Pass": "pass",
         "Not applicable": "notApplicable",
@@ -12852,58 +12850,73 @@ class PostureResult:
         return [result, self._file.entry(facts)] if self._file else [result]
 
 
-def read_check(text: str) -> str:
-    return next(check.name for check in CHECKS if text.lower() in (check.name, str(check.number)))
+def read_check(text: str) -> Check:
+    return next(check for check in CHECKS if text.lower() in (check.name, str(check.number)))
 
 
-CheckNames = Annotated[list[str], listed(Reader("names or numbers of checks, such as https-only", read_check))]
+OneCheck = Annotated[Check, Reader("the name or number of a check, such as https-only", read_check)]
+ManyChecks = Annotated[list[Check], listed(Reader("names or numbers of checks, such as https-only", read_check))]
+OPTION_ARGUMENTS = {
+    "key_vaults": optional(Texts),
+    "own_subscriptions": optional(Annotated[list[str], listed(Reader("subscription ids", parse_subscription))]),
+    "evidence_containers": optional(Texts),
+    "max_key_age_days": optional(Annotated[int, number(1, 3650)], 90),
+}
+
+
+def build_options(azure: Azure, given: Given) -> PostureOptions:
+    known = {name: given[name] for name in ("key_vaults", "evidence_containers", "max_key_age_days") if given[name]}
+    return PostureOptions(Clock.now(), subscriptions=given["own_subscriptions"] or (), **known)
+
+
+OptionsArgs = Annotated[PostureOptions, Group(OPTION_ARGUMENTS, build_options)]
 
 
 @command(
     "azure-storage-account-posture",
     needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values())),
     role="Reader",
+    polling=Polling(STORAGE_SECONDS, 172_800, default=False),
 )
 def account_posture(
     azure: Azure,
     search: SearchArgs,
+    options: OptionsArgs,
     deep: Flag | None = None,
-    checks: CheckNames | None = None,
-    key_vaults: Texts | None = None,
-    own_subscriptions: Annotated[list[str], listed(Reader("subscription ids", parse_subscription))] | None = None,
-    evidence_containers: Texts | None = None,
-    max_key_age_days: Annotated[int, number(1, 3650)] = 90,
+    checks: ManyChecks | None = None,
     include_passed: Flag = False,
     report: Annotated[str, choice("csv", "html")] | None = None,
     start_after: Text | None = None,
-) -> list[CommandResults | Json]:
+) -> list[CommandResults | Json] | Later:
     """What the account objects tell comes from one query for all; the deep checks cost some requests for each account."""
-    accounts = posture_accounts(azure, search, start_after or "")
+    accounts = posture_accounts(azure, search, start_after)
     first = list(itertools.islice(accounts, DEEP_ACCOUNTS + 1))
     if not first:
-        raise AzureStorageError(
-            "No storage account was found.",
-            "run !azure-storage-account-find; the signed-in identity needs the role Reader.",
-        )
-    ours = key_vaults or (), own_subscriptions or (), evidence_containers or ()
-    options = PostureOptions(Clock.now(), "", *ours, max_key_age_days=max_key_age_days)
-    chosen = tuple(check for check in CHECKS if not checks or check.name in checks)
-    deep = len(first) <= DEEP_ACCOUNTS if deep is None else deep
-    sources = {name for check in chosen for name in (check.source, *check.also)} if deep else set()
+        words = f"No storage account was found{' after that of start_after' if start_after else ''}."
+        raise AzureStorageError(words, "run !azure-storage-account-find; the signed-in identity needs the role Reader.")
+    many, lost = len(first) > DEEP_ACCOUNTS, set(search.names)
+    chosen = tuple(check for check in CHECKS if not checks or check in checks)
+    reading = DeepReading(azure, chosen if deep or (deep is None and not many) else (), 0 if many else len(first))
+    if many and reading.names:
+        return_results(forecast(azure, search, reading.names))
     file = PostureFile(report) if report else None
     result = PostureResult(include_passed, file)
-    named: list[Json] = []
     try:
-        for account, facts in deep_facts(azure, itertools.chain(first, accounts), sources, len(first)):
+        for account, facts in reading.facts(itertools.chain(first, accounts)):
             result.add(account, assess(account, facts, options, chosen))
-            named += [{"name": account.get("name")}] if search.names else []
-        lost, count = few_of(search.lost(named), DEFAULT_LIMIT), result.accounts.count
-        shallow = "" if deep else f"Account-level checks only ({count:,} accounts). Set deep=true for all checks."
-        notes = [f"Not found: {lost}." if lost else "", shallow]
-        return result.entries(notes, posture_scope(azure, search))
+            lost.discard(str(account.get("name")))
+        missing = "" if start_after or reading.stopped else few_of(sorted(lost), DEFAULT_LIMIT)
+        shallow = f"Account-level checks only ({result.accounts.count:,} accounts). Set deep=true for all checks."
+        notes = [f"Not found: {missing}." if missing else "", "" if reading.names else shallow, reading.stopped]
+        entries = result.entries(notes, posture_scope(azure, search))
     finally:
         if file:
             file.close()
+    if not reading.stopped:
+        return entries
+    return_results(entries)
+    names = {"account_name": ",".join(search.names)} if search.names else {}
+    return Later(reading.stopped, {**names, "start_after": reading.last})
 
 
 def posture_scope(azure: Azure, search: AccountSearch) -> Json:
@@ -12913,78 +12926,126 @@ def posture_scope(azure: Azure, search: AccountSearch) -> Json:
     return report_facts(azure, scope)
 
 
-def posture_accounts(azure: Azure, search: AccountSearch, after: str) -> Iterator[Json]:
+def posture_accounts(azure: Azure, search: AccountSearch, after: str | None) -> Iterator[Json]:
     """The accounts that are meant, by id, as they are read; after: the id of the last one that was checked before."""
     pages = map(lambda page: page[0], azure.arm.search_pages(search.query))  # noqa: C417 - a generator would hold a page while the next is read
     accounts = map(found_account, itertools.chain.from_iterable(pages))
-    if not after:
-        return accounts
-    rest = itertools.dropwhile(lambda account: str(account.get("id")).lower() != after.lower(), accounts)
-    return itertools.islice(rest, 1, None)
+    if after and not any(str(account.get("id")).lower() == after.lower() for account in accounts):
+        raise invalid("start_after", "it is the ID of none of these accounts. Use the ID of an earlier message.")
+    return accounts
 
 
-def deep_facts(
-    azure: Azure, accounts: Iterator[Json], sources: set[str], known: int
-) -> Iterator[tuple[Json, dict[str, object]]]:
-    """Each account with what its deep sources hold, or the errors that came instead; says how far it is.
-
-    known: how many accounts there are at least; more than DEEP_ACCOUNTS means that nobody counted them.
-    """
-    names = [name for name in (*DEEP_SOURCES, "account") if name in sources]
-    budget, done, total = ReadBudget(), 0, f" of {known}" if known <= DEEP_ACCOUNTS else ""
-    if names and not total:
-        reads = sum("/providers/" not in (DEEP_SOURCES.get(name) or ACCOUNT_SOURCE).path for name in names) or 1
-        rate = max(1, STORAGE_READS // 5 // reads)
-        return_results(
-            f"Posture: Azure's read limits allow about {rate} accounts a minute per subscription and region."
+def forecast(azure: Azure, search: AccountSearch, names: Collection[str]) -> str:
+    """How long the deep checks of many accounts take at Azure's limits. Subscriptions come one after the other."""
+    query = f"{search.query}\n| summarize accounts = count() by subscriptionId, location"
+    answer = azure.arm.ask(GRAPH_SEARCH, TENANT_SCOPE, {"query": query, "options": {"resultFormat": "objectArray"}})
+    regions: dict[str, list[int]] = {}
+    for row in dicts(answer["data"]):
+        regions.setdefault(str(row.get("subscriptionId")), []).append(whole(row.get("accounts")))
+    stored = sum("/providers/" not in SOURCES[name].path for name in names)
+    seconds = sum(
+        max(
+            (max(counts) * stored - 1) // STORAGE_READS * STORAGE_SECONDS,
+            (sum(counts) * len(names) - 1) // ARM_READS * ARM_SECONDS,
         )
-    azure.use_threads()
-    while batch := list(itertools.islice(accounts, PROGRESS_STEP)):
-        jobs = [(account, name) for account in batch for name in names]
-        answers = in_order(lambda job: read_source(azure, budget, *job), jobs, DEEP_PARALLEL)
+        for counts in regions.values()
+    )
+    total, minutes = sum(map(sum, regions.values())), seconds // 60 + 1
+    time = f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+    return (
+        f"Posture: {total:,} accounts; reads per account: {len(names)}. With Azure's limits, this takes about {time}."
+    )
+
+
+class DeepReading:
+    """The sources of some checks, read of many accounts, a few at a time.
+
+    known: how many accounts there are; 0 if there are too many for one run, which then ends when Azure's limits or the
+    time are used up. stopped: why it ended before the last account, and how to go on; last: the account before that.
+    """
+
+    def __init__(self, azure: Azure, checks: Collection[Check], known: int) -> None:
+        sources = {name for check in checks for name in (check.source, *check.also)}
+        self.azure, self.names, self.known = azure, [name for name in SOURCES if name in sources], known
+        self.budget = ReadBudget(math.inf if known else Clock.now() + DEEP_SECONDS)
+        self.last = self.stopped = ""
+
+    def facts(self, accounts: Iterator[Json]) -> Iterator[tuple[Json, dict[str, object]]]:
+        """Each account with what its deep sources hold, or the errors that came instead; says how far it is."""
+        self.azure.use_threads()
+        done = 0
+        try:
+            while batch := list(itertools.islice(accounts, PROGRESS_STEP)):
+                for account, facts in self._read(batch):
+                    yield account, facts
+                    done, self.last = done + 1, str(account["id"])
+                if self.names and len(batch) == PROGRESS_STEP:
+                    return_results(
+                        f"Posture: {done}{f' of {self.known}' * bool(self.known)} accounts checked. {self._go_on()}"
+                    )
+        except AzureStorageError as error:
+            if not done:
+                raise
+            self.stopped = f"Stopped after {done:,} accounts: {error.message} {self._go_on()}"
+
+    def _read(self, batch: list[Json]) -> Iterator[tuple[Json, dict[str, object]]]:
+        jobs = [(account, name) for account in batch for name in self.names]
+        answers = in_order(lambda job: read_source(self.azure, self.budget, *job), jobs, DEEP_PARALLEL)
         for account in batch:
-            facts = {name: next(answers) for name in names}
-            if isinstance(facts.get("account"), AzureStorageError):
-                del facts["account"]  # what Resource Graph returned is older, and enough
+            facts = {name: next(answers) for name in self.names}
+            for error in facts.values():
+                if isinstance(error, ServiceError) and error.status == 429:
+                    raise error
             yield account, facts
-        done += len(batch)
-        if names and len(batch) == PROGRESS_STEP:
-            return_results(
-                f"Posture: {done}{total} accounts checked. To continue here: start_after={war_room_quote(batch[-1]['id'])}"
-            )
+
+    def _go_on(self) -> str:
+        return f"To continue here: start_after={war_room_quote(self.last)}"
 
 
 class ReadBudget:
-    """What ARM allows one identity in a subscription, and its storage provider in a region of it; beyond, it refuses.
+    """Keeps reads inside what Azure allows one identity. Threads share it."""
 
-    https://learn.microsoft.com/azure/azure-resource-manager/management/request-limits-and-throttling
-    """
-
-    def __init__(self) -> None:
-        self._all: dict[str, Pace] = {}
-        self._storage: dict[tuple[str, str], Pace] = {}
+    def __init__(self, deadline: float = math.inf) -> None:
+        self._deadline = deadline
+        self._sent: dict[tuple[str, ...], deque[float]] = {}
         self._lock = threading.Lock()
 
     def take(self, account: Json, path: str) -> None:
+        """Returns when the next read may leave. AzureStorageError if that is after the deadline."""
         subscription, region = subscription_of(account), str(account.get("location"))
+        limits: dict[tuple[str, ...], tuple[int, int]] = {(subscription,): (ARM_READS, ARM_SECONDS)}
+        if "/providers/" not in path:
+            limits[subscription, region] = STORAGE_READS, STORAGE_SECONDS
         with self._lock:
-            paces = [self._all.setdefault(subscription, Pace(250, 25))]
-            if "/providers/" not in path:
-                paces.append(self._storage.setdefault((subscription, region), Pace(STORAGE_READS, STORAGE_READS / 300)))
-        for pace in paces:
-            pace.take()
+            now = due = Clock.now()
+            for key, (most, seconds) in limits.items():
+                sent = self._sent.setdefault(key, deque(maxlen=most))
+                due = max(due, sent[0] + seconds) if len(sent) == most else due
+            if due > self._deadline:
+                raise AzureStorageError("the time or Azure's read limit for one run is used up. Wait for five minutes.")
+            for key in limits:
+                self._sent[key].append(due)
+        if due > now:
+            Clock.wait(due - now)
 
 
 def read_source(azure: Azure, budget: ReadBudget, account: Json, name: str) -> object:
     """The JSON of a deep source, the items of a collection, or the error that came instead."""
-    source = DEEP_SOURCES.get(name) or ACCOUNT_SOURCE
+    source = SOURCES[name]
     target = Scope(id_path(str(account["id"])) + source.path, f"{name.replace('_', ' ')} of {account['name']}")
     budget.take(account, source.path)
+    row = RESOURCE_GET if not source.path or source.path.endswith(("/default", "/current")) else RESOURCE_LIST
+    endpoint = replace(row, api=source.api, needs=source.permission)
     try:
-        if not source.path or source.path.endswith(("/default", "/current")):
-            return azure.arm.ask(replace(RESOURCE_GET, api=source.api, needs=source.permission), target)
-        return azure.arm.listing(replace(RESOURCE_LIST, api=source.api, needs=source.permission), target).items
-    except AzureStorageError as error:
+        if row is RESOURCE_GET:
+            return azure.arm.ask(endpoint, target)
+        items: list[Json] = []
+        for page, _, following in azure.arm.pages(endpoint, target):
+            items += page
+            if following:
+                budget.take(account, source.path)
+        return items
+    except (ServiceError, NetworkError) as error:
         return error
 
 
@@ -13031,10 +13092,8 @@ def holds(now: object, wanted: object) -> bool:
     return not extra and all(any(holds(row, item) for row in rows) for item in wanted)
 
 
-def right_to(path: str, verb: str) -> str:
-    """The permission to write or delete what is at a path of Resource Manager."""
-    provider, *parts = path.rpartition("/providers/")[2].split("/")
-    return "/".join([provider, *parts[::2], verb])
+def subscription_scope(account: AccountRef) -> Scope:
+    return Scope(subscription_path(account.subscription), account.subscription)
 
 
 # The settings of the blob service with their paths in the whole object.
@@ -13047,7 +13106,9 @@ def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
     target = Scope(id_path(send.path), send.path.rpartition("/providers/")[2])
     read = replace(RESOURCE_GET, api=send.api, needs=right_to(send.path, "read"))
     row, verb = (RESOURCE_DELETE, "delete") if deletes else (RESOURCE_PUT, "write")
-    change = replace(row, method=send.method, api=send.api, needs=right_to(send.path, verb))
+    codes = (200, 201, 202, 204)  # 202: a storage task assignment changes later, and its answer has no body
+    needs = right_to(send.path, verb)
+    sent = replace(row, method=send.method, shape="nothing", codes=codes, api=send.api, needs=needs)
 
     def state() -> Json:
         try:
@@ -13064,10 +13125,10 @@ def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
     body = None if deletes else {"properties": whole} if send.method == "PUT" and send.merge else send.body
     step = Step(
         row.action.format(target),
-        lambda: azure.arm.ask(change, target, body),
+        lambda: azure.arm.ask(sent, target, body),
         lambda error: not differences(state(), wanted, holds)[1],
     )
-    of_blobs = plain_id(send.path) == plain_id(f"{account.id}{SERVICE_GET.path}")
+    fields = SERVICE_PATHS if send.path.endswith(SERVICE_GET.path) else {}
     return Plan(
         target.id,
         before,
@@ -13076,17 +13137,33 @@ def setting_plan(azure: Azure, account: AccountRef, send: Send) -> Plan:
         [step],
         read_back=lambda outcomes: state(),
         equal=holds,
-        undo=undo_with("blob-service-properties-set", account.arguments, SERVICE_PATHS if of_blobs else {}),
+        undo=undo_with("blob-service-properties-set", account.arguments, fields),
     )
 
 
-def delegated_plan(azure: Azure, delegate: Delegate) -> Plan:
-    """What another command would do with these arguments."""
-    other = COMMANDS[f"azure-storage-{delegate.command}"]
-    read = other._read(other._given(delegate.arguments))
-    found = other.run(azure, **other._values(azure, read))
-    assert isinstance(found, Plan), delegate.command  # noqa: S101 - a slip of ours in the table of checks
-    return found
+def part_plan(azure: Azure, account: AccountRef, current: Json, action: Send | Delegate) -> Plan:
+    """What another command would do with these arguments, or one request; it tells what its undo leaves out."""
+    if isinstance(action, Delegate):
+        other = COMMANDS[f"azure-storage-{action.command}"]
+        read = other._read(other._given({**account.arguments, **action.arguments}))
+        found = other.run(azure, **other._values(azure, read))
+        assert isinstance(found, Plan), action.command  # noqa: S101 - a slip of ours in the table of checks
+        return found
+    if not action.path:
+        plan, fields = update_plan(azure, account, current, action.body), UPDATE_FIELDS
+    else:
+        plan, fields = setting_plan(azure, account, action._replace(path=account.id + action.path)), SERVICE_PATHS
+    known = {entry.path.removeprefix("properties.") for entry in fields.values()}
+    changed = (".".join(path) for path, _, _ in leaves(plan.before, plan.after))
+    left = ", ".join(path for path in changed if path not in known)
+    if not left or not plan.undo(plan.before, plan.after):
+        return plan
+    return replace(plan, done=lines_of(plan.done, f"The undo leaves as they are: {left}."))
+
+
+def lines_of(*texts: str) -> str:
+    """Different texts, each on a line of its own."""
+    return "\n".join(filter(None, dict.fromkeys(texts)))
 
 
 def united(actions: Iterable[Send | Delegate]) -> list[Send | Delegate]:
@@ -13101,30 +13178,6 @@ def united(actions: Iterable[Send | Delegate]) -> list[Send | Delegate]:
     return found
 
 
-def account_plan(azure: Azure, account: AccountRef, current: Json, send: Send) -> Plan:
-    """Settings of the account itself, with the version that knows them."""
-    update, read = (replace(row, api=send.api) for row in (ACCOUNT_UPDATE, ACCOUNT_GET))
-    patched = account_patch(current, send.body)[0]
-    step = Step(
-        "update the account",
-        lambda: azure.arm.ask(update, account, patched),
-        lambda error: not account_patch(azure.arm.ask(read, account), patched)[0],
-    )
-    plan = update_plan(azure, account, current, send.body)
-    return replace(plan, steps=[step], read_back=last_answer(azure, read, account))
-
-
-def part_plans(azure: Azure, account: AccountRef, current: Json, actions: Iterable[Send | Delegate]) -> list[Plan]:
-    return [
-        delegated_plan(azure, action)
-        if isinstance(action, Delegate)
-        else account_plan(azure, account, current, action)
-        if action.method == "PATCH" and plain_id(action.path) == plain_id(account.id)
-        else setting_plan(azure, account, action)
-        for action in united(actions)
-    ]
-
-
 def combined(account: AccountRef, parts: list[Plan]) -> Plan:
     """Several plans as one: the steps of all, in order, and each part's settings under its own name."""
     parts = [part for part in parts if part.needed] or parts[:1]
@@ -13134,30 +13187,28 @@ def combined(account: AccountRef, parts: list[Plan]) -> Plan:
     steps = [list(part.steps) for part in parts]
 
     def read_back(outcomes: list[Outcome]) -> Json:
-        now, rest = dict[str, Json](), list(outcomes)
+        now, rest = dict[str, Json](), iter(outcomes)
         for name, part, own in zip(names, parts, steps, strict=True):
-            done, rest = rest[: len(own)], rest[len(own) :]
+            done = list(itertools.islice(rest, len(own)))
             found = part.read_back(done) if done else None
             now[name] = part.before if found is None else part.state(found)
         return now
 
     def undo(before: Json, after: Json) -> str:
         changed = [(part, name) for part, name in zip(parts, names, strict=True) if after.get(name)]
-        return "\n".join(filter(None, (part.undo(before[name], after[name]) for part, name in changed)))
+        return lines_of(*(part.undo(before[name], after[name]) for part, name in changed))
 
-    before = {name: part.before for name, part in zip(names, parts, strict=True)}
-    after = {name: part.after for name, part in zip(names, parts, strict=True)}
     return Plan(
         account.id,
-        before,
-        after,
+        {name: part.before for name, part in zip(names, parts, strict=True)},
+        {name: part.after for name, part in zip(names, parts, strict=True)},
         POSTURE_VIEW,
         list(itertools.chain.from_iterable(steps)),
         read_back=read_back,
         equal=holds,
         undo=undo,
-        note="\n".join(dict.fromkeys(part.note for part in parts if part.note)),
-        done="\n".join(dict.fromkeys(part.done for part in parts if part.done)),
+        note=lines_of(*(part.note for part in parts)),
+        done=lines_of(*(part.done for part in parts)),
         tell_steps=True,
     )
 
@@ -13172,11 +13223,15 @@ class PostureFix(NamedTuple):
 
     def judge(self) -> tuple[Json, Finding]:
         """The account as it is now, and what the check finds in it."""
-        current = self.azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), self.account)
-        sources = [name for name in (self.check.source, *self.check.also) if name in DEEP_SOURCES]
-        budget = ReadBudget()
-        facts = {name: read_source(self.azure, budget, current, name) for name in sources}
-        finding = judged(self.check, current, {"account": current, **facts}, self.options)
+        bare, names = {"id": self.account.id, "name": self.account.name}, (self.check.source, *self.check.also)
+        facts = {name: read_source(self.azure, ReadBudget(), bare, name) for name in dict.fromkeys(("account", *names))}
+        current = facts["account"]
+        if isinstance(current, ServiceError) and current.code in UNKNOWN_VERSION:
+            current = self.azure.arm.ask(ACCOUNT_GET, self.account)
+        if not isinstance(current, dict):
+            assert isinstance(current, Exception)  # noqa: S101 - what read_source returns of an account
+            raise current
+        finding = judged(self.check, current, facts, self.options)
         assert finding is not None, self.check.name  # noqa: S101 - every source of the check was read
         return current, finding
 
@@ -13200,38 +13255,10 @@ class PostureFix(NamedTuple):
             item=row,
             read_back=read_back,
             state=lambda item: found[-1],
-            note="\n".join(filter(None, (whole.note, left))),
-            done="\n".join(filter(None, (whole.done, lasting))),
+            note=lines_of(whole.note, left),
+            done=lines_of(whole.done, lasting),
             confirm=(self.account.name, risk) if risk else None,
         )
-
-
-FIX_ARGUMENTS = {
-    **STORAGE_SCOPE,
-    "check": required(Annotated[str, Reader("the name or number of a check, such as https-only", read_check)]),
-    "key_vaults": optional(Texts),
-    "own_subscriptions": optional(Annotated[list[str], listed(Reader("subscription ids", parse_subscription))]),
-    "evidence_containers": optional(Texts),
-    "max_key_age_days": optional(Annotated[int, number(1, 3650)], 90),
-}
-
-
-def build_fix(azure: Azure, given: Given) -> PostureFix:
-    account = build_target(azure, given)
-    check = next(check for check in CHECKS if check.name == given["check"])
-    tenant = ""
-    if check.name == "own-resource-instances":
-        subscription = Scope(subscription_path(account.subscription), account.subscription)
-        tenant = str(azure.arm.ask(SUBSCRIPTION_GET, subscription).get("tenantId") or "")
-    options = PostureOptions(
-        Clock.now(),
-        tenant,
-        given["key_vaults"] or (),
-        given["own_subscriptions"] or (),
-        given["evidence_containers"] or (),
-        given["max_key_age_days"],
-    )
-    return PostureFix(azure, account, check, options)
 
 
 FIX_WRITES = (
@@ -13255,22 +13282,22 @@ FIX_WRITES = (
     execution=True,
     confirm=True,
 )
-def posture_fix(azure: Azure, fix: Annotated[PostureFix, Group(FIX_ARGUMENTS, build_fix)]) -> Plan:
+def posture_fix(azure: Azure, account: TargetArgs, check: OneCheck, options: OptionsArgs) -> Plan:
     """Carries out what one check asks for, or says what a person has to decide first."""
+    if check.name == "own-resource-instances":
+        tenant = azure.arm.ask(SUBSCRIPTION_GET, subscription_scope(account)).get("tenantId")
+        options = options._replace(tenant_id=str(tenant or ""))
+    fix = PostureFix(azure, account, check, options)
     current, finding = fix.judge()
-    row = posture_row(fix.check, finding, current)
-    actions = posture_fix_steps(fix.check, current, finding)
+    row, actions = posture_row(check, finding, current), posture_fix_steps(check, finding)
     decisions = " ".join(md(action.text) for action in actions if isinstance(action, Decide))
-    doable: list[Send | Delegate] = []
-    for action in actions:
-        if isinstance(action, Decide):
-            break
-        doable.append(action)
+    before = itertools.takewhile(lambda action: not isinstance(action, Decide), actions)
+    doable = [action for action in before if not isinstance(action, Decide)]
     if doable:
-        whole = combined(fix.account, part_plans(azure, fix.account, current, doable))
-        return fix.plan(whole, row, decisions)
+        parts = [part_plan(azure, account, current, action) for action in united(doable)]
+        return fix.plan(combined(account, parts), row, decisions)
     words = f"A person has to decide: {decisions}" if decisions else f"The check passes: {md(finding.evidence)}."
-    return Plan(fix.account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
+    return Plan(account.id, {}, {}, POSTURE_VIEW, item=row, missed=words)
 
 
 # --- commands: exposure ------------------------------------------------------------------------------------------------
@@ -13517,11 +13544,11 @@ def first_pages(pages: Iterator[Page], most: int = 1, keep: Callable[[Json], boo
 def read_account(azure: Azure, account: AccountRef) -> tuple[Reading, bool]:
     """The account by the newest version, and whether the cloud has that version. ServiceError where it is not there."""
     newest = attempt(lambda: Reading(azure.arm.ask(replace(ACCOUNT_GET, api=NEWEST_STORAGE_API), account)))
-    error = newest.error
-    if isinstance(error, ServiceError) and error.status == 404 and error.code in MISPLACED:
-        raise error
-    if isinstance(error, ServiceError) and error.code in UNKNOWN_VERSION:
-        return attempt(lambda: Reading(azure.arm.ask(ACCOUNT_GET, account))), False
+    if isinstance(newest.error, ServiceError):
+        if newest.error.status == 404 and newest.error.code in MISPLACED:
+            raise newest.error
+        if newest.error.code in UNKNOWN_VERSION:
+            return attempt(lambda: Reading(azure.arm.ask(ACCOUNT_GET, account))), False
     return newest, True
 
 
@@ -13530,6 +13557,7 @@ def read_parts(azure: Azure, alert: Alert, *, newest: bool) -> Readings:
     arm, account, now = azure.arm, alert.account, Clock.now()
     service = replace(SERVICE_GET, api=NEWEST_STORAGE_API if newest else STORAGE_API)
     reads: dict[str, Callable[[], Reading]] = {
+        "subscription": lambda: Reading(arm.ask(SUBSCRIPTION_GET, subscription_scope(account))),
         "activity log": lambda: first_pages(
             activity_pages(azure, account, now - TRIAGE_DAYS * 86_400, now),
             2 if newest else 1,
@@ -13562,13 +13590,22 @@ def words_of(pairs: Iterable[tuple[str, object]]) -> str:
     return ", ".join(f"{name} {in_text(value)}" for name, value in pairs if value not in (None, "", [], {}))
 
 
+def with_container(azure: Azure, alert: Alert, found: Readings) -> Readings:
+    """The same with the container in the URL, which is asked for where the first page of the list doesn't hold it."""
+    listing, container = found["containers"], ContainerRef(alert.account, alert.container)
+    if not (alert.container and listing.more) or any(row.get("name") == alert.container for row in listing.items or []):
+        return found
+    single = attempt(lambda: Reading(azure.arm.ask_if_there(CONTAINER_GET, container, "ContainerNotFound") or {}))
+    rows = [*(listing.items or []), *([single.body] if single.body else [])]
+    return {**found, "container": single, "containers": listing._replace(items=rows)}
+
+
 def named_container(alert: Alert, found: Readings) -> Json | None:
     """The properties of the container in the URL. None where the URL names none, or it isn't known; {} where it is gone."""
-    listing = found["containers"]
-    if not alert.container or listing.items is None:
+    rows, single = found["containers"].items, found.get("container", Reading({}))
+    if not alert.container or rows is None or single.body is None:
         return None
-    rows = (at_path(row, "properties") or {} for row in listing.items if row.get("name") == alert.container)
-    return next(rows, None if listing.more else {})
+    return next((at_path(row, "properties") or {} for row in rows if row.get("name") == alert.container), {})
 
 
 def summary(alert: Alert, found: Readings) -> Section:
@@ -13577,7 +13614,9 @@ def summary(alert: Alert, found: Readings) -> Section:
     container = named_container(alert, found)
     kinds = (("hierarchical namespace", "isHnsEnabled"), ("SFTP", "isSftpEnabled"), ("NFS 3.0", "isNfsV3Enabled"))
     flags = ", ".join(name for name, key in kinds if properties.get(key) is True)
-    where = [("resource group", alert.account.group), ("subscription", alert.account.subscription)]
+    subscription = at_path(found["subscription"].body, "displayName")
+    named = f"{subscription} ({alert.account.subscription})" if subscription else alert.account.subscription
+    where = [("resource group", alert.account.group), ("subscription", named)]
     lines = [words_of([("Account", alert.account.name), *where])]
     if account:
         created = short_time("creationTime")(properties)
@@ -13591,6 +13630,7 @@ def summary(alert: Alert, found: Readings) -> Section:
     facts = {
         "account": alert.account.name,
         "subscriptionId": alert.account.subscription,
+        "subscriptionName": subscription,
         "resourceGroup": alert.account.group,
         "container": alert.container,
         "blob": alert.blob,
@@ -13632,10 +13672,8 @@ def website_on(found: Readings) -> bool | None:
 def anonymous_reach(found: Readings) -> Json:
     """Whether anybody reads without a credential: open, open from listed networks, closed or unknown."""
     properties, listing = at_path(found["account"].body, "properties"), found["containers"]
-    names = (
-        (row.get("name"), at_path(row, "properties.publicAccess")) for row in filter(is_public, listing.items or [])
-    )
-    public = [{"name": name, "publicAccess": level} for name, level in names]
+    rows = filter(is_public, listing.items or [])
+    public = [{"name": row.get("name"), "publicAccess": at_path(row, "properties.publicAccess")} for row in rows]
     website, allowed = website_on(found), at_path(properties, "allowBlobPublicAccess")
     unread = properties is None or ((listing.error or listing.more) and not public)
     blobs = False if allowed is False else None if unread else bool(public)
@@ -13650,7 +13688,7 @@ def anonymous_reach(found: Readings) -> Json:
 
 
 def anonymous_words(facts: Json) -> str:
-    names = ", ".join(f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"])
+    names = few_of((f"{row['name']} ({row['publicAccess']})" for row in facts["publicContainers"]), DEFAULT_LIMIT)
     setting = {True: "allowed", False: "disabled"}.get(facts["publicAccessAllowed"], "not set or unknown")
     website = {True: "on, and always public", False: "off"}.get(facts["staticWebsite"], "unknown")
     containers = f"public containers: {in_text(names or 'none found')}"
@@ -13680,22 +13718,28 @@ def key_words(alert: Alert, properties: Json) -> tuple[Json, str]:
         (f"{row['keyName']} made", f"{row['ageInDays']} days ago") for row in rows if row["ageInDays"] is not None
     )
     policy = f"SAS policy {in_text(period)} ({in_text(action)})" if period else "no SAS policy"
-    words = "accepted" if allowed else "refused (Shared Key access is disabled)"
+    refusing = [path.split(".")[1] for path in SERVICE_KEYS if at_path(properties, path) is False]
+    words = f"accepted, except by: {', '.join(refusing)}" if refusing else "accepted"
+    words = words if allowed else "refused (Shared Key access is disabled)"
     ages_known = old or "The age of the keys is not known"
     return facts, f"**Account keys and SAS signed with them: {words}.** {ages_known}; {policy}."
 
 
-def sas_words(sas: Json) -> str:
-    """The SAS in the URL."""
-    ended = " It has expired." if sas.get("expired") else ""
-    parts = [
-        ("of", sas.get("resource")),
-        ("with", sas.get("permissions")),
-        ("from", sas.get("start")),
-        ("to", sas.get("expiry")),
-        ("for", sas.get("ip")),
-    ]
-    return f"**SAS in the URL: {in_text(sas['kind'])}** {words_of(parts)}.{ended} To revoke it: {in_text(sas['revokedBy'])}"
+def sas_words(sas: Json, properties: Json | None) -> str:
+    """The SAS in the URL, and why Azure refuses it, as far as that can be told."""
+    by_key, starts = sas["signer"] == "account key", moment(sas.get("start"))
+    reasons = (
+        (sas.get("expired"), "It has expired."),
+        (starts is not None and starts > Clock.now(), "It isn't valid yet."),
+        (
+            by_key and at_path(properties, "allowSharedKeyAccess") is False,
+            "It is refused while Shared Key access is disabled.",
+        ),
+    )
+    state = "".join(f" {words}" for true, words in reasons if true)
+    names = {"of": "resource", "with": "permissions", "from": "start", "to": "expiry", "for": "ip"}
+    parts = words_of((word, sas.get(name)) for word, name in names.items())
+    return f"**SAS in the URL: {in_text(sas['kind'])}** {parts}.{state} To revoke it: {in_text(sas['revokedBy'])}"
 
 
 def identities(alert: Alert, found: Readings) -> Json | None:
@@ -13747,7 +13791,7 @@ def reach(alert: Alert, found: Readings) -> Section:
         lines += ["**Network: unknown.**", "**Account keys and SAS: unknown.**"]
     if alert.sas:
         facts["sas"] = alert.sas["sha256"]
-        lines.append(sas_words(alert.sas))
+        lines.append(sas_words(alert.sas, properties))
     facts["identities"] = identities(alert, found)
     lines.append(identity_words(facts["identities"], found) if facts["identities"] else "**Identities: unknown.**")
     if at_path(properties, "isSftpEnabled") is True:
@@ -13835,16 +13879,18 @@ def history(log: Reading, changes: list[Json]) -> Section:
     if any("settings" not in row and row["what"].endswith("changed") for row in changes):
         lines.append("The log doesn't tell for every change which settings it set.")
     elif log.items is not None and not log.more and not any(row.get("settings") for row in changes):
-        none_found = "No change of public access, network rules, Shared Key or SFTP was found"
         lines.append(
-            f"{none_found} in the last {TRIAGE_DAYS} days; the log lags by some minutes. What is open now was open before."
+            f"The activity log of the last {TRIAGE_DAYS} days holds no change of public access, network rules, Shared Key "
+            "or SFTP. It lags by some minutes, and never holds what was changed through the blob service itself: the "
+            "access level of a container, or the static website."
         )
     return Section("Since when and by whom", {"changes": kept}, lines or ["Unknown."])
 
 
 def logging_since(found: Readings, changes: list[Json]) -> str:
     """Since when the logging is as it is; Azure keeps no time in the setting."""
-    last_change = next((row for row in changes if str(row["what"]).startswith("logging")), None)
+    done = (row for row in changes if row["status"].lower() != "failed")
+    last_change = next((row for row in done if row["what"].startswith("logging")), None)
     if last_change:
         return f"changed at {short_time('time')(last_change)}"
     log = found["activity log"]
@@ -13874,7 +13920,9 @@ def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
         lines.append(f"**Defender for Storage: {ON_OFF[facts['defender']]}.**")
     if locks is not None:
         facts["locks"] = [
-            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")} for row in locks
+            {"id": row.get("id"), "name": row.get("name"), "level": at_path(row, "properties.level")}
+            for row in locks
+            if covers(row, alert.account.id)  # Azure also lists the locks of what is in the account
         ]
         names = ", ".join(f"{in_text(row['name'])} ({in_text(row['level'])})" for row in facts["locks"])
         lines.append(f"**Locks:** {names or 'none'}.")
@@ -13969,22 +14017,22 @@ TRIAGE_VIEW = View("Triage", "Triage of a storage account", {})
 def triage(azure: Azure, alert: AlertArgs, report: HtmlReport = None) -> CommandResults:
     """The whole picture in one entry: what could not be read is named as unknown with the reason, never as safe."""
     account, newest = read_account(azure, alert.account)
-    found: Readings = {"account": account, **read_parts(azure, alert, newest=newest)}
+    found = with_container(azure, alert, {"account": account, **read_parts(azure, alert, newest=newest)})
     if account.error and all(reading.error for reading in found.values()):
         raise account.error
     changes = changes_in(found["activity log"])
     proof = evidence(alert, found, changes)
     past = history(found["activity log"], changes)
     sections = [summary(alert, found), reach(alert, found), past, proof, recovery(found)]
-    unknown = [{"part": name, "reason": reading.reason} for name, reading in found.items() if reading.error]
-    unknown += [
-        {"part": name, "reason": "only the first page was read"} for name, reading in found.items() if reading.more
+    unknown = [
+        {"part": name, "reason": reading.reason or "only the first page was read"}
+        for name, reading in found.items()
+        if reading.more or (reading.error and name != "subscription")  # whose id is known
     ]
     commands = containment(azure, alert, found, proof.facts)
-    facts: Json = {"id": alert.account.id, "time": iso_time(Clock.now())}
+    facts: Json = {"id": alert.account.id, "time": iso_time(Clock.now()), "unknown": unknown, "commands": commands}
     for section in sections:
         facts |= section.facts
-    facts |= {"unknown": unknown, "commands": commands}
     if unknown:
         sections.append(Section("Unknown", {}, [f"{row['part']}: {in_text(row['reason'])}" for row in unknown]))
     if report:

@@ -4573,7 +4573,13 @@ def test_quarantine_never_writes_over_another_blob(blob_room: WarRoom, requests_
 
 def posture_room(mock: rm.Mocker, *accounts: dict[str, Any]) -> None:
     """Accounts as Resource Graph has them; whatever is asked of one is forbidden, until a test says otherwise."""
-    mock.post(GRAPH, json={"data": [{**account, "tenantId": TENANT} for account in accounts]})
+    rows = [{**account, "tenantId": TENANT} for account in accounts]
+
+    def graph(request: Any, context: Any) -> dict[str, Any]:
+        counted = [{"subscriptionId": SUBSCRIPTION, "location": "westeurope", "accounts": len(rows)}]
+        return {"data": counted if "| summarize" in request.json()["query"] else rows}
+
+    mock.post(GRAPH, json=graph)
     mock.get(re.compile(re.escape(f"{ARM}{ACCOUNTS_PATH}/")), status_code=403, json=arm_failure("AuthorizationFailed"))
 
 
@@ -4646,25 +4652,106 @@ def test_posture_of_nothing_and_of_an_unknown_check(signed_in: WarRoom, requests
     assert "names or numbers of checks" in signed_in.run("azure-storage-account-posture", checks="nonsense").error
 
 
+def deep_posture(room: WarRoom, **args: str) -> SimpleNamespace:
+    """A deep check of one source for every account: what the run said last, and the accounts that it counted."""
+    result = room.run("azure-storage-account-posture", deep="true", checks="blob-soft-delete", **args)
+    contexts = [entry["EntryContext"] for entry in room.entries if isinstance(entry, dict) and "EntryContext" in entry]
+    summaries = [value for context in contexts for key, value in (context or {}).items() if "PostureSummary(" in key]
+    result.accounts = [row["account"] for rows in summaries for row in rows]
+    return result
+
+
 def test_posture_stays_inside_the_limits_of_resource_manager(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more than 800 reads in any five minutes; the run ends there, keeps what it found, and can be continued."""
+    monkeypatch.setattr(az, "DEEP_PARALLEL", 1)  # threads that wait at once would add up their waits
+    names = [f"contoso{number:03}" for number in range(900)]
+    posture_room(requests_mock, *map(named_account, names))
+    first = deep_posture(signed_in)
+    assert "900 accounts; reads per account: 1" in str(signed_in.entries[0])
+    assert "about 6 minutes" in str(signed_in.entries[0])
+    assert len(requests_mock.request_history) == 802, "two questions to Resource Graph"
+    assert sorted(first.accounts) == names[:800]
+    assert first.text.startswith("Stopped after 800 accounts")
+    assert first.text.endswith(f"start_after={ACCOUNTS_PATH}/contoso799")
+    assert sum(clock.waits) == pytest.approx(30), "250 reads of a subscription in ten seconds"
+    clock.time += 300
+    second = deep_posture(signed_in, start_after=f"{ACCOUNTS_PATH}/contoso799".upper())
+    assert sorted(second.accounts) == names[800:]
+    assert "Stopped" not in second.text
+
+
+def test_a_small_posture_waits_for_the_limit(
+    signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(az, "DEEP_PARALLEL", 1)
+    monkeypatch.setattr(az, "STORAGE_READS", 20)
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(30)))
+    assert len(deep_posture(signed_in).accounts) == 30
+    assert sum(clock.waits) == pytest.approx(300), "20 at once, and the others when five minutes have passed"
+
+
+def test_a_long_posture_goes_on_by_itself_with_polling(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    names = [f"contoso{number:03}" for number in range(900)]
+    posture_room(requests_mock, *map(named_account, names))
+    again = deep_posture(signed_in, polling="true", account_name=",".join(names)).entry["PollingArgs"]
+    assert again["start_after"] == f"{ACCOUNTS_PATH}/contoso799"
+    assert (again["account_name"], again["deep"]) == (",".join(names), "true")
+    assert again["interval_in_seconds"] == "300"
+
+
+def test_a_posture_that_azure_throttles_keeps_what_it_found(
     signed_in: WarRoom, requests_mock: rm.Mocker, clock: FakeClock
 ) -> None:
-    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(900)))
-    start = clock.time
-    signed_in.run("azure-storage-account-posture", deep="true", checks="blob-soft-delete")
-    assert len(requests_mock.request_history) == 901
-    assert clock.time - start == pytest.approx(100 / (800 / 300), abs=1), "800 at once, then 800 in five minutes"
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(9)))
+    throttled: dict[str, Any] = {
+        "status_code": 429,
+        "json": arm_failure("TooManyRequests"),
+        "headers": {"Retry-After": "300"},
+    }
+    requests_mock.get(f"{ARM}{ACCOUNTS_PATH}/contoso5/blobServices/default", **throttled)
+    found = deep_posture(signed_in)
+    assert sorted(found.accounts) == [f"contoso{number}" for number in range(5)]
+    assert "429" in found.text
+    assert found.text.endswith(f"start_after={ACCOUNTS_PATH}/contoso4")
 
 
-def test_a_pace_lets_a_burst_through_and_then_holds_back(clock: FakeClock) -> None:
-    pace = az.Pace(5, 2)
-    for _ in range(9):
-        pace.take()
-    assert clock.waits == [0.5] * 4
-    clock.time += 60
-    for _ in range(5):
-        pace.take()
-    assert len(clock.waits) == 4, "what was not used is saved up, and no more than the burst"
+def test_a_posture_whose_query_breaks_keeps_what_it_found(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    page = [named_account(f"contoso{number}") for number in range(60)]
+    refused: dict[str, Any] = {"status_code": 403, "json": arm_failure("Forbidden")}
+    requests_mock.post(GRAPH, [{"json": {"data": page, "$skipToken": "1"}}, refused])
+    result = signed_in.run("azure-storage-account-posture", checks="https-only")
+    assert "Stopped after 50 accounts: Could not search all subscriptions" in result.text
+    assert "start_after=" in result.text
+
+
+def test_a_posture_goes_on_only_where_it_was(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """The names that were checked before are not told as lost; an account that is gone is no end of the list."""
+    posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(3)))
+    args = {"account_name": "contoso0,contoso1,contoso2", "deep": "false"}
+    result = signed_in.run("azure-storage-account-posture", **args, start_after=f"{ACCOUNTS_PATH}/contoso1")
+    assert {account for account, _ in posture_rows(result)} == {"contoso2"}
+    assert "Not found" not in result.text
+    gone = signed_in.run("azure-storage-account-posture", **args, start_after=f"{ACCOUNTS_PATH}/deleted")
+    assert "none of these accounts" in gone.error
+    last = signed_in.run("azure-storage-account-posture", **args, start_after=f"{ACCOUNTS_PATH}/contoso2")
+    assert "after that of start_after" in last.error
+
+
+def test_reads_beyond_a_limit_wait_until_the_oldest_ones_are_past(clock: FakeClock) -> None:
+    account, budget, start = named_account("contoso1"), az.ReadBudget(), clock.time
+    for _ in range(az.ARM_READS):
+        budget.take(account, az.LOCKS_PATH)
+    assert clock.waits == []
+    budget.take(account, az.LOCKS_PATH)
+    assert clock.waits == [az.ARM_SECONDS]
+    for _ in range(az.STORAGE_READS + 1):
+        budget.take(account, "/localUsers")
+    assert clock.time - start >= az.STORAGE_SECONDS
+    clock.waits.clear()
+    budget.take({**account, "location": "elsewhere"}, "/localUsers")
+    assert sum(clock.waits) <= az.ARM_SECONDS, "another region has its own limit"
 
 
 # What other integrations for Azure Storage get wrong, and no test above shows
@@ -7809,7 +7896,7 @@ TRIAGE_PARTS = {
 # What must not be said of a part that was not read.
 SAFE_WORDS = {
     "account": ("Anonymous: closed", "Network: no public", "refused (Shared Key"),
-    "activity log": ("No change of public access",),
+    "activity log": ("holds no change",),
     "role definitions": ("0 can read blobs",),
     "role assignments": ("Identities: 0",),
     "containers": ("Anonymous: closed",),
@@ -7836,6 +7923,7 @@ def triage_room(mock: rm.Mocker, **properties: Any) -> None:
     """Everything that a triage reads, of an account that is wide open."""
     website = {"staticWebsite": {"enabled": False}}
     mock.get(ARM + ACCOUNT_PATH, json=account_body(**{"allowBlobPublicAccess": True, **properties}))
+    mock.get(ARM + SUB_PATH, json={"id": SUB_PATH, "displayName": "Contoso [production]"})
     mock.get(ARM + ACTIVITY, json={"value": account_events()})
     access_room(mock, EVERYWHERE)
     logs = {**container_body(publicAccess="Blob", hasLegalHold=False)}
@@ -7886,6 +7974,8 @@ def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.
     assert facts["logging"]["notLogged"] == list(az.BLOB_LOGS)
     assert (facts["softDeleteDays"], facts["versioning"]) == (7, False)
     assert facts["replication"][0]["destination"] == "elsewhere"
+    assert facts["subscriptionName"] == "Contoso [production]"
+    assert f"Contoso \\[production\\] ({SUBSCRIPTION})" in result.text
     assert facts["unknown"] == []
     assert "Unknown" not in result.text
     assert "MARKERSIGNATURE" not in json.dumps(result.entry)
@@ -7917,7 +8007,7 @@ def test_a_triage_names_the_commands_in_their_order(signed_in: WarRoom, requests
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock: rm.Mocker, elsewhere: bool) -> None:
+def test_a_triage_asks_a_bounded_number_of_times(signed_in: WarRoom, requests_mock: rm.Mocker, elsewhere: bool) -> None:
     triage_room(requests_mock)
     if elsewhere:
         signed_in.params |= {"resource_group_name": "rg-other"}
@@ -7935,7 +8025,7 @@ def test_a_triage_asks_at_most_fourteen_times(signed_in: WarRoom, requests_mock:
         ARM + LOCKS, json={"value": [], "nextLink": f"{ARM}{LOCKS}?api-version=2020-05-01&%24skipToken=1"}
     )
     result = signed_in.run("azure-storage-triage", **ONE)
-    assert len(requests_mock.request_history) == (14 if elsewhere else 12)
+    assert len(requests_mock.request_history) == (15 if elsewhere else 13)
     assert {row["part"] for row in triage_of(result)["unknown"]} == {"activity log", "locks"}
     assert "only the first page" in result.text
 
@@ -7970,7 +8060,7 @@ def test_a_role_that_a_triage_does_not_know_is_counted(signed_in: WarRoom, reque
     assert "Principals whose roles could not be read: 3." in result.text
 
 
-REFUSED = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
+REFUSED: dict[str, Any] = {"status_code": 403, "json": arm_failure("AuthorizationFailed", "No.")}
 
 
 @pytest.mark.parametrize("part", TRIAGE_PARTS)
@@ -8028,6 +8118,79 @@ def test_anonymous_access_as_far_as_it_is_known(
     assert triage_of(signed_in.run("azure-storage-triage", **ONE))["anonymous"]["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"json": container_body(publicAccess="Container")}, "public access Container"),
+        ({"status_code": 404, "json": arm_failure("ContainerNotFound")}, "doesn't exist or was deleted"),
+        (REFUSED, "container: 403 AuthorizationFailed"),
+    ],
+)
+def test_a_container_behind_the_first_page_is_asked_for(
+    signed_in: WarRoom, requests_mock: rm.Mocker, answer: dict[str, Any], said: str
+) -> None:
+    triage_room(requests_mock)
+    following = f"{ARM}{CONTAINERS_PATH}?api-version=2025-08-01&%24skipToken=1"
+    requests_mock.get(ARM + CONTAINERS_PATH, json={"value": [{"name": "other"}], "nextLink": following})
+    requests_mock.get(f"{ARM}{CONTAINERS_PATH}/logs", **answer)
+    result = signed_in.run("azure-storage-triage", blob_url=PROBED_URL)
+    assert said in result.text
+    assert (triage_of(result)["anonymous"]["state"] == "open") == ("public access" in said)
+    assert any("container-restore" in line for line in triage_of(result)["commands"]) == ("deleted" in said)
+
+
+def test_a_triage_without_the_name_of_the_subscription_is_whole(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    requests_mock.get(ARM + SUB_PATH, status_code=403, json=arm_failure("AuthorizationFailed"))
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert triage_of(result)["unknown"] == []
+    assert f"subscription {SUBSCRIPTION}" in result.text
+
+
+@pytest.mark.parametrize(
+    ("sas", "shared_key", "said"),
+    [
+        ("sv=2022-11-02&sr=c&sp=r&se=2020-01-01T00:00:00Z&sig=x", True, "It has expired."),
+        ("sv=2022-11-02&sr=c&sp=r&st=2090-01-01&se=2091-01-01&sig=x", True, "It isn't valid yet."),
+        ("sv=2022-11-02&sr=c&sp=r&se=2091-01-01&sig=x", False, "refused while Shared Key access is disabled."),
+        (f"sv=2022-11-02&sr=c&sp=r&se=2091-01-01&skoid={TENANT}&sig=x", False, ""),
+        ("sv=2022-11-02&sr=c&sp=r&se=2091-01-01&sig=x", True, ""),
+    ],
+)
+def test_a_triage_says_why_a_sas_is_refused(
+    signed_in: WarRoom, requests_mock: rm.Mocker, sas: str, shared_key: bool, said: str
+) -> None:
+    triage_room(requests_mock, allowSharedKeyAccess=shared_key)
+    text = signed_in.run("azure-storage-triage", blob_url=f"{PROBED_URL}?{sas}").text
+    reasons = ("It has expired.", "It isn't valid yet.", "refused while Shared Key access is disabled.")
+    assert [reason for reason in reasons if reason in text] == [said] * bool(said)
+
+
+def test_keys_that_one_service_refuses_are_told(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock, allowSharedKeyAccessForServices={"blob": {"enabled": False}, "file": {"enabled": True}})
+    assert "accepted, except by: blob." in signed_in.run("azure-storage-triage", **ONE).text
+
+
+def test_a_lock_on_something_in_the_account_does_not_freeze_it(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    """Azure lists the locks of a resource and of all below it."""
+    triage_room(requests_mock)
+    inside = lock(f"{ACCOUNT_PATH}/blobServices/default/containers/logs", "inside", "ReadOnly")
+    requests_mock.get(ARM + LOCKS, json={"value": [inside]})
+    result = signed_in.run("azure-storage-triage", **ONE)
+    assert "**Locks:** none." in result.text
+    assert not any("lock-remove" in line for line in triage_of(result)["commands"])
+
+
+def test_a_change_of_the_logging_that_failed_changed_nothing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    failed = event(1, "Microsoft.Insights/diagnosticSettings/write", f"{SETTINGS}/soc")
+    failed["status"] = {"value": "Failed"}
+    requests_mock.get(ARM + ACTIVITY, json={"value": [failed]})
+    facts = triage_of(signed_in.run("azure-storage-triage", **ONE))
+    assert [row["what"] for row in facts["changes"]] == ["logging changed"]
+    assert facts["logging"]["since"] == "unchanged for at least 7 days"
+
+
 def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     triage_room(requests_mock)
     requests_mock.get(ARM + CONTAINERS_PATH, json={"value": []})
@@ -8042,8 +8205,8 @@ def test_a_container_that_is_gone_is_said_so(signed_in: WarRoom, requests_mock: 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ([], "What is open now was open before."),
-        ([event(1, "Microsoft.Storage/storageAccounts/listKeys/action")], "What is open now was open before."),
+        ([], "holds no change of public access"),
+        ([event(1, "Microsoft.Storage/storageAccounts/listKeys/action")], "holds no change of public access"),
         ([event(1, "Microsoft.Storage/storageAccounts/write")], "doesn't tell for every change"),
     ],
 )
@@ -8053,7 +8216,8 @@ def test_a_triage_says_no_more_of_the_past_than_the_log_does(
     triage_room(requests_mock)
     requests_mock.get(ARM + ACTIVITY, json={"value": changes})
     assert words in (text := signed_in.run("azure-storage-triage", **ONE).text)
-    assert text.count("open before") == ("open before" in words)
+    assert text.count("holds no change") == words.startswith("holds no change")
+    assert text.count("through the blob service itself") == words.startswith("holds no change")
 
 
 def test_an_exposing_change_is_told_however_much_happened_since(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -8065,7 +8229,7 @@ def test_an_exposing_change_is_told_however_much_happened_since(signed_in: WarRo
     requests_mock.get(ARM + ACTIVITY, json={"value": [*since, opened]})
     result = signed_in.run("azure-storage-triage", **ONE)
     assert "(allowBlobPublicAccess) by mallory@contoso.com" in result.text
-    assert "open before" not in result.text
+    assert "holds no change" not in result.text
     changes = triage_of(result)["changes"]
     assert len(changes) == az.TRIAGE_EVENTS + 1
     assert changes[-1]["settings"] == ["allowBlobPublicAccess"]
@@ -9050,5 +9214,5 @@ def test_posture_of_thousands_reads_resource_graph_in_pages(signed_in: WarRoom, 
 def test_deep_checks_of_many_accounts_announce_their_pace(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     posture_room(requests_mock, *(named_account(f"contoso{number}") for number in range(az.DEEP_ACCOUNTS + 1)))
     signed_in.run("azure-storage-account-posture", deep="true", checks="delete-lock,blob-soft-delete")
-    assert "about 160 accounts a minute" in str(signed_in.entries[0])
+    assert "51 accounts; reads per account: 2" in str(signed_in.entries[0])
     assert "To continue here: start_after=" in str(signed_in.entries[1])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import requests
 
+from AzureStorage import SUBSCRIPTION_NAMES
 from local.azure import LocalAzure
 from local.azure.machine import OTHER_SUBSCRIPTION
 
@@ -59,3 +60,12 @@ def test_resource_graph_knows_ids_and_columns_and_lags(azure: LocalAzure) -> Non
         search(azure, "project id", "limit 1"),
     )
     assert [answer.status_code for answer in wrong] == [400, 400, 400]
+
+
+def test_resource_graph_counts_accounts_and_names_their_subscriptions(azure: LocalAzure) -> None:
+    (row,) = search(azure, "summarize accounts = count() by subscriptionId").json()["data"]
+    assert row == {"subscriptionId": SUBSCRIPTION, "accounts": len(azure.arm.accounts)}
+    names = SUBSCRIPTION_NAMES.removeprefix("| ")
+    found = search(azure, names, f"where name in~ ('{ACCOUNT}')", "project name, subscriptionName").json()["data"]
+    assert found == [{"name": ACCOUNT, "subscriptionName": azure.arm.subscriptions[SUBSCRIPTION]["displayName"]}]
+    assert search(azure, "project subscriptionName").status_code == 400

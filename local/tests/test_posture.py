@@ -97,6 +97,7 @@ SHARE = "shareDeleteRetentionPolicy"
 SHARING = "dataCollaborationPolicyProperties"
 SWITCHES = ("allowStorageConnectors", "allowBlobAccessPoints", "allowStorageDataShares", "allowCrossTenantDataSharing")
 OLD = {"creationTime": "2020-01-01T00:00:00Z"}
+ROTATED = {"keyCreationTime": {"key1": made(3), "key2": made(3)}}
 
 
 class Row(NamedTuple):
@@ -137,7 +138,11 @@ TABLE: dict[int, Row] = {
     # Microsoft says that unset is false
     13: one("allowCrossTenantDelegationSas", False, True, "pass"),
     14: one("defaultToOAuthAuthentication", True, False),
-    15: one("keyPolicy.keyExpirationPeriodInDays", 90, 91),
+    15: Row(
+        {"keyPolicy.keyExpirationPeriodInDays": 90, **ROTATED},
+        {"keyPolicy.keyExpirationPeriodInDays": 91, **ROTATED},
+        {"keyPolicy.keyExpirationPeriodInDays": None, **ROTATED},
+    ),
     16: Row(
         {"keyCreationTime": {"key1": made(3), "key2": made(89)}},
         {"keyCreationTime": {"key1": made(3), "key2": made(400)}},
@@ -280,7 +285,15 @@ def steps(number: int, data: Any, item: Json | None = None, **facts: Any) -> lis
     whole, facts = made_case(number, data, item, facts)
     finding = az.judged(CHECKS[number], whole, facts, OPTIONS)
     assert finding is not None
-    return az.posture_fix_steps(CHECKS[number], whole, finding)
+    return [on_the_account(step) for step in az.posture_fix_steps(CHECKS[number], finding)]
+
+
+def on_the_account(step: Any) -> Any:
+    """A step as it is carried out for the account of these tests."""
+    if isinstance(step, az.Send):
+        return step._replace(path=ID + step.path)
+    where = az.AccountRef(SUBSCRIPTION, "rg-finance", "contosobackups").arguments
+    return step._replace(arguments={**where, **step.arguments}) if isinstance(step, az.Delegate) else step
 
 
 def test_table_is_whole() -> None:
@@ -355,6 +368,35 @@ def test_a_feature_that_is_not_there(number: int) -> None:
     assert row["result"] == "unknown"
 
 
+@pytest.mark.parametrize("number", [n for n in NUMBERS if CHECKS[n].source != "account"])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "NoRegisteredProviderFound"), (404, "InvalidResourceType"), (404, "ParentResourceNotFound")],
+)
+def test_a_cloud_without_the_version_says_nothing_of_the_feature(number: int, status: int, code: str) -> None:
+    row = found(number, ServiceError("read", status, code, ""))
+    assert (row["result"], code in row["evidence"]) == ("unknown", True)
+
+
+def test_sharing_that_the_cloud_can_not_list_is_no_pass() -> None:
+    lists: Json = dict.fromkeys(az.SHARING_SOURCES, ServiceError("read", 400, "NoRegisteredProviderFound", ""))
+    assert found(41, {}, **lists)["result"] == "unknown"
+
+
+def test_what_the_newest_version_could_not_tell_is_unknown_with_the_reason() -> None:
+    """The rest is judged by what Resource Graph returned."""
+    rows = {row["number"]: row for row in az.assess(account(TABLE[4].good), {"account": FORBIDDEN}, OPTIONS)}
+    assert {number for number, row in rows.items() if row["result"] == "unknown"} == {5, 13, 18, 41}
+    assert "403 AuthorizationFailed" in rows[13]["evidence"]
+    assert rows[4]["result"] == "pass"
+
+
+def test_a_closed_network_is_known_from_resource_graph() -> None:
+    item = account({"allowBlobPublicAccess": False, "networkAcls.defaultAction": "Deny"})
+    facts = {"account": FORBIDDEN, "website": props({"staticWebsite.enabled": True})}
+    assert next(row for row in az.assess(item, facts, OPTIONS) if row["number"] == 3)["result"] == "pass"
+
+
 def test_a_source_that_was_not_asked_leaves_its_checks_out() -> None:
     rows = az.assess(account(), {}, OPTIONS)
     assert [row["number"] for row in rows] == [n for n in NUMBERS if CHECKS[n].source == "account"]
@@ -420,6 +462,24 @@ def test_key_age_comes_from_the_account_alone() -> None:
         == "fail"
     )
     assert found(16, {"allowSharedKeyAccess": True, **TABLE[16].bad})["result"] == "fail"
+
+
+def test_a_reminder_is_set_to_the_age_that_is_asked_for() -> None:
+    options = OPTIONS._replace(max_key_age_days=30)
+    item = account({"keyPolicy.keyExpirationPeriodInDays": 90, **ROTATED})
+    finding = az.judged(CHECKS[15], item, {"account": item}, options)
+    assert finding is not None and finding.result == "fail"
+    (send,) = az.posture_fix_steps(CHECKS[15], finding)
+    assert isinstance(send, az.Send)
+    assert send.body == {"properties": {"keyPolicy": {"keyExpirationPeriodInDays": 30}}}
+
+
+def test_a_reminder_needs_keys_that_were_rotated_once() -> None:
+    """Azure refuses a key policy while a key has no creation time."""
+    first, second = steps(15, {"keyCreationTime": {"key1": made(3), "key2": None}})
+    assert isinstance(first, az.Decide)
+    assert "Rotate key2 first" in first.text
+    assert second.body == {"properties": {"keyPolicy": {"keyExpirationPeriodInDays": 90}}}
 
 
 def test_service_keys_follow_the_account() -> None:
@@ -637,6 +697,12 @@ def test_holds() -> None:
     assert found(35, [container("other", hasLegalHold=False)])["result"] == "not_applicable"
 
 
+def test_a_policy_whose_state_the_list_does_not_tell_is_unknown() -> None:
+    row = found(35, [container("evidence", hasLegalHold=False, hasImmutabilityPolicy=True)])
+    assert row["result"] == "unknown"
+    assert "!azure-storage-container-immutability-get container_name=evidence" in row["evidence"]
+
+
 def test_evidence_in_an_account_with_sftp_has_to_move() -> None:
     """Such accounts support neither legal holds nor immutability policies."""
     (step,) = steps(35, TABLE[35].bad, account({"isSftpEnabled": True}))
@@ -741,7 +807,7 @@ def test_only_the_lifecycle_rules_that_delete_early_are_disabled() -> None:
     late = {**policy["properties"]["policy"]["rules"][0], "name": "late", "definition": {}}
     policy["properties"]["policy"]["rules"].append(late)
     (send,) = steps(42, policy)
-    assert (send.method, send.path, send.merge) == ("PUT", f"{ID}/managementPolicies/default", False)
+    assert (send.method, send.path) == ("PUT", f"{ID}/managementPolicies/default")
     rules = send.body["properties"]["policy"]["rules"]
     assert [(rule["name"], rule["enabled"]) for rule in rules] == [("purge", False), ("late", True)]
     assert "purge deletes after 1 days" in found(42, policy)["evidence"]
@@ -826,9 +892,9 @@ def test_a_failed_read_is_never_fixed_by_a_change() -> None:
     """What could not be read is not changed; a person is told what is missing."""
     for number in NUMBERS:
         source = CHECKS[number].source
-        finding = az.judged(CHECKS[number], account(), {source: FORBIDDEN}, OPTIONS)
+        finding = az.judged(CHECKS[number], {"id": ID, "name": "contosobackups"}, {source: FORBIDDEN}, OPTIONS)
         assert finding is not None
-        (step,) = az.posture_fix_steps(CHECKS[number], account(), finding)
+        (step,) = az.posture_fix_steps(CHECKS[number], finding)
         assert isinstance(step, az.Decide)
         assert "Assign a role with Microsoft." in step.text
 
@@ -852,6 +918,17 @@ def test_our_commands_take_their_arguments() -> None:
             arguments[key].reader.read(value)
         seen.add(step.command)
     assert len(seen) >= 5
+
+
+def test_defender_keeps_its_limit_and_scans_only_blobs() -> None:
+    scan = "malwareScanning.onUpload"
+    (send,) = steps(38, props({"isEnabled": True, scan: {"isEnabled": False, "capGBPerMonth": 200}}))
+    assert send.body["properties"]["malwareScanning"] == {"onUpload": {"isEnabled": True, "capGBPerMonth": 200}}
+    assert "sensitiveDataDiscovery" not in send.body["properties"]
+    (send,) = steps(38, props({}))
+    assert send.body["properties"]["malwareScanning"]["onUpload"]["capGBPerMonth"] == 10_000
+    (send,) = steps(38, props({}), account(kind="FileStorage"))
+    assert send.body == {"properties": {"isEnabled": True, "overrideSubscriptionLevelSettings": True}}
 
 
 def test_names_from_azure_cannot_break_out_of_a_fix() -> None:
@@ -913,6 +990,7 @@ def test_counts() -> None:
         "account": "contosobackups",
         "accountId": ID,
         "subscriptionId": SUBSCRIPTION,
+        "subscriptionName": None,
         "resourceGroup": "rg-finance",
         **{
             f"{result}{severity}": 0

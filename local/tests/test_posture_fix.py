@@ -39,6 +39,7 @@ class Store:
     def __init__(self, mock: rm.Mocker, number: int, data: Any) -> None:
         self.objects: dict[str, Json] = {}
         self.writes: list[tuple[str, str, Any]] = []
+        self.versions: dict[tuple[str, str], str] = {}
         source = CHECKS[number].source
         changes = dict(data) if source == "account" else {}
         sku = {"sku": {"name": changes.pop("sku")}} if "sku" in changes else {}
@@ -66,6 +67,7 @@ class Store:
 
     def answer(self, request: Any, context: Any) -> Json:
         context.headers["x-ms-request-id"] = "r-1"
+        self.versions[request.method, unquote(urlsplit(request.url).path)] = request.qs["api-version"][0]
         path = unquote(urlsplit(request.url).path)
         if request.method == "GET":
             return self.read(path, context)
@@ -241,3 +243,56 @@ def test_a_setting_is_sent_with_the_version_that_knows_it(azure: az.Azure, reque
     fix(azure, 18)
     versions = [request.qs["api-version"] for request in requests_mock.request_history if request.method == "PATCH"]
     assert versions == [[az.NEWEST_STORAGE_API]]
+
+
+def test_a_sas_policy_is_written_with_the_version_that_knows_all_of_it(
+    azure: az.Azure, requests_mock: rm.Mocker
+) -> None:
+    """An older version would drop what binds delegation SAS to a user."""
+    bound = {"requireUserBoundUserDelegationSas": True, "requireUserBoundUserDelegationSasAction": "Block"}
+    policy = {"sasExpirationPeriod": "1.00:00:00", "expirationAction": "Log", **bound}
+    store = Store(requests_mock, 17, {"sasPolicy": policy})
+    fix(azure, 17)
+    ((method, path, body),) = store.writes
+    assert body["properties"]["sasPolicy"] == {**policy, "expirationAction": "Block"}
+    assert store.versions[method, path] == az.NEWEST_STORAGE_API
+
+
+def test_a_cloud_without_the_newest_version_is_fixed_with_an_older_one(
+    azure: az.Azure, requests_mock: rm.Mocker
+) -> None:
+    store = Store(requests_mock, 4, TABLE[4].bad)
+
+    def older(request: Any, context: Any) -> Json:
+        if request.qs["api-version"] != [az.NEWEST_STORAGE_API]:
+            return store.answer(request, context)
+        context.status_code = 400
+        return {"error": {"code": "NoRegisteredProviderFound", "message": "older ones only"}}
+
+    requests_mock.register_uri(rm.ANY, rm.ANY, json=older)
+    result = fix(azure, 4)
+    assert row_of(result)["result"] == "pass"
+    assert store.writes == [("PATCH", ID, {"properties": {"allowSharedKeyAccess": False}})]
+    assert row_of(fix(azure, 13))["result"] == "unknown"
+
+
+def test_a_storage_task_that_azure_changes_later_is_no_broken_answer(azure: az.Azure, requests_mock: rm.Mocker) -> None:
+    """Its PATCH is documented to answer 202, without a body."""
+    store = Store(requests_mock, 46, TABLE[46].bad)
+
+    def accepted(request: Any, context: Any) -> Json | None:
+        found = store.answer(request, context)
+        context.status_code = 202 if request.method == "PATCH" else 200
+        return None if request.method == "PATCH" else found
+
+    requests_mock.register_uri(rm.ANY, rm.ANY, json=accepted)
+    result = fix(azure, 46)
+    assert row_of(result)["result"] == "pass", result.readable_output
+
+
+def test_an_undo_names_what_it_leaves(azure: az.Azure, requests_mock: rm.Mocker) -> None:
+    policy = {"enabled": False, "days": 7, "allowPermanentDelete": True}
+    Store(requests_mock, 27, props({"deleteRetentionPolicy": policy}))
+    result = fix(azure, 27)
+    assert "delete_retention_policy_enabled=false" in result.outputs["AzureStorage.Change"]["undo"]
+    assert "The undo leaves as they are: deleteRetentionPolicy.allowPermanentDelete." in result.readable_output

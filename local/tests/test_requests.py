@@ -85,7 +85,7 @@ TABLE = {
     "azure-storage-sas-create": [2, 2],
     "azure-storage-sas-inspect": [0, 0, 0],
     "azure-storage-subscriptions-list": [1],
-    "azure-storage-triage": [12, 12],
+    "azure-storage-triage": [13, 13],
 }
 
 

@@ -296,6 +296,27 @@ def test_a_missing_permission_is_named(azure: LocalAzure, server: Server) -> Non
     assert "The built-in role Storage Account Contributor includes it" in error
 
 
+def test_posture_of_a_whole_tenant_says_how_long_it_takes(azure: LocalAzure, server: Server) -> None:
+    """More accounts than are checked in depth without being asked for: counted first, then read a few at a time."""
+    arm = azure.arm
+    names = [f"many{number:02}" for number in range(az.DEEP_ACCOUNTS + 5)]
+    for name in names:
+        arm.accounts[name] = json.loads(json.dumps(arm.accounts[OTHER]).replace(OTHER, name))
+        arm.services[name] = json.loads(json.dumps(arm.services[OTHER]).replace(OTHER, name))
+    try:
+        args = {"deep": "true", "checks": "delete-lock,blob-soft-delete"}
+        found = succeed(server.run("app", "azure-storage-account-posture", args))
+    finally:
+        for name in names:
+            del arm.accounts[name], arm.services[name]
+    rows = {row["account"]: row for row in items(found, "PostureSummary")}
+    assert rows.keys() == {*names, *arm.accounts}
+    assert {row["subscriptionName"] for row in rows.values()} == {"Contoso Production"}
+    text = " ".join(str(entry) for entry in found.entries)
+    assert f"{len(rows)} accounts; reads per account: 2" in text
+    assert {row["result"] for row in items(found, "Posture") if row["check"] == "blob-soft-delete"} <= {"fail", "unset"}
+
+
 def test_posture_finds_names_and_mends(azure: LocalAzure, server: Server) -> None:
     put(server, "a.txt")
     azure.arm.forbidden.append(("GET", ".*/locks"))

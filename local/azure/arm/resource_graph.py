@@ -1,7 +1,8 @@
-"""Azure Resource Graph, as much of its query language as one look for accounts takes."""
+"""Azure Resource Graph, as much of its query language as looking for accounts and counting them takes."""
 
 import copy
 import re
+from collections import Counter
 from collections.abc import Callable
 
 from ..front import Reply
@@ -29,6 +30,11 @@ CLAUSES: tuple[tuple[re.Pattern[str], Callable[..., Keep]], ...] = tuple(
         (r"order by id asc", lambda: lambda row: True),
     )
 )
+SUBSCRIPTIONS = (
+    "| join kind=leftouter (resourcecontainers | where type =~ 'microsoft.resources/subscriptions' "
+    "| project subscriptionId, subscriptionName = name) on subscriptionId"
+)
+SUMMARIZE = re.compile(r"\| summarize (\w+) = count\(\) by ([\w, ]+)")
 PROJECT = re.compile(r"\| project ([\w, ]+)")
 COLUMNS = (
     *("id", "name", "type", "tenantId", "kind", "location", "resourceGroup", "subscriptionId", "managedBy"),
@@ -75,9 +81,19 @@ def found_rows(arm: Arm, body: Json) -> list[Json]:
     wanted = {str(sub).lower() for sub in body.get("subscriptions") or arm.subscriptions}
     rows = [row_of(arm, item) for name, item in arm.accounts.items() if name not in arm.graph_lag]
     rows = sorted((row for row in rows if row["subscriptionId"].lower() in wanted), key=lambda row: str(row["id"]))
+    columns = list(COLUMNS)
     for line in lines:
-        if columns := PROJECT.fullmatch(line):
-            rows = projected(rows, [name.strip() for name in columns[1].split(",")])
+        if line == SUBSCRIPTIONS:
+            columns.append("subscriptionName")
+            for row in rows:
+                row["subscriptionName"] = arm.subscriptions[row["subscriptionId"].lower()]["displayName"]
+        elif found := PROJECT.fullmatch(line):
+            columns = chosen(columns, found[1])
+            rows = [{name: row.get(name) for name in columns} for row in rows]
+        elif found := SUMMARIZE.fullmatch(line):
+            keys = chosen(columns, found[2])
+            counted = Counter(tuple(row.get(name) for name in keys) for row in rows)
+            rows = [{**dict(zip(keys, values, strict=True)), found[1]: count} for values, count in counted.items()]
         else:
             rows = list(filter(clause(line), rows))
     return rows
@@ -95,10 +111,11 @@ def row_of(arm: Arm, account: Json) -> Json:
     }
 
 
-def projected(rows: list[Json], names: list[str]) -> list[Json]:
-    if unknown := [name for name in names if name not in COLUMNS]:
+def chosen(columns: list[str], text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in columns]:
         raise bad_request(f"The query is not valid: no column {', '.join(unknown)}.")
-    return [{name: row.get(name) for name in names} for row in rows]
+    return names
 
 
 def clause(line: str) -> Keep:
