@@ -12680,10 +12680,7 @@ def posture_row(check: Check, finding: Finding, account: Json) -> Json:
         "accountId": account_id,
         "check": check.name,
         "account": name,
-        "number": check.number,
-        "title": check.title,
-        "severity": check.severity,
-        "cis": check.cis,
+        **{name: getattr(check, name) for name in ("number", "title", "severity", "cis")},
         "result": finding.result,
         "evidence": finding.evidence,
         "fix": FIX_COMMANDS.get(finding.result, "").format(war_room_quote(name), check.name),
@@ -12753,6 +12750,7 @@ POSTURE_SUMMARY_VIEW = View(
     },
     key="accountId",
 )
+REPORT_TABLES = {"to be fixed": TO_SEE, "passed": (PASS,), "not applicable": (NOT_APPLICABLE,)}
 REPORT_VIEW = POSTURE_VIEW._replace(
     columns={header: source for header, source in POSTURE_VIEW.columns.items() if header != "Account"}
 )
@@ -12780,13 +12778,12 @@ class PostureFile:
             head = [list(rows[0])] if rows and not self._file.tell() else []
             csv.writer(self._file).writerows([*head, *([guarded(value) for value in row.values()] for row in rows)])
             return
-        tables = {
-            "to be fixed": sorted((row for row in rows if row["result"] in TO_SEE), key=row_rank),
-            "passed": [row for row in rows if row["result"] == PASS],
-            "not applicable": [row for row in rows if row["result"] == NOT_APPLICABLE],
-        }
         bar = {name: sum(counts[result + name] for result in TO_SEE) for name in SEVERITIES} | {"Pass": counts["pass"]}
-        parts = [html_table(REPORT_VIEW, found, name, folded=name != "to be fixed") for name, found in tables.items()]
+        rows = sorted(rows, key=row_rank)
+        parts = [
+            html_table(REPORT_VIEW, [row for row in rows if row["result"] in results], name, folded=results != TO_SEE)
+            for name, results in REPORT_TABLES.items()
+        ]
         text = html_section(counts["account"], *parts, bar=bar, opened=len(self._sections) < DEFAULT_LIMIT)
         self._sections.append((account_rank(counts), self._file.tell(), len(text)))
         self._file.write(text)
@@ -12915,8 +12912,8 @@ def account_posture(
     if not reading.stopped:
         return entries
     return_results(entries)
-    names = {"account_name": ",".join(search.names)} if search.names else {}
-    return Later(reading.stopped, {**names, "start_after": reading.last})
+    again = {"account_name": ",".join(search.names), "start_after": reading.last}
+    return Later(reading.stopped, {name: text for name, text in again.items() if text})
 
 
 def posture_scope(azure: Azure, search: AccountSearch) -> Json:
@@ -13384,16 +13381,17 @@ def questions(probe: Probe, *, with_sas: bool) -> list[Question]:
     """What is asked, each once. A website takes no SAS."""
     http = probe.service.http
     listing = {"comp": "list", "maxresults": 1}
-    wanted = [
-        ("account containers", "GET", "/", listing, "EnumerationResults"),
-        ("account properties", "GET", "/", SERVICE_PROPERTIES.query, "StorageServiceProperties"),
-    ]
-    if probe.container:
-        path = blob_path(probe.container)
-        wanted.insert(0, ("container listing", "GET", path, {**IN_CONTAINER, **listing}, "EnumerationResults"))
+    wanted: list[tuple[str, str, str, Mapping[str, object], str]] = []
     if probe.blob:
-        wanted.insert(0, ("blob", "HEAD", probe.blob.path, probe.blob.query, "x-ms-blob-type"))
-    found = [Question(row[0], http.request(*row[1:4], {}), row[4]) for row in wanted]
+        wanted.append(("blob", "HEAD", probe.blob.path, probe.blob.query, "x-ms-blob-type"))
+    if probe.container:
+        query = {**IN_CONTAINER, **listing}
+        wanted.append(("container listing", "GET", blob_path(probe.container), query, "EnumerationResults"))
+    wanted.append(("account containers", "GET", "/", listing, "EnumerationResults"))
+    wanted.append(("account properties", "GET", "/", SERVICE_PROPERTIES.query, "StorageServiceProperties"))
+    found = [
+        Question(name, http.request(method, path, asked, {}), holds) for name, method, path, asked, holds in wanted
+    ]
     if probe.website and not with_sas:
         page = probe.blob.name if probe.blob and probe.container == "$web" else ""
         address = f"{probe.website}/{urllib.parse.quote(page, safe='/~')}"
@@ -13612,8 +13610,8 @@ def summary(alert: Alert, found: Readings) -> Section:
     """What the account is, and what the URL names in it."""
     account, properties = found["account"].body or {}, at_path(found["account"].body, "properties") or {}
     container = named_container(alert, found)
-    kinds = (("hierarchical namespace", "isHnsEnabled"), ("SFTP", "isSftpEnabled"), ("NFS 3.0", "isNfsV3Enabled"))
-    flags = ", ".join(name for name, key in kinds if properties.get(key) is True)
+    kinds = {"hierarchical namespace": "isHnsEnabled", "SFTP": "isSftpEnabled", "NFS 3.0": "isNfsV3Enabled"}
+    flags = ", ".join(name for name, key in kinds.items() if properties.get(key) is True)
     subscription = at_path(found["subscription"].body, "displayName")
     named = f"{subscription} ({alert.account.subscription})" if subscription else alert.account.subscription
     where = [("resource group", alert.account.group), ("subscription", named)]
