@@ -48,6 +48,7 @@ ACCOUNT_INFO = box("GetAccountInformation", READ, "rwdlacuptxfi", "getInfo/actio
 BOX_FACTS = box("GetContainerProperties", READ, "r", "containers/read", "container")
 BOX_METADATA = box("GetContainerMetadata", READ, "r", "containers/read", "container")
 BOX_ACL = box("GetContainerACL", READ, "", "containers/getAcl/action")
+PREFLIGHT = Operation("BlobPreflightRequest", READ, "", "")
 FACTS, METADATA, TAGS = (blob_read(f"GetBlob{part}") for part in ("Properties", "Metadata", "Tags"))
 
 # (method, level, comp) -> operation. Those that also depend on a header are told apart in operation_of.

@@ -3,7 +3,6 @@
 https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
 """
 
-import contextlib
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -12,9 +11,23 @@ from datetime import timedelta
 from ..arm import Arm, Json
 from ..front import Reply, Request
 from ..logs import RequestLog
-from . import batch, containers, copies, hierarchy, holds, listing, restore, tags, tiers, writes
+from . import (
+    batch,
+    containers,
+    copies,
+    cors,
+    hierarchy,
+    holds,
+    listing,
+    restore,
+    service_properties,
+    tags,
+    tiers,
+    website,
+    writes,
+)
 from .accounts import Accounts
-from .authorize import Authorizer, Caller
+from .authorize import ANONYMOUS, Authorizer, Caller
 from .azurite import Azurite
 from .call import NEWEST, Call, Place, Refusal, bad_header, bad_query, done, http_date, read_call, whole
 from .containers import DeletedContainers
@@ -22,7 +35,7 @@ from .delegation import DelegationKeys
 from .desk import Desk
 from .history import History
 from .network import check_network
-from .operations import REPLACES, Operation, operation_of
+from .operations import PREFLIGHT, REPLACES, Operation, operation_of
 from .request_log import Recorder, columns_of
 from .sas import StoredPolicy
 
@@ -38,6 +51,8 @@ DROPPED = frozenset(
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("PutBlob", "PutBlockList", "SetBlobMetadata", "SnapshotBlob"), writes.write),
     **dict.fromkeys(("CreateContainer", "SetContainerACL"), containers.set_access),
+    "GetBlobServiceProperties": service_properties.get,
+    "SetBlobServiceProperties": service_properties.set_properties,
     "ListContainers": containers.list_containers,
     "GetContainerProperties": containers.properties,
     "DeleteBlob": writes.delete,
@@ -82,7 +97,7 @@ class BlobService:
 
     def __init__(self, arm: Arm, azurite: Azurite, log: RequestLog, claims: Callable[[str], Json | None]) -> None:
         accounts, history, keys = Accounts(arm), History(azurite), DelegationKeys()
-        self.authorize = Authorizer(accounts, keys, claims, self._access, self._is_website)
+        self.authorize = Authorizer(accounts, keys, claims, self._access)
         self.desk = Desk(accounts, azurite, history, keys, self.authorize)
         self.deleted_containers = DeletedContainers(self.desk)
         self.client_address = "203.0.113.7"
@@ -124,11 +139,18 @@ class BlobService:
         caller: Caller | None = None
         try:
             self._check(call)
-            operation = operation_of(call)
-            caller = self.authorize(call, operation)
-            reply = self._answer(call, operation, caller)
+            if call.to_website:
+                operation, caller = website.operation_of(call), ANONYMOUS
+                reply = website.serve(self.desk, call)
+            elif call.method == "OPTIONS":
+                operation, caller = PREFLIGHT, ANONYMOUS
+                reply = cors.preflight(self.desk, call)
+            else:
+                operation = operation_of(call)
+                caller = self.authorize(call, operation)
+                reply = self._answer(call, operation, caller)
         except Refusal as refused:
-            reply = refused.reply(call)
+            reply = website.page_of(refused, call) if call.to_website else refused.reply(call)
             if refused.status == 401:
                 where = f"{self.authority}/oauth2/authorize"
                 reply.headers["WWW-Authenticate"] = f"Bearer authorization_uri={where} resource_id={AUDIENCE}"
@@ -274,19 +296,9 @@ class BlobService:
             policies[row.findtext("Id") or ""] = StoredPolicy(*fields)
         return headers.get("x-ms-blob-public-access", ""), policies
 
-    def _is_website(self, account: str) -> bool:
-        """Whether the account's static website is on, which makes $web public."""
-        if self.desk.accounts.setting(account, "staticWebsite"):
-            return True
-        reply = self.desk.azurite.ask("GET", Place(account), {"restype": "service", "comp": "properties"})
-        with contextlib.suppress(ET.ParseError):
-            return ET.fromstring(whole(reply)).findtext("StaticWebsite/Enabled") == "true"  # noqa: S314 - Azurite's
-        return False
-
     # What every answer carries
 
-    @staticmethod
-    def _finish(call: Call, reply: Reply) -> None:
+    def _finish(self, call: Call, reply: Reply) -> None:
         headers = {name.lower(): value for name, value in reply.headers.items()}
         if reply.status >= 400 and "x-ms-request-id" in headers:
             reply.body = whole(reply).replace(headers["x-ms-request-id"].encode(), call.id.encode())
@@ -294,6 +306,8 @@ class BlobService:
         reply.headers |= {"x-ms-request-id": call.id, "x-ms-version": call.version}
         if given := call.header("x-ms-client-request-id"):
             reply.headers["x-ms-client-request-id"] = given
+        if call.place.account in self.desk.accounts and not call.to_website and call.method != "OPTIONS":
+            cors.add_headers(self.desk, call, reply)
 
 
 def check_range(reply: Reply) -> None:
