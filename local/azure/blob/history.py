@@ -192,6 +192,11 @@ class History:
     def version(self, place: Place, key: str) -> Kept | None:
         return next((kept for kept in self.versions(place) if same_moment(kept.key, key)), None)
 
+    def snapshot(self, place: Place, moment: str) -> Kept | None:
+        """A soft-deleted snapshot."""
+        found = (kept for kept in self.of(place) if kept.kind == SNAPSHOT and same_moment(kept.snapshot, moment))
+        return next(found, None)
+
     def _living(self, wanted: Callable[[Place], bool]) -> Iterator[Kept]:
         with self.lock:
             found = [kept for place, items in self._kept.items() if wanted(place) for kept in items]

@@ -107,6 +107,7 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
 }
 LEASES = {"acquire": "Acquire", "renew": "Renew", "release": "Release", "change": "Change", "break": "Break"}
 DELETE_VERSION = Operation("DeleteBlob", DELETE, "x", BLOBS + "deleteBlobVersion/action")
+DELETE_FOR_GOOD = Operation("DeleteBlob", DELETE, "y", BLOBS + "permanentDelete/action")
 # What changes a blob that is there; a hold on it forbids that.
 CHANGES = frozenset(
     (
@@ -144,6 +145,10 @@ def operation_of(call: Call) -> Operation:
         return found._replace(
             name=LEASES.get(call.header("x-ms-lease-action").lower(), "Lease") + found.name[5:] + "Lease"
         )
+    if found.name == "DeleteBlob" and "deletetype" in call.query:
+        if call.query["deletetype"].lower() != "permanent":
+            raise bad_query("deletetype", call.query["deletetype"])
+        return DELETE_FOR_GOOD
     if found.name == "DeleteBlob" and "versionid" in call.query:
         return DELETE_VERSION
     return copying(call, found) if call.header("x-ms-copy-source") else found

@@ -35,7 +35,8 @@ from .delegation import DelegationKeys
 from .desk import Desk
 from .history import History
 from .network import check_network
-from .operations import PREFLIGHT, REPLACES, Operation, operation_of
+from .operations import CHANGES, PREFLIGHT, REPLACES, Operation, operation_of
+from .pending import PendingCopies
 from .request_log import Recorder, columns_of
 from .sas import StoredPolicy
 
@@ -55,6 +56,7 @@ HANDLERS: dict[str, Handler] = {
     "SetBlobServiceProperties": service_properties.set_properties,
     "ListContainers": containers.list_containers,
     "GetContainerProperties": containers.properties,
+    "AbortCopyBlob": copies.abort,
     "DeleteBlob": writes.delete,
     "UndeleteBlob": writes.undelete,
     "ListBlobs": listing.list_blobs,
@@ -110,6 +112,10 @@ class BlobService:
         }
 
     @property
+    def pending_copies(self) -> PendingCopies:
+        return self.desk.pending
+
+    @property
     def immutable_containers(self) -> set[tuple[str, str]]:
         return self.desk.immutable_containers
 
@@ -119,6 +125,7 @@ class BlobService:
         self.desk.history.clear()
         self.desk.immutable_containers.clear()
         self.desk.copy_sources.clear()
+        self.desk.pending.clear()
 
     def age(self, by: timedelta) -> None:
         """All that has happened to blobs so far happened so much earlier: for retention, and restores in time."""
@@ -218,11 +225,16 @@ class BlobService:
             if facts and facts["x-ms-blob-type"] != wanted:
                 raise Refusal(409, "InvalidBlobType", "The blob type is invalid for this operation.")
         holds.check_protection(self.desk, call, operation)
+        of_current = not call.query.get("versionid") and not call.query.get("snapshot")
+        if of_current and (operation.name in CHANGES or operation.name == "DeleteBlob"):
+            self.desk.pending.refuse(call.place)
 
     # Reading
 
     def _read(self, call: Call, operation: Operation) -> Reply:
         self._check_key(call)
+        if not call.query.get("versionid") and not call.query.get("snapshot"):
+            self.desk.pending.look(self.desk.azurite, call.place)
         reply = writes.versioned(self.desk, call) if call.query.get("versionid") else self.desk.azurite.pass_on(call)
         if reply.status not in (200, 206):
             return reply
