@@ -6,7 +6,7 @@ from typing import Any
 
 from ..front import Reply
 from ..times import now
-from . import account_settings, keys, object_replication, policies_and_holds, restore, subscriptions
+from . import account_settings, failover, keys, object_replication, policies_and_holds, restore, subscriptions
 from .answers import ArmError, answer, bad_values, empty
 from .call import Call
 from .store import Arm, Json, Operation
@@ -88,6 +88,7 @@ def is_hierarchical(account: Json) -> bool:
 
 def keep(arm: Arm, account: Json) -> None:
     name = account["name"]
+    failover.tell_secondary(arm, account)
     arm.accounts[name] = account
     arm.keys.setdefault(name, [keys.new_key(), keys.new_key()])
     arm.services.setdefault(name, deep_merge(NEW_SERVICE, {}))
@@ -222,9 +223,14 @@ def put_account(arm: Arm, call: Call) -> Reply:
     keep(arm, created)
     operation = str(uuid.uuid4())
     arm.operations[operation] = Operation(arm.polls, created)
-    place = f"/subscriptions/{call['sub']}/providers/Microsoft.Storage/locations/{created['location']}"
-    location = f"{arm.url}{place}/asyncoperations/{operation}?monitor=true&api-version={call.version}"
-    return empty(202, Location=location, **{"Retry-After": "1"})
+    return empty(202, Location=operation_url(arm, created, operation, call.version), **{"Retry-After": "1"})
+
+
+def operation_url(arm: Arm, account: Json, operation: str, version: str) -> str:
+    """Where it is told whether an operation is done."""
+    subscription = "/".join(account["id"].split("/")[:3])
+    place = f"{subscription}/providers/Microsoft.Storage/locations/{account['location']}"
+    return f"{arm.url}{place}/asyncoperations/{operation}?monitor=true&api-version={version}"
 
 
 def update_by_put(arm: Arm, call: Call, body: Json) -> Reply:
@@ -251,6 +257,9 @@ def get_operation(arm: Arm, call: Call) -> Reply:
     if operation.rounds > 0:
         operation.rounds -= 1
         return empty(202, Location=arm.url + call.request.target, **{"Retry-After": "1"})
+    if operation.finish:
+        operation.finish()
+        operation.finish = None
     return answer(as_told("account", operation.result, call.version))
 
 
@@ -259,6 +268,8 @@ def get_account(arm: Arm, call: Call) -> Reply:
     extra: Json = {}
     if "blobRestoreStatus" in call.query.get("$expand", "") and found["name"] in arm.restores:
         extra = {"blobRestoreStatus": restore.progress(arm, found["name"])}
+    if "geoReplicationStats" in call.query.get("$expand", ""):
+        extra |= failover.stats(found)
     return answer(as_told("account", {**found, "properties": {**found["properties"], **extra}}, call.version))
 
 
@@ -276,6 +287,7 @@ def changed(arm: Arm, account: Json, patch: Json) -> Json:
     if "tier" not in account["sku"]:
         account["sku"]["tier"] = account["sku"]["name"].split("_")[0]
     account["properties"] = deep_merge(account["properties"], settable(patch), WHOLE)
+    failover.tell_secondary(arm, account)
     return account
 
 
