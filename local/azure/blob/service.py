@@ -235,6 +235,9 @@ class BlobService:
         self._check_key(call)
         if not call.query.get("versionid") and not call.query.get("snapshot"):
             self.desk.pending.look(self.desk.azurite, call.place)
+            tiers.bring_on(self.desk, call.place, call.time)
+            if operation.name == "GetBlob" and tiers.status(self.desk, call.place):
+                raise tiers.being_rehydrated()
         reply = writes.versioned(self.desk, call) if call.query.get("versionid") else self.desk.azurite.pass_on(call)
         if reply.status not in (200, 206):
             return reply
@@ -251,6 +254,9 @@ class BlobService:
             reply.headers["x-ms-is-current-version"] = "true"
         if self.desk.accounts.setting(place.account, "lastAccessTimeTrackingPolicy"):
             self._track(call, operation, reply)
+        if told := tiers.status(self.desk, place):
+            reply.headers["x-ms-archive-status"] = told["ArchiveStatus"]
+            reply.headers["x-ms-rehydrate-priority"] = told["RehydratePriority"]
         if source := self.desk.copy_sources.get(place):
             names = [name for name in reply.headers if name.lower() == "x-ms-copy-source"]
             reply.headers |= dict.fromkeys(names, source)
