@@ -1,12 +1,13 @@
 """Storage accounts: creation, settings, deletion. https://learn.microsoft.com/rest/api/storagerp/storage-accounts"""
 
+import copy
 import re
 import uuid
 from typing import Any
 
 from ..front import Reply
 from ..times import now
-from . import account_settings, failover, keys, object_replication, policies_and_holds, restore, subscriptions
+from . import account_settings, failover, keys, object_replication, policies_and_holds, restore, services, subscriptions
 from .answers import ArmError, answer, bad_values, empty
 from .call import Call
 from .store import Arm, Json, Operation
@@ -24,10 +25,6 @@ READ_ONLY = (
     *("primaryEndpoints", "primaryLocation", "statusOfPrimary", "secondaryEndpoints", "secondaryLocation"),
     *("statusOfSecondary", "lastGeoFailoverTime", "geoReplicationStats", "failoverInProgress"),
 )
-NEW_SERVICE: Json = {
-    "deleteRetentionPolicy": {"allowPermanentDelete": False, "enabled": False},
-    "cors": {"corsRules": []},
-}
 
 
 def deep_merge(old: Json, new: Json, whole: tuple[str, ...] = ()) -> Json:
@@ -91,13 +88,13 @@ def keep(arm: Arm, account: Json) -> None:
     failover.tell_secondary(arm, account)
     arm.accounts[name] = account
     arm.keys.setdefault(name, [keys.new_key(), keys.new_key()])
-    arm.services.setdefault(name, deep_merge(NEW_SERVICE, {}))
+    arm.services.setdefault(name, copy.deepcopy(services.BLOB))
     arm.blobs.accounts_changed(arm.keys)
 
 
 def new_account(arm: Arm, sub: str, group: str, name: str, body: Json) -> Json:
     created = now()
-    services = {kind: {"keyType": "Account", "enabled": True, "lastEnabledTime": created} for kind in ("file", "blob")}
+    encrypted = {kind: {"keyType": "Account", "enabled": True, "lastEnabledTime": created} for kind in ("file", "blob")}
     properties: Json = {
         "keyCreationTime": {"key1": created, "key2": created},
         "privateEndpointConnections": [],
@@ -111,7 +108,7 @@ def new_account(arm: Arm, sub: str, group: str, name: str, body: Json) -> Json:
             "defaultAction": "Allow",
         },
         "supportsHttpsTrafficOnly": True,
-        "encryption": {"services": services, "keySource": "Microsoft.Storage"},
+        "encryption": {"services": encrypted, "keySource": "Microsoft.Storage"},
         "accessTier": "Hot",
         "provisioningState": "Succeeded",
         "creationTime": created,

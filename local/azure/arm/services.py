@@ -1,5 +1,7 @@
 """The blob, file, queue and table service of an account: their settings."""
 
+import copy
+
 from ..front import Reply
 from ..times import now
 from . import accounts, policies_and_holds
@@ -25,6 +27,10 @@ SERVICES = {
     "FileStorage": ("file",),
 }
 # The settings of a service that nobody has changed.
+BLOB: Json = {
+    "deleteRetentionPolicy": {"allowPermanentDelete": False, "enabled": False},
+    "cors": {"corsRules": []},
+}
 USUAL: dict[str, Json] = {
     "file": {
         "shareDeleteRetentionPolicy": {"enabled": True, "days": 7},
@@ -73,9 +79,8 @@ def put_blob_service(arm: Arm, call: Call) -> Reply:
     account = accounts.of(arm, call)
     check_has(account, "blob")
     properties: Json = as_told("blob service", call.body, call.version).get("properties") or {}
-    properties.setdefault("cors", {"corsRules": []})
-    properties.setdefault("deleteRetentionPolicy", {"allowPermanentDelete": False, "enabled": False})
-    settle(arm, account, unseen("blob service", arm.services[account["name"]], call.version) | properties)
+    kept = unseen("blob service", arm.services[account["name"]], call.version)
+    settle(arm, account, copy.deepcopy(BLOB) | kept | properties)
     return answer(blob_service(arm, call))
 
 

@@ -91,7 +91,7 @@ class Authorizer:
 
     def _token(self, call: Call, operation: Operation, token: str) -> Caller:
         if call.version < OLDEST_TOKEN:
-            raise unauthenticated("Bearer authorization is not supported in this version.", 403)
+            raise unauthenticated("Authentication scheme Bearer is not supported in this version.", 403)
         claims = self.claims(token)
         if claims is None:
             raise unauthenticated("Signature validation failed. The token is not valid for Azure Storage.", 401)

@@ -14,6 +14,7 @@ from .. import times
 from ..front import Reply, Request
 
 NEWEST = "2026-10-06"  # the newest version that the service knows
+OLDEST = "2009-09-19"  # of a request that names none, unless the account has another default
 OLDEST_TOKEN = "2017-11-09"  # noqa: S105 - a version; older ones take no token
 HOST = re.compile(r"([a-z0-9-]+)\.(blob|web)\.localhost(?::\d+)?", re.IGNORECASE)
 WEBSITE = "$web"
@@ -42,7 +43,8 @@ class Call:
     """A request on its way: what it names, and what is found out about it.
 
     wire: the path as it came, which signatures cover. place: what it names. client, port: where the caller is.
-    to_website: it came to the endpoint of the account's static website. usual_version: for a request that names none.
+    to_website: it came to the endpoint of the account's static website. usual_version: for a request that names none; empty for the
+    account's default.
     """
 
     request: Request
@@ -51,7 +53,7 @@ class Call:
     client: str = "127.0.0.1"
     port: int = 49152
     to_website: bool = False
-    usual_version: str = NEWEST
+    usual_version: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     time: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
@@ -88,7 +90,7 @@ class Call:
 
     @property
     def version(self) -> str:
-        return self.header("x-ms-version") or self.query.get("sv", "") or self.usual_version
+        return self.header("x-ms-version") or self.query.get("sv", "") or self.usual_version or OLDEST
 
 
 def read_call(request: Request, client: str) -> Call:

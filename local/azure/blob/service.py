@@ -170,6 +170,8 @@ class BlobService:
         """What is wrong with a request whoever sends it."""
         if call.place.account not in self.desk.accounts:
             raise Refusal(404, "ResourceNotFound", "The specified resource does not exist.")
+        settings = self.desk.accounts.service_settings(call.place.account)
+        call.usual_version = call.usual_version or str(settings.get("defaultServiceVersion") or "")
         version = call.version
         if not re.fullmatch(r"20\d\d-\d\d-\d\d", version) or version > NEWEST:
             raise bad_header("x-ms-version", version)
