@@ -116,7 +116,7 @@ def add_policies(azure: LocalAzure) -> None:
 
 def extend_restore_window(azure: LocalAzure) -> None:
     """A restore window that reaches back to before the run."""
-    azure.arm.services[ACCOUNT]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
+    azure.arm.services["contosoweb"]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
 
 
 def add_lifecycle_rule(azure: LocalAzure) -> None:

@@ -76,6 +76,7 @@ def test_the_documents_of_a_website(azure: LocalAzure) -> None:
     setting(azure, staticWebsite={**ON, "errorDocument404Path": "sorry.html"})
     answer = web(azure, "none.html")
     assert (refusal(answer), answer.text) == ((404, "WebContentNotFound"), "not here")
+    assert web(azure, "none.html", Range="bytes=0-2").text == "not here", "it is not what was asked for"
     setting(azure, staticWebsite={"enabled": True, "defaultIndexDocumentPath": "app/start.html"})
     assert web(azure).text == web(azure, "any/folder/").text == "start"
     setting(azure, staticWebsite={**ON, "errorDocument404Path": "none.html"})

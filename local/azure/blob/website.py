@@ -34,14 +34,15 @@ def serve(desk: Desk, call: Call) -> Reply:
     if not settings:
         raise not_found()
     reply = page(desk, call, document_of(call, settings))
-    if reply.status == 404 and settings.get("errorDocument404Path"):
-        whole(reply)
-        reply = page(desk, call, str(settings["errorDocument404Path"]).lstrip("/"))
-        reply.status = 404 if reply.status == 200 else reply.status
-        reply.headers["x-ms-error-code"] = not_found().code
-    if reply.status == 404 and not settings.get("errorDocument404Path"):
+    if reply.status != 404:
+        return reply
+    whole(reply)
+    reply = page(desk, call, str(settings.get("errorDocument404Path") or "").lstrip("/"), ())
+    if reply.status == 404:
         whole(reply)
         raise not_found()
+    reply.status = 404
+    reply.headers["x-ms-error-code"] = not_found().code
     return reply
 
 
@@ -54,10 +55,10 @@ def document_of(call: Call, settings: Json) -> str:
     return usual or path + str(settings.get("indexDocument") or "")
 
 
-def page(desk: Desk, call: Call, document: str) -> Reply:
+def page(desk: Desk, call: Call, document: str, conditions: tuple[str, ...] = CONDITIONS) -> Reply:
     if not document or document.endswith("/"):
         raise not_found()
-    asked = {name: call.header(name) for name in CONDITIONS if call.header(name)}
+    asked = {name: call.header(name) for name in conditions if call.header(name)}
     return desk.azurite.ask(call.method, call.place._replace(blob=document), {}, asked)
 
 
