@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+import jwt
+
 from .front import Pieces, Reply, Request, forward
 
 Json = dict[str, Any]
 TENANT = "8a6f1c5e-2d1b-4b0c-9b7e-6a9f3f0d7c11"
 PUBLIC_APP = "55f9764e-300a-474a-a2bb-549cece85439"  # Cortex XSOAR's own
+COMMAND_LINE = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"  # Microsoft's own, in every tenant
 OWN_PUBLIC_APP = "c0ffee03-1111-4222-8333-444455556666"
 SECRET_APP = "c0ffee00-1111-4222-8333-444455556666"  # noqa: S105 - an id
 CERTIFICATE_APP = "c0ffee01-1111-4222-8333-444455556666"
@@ -148,7 +151,7 @@ class Entra:
             base, _, query = target.partition("?")
             target = f"{base}?{self._with_all_scopes(query)}"
         reply = self._forward(request, target, body)
-        return self._dressed(request, reply) if path.endswith("/device/auth") else reply
+        return with_message(self._dressed(request, reply)) if path.endswith("/device/auth") else reply
 
     def _token(self, request: Request, target: str) -> Reply:
         form = dict(urllib.parse.parse_qsl(request.body.decode()))
@@ -158,7 +161,11 @@ class Entra:
         if form.get("client_id") == NO_STORAGE_APP and STORAGE_AUDIENCE in form.get("scope", ""):
             return refused(request, "invalid_grant", 65001, NO_CONSENT, "consent_required")
         headers = {"X-Local-Single-Use": "1"} if self.single_use_refresh_tokens else {}
-        return self._dressed(request, self._forward(request, target, request.body, headers))
+        if "scope" in form:
+            form["scope"] = plain(form["scope"])
+        body = urllib.parse.urlencode(form).encode()
+        reply = self._dressed(request, self._forward(request, target, body, headers))
+        return with_own_scopes(reply) if reply.status == 200 else reply
 
     def _next_refusal(self, form: dict[str, str]) -> Refusal | None:
         with self._lock:
@@ -190,8 +197,43 @@ class Entra:
             fields["prompt"] = "consent"
         if "scope" in fields:
             every = [f"{audience}/.default" for audience in (self.arm_audience, STORAGE_AUDIENCE)]
-            fields["scope"] = " ".join(dict.fromkeys([*fields["scope"].split(), *every]))
+            fields["scope"] = " ".join(dict.fromkeys([*plain(fields["scope"]).split(), *every]))
         return urllib.parse.urlencode(fields)
+
+
+def plain(scopes: str) -> str:
+    """Scopes as oidc-provider knows them. Entra also takes a resource with a slash at its end."""
+    return scopes.replace("//.default", "/.default")
+
+
+def with_own_scopes(reply: Reply) -> Reply:
+    """The answer to a token request. A token is good for one resource, and its answer tells the scopes of no other."""
+    found = json.loads(read_whole(reply))
+    audience = jwt.decode(found["access_token"], options={"verify_signature": False})["aud"]
+    scopes = str(found.get("scope", "")).split()
+    own = [scope for scope in scopes if not scope.endswith("/.default") or scope == f"{audience}/.default"]
+    found |= {"scope": " ".join(own)} if scopes else {}
+    return replaced(reply, found)
+
+
+def replaced(reply: Reply, body: Json) -> Reply:
+    headers = {name: value for name, value in reply.headers.items() if name.lower() != "content-length"}
+    return Reply(reply.status, headers, json.dumps(body).encode(), reply.cookies)
+
+
+def with_message(reply: Reply) -> Reply:
+    """The answer to the start of a device code flow, with the words that Entra has for the person. It has no complete
+    address, in which the code is entered already."""
+    if reply.status != 200:
+        return reply
+    found = json.loads(read_whole(reply))
+    found.pop("verification_uri_complete", None)
+    found.setdefault("interval", 5)
+    found["message"] = (
+        f"To sign in, use a web browser to open the page {found['verification_uri']} and enter the code "
+        f"{found['user_code']} to authenticate."
+    )
+    return replaced(reply, found)
 
 
 def read_whole(reply: Reply) -> bytes:
@@ -205,13 +247,15 @@ def read_whole(reply: Reply) -> bytes:
 
 
 def applications(app_key: Json) -> Iterable[Json]:
-    """The app registrations: Cortex XSOAR's own, public and confidential ones of the tenant, and a managed identity's."""
+    """The app registrations: Cortex XSOAR's and Microsoft's own, public and confidential ones of the tenant, and a managed identity's."""
     user_grants = ["authorization_code", "refresh_token", DEVICE_CODE]
     user = {"grant_types": user_grants, "response_types": ["code"], "redirect_uris": [REDIRECT_URI]}
     app_only: Json = {"grant_types": ["client_credentials"], "response_types": [], "redirect_uris": []}
     secret = {"client_secret": APP_SECRET, "token_endpoint_auth_method": "client_secret_post"}
     for app in (PUBLIC_APP, OWN_PUBLIC_APP, NO_STORAGE_APP):
         yield {"client_id": app, "token_endpoint_auth_method": "none", **user}
+    native = {**user, "application_type": "native", "redirect_uris": ["http://localhost"]}
+    yield {"client_id": COMMAND_LINE, "token_endpoint_auth_method": "none", **native}
     yield {"client_id": SECRET_APP, **secret, **user, "grant_types": [*user_grants[:2], "client_credentials"]}
     yield {"client_id": IDENTITY_APP, **secret, **app_only}
     yield {

@@ -114,6 +114,11 @@ def add_policies(azure: LocalAzure) -> None:
     service.get_container_client("payroll").set_container_access_policy(policies)
 
 
+def end_immutability(azure: LocalAzure) -> None:
+    """An account without the locked policy, which excludes point-in-time restore and which nothing unlocks."""
+    azure.arm.policies.clear()
+
+
 def extend_restore_window(azure: LocalAzure) -> None:
     """A restore window that reaches back to before the run."""
     azure.arm.services[ACCOUNT]["restorePolicy"]["minRestoreTime"] = "2020-01-01T00:00:00.0000000Z"
@@ -147,6 +152,7 @@ def serve_leaked_sas(azure: LocalAzure) -> None:
 # What a step needs afterwards and no command does.
 PREPARATIONS = {
     "policies": add_policies,
+    "no immutability": end_immutability,
     "restore window": extend_restore_window,
     "lifecycle rule": add_lifecycle_rule,
     "leaked SAS": serve_leaked_sas,

@@ -16,6 +16,7 @@ from .clients import (
     STORAGE,
     account_id,
     code_of,
+    refused,
     send,
     service_id,
 )
@@ -115,6 +116,56 @@ def test_accounts_with_files_protocols_take_no_hold_and_no_policy(azure: LocalAz
     policy = send(azure, "PUT", f"{path}/immutabilityPolicies/default", STORAGE, period)
     assert [code_of(answer) for answer in (hold, policy)] == [(409, "FeatureNotSupportedForAccount")] * 2
     assert not azure.arm.holds.get((ACCOUNT, CONTAINER))
+
+
+RESTORE = {
+    "isVersioningEnabled": True,
+    "changeFeed": {"enabled": True},
+    "deleteRetentionPolicy": {"enabled": True, "days": 8},
+    "restorePolicy": {"enabled": True, "days": 7},
+}
+TRACKING = {"lastAccessTimeTrackingPolicy": {"enable": True}}
+
+
+def refusal_of(act: Callable[..., object], *args: object, **options: object) -> tuple[int | None, str | None]:
+    with pytest.raises(HttpResponseError) as error:
+        act(*args, **options)
+    return refused(error)
+
+
+@pytest.mark.parametrize("settings", [RESTORE, TRACKING])
+def test_holds_and_policies_exclude_restores_and_access_times(
+    azure: LocalAzure, sdk: StorageManagementClient, settings: dict[str, object]
+) -> None:
+    """Whichever was there first."""
+    where, conflict = (GROUP, ACCOUNT, CONTAINER), (409, "ConflictFeatureEnabled")
+    containers, service = sdk.blob_containers, sdk.blob_services.set_service_properties
+    period = {"properties": {"immutabilityPeriodSinceCreationInDays": 3}}
+    by_version = {"properties": {"immutableStorageWithVersioning": {"enabled": True}}}
+    service(GROUP, ACCOUNT, {"properties": settings})
+    assert refusal_of(containers.set_legal_hold, *where, {"tags": ["case1"]}) == conflict
+    policy = containers.create_or_update_immutability_policy
+    assert refusal_of(policy, *where, parameters=period) == conflict
+    assert refusal_of(containers.update, *where, by_version) == conflict
+    assert refusal_of(containers.create, GROUP, ACCOUNT, "by-version", by_version) == conflict
+    service(GROUP, ACCOUNT, {"properties": {}})
+    containers.set_legal_hold(*where, {"tags": ["case1"]})
+    assert refusal_of(service, GROUP, ACCOUNT, {"properties": settings}) == conflict
+    containers.clear_legal_hold(*where, {"tags": ["case1"]})
+    made = policy(*where, parameters=period)
+    assert refusal_of(service, GROUP, ACCOUNT, {"properties": settings}) == conflict
+    containers.delete_immutability_policy(*where, etag=str(made.etag), match_condition=IF_MATCH)
+    service(GROUP, ACCOUNT, {"properties": settings})
+
+
+def test_version_level_immutability_excludes_them_too(azure: LocalAzure, sdk: StorageManagementClient) -> None:
+    by_version = {"properties": {"immutableStorageWithVersioning": {"enabled": True}}}
+    sdk.blob_containers.update(GROUP, ACCOUNT, CONTAINER, by_version)
+    service = sdk.blob_services.set_service_properties
+    assert refusal_of(service, GROUP, ACCOUNT, {"properties": RESTORE}) == (409, "ConflictFeatureEnabled")
+    azure.arm.accounts[ACCOUNT]["properties"]["isHnsEnabled"] = True
+    lake = refusal_of(sdk.blob_containers.update, GROUP, ACCOUNT, CONTAINER, by_version)
+    assert lake == (409, "FeatureNotSupportedForAccount")
 
 
 def test_version_level_immutability_takes_holds_blob_by_blob(azure: LocalAzure) -> None:

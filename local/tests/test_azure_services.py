@@ -43,12 +43,19 @@ def put(azure: LocalAzure, properties: dict[str, Any], account: str = ACCOUNT, v
         {"changeFeed": {"enabled": False}},
         {"deleteRetentionPolicy": {"enabled": False}},
         {"deleteRetentionPolicy": {"enabled": True, "days": 7}},
-        {"deleteRetentionPolicy": {"enabled": True, "days": 8, "allowPermanentDelete": True}},
     ],
 )
 def test_point_in_time_restore_needs_what_it_stands_on(azure: LocalAzure, changes: dict[str, Any]) -> None:
-    """Versions, the change feed, and soft delete of blobs for more days, with nothing deleted for good."""
+    """Versions, the change feed, and soft delete of blobs for more days."""
     assert code_of(put(azure, {**COMPLETE, **changes})) == (400, "InvalidValuesForRequestParameters")
+    assert put(azure, COMPLETE).status_code == 200
+
+
+def test_permanent_deletion_excludes_point_in_time_restore(azure: LocalAzure) -> None:
+    deletes = {"deleteRetentionPolicy": {"enabled": True, "days": 8, "allowPermanentDelete": True}}
+    assert code_of(put(azure, {**COMPLETE, **deletes})) == (409, "ConflictFeatureEnabled")
+    assert put(azure, deletes).status_code == 200
+    assert code_of(put(azure, {**COMPLETE, **deletes})) == (409, "ConflictFeatureEnabled")
     assert put(azure, COMPLETE).status_code == 200
 
 

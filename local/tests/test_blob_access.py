@@ -6,7 +6,7 @@ import pytest
 
 from local.azure import LocalAzure
 
-from .blob_calls import ACCOUNT, BOX, client, of_account, refusal, sas, send, setting, token
+from .blob_calls import ACCOUNT, BOX, of_account, refusal, sas, send, token
 
 
 @pytest.fixture(autouse=True)
@@ -44,27 +44,6 @@ def test_changing_and_tags_need_signing_in(azure: LocalAzure) -> None:
         answer = send(azure, method, target)
         assert refusal(answer) == (401, "NoAuthenticationInformation")
         assert answer.headers["WWW-Authenticate"].startswith("Bearer authorization_uri=")
-
-
-def test_a_static_website_is_public_whatever_the_account_says(azure: LocalAzure) -> None:
-    client(azure).create_container("$web").upload_blob("index.html", "hello")
-    assert refusal(send(azure, "GET", "/$web/index.html")) == (409, "PublicAccessNotPermitted")
-    setting(azure, staticWebsite={"enabled": True, "indexDocument": "index.html"})
-    assert send(azure, "GET", "/$web/index.html").text == "hello"
-    assert refusal(send(azure, "GET", "/$web?restype=container&comp=list")) == (409, "PublicAccessNotPermitted")
-    of_account(azure, networkAcls={"defaultAction": "Deny"})
-    assert refusal(send(azure, "GET", "/$web/index.html")) == (403, "AuthorizationFailure")
-
-
-def test_a_static_website_set_by_the_data_plane(azure: LocalAzure) -> None:
-    from azure.storage.blob import StaticWebsite
-
-    service = client(azure)
-    service.create_container("$web").upload_blob("index.html", "hello")
-    service.set_service_properties(static_website=StaticWebsite(enabled=True, index_document="index.html"))
-    assert send(azure, "GET", "/$web/index.html").text == "hello"
-    service.set_service_properties(static_website=StaticWebsite(enabled=False))
-    assert send(azure, "GET", "/$web/index.html").status_code == 409
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What every answer of the local blob service carries, and its statuses for ranges and conditions."""
 
+import urllib.parse
 import uuid
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from local.azure import LocalAzure
 
 from .blob_calls import ACCOUNT, BOX, client, names, refusal, sas, send, setting, token
+from .clients import call
 
 TEN = b"0123456789"
 
@@ -51,6 +53,21 @@ def test_headers_of_every_answer(azure: LocalAzure, method: str, target: str, st
 
 def test_no_client_request_id_no_echo(azure: LocalAzure) -> None:
     assert "x-ms-client-request-id" not in send(azure, "GET", f"/{BOX}/a", token(azure)).headers
+
+
+def test_a_request_without_a_version(azure: LocalAzure) -> None:
+    """A token needs one of its own days; anonymous requests get the account's default, or the oldest."""
+    url, bearer = f"{azure.azurite.endpoint(ACCOUNT)}{BOX}/a", {"Authorization": token(azure)}
+    by_token = call(azure, "GET", url, headers=bearer)
+    assert refusal(by_token) == (403, "AuthenticationFailed")
+    assert "Authentication scheme Bearer is not supported in this version." in by_token.text
+    signed = sas(azure, "r")
+    version = urllib.parse.parse_qs(signed)["sv"][0]
+    assert call(azure, "GET", f"{url}?{signed}").headers["x-ms-version"] == version
+    assert call(azure, "GET", url).headers["x-ms-version"] == "2009-09-19"
+    setting(azure, defaultServiceVersion="2021-12-02")
+    assert call(azure, "GET", url).headers["x-ms-version"] == "2021-12-02"
+    assert call(azure, "GET", url, headers=bearer).status_code == 200
 
 
 @pytest.mark.parametrize("version", ["2099-01-01", "latest", "2027-01-01"])

@@ -80,6 +80,41 @@ def test_a_signature_is_good_for_a_quarter_of_an_hour(azure: LocalAzure, minutes
     assert ("too old" in detail(answer)) == (status == 403)
 
 
+def lite(
+    azure: LocalAzure, method: str, target: str, text: str, body: bytes = b"", **headers: str
+) -> requests.Response:
+    """A request that Shared Key Lite signs. text: the string to sign, with DATE for the time."""
+    date = format_datetime(datetime.now(timezone.utc), usegmt=True)
+    signed = signature(azure.arm.keys[ACCOUNT][1], text.replace("DATE", date))
+    return send(
+        azure, method, target, x_ms_date=date, Authorization=f"SharedKeyLite {ACCOUNT}:{signed}", body=body, **headers
+    )
+
+
+def test_shared_key_lite(azure: LocalAzure) -> None:
+    """It covers a few headers only, and of the query `comp` alone."""
+    own = f"x-ms-date:DATE\nx-ms-version:{VERSION}\n"
+    path = f"/{ACCOUNT}/{BOX}"
+    assert refusal(lite(azure, "GET", f"/{BOX}/a", f"GET\n\n\n\n{own}{path}/a")) == (200, "")
+    listing = lite(azure, "GET", f"/{BOX}?restype=container&comp=list", f"GET\n\n\n\n{own}{path}?comp=list")
+    assert "<Name>a</Name>" in listing.text
+    kind = f"x-ms-blob-type:BlockBlob\nx-ms-date:DATE\nx-ms-meta-k:v\nx-ms-version:{VERSION}\n"
+    put = f"PUT\n\ntext/plain\n\n{kind}{path}/b"
+    headers = {"x_ms_blob_type": "BlockBlob", "x_ms_meta_k": "v"}
+    assert lite(azure, "PUT", f"/{BOX}/b", put, b"new", Content_Type="text/plain", **headers).status_code == 201
+    columns = azure.log.records()[-1].columns
+    assert (columns["AuthenticationType"], columns["AuthenticationHash"][:5]) == ("AccountKey", "key2(")
+    other = lite(azure, "PUT", f"/{BOX}/b", put, b"new", Content_Type="text/html", **headers)
+    assert refusal(other) == (403, "AuthenticationFailed")
+    full = lite(azure, "GET", f"/{BOX}/a", "GET\n\n\n\n\n\n\n\n\n\n\n\n" + f"{own}{path}/a")
+    assert refusal(full) == (403, "AuthenticationFailed"), "the longer string is that of Shared Key"
+    of_account(azure, allowSharedKeyAccess=False)
+    assert refusal(lite(azure, "GET", f"/{BOX}/a", f"GET\n\n\n\n{own}{path}/a")) == (
+        403,
+        "KeyBasedAuthenticationNotPermitted",
+    )
+
+
 def test_a_token_is_good_only_if_entra_issued_it_for_storage(azure: LocalAzure) -> None:
     time = int(NOW.timestamp())
     claims = {"iss": "https://sts.windows.net/t/", "aud": "https://storage.azure.com", "iat": time, "nbf": time}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import urllib.parse
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -259,3 +260,59 @@ def test_a_new_container_does_not_see_the_bin_of_the_old(azure: LocalAzure) -> N
     service.create_container(CONTAINER)
     assert names(azure, CONTAINER, "&include=deleted") == []
     assert send(azure, "PUT", f"/{CONTAINER}/a?comp=undelete", token(azure)).status_code == 404
+
+
+# For good
+
+
+def permanently(azure: LocalAzure, auth: str, **query: str) -> tuple[int, str]:
+    words = urllib.parse.urlencode({"deletetype": "permanent", **query})
+    answer = send(azure, "DELETE", f"/{CONTAINER}/a?{words}", auth)
+    return answer.status_code, answer.headers.get("x-ms-error-code") or answer.headers["x-ms-delete-type-permanent"]
+
+
+@pytest.fixture
+def box_for_good(azure: LocalAzure) -> Any:
+    azure.arm.services[ACCOUNT] |= {"deleteRetentionPolicy": {**KEEP, "allowPermanentDelete": True}}
+    return client(azure).get_container_client(CONTAINER)
+
+
+def test_a_soft_deleted_snapshot_goes_for_good(azure: LocalAzure, box_for_good: Any) -> None:
+    may = sas(azure, "y")
+    blob = box_for_good.get_blob_client("a")
+    blob.upload_blob("x")
+    taken = blob.create_snapshot()["snapshot"]
+    assert permanently(azure, may, snapshot=taken) == (409, "BlobSnapshotNotSoftDeleted")
+    box_for_good.get_blob_client("a", snapshot=taken).delete_blob()
+    for auth in (sas(azure, "rwdx"), token(azure)):
+        azure.modes.enforce_roles = True
+        assert permanently(azure, auth, snapshot=taken) == (403, "AuthorizationPermissionMismatch")
+    azure.modes.enforce_roles = False
+    assert permanently(azure, may, snapshot=taken) == (202, "true")
+    assert permanently(azure, may, snapshot=taken) == (404, "BlobNotFound")
+    assert [item.snapshot for item in box_for_good.list_blobs(include=["snapshots", "deleted"])] == [None]
+
+
+def test_a_soft_deleted_version_goes_for_good(azure: LocalAzure, box_for_good: Any) -> None:
+    azure.arm.services[ACCOUNT]["isVersioningEnabled"] = True
+    blob, may = box_for_good.get_blob_client("a"), sas(azure, "dy")
+    first = blob.upload_blob("one")["version_id"]
+    second = blob.upload_blob("two", overwrite=True)["version_id"]
+    assert permanently(azure, may, versionid=second) == (403, "OperationNotAllowedOnRootBlob")
+    assert permanently(azure, may, versionid=first) == (409, "BlobSnapshotNotSoftDeleted")
+    box_for_good.get_blob_client("a", version_id=first).delete_blob()
+    assert permanently(azure, may, versionid=first) == (202, "true")
+    listed = [item.version_id for item in box_for_good.list_blobs(include=["versions", "deleted"])]
+    assert listed == [second]
+    blob.undelete_blob()
+    assert permanently(azure, may, versionid=first) == (404, "BlobNotFound")
+
+
+def test_what_is_not_deleted_for_good(azure: LocalAzure, box_for_good: Any) -> None:
+    may = sas(azure, "dy")
+    box_for_good.upload_blob("a", "x")
+    assert permanently(azure, may) == (409, "BlobSnapshotNotSoftDeleted")
+    assert permanently(azure, may, deletetype="soon") == (400, "InvalidQueryParameterValue")
+    azure.arm.services[ACCOUNT]["deleteRetentionPolicy"] = KEEP
+    assert permanently(azure, may, snapshot="2026-01-01T00:00:00.0000000Z")[0] == 409
+    assert names(azure, CONTAINER) == ["a"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import msal
 import pytest
 import requests
@@ -16,6 +17,7 @@ from msal import managed_identity
 from local.azure import LocalAzure
 from local.azure.entra import (
     APP_SECRET,
+    COMMAND_LINE,
     DEVICE_CODE,
     NO_STORAGE_APP,
     OWN_PUBLIC_APP,
@@ -214,6 +216,34 @@ def test_a_declined_device_code(azure: LocalAzure, client: Client) -> None:
     started = client.device_code()
     azure.person().sign_in_device(started["verification_uri"], started["user_code"], deny=True)
     assert client.token(DEVICE_CODE, device_code=started["device_code"]).json()["error"] == "authorization_declined"
+
+
+def test_the_start_of_a_device_code_flow_is_as_entras(client: Client) -> None:
+    started = client.device_code()
+    assert set(started) == {"device_code", "user_code", "verification_uri", "expires_in", "interval", "message"}
+    assert started["message"].startswith(
+        f"To sign in, use a web browser to open the page {started['verification_uri']} "
+    )
+
+
+def test_microsofts_command_line_signs_in_and_keeps_its_tokens_apart(
+    azure: LocalAzure, browser: requests.Session
+) -> None:
+    """Microsoft's library takes a token from its cache if the answer that brought it told the scope."""
+    app = msal.PublicClientApplication(
+        COMMAND_LINE, authority=f"{azure.authority_url}/{TENANT}", instance_discovery=False, http_client=browser
+    )
+    flow = app.initiate_device_flow([f"{azure.arm_url}/.default"])
+    azure.person().sign_in_device(flow["verification_uri"], flow["user_code"])
+    found = app.acquire_token_by_device_flow(flow)
+    (account,) = app.get_accounts()
+    audiences = {
+        resource: app.acquire_token_silent([f"{resource}/.default"], account)["access_token"]
+        for resource in (azure.arm_url, STORAGE_AUDIENCE, f"{STORAGE_AUDIENCE}/")
+    }
+    assert audiences.pop(azure.arm_url) == found["access_token"], "from the cache"
+    for token in audiences.values():
+        assert jwt.decode(token, options={"verify_signature": False})["aud"] == STORAGE_AUDIENCE
 
 
 def test_the_pages_ask_no_other_host_and_say_who_signs_in(azure: LocalAzure, browser: requests.Session) -> None:

@@ -1,12 +1,13 @@
 """Storage accounts: creation, settings, deletion. https://learn.microsoft.com/rest/api/storagerp/storage-accounts"""
 
+import copy
 import re
 import uuid
 from typing import Any
 
 from ..front import Reply
 from ..times import now
-from . import account_settings, keys, object_replication, policies_and_holds, restore, subscriptions
+from . import account_settings, failover, keys, object_replication, policies_and_holds, restore, services, subscriptions
 from .answers import ArmError, answer, bad_values, empty
 from .call import Call
 from .store import Arm, Json, Operation
@@ -24,10 +25,6 @@ READ_ONLY = (
     *("primaryEndpoints", "primaryLocation", "statusOfPrimary", "secondaryEndpoints", "secondaryLocation"),
     *("statusOfSecondary", "lastGeoFailoverTime", "geoReplicationStats", "failoverInProgress"),
 )
-NEW_SERVICE: Json = {
-    "deleteRetentionPolicy": {"allowPermanentDelete": False, "enabled": False},
-    "cors": {"corsRules": []},
-}
 
 
 def deep_merge(old: Json, new: Json, whole: tuple[str, ...] = ()) -> Json:
@@ -88,15 +85,16 @@ def is_hierarchical(account: Json) -> bool:
 
 def keep(arm: Arm, account: Json) -> None:
     name = account["name"]
+    failover.tell_secondary(arm, account)
     arm.accounts[name] = account
     arm.keys.setdefault(name, [keys.new_key(), keys.new_key()])
-    arm.services.setdefault(name, deep_merge(NEW_SERVICE, {}))
+    arm.services.setdefault(name, copy.deepcopy(services.BLOB))
     arm.blobs.accounts_changed(arm.keys)
 
 
 def new_account(arm: Arm, sub: str, group: str, name: str, body: Json) -> Json:
     created = now()
-    services = {kind: {"keyType": "Account", "enabled": True, "lastEnabledTime": created} for kind in ("file", "blob")}
+    encrypted = {kind: {"keyType": "Account", "enabled": True, "lastEnabledTime": created} for kind in ("file", "blob")}
     properties: Json = {
         "keyCreationTime": {"key1": created, "key2": created},
         "privateEndpointConnections": [],
@@ -110,7 +108,7 @@ def new_account(arm: Arm, sub: str, group: str, name: str, body: Json) -> Json:
             "defaultAction": "Allow",
         },
         "supportsHttpsTrafficOnly": True,
-        "encryption": {"services": services, "keySource": "Microsoft.Storage"},
+        "encryption": {"services": encrypted, "keySource": "Microsoft.Storage"},
         "accessTier": "Hot",
         "provisioningState": "Succeeded",
         "creationTime": created,
@@ -222,9 +220,14 @@ def put_account(arm: Arm, call: Call) -> Reply:
     keep(arm, created)
     operation = str(uuid.uuid4())
     arm.operations[operation] = Operation(arm.polls, created)
-    place = f"/subscriptions/{call['sub']}/providers/Microsoft.Storage/locations/{created['location']}"
-    location = f"{arm.url}{place}/asyncoperations/{operation}?monitor=true&api-version={call.version}"
-    return empty(202, Location=location, **{"Retry-After": "1"})
+    return empty(202, Location=operation_url(arm, created, operation, call.version), **{"Retry-After": "1"})
+
+
+def operation_url(arm: Arm, account: Json, operation: str, version: str) -> str:
+    """Where it is told whether an operation is done."""
+    subscription = "/".join(account["id"].split("/")[:3])
+    place = f"{subscription}/providers/Microsoft.Storage/locations/{account['location']}"
+    return f"{arm.url}{place}/asyncoperations/{operation}?monitor=true&api-version={version}"
 
 
 def update_by_put(arm: Arm, call: Call, body: Json) -> Reply:
@@ -251,6 +254,9 @@ def get_operation(arm: Arm, call: Call) -> Reply:
     if operation.rounds > 0:
         operation.rounds -= 1
         return empty(202, Location=arm.url + call.request.target, **{"Retry-After": "1"})
+    if operation.finish:
+        operation.finish()
+        operation.finish = None
     return answer(as_told("account", operation.result, call.version))
 
 
@@ -259,6 +265,8 @@ def get_account(arm: Arm, call: Call) -> Reply:
     extra: Json = {}
     if "blobRestoreStatus" in call.query.get("$expand", "") and found["name"] in arm.restores:
         extra = {"blobRestoreStatus": restore.progress(arm, found["name"])}
+    if "geoReplicationStats" in call.query.get("$expand", ""):
+        extra |= failover.stats(found)
     return answer(as_told("account", {**found, "properties": {**found["properties"], **extra}}, call.version))
 
 
@@ -276,6 +284,7 @@ def changed(arm: Arm, account: Json, patch: Json) -> Json:
     if "tier" not in account["sku"]:
         account["sku"]["tier"] = account["sku"]["name"].split("_")[0]
     account["properties"] = deep_merge(account["properties"], settable(patch), WHOLE)
+    failover.tell_secondary(arm, account)
     return account
 
 

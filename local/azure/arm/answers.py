@@ -48,6 +48,12 @@ def not_supported(feature: str) -> ArmError:
     return ArmError(409, "FeatureNotSupportedForAccount", f"{feature} is not supported for the account.")
 
 
+def conflict(feature: str) -> ArmError:
+    """The refusal of what excludes a feature that is on."""
+    message = f"Conflicting feature '{feature}' is enabled. Please disable it and retry."
+    return ArmError(409, "ConflictFeatureEnabled", message)
+
+
 def page(arm: Arm, target: str, query: dict[str, str], items: list[Json], size: int | None = None) -> Reply:
     """Part of a collection; the link to the rest carries a $skipToken, as ARM's does."""
     token = query.get("$skipToken") or "0"

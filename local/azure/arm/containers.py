@@ -8,7 +8,7 @@ import uuid
 from ..front import Reply
 from ..times import now
 from . import accounts, policies_and_holds
-from .answers import ArmError, answer, bad_request, bad_values, chosen, empty
+from .answers import ArmError, answer, bad_request, bad_values, chosen, empty, not_supported
 from .call import Call
 from .store import Arm, Json
 
@@ -53,8 +53,8 @@ def named(arm: Arm, account: Json, container: str) -> Json:
     raise ArmError(404, "ContainerNotFound", message)
 
 
-def has_version_immutability(arm: Arm, account: str, container: str) -> bool:
-    """Whether blobs of the container take holds and policies of their own, by its setting or the account's."""
+def has_version_immutability(arm: Arm, account: str, container: str = "") -> bool:
+    """Whether blobs of the container, or of any, take holds and policies of their own."""
     of_account = arm.accounts[account]["properties"].get("immutableStorageWithVersioning")
     setting = arm.container_settings.get((account, container), {}).get("immutableStorageWithVersioning") or of_account
     return bool((setting or {}).get("enabled"))
@@ -98,6 +98,7 @@ def put_container(arm: Arm, call: Call) -> Reply:
         raise bad_request("The specified resource name contains invalid characters.", "ContainerOperationFailure")
     properties = call.properties
     check_public(found, properties)
+    check_immutability(arm, found, properties)
     created = arm.blobs.create(found["name"], arm.keys[found["name"]][0], name, properties)
     keep_settings(arm, found["name"], name, properties)
     body = named(arm, found, name)
@@ -109,6 +110,7 @@ def patch_container(arm: Arm, call: Call) -> Reply:
     named(arm, found, name)
     properties = call.properties
     check_public(found, properties)
+    check_immutability(arm, found, properties)
     arm.blobs.update(found["name"], arm.keys[found["name"]][0], name, properties)
     keep_settings(arm, found["name"], name, properties)
     return answer(named(arm, found, name))
@@ -123,6 +125,14 @@ def check_public(account: Json, properties: Json) -> None:
         properties["publicAccess"] = access
     if access != "None" and not account["properties"].get("allowBlobPublicAccess"):
         raise ArmError(409, "PublicAccessNotPermitted", "Public access is not permitted on this storage account.")
+
+
+def check_immutability(arm: Arm, account: Json, properties: Json) -> None:
+    """ArmError where blobs shall take holds and policies of their own, and the account has what excludes that."""
+    if (properties.get("immutableStorageWithVersioning") or {}).get("enabled"):
+        if accounts.is_hierarchical(account):
+            raise not_supported("Version-level immutability with a hierarchical namespace")
+        policies_and_holds.check_account(arm, account, "Version-level immutability")
 
 
 def keep_settings(arm: Arm, account: str, container: str, properties: Json) -> None:

@@ -8,8 +8,8 @@ import uuid
 
 from ..front import Reply
 from ..times import now
-from . import accounts, containers
-from .answers import ArmError, answer, bad_request, bad_values, not_supported
+from . import accounts, containers, services
+from .answers import ArmError, answer, bad_request, bad_values, conflict, not_supported
 from .call import Call
 from .paths import IMMUTABILITY, matcher
 from .store import Arm, Json
@@ -52,9 +52,20 @@ def refuse_protected(arm: Arm, account: str, container: str = "") -> None:
         raise ArmError(409, code, message)
 
 
-def check_account(account: Json, feature: str) -> None:
+def has_any(arm: Arm, account: str) -> bool:
+    """Whether a container of the account is held or under a policy, or takes holds and policies of its blobs' own."""
+    held = {pair for pair, tags in arm.holds.items() if tags}
+    by_version = {pair for pair in arm.container_settings if containers.has_version_immutability(arm, *pair)}
+    found = any(pair[0] == account for pair in {*held, *arm.policies, *by_version})
+    return found or containers.has_version_immutability(arm, account)
+
+
+def check_account(arm: Arm, account: Json, feature: str) -> None:
+    """ArmError where the account has what excludes holds and immutability policies."""
     if accounts.has_files_protocol(account):
         raise not_supported(feature)
+    if problem := services.immutability_problem(arm.services[account["name"]]):
+        raise conflict(problem)
 
 
 # Legal holds
@@ -70,7 +81,8 @@ def clear_hold(arm: Arm, call: Call) -> Reply:
 
 def change_hold(arm: Arm, call: Call, *, sets: bool) -> Reply:
     account = accounts.of(arm, call)
-    check_account(account, "Legal hold")
+    if sets:
+        check_account(arm, account, "Legal hold")
     key = (account["name"], containers.named(arm, account, call["container"])["name"])
     if containers.has_version_immutability(arm, *key):
         raise not_supported("A legal hold on a container with version-level immutability")
@@ -137,7 +149,7 @@ def get_policy(arm: Arm, call: Call) -> Reply:
 
 
 def put_policy(arm: Arm, call: Call) -> Reply:
-    check_account(accounts.of(arm, call), "An immutability policy")
+    check_account(arm, accounts.of(arm, call), "An immutability policy")
     key, found = policy_at(arm, call)
     if found["properties"]["state"] == "Locked":
         raise ArmError(409, "ImmutabilityPolicyLocked", "A locked immutability policy cannot be changed.")

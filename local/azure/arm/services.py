@@ -1,12 +1,14 @@
 """The blob, file, queue and table service of an account: their settings."""
 
+import copy
+
 from ..front import Reply
 from ..times import now
-from . import accounts
-from .answers import answer, bad_values, not_supported
+from . import accounts, policies_and_holds
+from .answers import answer, bad_values, conflict, not_supported
 from .call import Call
 from .store import Arm, Json
-from .versions import as_told
+from .versions import as_told, unseen
 
 RETENTIONS = (
     *("deleteRetentionPolicy", "containerDeleteRetentionPolicy", "restorePolicy"),
@@ -25,6 +27,10 @@ SERVICES = {
     "FileStorage": ("file",),
 }
 # The settings of a service that nobody has changed.
+BLOB: Json = {
+    "deleteRetentionPolicy": {"allowPermanentDelete": False, "enabled": False},
+    "cors": {"corsRules": []},
+}
 USUAL: dict[str, Json] = {
     "file": {
         "shareDeleteRetentionPolicy": {"enabled": True, "days": 7},
@@ -69,18 +75,26 @@ def get_blob_service(arm: Arm, call: Call) -> Reply:
 
 
 def put_blob_service(arm: Arm, call: Call) -> Reply:
-    """Replaces everything: what is not in the body is gone."""
+    """Replaces everything that the version knows: what of it is not in the body is gone."""
     account = accounts.of(arm, call)
     check_has(account, "blob")
     properties: Json = as_told("blob service", call.body, call.version).get("properties") or {}
+    kept = unseen("blob service", arm.services[account["name"]], call.version)
+    settle(arm, account, copy.deepcopy(BLOB) | kept | properties)
+    return answer(blob_service(arm, call))
+
+
+def settle(arm: Arm, account: Json, properties: Json) -> None:
+    """Makes these the settings of the blob service. ArmError for what it does not take."""
+    name = account["name"]
     check_retentions(properties)
     check_features(account, properties)
+    check_conflicts(arm, account, properties)
     check_cors(properties)
-    properties.setdefault("cors", {"corsRules": []})
-    properties.setdefault("deleteRetentionPolicy", {"allowPermanentDelete": False, "enabled": False})
-    keep_restore_times(arm.services[account["name"]], properties)
-    arm.services[account["name"]] = properties
-    return answer(blob_service(arm, call))
+    keep_restore_times(arm.services[name], properties)
+    arm.services[name] = properties
+    if is_on(properties, "staticWebsite"):
+        arm.blobs.create(name, arm.keys[name][0], "$web", {})
 
 
 def is_on(properties: Json, policy: str) -> bool:
@@ -103,8 +117,6 @@ def restore_problem(properties: Json) -> str:
         return "changeFeed.enabled"
     if not deletes.get("enabled"):
         return "deleteRetentionPolicy.enabled"
-    if deletes.get("allowPermanentDelete"):
-        return "deleteRetentionPolicy.allowPermanentDelete"
     return "restorePolicy.days" if restores.get("days", 0) >= deletes.get("days", 0) else ""
 
 
@@ -120,6 +132,30 @@ def check_features(account: Json, properties: Json) -> None:
             raise not_supported(f"{name} with a hierarchical namespace")
     if is_on(properties, "restorePolicy") and (problem := restore_problem(properties)):
         raise bad_values("restorePolicy", problem)
+
+
+def check_conflicts(arm: Arm, account: Json, properties: Json) -> None:
+    """Features that exclude each other. Which one was there first does not matter.
+
+    https://github.com/Azure/azure-rest-api-specs/issues/11237 has the words for permanent deletion.
+    https://learn.microsoft.com/azure/storage/blobs/immutable-storage-overview says that holds and immutability are
+    incompatible with point-in-time restore and last access tracking. Another of its pages speaks of restores that leave
+    immutable blobs as they are; here, the two never meet.
+    """
+    if is_on(properties, "restorePolicy") and (properties.get("deleteRetentionPolicy") or {}).get(
+        "allowPermanentDelete"
+    ):
+        raise conflict("restorePolicy")
+    if immutability_problem(properties) and policies_and_holds.has_any(arm, account["name"]):
+        raise conflict("immutability")
+
+
+def immutability_problem(properties: Json) -> str:
+    """The feature that excludes holds and immutability policies; empty where there is none."""
+    if is_on(properties, "restorePolicy"):
+        return "restorePolicy"
+    tracking = (properties.get("lastAccessTimeTrackingPolicy") or {}).get("enable") is True
+    return "lastAccessTimeTrackingPolicy" if tracking else ""
 
 
 def check_cors(properties: Json) -> None:

@@ -6,6 +6,7 @@ looked up in lower case.
 
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -124,10 +125,12 @@ class Arm:
 
 @dataclass
 class Operation:
-    """Something that takes its time: the looks that are left until it is done, and what it then returns."""
+    """Something that takes its time: the looks that are left until it is done, what it then returns, and what is then
+    done."""
 
     rounds: int
     result: Json
+    finish: Callable[[], None] | None = None
 
 
 @dataclass

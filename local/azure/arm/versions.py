@@ -58,6 +58,12 @@ def check_known(arm: Arm, version: str, known: tuple[str, ...], kind: str) -> No
     )
 
 
+def unseen(kind: str, item: Json, version: str) -> Json:
+    """The properties of an object that a version does not know. It does not remove them either."""
+    names = [name for (name, *inner), since in SINCE[kind].items() if not inner and version[:10] < since]
+    return {name: item[name] for name in names if name in item}
+
+
 def as_told(kind: str, item: Json, version: str) -> Json:
     """What a version knows of an object, on the way in and on the way out."""
     found = copy.deepcopy(item)

@@ -6,7 +6,7 @@ Everything that the blob service reads there or writes goes through here.
 import contextlib
 from datetime import datetime
 
-from ..arm import Arm, Json, accounts, containers, roles
+from ..arm import Arm, Json, accounts, containers, roles, services
 from ..times import moment
 
 BLOB_SERVICE = "Microsoft.Storage/storageAccounts/blobServices/"
@@ -44,11 +44,25 @@ class Accounts:
 
     def setting(self, account: str, name: str) -> Json:
         """A policy of the blob service, such as deleteRetentionPolicy; empty where it is off."""
-        policy: Json = self.arm.services.get(account, {}).get(name) or {}
+        policy: Json = self.service_settings(account).get(name) or {}
         return policy if policy.get("enabled") or policy.get("enable") else {}
 
+    def service_settings(self, account: str) -> Json:
+        """All settings of the blob service."""
+        found: Json = self.arm.services.get(account, {})
+        return found
+
+    def change_service(self, account: str, changes: Json) -> None:
+        """Settings of the blob service that the data plane changes. ArmError for what it does not take."""
+        with self.arm.lock:
+            services.settle(self.arm, self.arm.accounts[account], {**self.service_settings(account), **changes})
+
+    def cors_rules(self, account: str) -> list[Json]:
+        found: list[Json] = (self.service_settings(account).get("cors") or {}).get("corsRules") or []
+        return found
+
     def is_versioned(self, account: str) -> bool:
-        return bool(self.arm.services.get(account, {}).get("isVersioningEnabled"))
+        return bool(self.service_settings(account).get("isVersioningEnabled"))
 
     def is_hierarchical(self, account: str) -> bool:
         return accounts.is_hierarchical(self.arm.accounts[account])

@@ -29,9 +29,11 @@ from .sas import (
     check_time,
     life,
 )
-from .signing import equal, signature, string_to_sign
+from .signing import equal, lite_string_to_sign, signature, string_to_sign
 
 Json = dict[str, Any]
+# By which string an account's key has signed.
+SCHEMES: dict[str, Callable[..., str]] = {"SharedKey": string_to_sign, "SharedKeyLite": lite_string_to_sign}
 OLDEST_REQUEST = timedelta(minutes=15)
 DENIED = "This request is not authorized to perform this operation."
 MALFORMED = "Authentication information is not given in the correct format. Check the value of Authorization header."
@@ -68,7 +70,6 @@ class Authorizer:
     keys: DelegationKeys
     claims: Callable[[str], Json | None]
     access: Callable[[str, str], tuple[str, dict[str, StoredPolicy]] | None]
-    is_website: Callable[[str], bool]
 
     def __call__(self, call: Call, operation: Operation) -> Caller:
         """Refusal unless the caller may. Whether a SAS may only create, and not overwrite, is looked at later."""
@@ -77,8 +78,9 @@ class Authorizer:
             return self._sas(call, operation)
         if given.lower().startswith("bearer "):
             return self._token(call, operation, given.partition(" ")[2].strip())
-        if given.startswith("SharedKey "):
-            return self._key(call, given)
+        scheme, _, signed = given.partition(" ")
+        if scheme in SCHEMES:
+            return self._key(call, SCHEMES[scheme], signed)
         if given:
             raise Refusal(400, "InvalidAuthenticationInfo", MALFORMED)
         if "sig" in call.query:
@@ -89,7 +91,7 @@ class Authorizer:
 
     def _token(self, call: Call, operation: Operation, token: str) -> Caller:
         if call.version < OLDEST_TOKEN:
-            raise unauthenticated("Bearer authorization is not supported in this version.", 403)
+            raise unauthenticated("Authentication scheme Bearer is not supported in this version.", 403)
         claims = self.claims(token)
         if claims is None:
             raise unauthenticated("Signature validation failed. The token is not valid for Azure Storage.", 401)
@@ -103,13 +105,14 @@ class Authorizer:
 
     # A key
 
-    def _key(self, call: Call, given: str) -> Caller:
-        account, _, signed = given.removeprefix("SharedKey ").partition(":")
+    def _key(self, call: Call, write: Callable[..., str], given: str) -> Caller:
+        """write: what makes the string to sign of the request."""
+        account, _, signed = given.partition(":")
         if account != call.place.account:
             raise unauthenticated("The account of the signature is not the account of the request.", 403)
         check_date(call)
         query = call.request.target.partition("?")[2]
-        text = string_to_sign(call.method, account, call.wire, query, call.headers)
+        text = write(call.method, account, call.wire, query, call.headers)
         for number, key in enumerate(self.accounts.keys(account), 1):
             if equal(signature(key, text), signed):
                 self._check_keys_allowed(account)
@@ -201,8 +204,6 @@ class Authorizer:
         account, container, _ = call.place
         if not operation.anonymous:
             raise Refusal(401, "NoAuthenticationInformation", UNSIGNED)
-        if container == "$web" and operation.anonymous == "blob" and self.is_website(account):
-            return ANONYMOUS
         if not self.accounts.permits_public(account):
             text = "Public access is not permitted on this storage account."
             raise Refusal(409, "PublicAccessNotPermitted", text)

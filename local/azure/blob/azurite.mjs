@@ -91,6 +91,47 @@ const operations = {
     blobs().update(document);
     return {};
   },
+  // Takes the content of a copied blob aside and says that the copy is pending. Page blobs have their length from the start.
+  pend({ account, ...place }) {
+    const document = find(account, place, '');
+    const { persistency, committedBlocksInOrder, pageRangesInOrder, properties } = document;
+    const { contentLength, contentMD5, blobType } = properties;
+    document.aside = { persistency, committedBlocksInOrder, pageRangesInOrder, contentLength, contentMD5 };
+    Object.assign(document, { persistency: undefined, committedBlocksInOrder: undefined, pageRangesInOrder: undefined });
+    Object.assign(properties, {
+      contentLength: blobType === 'PageBlob' ? contentLength : 0,
+      contentMD5: undefined,
+      copyStatus: 'pending',
+      copyProgress: `0/${contentLength}`,
+      copyCompletionTime: undefined,
+    });
+    blobs().update(document);
+    return { copyId: properties.copyId };
+  },
+  // The end of a pending copy: its content is there, or it never will be.
+  settle({ account, status, description, ...place }) {
+    const document = find(account, place, '');
+    if (!document?.aside) {
+      return { found: false };
+    }
+    const { contentLength, contentMD5, ...content } = document.aside;
+    if (status === 'success') {
+      Object.assign(document, content);
+      Object.assign(document.properties, { contentLength, contentMD5, copyProgress: `${contentLength}/${contentLength}` });
+    } else {
+      document.properties.contentLength = 0;
+    }
+    Object.assign(document.properties, {
+      copyStatus: status,
+      copyStatusDescription: description,
+      copyCompletionTime: new Date(),
+      etag: `"0x${Date.now().toString(16).toUpperCase()}"`,
+      lastModified: new Date(),
+    });
+    document.aside = undefined;
+    blobs().update(document);
+    return { found: true };
+  },
   snapshots({ account, container, blob }) {
     const found = blobs().find({ accountName: account, containerName: container, name: blob });
     return { snapshots: found.map((document) => document.snapshot).filter((snapshot) => snapshot) };

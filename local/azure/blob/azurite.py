@@ -25,7 +25,7 @@ OURS = frozenset(
     (
         *("authorization", "host", "x-ms-date", "date", "x-ms-version", "content-length", "accept-encoding"),
         *("x-ms-encryption-key", "x-ms-encryption-key-sha256", "x-ms-encryption-algorithm", "x-ms-undelete-source"),
-        *("x-local-client-address", "transfer-encoding", "connection", "expect"),
+        *("x-local-client-address", "transfer-encoding", "connection", "expect", "origin"),
     )
 )
 NOT_QUERY = frozenset(

@@ -14,8 +14,10 @@ from .. import times
 from ..front import Reply, Request
 
 NEWEST = "2026-10-06"  # the newest version that the service knows
+OLDEST = "2009-09-19"  # of a request that names none, unless the account has another default
 OLDEST_TOKEN = "2017-11-09"  # noqa: S105 - a version; older ones take no token
-HOST = re.compile(r"([a-z0-9-]+)\.(?:blob|web)\.localhost(?::\d+)?", re.IGNORECASE)
+HOST = re.compile(r"([a-z0-9-]+)\.(blob|web)\.localhost(?::\d+)?", re.IGNORECASE)
+WEBSITE = "$web"
 
 
 class Place(NamedTuple):
@@ -41,7 +43,8 @@ class Call:
     """A request on its way: what it names, and what is found out about it.
 
     wire: the path as it came, which signatures cover. place: what it names. client, port: where the caller is.
-    usual_version: for a request that names none.
+    to_website: it came to the endpoint of the account's static website. usual_version: for a request that names none; empty for the
+    account's default.
     """
 
     request: Request
@@ -49,7 +52,8 @@ class Call:
     wire: str
     client: str = "127.0.0.1"
     port: int = 49152
-    usual_version: str = NEWEST
+    to_website: bool = False
+    usual_version: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     time: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
@@ -86,16 +90,20 @@ class Call:
 
     @property
     def version(self) -> str:
-        return self.header("x-ms-version") or self.query.get("sv", "") or self.usual_version
+        return self.header("x-ms-version") or self.query.get("sv", "") or self.usual_version or OLDEST
 
 
 def read_call(request: Request, client: str) -> Call:
     """Both forms of address: https://ACCOUNT.blob.localhost:PORT/CONTAINER/BLOB and https://HOST:PORT/ACCOUNT/...
 
-    A path of one name is that of a blob in $root, unless the query says that it is a container's.
+    A path of one name is that of a blob in $root, unless the query says that it is a container's. The endpoint of a
+    website, https://ACCOUNT.web.localhost:PORT/PAGE, has the blobs of $web.
     """
     raw = re.sub(r"^https?://[^/?]+", "", request.target).partition("?")[0]
     host = HOST.fullmatch(next((v for k, v in request.headers.items() if k.lower() == "host"), ""))
+    if host and host[2].lower() == "web":
+        page = Place(host[1].lower(), WEBSITE, urllib.parse.unquote(raw.lstrip("/")))
+        return Call(request, page, raw, client, to_website=True)
     full = f"/{host[1].lower()}{raw}" if host else raw
     parts = (urllib.parse.unquote(part) for part in full.lstrip("/").split("/", 2))
     call = Call(request, Place(*parts), raw, client)

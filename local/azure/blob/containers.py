@@ -80,6 +80,7 @@ class DeletedContainers:
         self.desk.azurite.do("dropContainer", account=place.account, container=place.container)
 
     def _is_gone(self, place: Place, kept: KeptContainer | None) -> None:
+        self.desk.pending.forget(place)
         cupboard = place._replace(account=CUPBOARD + place.account)
         if kept:
             self._copy(cupboard, kept.cupboard)

@@ -9,7 +9,7 @@ import urllib.parse
 from ..front import Reply, Request
 from .authorize import Caller
 from .azurite import CUPBOARD
-from .call import Call, Place, Refusal, bad_header, no_blob, read_call, whole
+from .call import Call, Place, Refusal, bad_header, done, no_blob, read_call, whole
 from .desk import Desk
 from .operations import OPERATIONS, Operation
 from .writes import write
@@ -32,10 +32,40 @@ def copy(desk: Desk, call: Call, operation: Operation, caller: Caller) -> Reply:
     sent = {name: value for name, value in call.request.headers.items() if name.lower() not in SOURCE_HEADERS}
     request = Request("blob", call.method, call.request.target, {**sent, "x-ms-copy-source": target}, b"")
     passed = dataclasses.replace(call, request=request)
-    reply = write(desk, call, operation, lambda: desk.azurite.pass_on(passed))
+    reply = write(desk, call, operation, lambda: begun(desk, passed, operation))
     if reply.status < 300:
         desk.copy_sources[call.place] = without_signature(call.header("x-ms-copy-source"))
     return reply
+
+
+def begun(desk: Desk, call: Call, operation: Operation) -> Reply:
+    """Azurite's answer to a copy, which it does at once."""
+    reply = desk.azurite.pass_on(call)
+    if reply.status == 202 and operation.name == "CopyBlob" and desk.pending.looks:
+        desk.pending.begin(desk.azurite, call.place)
+        reply.headers = {name: value for name, value in reply.headers.items() if name.lower() != "x-ms-copy-status"}
+        reply.headers["x-ms-copy-status"] = "pending"
+    return reply
+
+
+def abort(desk: Desk, call: Call, operation: Operation) -> Reply:
+    action = call.header("x-ms-copy-action").lower()
+    if action != "abort":
+        raise bad_header("x-ms-copy-action", action)
+    with desk.history.lock:
+        facts = desk.azurite.facts(call.place)
+        if not facts:
+            raise no_blob()
+        check_lease(call, facts)
+        desk.pending.abort(desk.azurite, call.place, facts.get("x-ms-copy-id", ""), call.query.get("copyid", ""))
+    return done(204)
+
+
+def check_lease(call: Call, facts: dict[str, str]) -> None:
+    """Whose lease it is, Azurite does not tell."""
+    if facts.get("x-ms-lease-state") == "leased" and not call.header("x-ms-lease-id"):
+        text = "There is currently a lease on the blob and no lease ID was specified in the request."
+        raise Refusal(412, "LeaseIdMissing", text)
 
 
 SOURCE_HEADERS = frozenset({"x-ms-copy-source", "x-ms-copy-source-authorization"})

@@ -9,6 +9,7 @@ from .azurite import Azurite
 from .call import Place
 from .delegation import DelegationKeys
 from .history import History
+from .pending import PendingCopies
 
 
 @dataclass
@@ -16,7 +17,8 @@ class Desk:
     """What is needed to serve a request.
 
     immutable_containers: (account, container) where version-level immutability is on, beside those where ARM says so.
-    copy_sources: where a blob came from, for those whose source Azurite knows by another name.
+    copy_sources: where a blob came from, for those whose source Azurite knows by another name. pending: copies that
+    are not done at once.
     """
 
     accounts: Accounts
@@ -26,6 +28,7 @@ class Desk:
     authorize: Authorizer
     immutable_containers: set[tuple[str, str]] = field(default_factory=set)
     copy_sources: dict[Place, str] = field(default_factory=dict)
+    pending: PendingCopies = field(default_factory=PendingCopies)
 
     def retention(self, account: str) -> Json:
         """The soft delete policy for blobs; empty where it is off."""

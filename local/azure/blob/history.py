@@ -68,6 +68,15 @@ class Kept:
 
 
 @dataclass
+class Rehydration:
+    """A blob on its way out of the archive tier: where to, how fast, and when it is there."""
+
+    tier: str
+    priority: str
+    due: datetime
+
+
+@dataclass
 class Current:
     """What the service knows of the blob that everybody sees."""
 
@@ -76,6 +85,7 @@ class Current:
     protection: Protection = field(default_factory=Protection)
     key_sha256: str = ""
     read: datetime | None = None
+    rehydration: Rehydration | None = None
 
 
 class History:
@@ -107,6 +117,8 @@ class History:
             for current in self._current.values():
                 current.written -= by
                 current.version = times.written(current.written) if current.version else ""
+                if current.rehydration:
+                    current.rehydration.due -= by
             for kept in [kept for items in self._kept.values() for kept in items]:
                 kept.written, kept.ended = kept.written - by, kept.ended - by
                 kept.deleted = kept.deleted - by if kept.deleted else None
@@ -134,6 +146,11 @@ class History:
     def gone(self, place: Place) -> None:
         with self.lock:
             self._current.pop(place, None)
+
+    def rehydrating(self, container: Place) -> list[Place]:
+        """The blobs of a container that are on their way out of the archive tier."""
+        with self.lock:
+            return [place for place, known in self._current.items() if known.rehydration and place.box == container]
 
     def forget(self, container: Place) -> None:
         """Nothing is known of the blobs of a container any more."""
@@ -191,6 +208,11 @@ class History:
 
     def version(self, place: Place, key: str) -> Kept | None:
         return next((kept for kept in self.versions(place) if same_moment(kept.key, key)), None)
+
+    def snapshot(self, place: Place, moment: str) -> Kept | None:
+        """A soft-deleted snapshot."""
+        found = (kept for kept in self.of(place) if kept.kind == SNAPSHOT and same_moment(kept.snapshot, moment))
+        return next(found, None)
 
     def _living(self, wanted: Callable[[Place], bool]) -> Iterator[Kept]:
         with self.lock:

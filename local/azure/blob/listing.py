@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..front import Reply
+from . import tiers
 from .azurite import CUPBOARD
 from .call import Call, Place, Refusal, bad_query, http_date, whole
 from .desk import Desk
@@ -69,6 +70,8 @@ def read_wanted(call: Call) -> Wanted:
 
 def list_blobs(desk: Desk, call: Call, operation: Operation) -> Reply:
     wanted, box = read_wanted(call), call.place.box
+    for place in desk.history.rehydrating(box):
+        tiers.bring_on(desk, place, call.time)
     kept = [item for item in desk.history.of_container(box) if wanted.shows(item)]
     # Azurite loses snapshots of one name that fall on two pages.
     own = bool(wanted.include & {"deletedwithversions", "snapshots"}) or wanted.only_deleted
@@ -273,6 +276,8 @@ def complete_current(desk: Desk, place: Place, row: ET.Element, properties: ET.E
         put(row, "IsCurrentVersion", "true")
     if current.key_sha256:
         ET.SubElement(properties, "CustomerProvidedKeySha256").text = current.key_sha256
+    for name, text in tiers.status(desk, place).items():
+        ET.SubElement(properties, name).text = text
     if desk.accounts.setting(place.account, "lastAccessTimeTrackingPolicy") and current.read:
         ET.SubElement(properties, "LastAccessTime").text = http_date(current.read)
     complete_protection(properties, current.protection, wanted)

@@ -48,6 +48,7 @@ ACCOUNT_INFO = box("GetAccountInformation", READ, "rwdlacuptxfi", "getInfo/actio
 BOX_FACTS = box("GetContainerProperties", READ, "r", "containers/read", "container")
 BOX_METADATA = box("GetContainerMetadata", READ, "r", "containers/read", "container")
 BOX_ACL = box("GetContainerACL", READ, "", "containers/getAcl/action")
+PREFLIGHT = Operation("BlobPreflightRequest", READ, "", "")
 FACTS, METADATA, TAGS = (blob_read(f"GetBlob{part}") for part in ("Properties", "Metadata", "Tags"))
 
 # (method, level, comp) -> operation. Those that also depend on a header are told apart in operation_of.
@@ -106,6 +107,7 @@ OPERATIONS: dict[tuple[str, str, str], Operation] = {
 }
 LEASES = {"acquire": "Acquire", "renew": "Renew", "release": "Release", "change": "Change", "break": "Break"}
 DELETE_VERSION = Operation("DeleteBlob", DELETE, "x", BLOBS + "deleteBlobVersion/action")
+DELETE_FOR_GOOD = Operation("DeleteBlob", DELETE, "y", BLOBS + "permanentDelete/action")
 # What changes a blob that is there; a hold on it forbids that.
 CHANGES = frozenset(
     (
@@ -143,6 +145,10 @@ def operation_of(call: Call) -> Operation:
         return found._replace(
             name=LEASES.get(call.header("x-ms-lease-action").lower(), "Lease") + found.name[5:] + "Lease"
         )
+    if found.name == "DeleteBlob" and "deletetype" in call.query:
+        if call.query["deletetype"].lower() != "permanent":
+            raise bad_query("deletetype", call.query["deletetype"])
+        return DELETE_FOR_GOOD
     if found.name == "DeleteBlob" and "versionid" in call.query:
         return DELETE_VERSION
     return copying(call, found) if call.header("x-ms-copy-source") else found

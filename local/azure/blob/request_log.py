@@ -104,7 +104,7 @@ def requester(caller: Caller) -> dict[str, Any]:
 
 def uri_of(call: Call) -> str:
     """The address as Azure logs it: with the port, and without a signature's value."""
-    host = f"{call.place.account}.blob.core.windows.net:443"
-    path = call.place.path.removeprefix(f"/{call.place.account}") or "/"
+    host = f"{call.place.account}.{'web' if call.to_website else 'blob'}.core.windows.net:443"
+    path = call.wire if call.to_website else call.place.path.removeprefix(f"/{call.place.account}") or "/"
     words = re.sub(r"(^|&)sig=[^&]*", r"\1sig=XXXXX", call.request.target.partition("?")[2], flags=re.IGNORECASE)
     return f"https://{host}{path}" + (f"?{words}" if words else "")

@@ -3,7 +3,6 @@
 https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
 """
 
-import contextlib
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -12,9 +11,23 @@ from datetime import timedelta
 from ..arm import Arm, Json
 from ..front import Reply, Request
 from ..logs import RequestLog
-from . import batch, containers, copies, hierarchy, holds, listing, restore, tags, tiers, writes
+from . import (
+    batch,
+    containers,
+    copies,
+    cors,
+    hierarchy,
+    holds,
+    listing,
+    restore,
+    service_properties,
+    tags,
+    tiers,
+    website,
+    writes,
+)
 from .accounts import Accounts
-from .authorize import Authorizer, Caller
+from .authorize import ANONYMOUS, Authorizer, Caller
 from .azurite import Azurite
 from .call import NEWEST, Call, Place, Refusal, bad_header, bad_query, done, http_date, read_call, whole
 from .containers import DeletedContainers
@@ -22,7 +35,8 @@ from .delegation import DelegationKeys
 from .desk import Desk
 from .history import History
 from .network import check_network
-from .operations import REPLACES, Operation, operation_of
+from .operations import CHANGES, PREFLIGHT, REPLACES, Operation, operation_of
+from .pending import PendingCopies
 from .request_log import Recorder, columns_of
 from .sas import StoredPolicy
 
@@ -38,8 +52,11 @@ DROPPED = frozenset(
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("PutBlob", "PutBlockList", "SetBlobMetadata", "SnapshotBlob"), writes.write),
     **dict.fromkeys(("CreateContainer", "SetContainerACL"), containers.set_access),
+    "GetBlobServiceProperties": service_properties.get,
+    "SetBlobServiceProperties": service_properties.set_properties,
     "ListContainers": containers.list_containers,
     "GetContainerProperties": containers.properties,
+    "AbortCopyBlob": copies.abort,
     "DeleteBlob": writes.delete,
     "UndeleteBlob": writes.undelete,
     "ListBlobs": listing.list_blobs,
@@ -82,7 +99,7 @@ class BlobService:
 
     def __init__(self, arm: Arm, azurite: Azurite, log: RequestLog, claims: Callable[[str], Json | None]) -> None:
         accounts, history, keys = Accounts(arm), History(azurite), DelegationKeys()
-        self.authorize = Authorizer(accounts, keys, claims, self._access, self._is_website)
+        self.authorize = Authorizer(accounts, keys, claims, self._access)
         self.desk = Desk(accounts, azurite, history, keys, self.authorize)
         self.deleted_containers = DeletedContainers(self.desk)
         self.client_address = "203.0.113.7"
@@ -95,6 +112,10 @@ class BlobService:
         }
 
     @property
+    def pending_copies(self) -> PendingCopies:
+        return self.desk.pending
+
+    @property
     def immutable_containers(self) -> set[tuple[str, str]]:
         return self.desk.immutable_containers
 
@@ -104,6 +125,7 @@ class BlobService:
         self.desk.history.clear()
         self.desk.immutable_containers.clear()
         self.desk.copy_sources.clear()
+        self.desk.pending.clear()
 
     def age(self, by: timedelta) -> None:
         """All that has happened to blobs so far happened so much earlier: for retention, and restores in time."""
@@ -124,11 +146,18 @@ class BlobService:
         caller: Caller | None = None
         try:
             self._check(call)
-            operation = operation_of(call)
-            caller = self.authorize(call, operation)
-            reply = self._answer(call, operation, caller)
+            if call.to_website:
+                operation, caller = website.operation_of(call), ANONYMOUS
+                reply = website.serve(self.desk, call)
+            elif call.method == "OPTIONS":
+                operation, caller = PREFLIGHT, ANONYMOUS
+                reply = cors.preflight(self.desk, call)
+            else:
+                operation = operation_of(call)
+                caller = self.authorize(call, operation)
+                reply = self._answer(call, operation, caller)
         except Refusal as refused:
-            reply = refused.reply(call)
+            reply = website.page_of(refused, call) if call.to_website else refused.reply(call)
             if refused.status == 401:
                 where = f"{self.authority}/oauth2/authorize"
                 reply.headers["WWW-Authenticate"] = f"Bearer authorization_uri={where} resource_id={AUDIENCE}"
@@ -141,6 +170,8 @@ class BlobService:
         """What is wrong with a request whoever sends it."""
         if call.place.account not in self.desk.accounts:
             raise Refusal(404, "ResourceNotFound", "The specified resource does not exist.")
+        settings = self.desk.accounts.service_settings(call.place.account)
+        call.usual_version = call.usual_version or str(settings.get("defaultServiceVersion") or "")
         version = call.version
         if not re.fullmatch(r"20\d\d-\d\d-\d\d", version) or version > NEWEST:
             raise bad_header("x-ms-version", version)
@@ -196,11 +227,19 @@ class BlobService:
             if facts and facts["x-ms-blob-type"] != wanted:
                 raise Refusal(409, "InvalidBlobType", "The blob type is invalid for this operation.")
         holds.check_protection(self.desk, call, operation)
+        of_current = not call.query.get("versionid") and not call.query.get("snapshot")
+        if of_current and (operation.name in CHANGES or operation.name == "DeleteBlob"):
+            self.desk.pending.refuse(call.place)
 
     # Reading
 
     def _read(self, call: Call, operation: Operation) -> Reply:
         self._check_key(call)
+        if not call.query.get("versionid") and not call.query.get("snapshot"):
+            self.desk.pending.look(self.desk.azurite, call.place)
+            tiers.bring_on(self.desk, call.place, call.time)
+            if operation.name == "GetBlob" and tiers.status(self.desk, call.place):
+                raise tiers.being_rehydrated()
         reply = writes.versioned(self.desk, call) if call.query.get("versionid") else self.desk.azurite.pass_on(call)
         if reply.status not in (200, 206):
             return reply
@@ -217,6 +256,9 @@ class BlobService:
             reply.headers["x-ms-is-current-version"] = "true"
         if self.desk.accounts.setting(place.account, "lastAccessTimeTrackingPolicy"):
             self._track(call, operation, reply)
+        if told := tiers.status(self.desk, place):
+            reply.headers["x-ms-archive-status"] = told["ArchiveStatus"]
+            reply.headers["x-ms-rehydrate-priority"] = told["RehydratePriority"]
         if source := self.desk.copy_sources.get(place):
             names = [name for name in reply.headers if name.lower() == "x-ms-copy-source"]
             reply.headers |= dict.fromkeys(names, source)
@@ -274,19 +316,9 @@ class BlobService:
             policies[row.findtext("Id") or ""] = StoredPolicy(*fields)
         return headers.get("x-ms-blob-public-access", ""), policies
 
-    def _is_website(self, account: str) -> bool:
-        """Whether the account's static website is on, which makes $web public."""
-        if self.desk.accounts.setting(account, "staticWebsite"):
-            return True
-        reply = self.desk.azurite.ask("GET", Place(account), {"restype": "service", "comp": "properties"})
-        with contextlib.suppress(ET.ParseError):
-            return ET.fromstring(whole(reply)).findtext("StaticWebsite/Enabled") == "true"  # noqa: S314 - Azurite's
-        return False
-
     # What every answer carries
 
-    @staticmethod
-    def _finish(call: Call, reply: Reply) -> None:
+    def _finish(self, call: Call, reply: Reply) -> None:
         headers = {name.lower(): value for name, value in reply.headers.items()}
         if reply.status >= 400 and "x-ms-request-id" in headers:
             reply.body = whole(reply).replace(headers["x-ms-request-id"].encode(), call.id.encode())
@@ -294,6 +326,8 @@ class BlobService:
         reply.headers |= {"x-ms-request-id": call.id, "x-ms-version": call.version}
         if given := call.header("x-ms-client-request-id"):
             reply.headers["x-ms-client-request-id"] = given
+        if call.place.account in self.desk.accounts and not call.to_website and call.method != "OPTIONS":
+            cors.add_headers(self.desk, call, reply)
 
 
 def check_range(reply: Reply) -> None:

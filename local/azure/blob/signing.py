@@ -10,6 +10,7 @@ SIGNED = (
     *("content-encoding", "content-language", "content-length", "content-md5", "content-type", "date"),
     *("if-modified-since", "if-match", "if-none-match", "if-unmodified-since", "range"),
 )
+SIGNED_LITE = ("content-md5", "content-type", "date")
 
 
 def signature(key: str, text: str) -> str:
@@ -22,13 +23,30 @@ def equal(one: str, other: str) -> bool:
 
 def string_to_sign(method: str, account: str, path: str, query: str, headers: Mapping[str, str]) -> str:
     """`headers` by lower-case name; `path` and `query` as they are sent."""
-    values = {name: headers.get(name, "") for name in SIGNED}
+    values = signed_values(headers, SIGNED)
     values["content-length"] = values["content-length"] if values["content-length"] != "0" else ""
+    lines = [method, *values.values(), *own_headers(headers)]
+    return "\n".join(lines) + "\n" + canonical_resource(account, path, query)
+
+
+def lite_string_to_sign(method: str, account: str, path: str, query: str, headers: Mapping[str, str]) -> str:
+    """That of Shared Key Lite, which covers fewer headers, and of the query only `comp`."""
+    lines = [method, *signed_values(headers, SIGNED_LITE).values(), *own_headers(headers)]
+    comp = urllib.parse.parse_qs(query).get("comp", [""])[0]
+    return "\n".join(lines) + f"\n/{account}{path or '/'}" + (f"?comp={comp}" if comp else "")
+
+
+def signed_values(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """The values of some headers. The date is empty where x-ms-date, which is signed as well, stands for it."""
+    values = {name: headers.get(name, "") for name in names}
     if "x-ms-date" in headers:
         values["date"] = ""
+    return values
+
+
+def own_headers(headers: Mapping[str, str]) -> list[str]:
     own = sorted((name, " ".join(value.split())) for name, value in headers.items() if name.startswith("x-ms-"))
-    lines = [method, *values.values(), *(f"{name}:{value}" for name, value in own)]
-    return "\n".join(lines) + "\n" + canonical_resource(account, path, query)
+    return [f"{name}:{value}" for name, value in own]
 
 
 def canonical_resource(account: str, path: str, query: str) -> str:

@@ -11,7 +11,7 @@ from ..front import Reply
 from .call import Call, Place, Refusal, bad_query, done, no_blob, whole
 from .desk import Desk
 from .history import BLOB, SNAPSHOT, VERSION, Current, Kept
-from .operations import REPLACES, Operation
+from .operations import DELETE_FOR_GOOD, REPLACES, Operation
 
 # Besides replacing a blob, these make a version of it.
 MAKE_VERSIONS = REPLACES | {"SetBlobMetadata", "SnapshotBlob"}
@@ -75,6 +75,8 @@ def settle(desk: Desk, place: Place, kept: Kept | None, versioned: bool) -> None
 
 
 def delete(desk: Desk, call: Call, operation: Operation) -> Reply:
+    if operation is DELETE_FOR_GOOD:
+        return delete_for_good(desk, call)
     if call.query.get("versionid"):
         return delete_version(desk, call)
     with desk.history.lock:
@@ -121,18 +123,50 @@ def shelve_deleted(desk: Desk, kept: Kept, soft: bool) -> None:
 
 
 def delete_version(desk: Desk, call: Call) -> Reply:
+    place = call.place
+    soft = bool(desk.retention(place.account))
+    with desk.history.lock:
+        kept = former_version(desk, call)
+        if kept.deleted:
+            raise no_blob()
+        if soft:
+            kept.delete(desk.history.moment(), desk.days(place.account))
+        else:
+            desk.history.drop(kept)
+    return done(202, x_ms_delete_type_permanent=str(not soft).lower())
+
+
+def former_version(desk: Desk, call: Call) -> Kept:
+    """The version that a request names, which may be soft-deleted. Refusal for the current one."""
     place, wanted = call.place, call.query["versionid"]
     kept = desk.history.version(place, wanted)
     if not kept and desk.history.current(place).version == wanted and desk.azurite.facts(place):
         raise Refusal(403, "OperationNotAllowedOnRootBlob", "The operation is not allowed on the root blob.")
-    if not kept or kept.deleted:
+    if not kept:
         raise no_blob()
-    soft = bool(desk.retention(place.account))
-    if soft:
-        kept.delete(desk.history.moment(), desk.days(place.account))
-    else:
+    return kept
+
+
+def delete_for_good(desk: Desk, call: Call) -> Reply:
+    """A soft-deleted version or snapshot goes before its time.
+
+    Microsoft documents 409 for what is refused, and users measured BlobSnapshotNotSoftDeleted. The code where the account
+    does not permit it, or where neither a version nor a snapshot is named, is a guess.
+    """
+    place, snapshot = call.place, call.query.get("snapshot", "")
+    if not desk.retention(place.account).get("allowPermanentDelete"):
+        raise Refusal(409, "PermanentDeleteNotEnabled", "Permanent delete is not enabled for this account.")
+    with desk.history.lock:
+        if call.query.get("versionid"):
+            kept: Kept | None = former_version(desk, call)
+        else:
+            kept = desk.history.snapshot(place, snapshot)
+            if not kept and not desk.azurite.facts(place, snapshot):
+                raise no_blob()
+        if not kept or not kept.deleted:
+            raise Refusal(409, "BlobSnapshotNotSoftDeleted", "The specified version or snapshot is not soft-deleted.")
         desk.history.drop(kept)
-    return done(202, x_ms_delete_type_permanent=str(not soft).lower())
+    return done(202, x_ms_delete_type_permanent="true")
 
 
 # Bringing back
