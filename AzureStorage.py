@@ -154,50 +154,58 @@ USER_FLOWS = (AUTHORIZATION_CODE, DEVICE_CODE)
 
 # Permissions and the built-in roles that have them: https://learn.microsoft.com/azure/role-based-access-control/permissions/storage
 STORAGE_ACCOUNTS = "Microsoft.Storage/storageAccounts"
-READ_ACCOUNT, WRITE_ACCOUNT = f"{STORAGE_ACCOUNTS}/read", f"{STORAGE_ACCOUNTS}/write"
+READ_ACCOUNT = f"{STORAGE_ACCOUNTS}/read"
+WRITE_ACCOUNT = f"{STORAGE_ACCOUNTS}/write"
 DELETE_ACCOUNT = f"{STORAGE_ACCOUNTS}/delete"
-LIST_KEYS, REGENERATE_KEY = f"{STORAGE_ACCOUNTS}/listkeys/action", f"{STORAGE_ACCOUNTS}/regeneratekey/action"
+LIST_KEYS = f"{STORAGE_ACCOUNTS}/listkeys/action"
+REGENERATE_KEY = f"{STORAGE_ACCOUNTS}/regeneratekey/action"
 REVOKE_DELEGATION_KEYS = f"{STORAGE_ACCOUNTS}/revokeUserDelegationKeys/action"
 RESTORE_RANGES = f"{STORAGE_ACCOUNTS}/restoreBlobRanges/action"
-READ_SERVICE, WRITE_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/read", f"{STORAGE_ACCOUNTS}/blobServices/write"
+READ_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/read"
+WRITE_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/write"
 DELEGATION_KEY = f"{STORAGE_ACCOUNTS}/blobServices/generateUserDelegationKey/action"
 READ_LIFECYCLE = f"{STORAGE_ACCOUNTS}/managementPolicies/read"
 WRITE_LIFECYCLE = f"{STORAGE_ACCOUNTS}/managementPolicies/write"
 READ_REPLICATION = f"{STORAGE_ACCOUNTS}/objectReplicationPolicies/read"
 CONTAINERS = f"{STORAGE_ACCOUNTS}/blobServices/containers"
-READ_CONTAINER, WRITE_CONTAINER, DELETE_CONTAINER = f"{CONTAINERS}/read", f"{CONTAINERS}/write", f"{CONTAINERS}/delete"
+READ_CONTAINER = f"{CONTAINERS}/read"
+WRITE_CONTAINER = f"{CONTAINERS}/write"
+DELETE_CONTAINER = f"{CONTAINERS}/delete"
 LEASE_CONTAINER = f"{CONTAINERS}/lease/action"
-SET_HOLD, CLEAR_HOLD = f"{CONTAINERS}/setLegalHold/action", f"{CONTAINERS}/clearLegalHold/action"
+SET_HOLD = f"{CONTAINERS}/setLegalHold/action"
+CLEAR_HOLD = f"{CONTAINERS}/clearLegalHold/action"
 IMMUTABILITY = f"{CONTAINERS}/immutabilityPolicies"
-READ_ACL, WRITE_ACL = f"{CONTAINERS}/getAcl/action", f"{CONTAINERS}/setAcl/action"
-READ_BLOB, WRITE_BLOB, DELETE_BLOB = (
-    f"{CONTAINERS}/blobs/read",
-    f"{CONTAINERS}/blobs/write",
-    f"{CONTAINERS}/blobs/delete",
-)
-ADD_BLOB, FIND_BLOBS = f"{CONTAINERS}/blobs/add/action", f"{CONTAINERS}/blobs/filter/action"
+READ_ACL = f"{CONTAINERS}/getAcl/action"
+WRITE_ACL = f"{CONTAINERS}/setAcl/action"
+READ_BLOB = f"{CONTAINERS}/blobs/read"
+WRITE_BLOB = f"{CONTAINERS}/blobs/write"
+DELETE_BLOB = f"{CONTAINERS}/blobs/delete"
+ADD_BLOB = f"{CONTAINERS}/blobs/add/action"
+FIND_BLOBS = f"{CONTAINERS}/blobs/filter/action"
 DELETE_VERSION = f"{CONTAINERS}/blobs/deleteBlobVersion/action"
-READ_TAGS, WRITE_TAGS = f"{CONTAINERS}/blobs/tags/read", f"{CONTAINERS}/blobs/tags/write"
-READ_LOCKS, WRITE_LOCKS, DELETE_LOCKS = (
-    f"Microsoft.Authorization/locks/{verb}" for verb in ("read", "write", "delete")
-)
-READ_ROLES, WRITE_ROLES, DELETE_ROLES = (
-    f"Microsoft.Authorization/roleAssignments/{verb}" for verb in ("read", "write", "delete")
-)
+READ_TAGS = f"{CONTAINERS}/blobs/tags/read"
+WRITE_TAGS = f"{CONTAINERS}/blobs/tags/write"
+READ_LOCKS = "Microsoft.Authorization/locks/read"
+WRITE_LOCKS = "Microsoft.Authorization/locks/write"
+DELETE_LOCKS = "Microsoft.Authorization/locks/delete"
+READ_ROLES = "Microsoft.Authorization/roleAssignments/read"
+WRITE_ROLES = "Microsoft.Authorization/roleAssignments/write"
+DELETE_ROLES = "Microsoft.Authorization/roleAssignments/delete"
 READ_DEFINITIONS = "Microsoft.Authorization/roleDefinitions/read"
-READ_LOGGING, WRITE_LOGGING = (f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write"))
+READ_LOGGING = "Microsoft.Insights/diagnosticSettings/read"
+WRITE_LOGGING = "Microsoft.Insights/diagnosticSettings/write"
 READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
 READ_LOGS = "Microsoft.Insights/logs/StorageBlobLogs/read"
 READ_DEFENDER = "Microsoft.Security/defenderForStorageSettings/read"
 READ_SUBSCRIPTIONS = "Microsoft.Resources/subscriptions/read"
 READ_GROUPS = "Microsoft.Resources/subscriptions/resourceGroups/read"
 # Roles for accounts and containers, and roles for blobs.
-ACCOUNT_CONTRIBUTOR, MONITORING, LOCKS_ROLE = (
-    "Storage Account Contributor",
-    "Monitoring Contributor",
-    "User Access Administrator",
-)
-READER, CONTRIBUTOR, OWNER = "Storage Blob Data Reader", "Storage Blob Data Contributor", "Storage Blob Data Owner"
+ACCOUNT_CONTRIBUTOR = "Storage Account Contributor"
+MONITORING = "Monitoring Contributor"
+LOCKS_ROLE = "User Access Administrator"
+READER = "Storage Blob Data Reader"
+CONTRIBUTOR = "Storage Blob Data Contributor"
+OWNER = "Storage Blob Data Owner"
 
 
 # Next steps for errors: whole sentences, which name only fields that the form shows for the flow in use.
