@@ -455,8 +455,6 @@ ARM_HINTS = spread({
 RENEW_LEASE = "Acquire a new lease with action=acquire."
 NO_LEASE = "Omit `lease_id`."
 COPY_SOURCE = "Check that the source exists, that its network rules allow the copy, and that the SAS in its URL, or the role of the identity, allows reading it."
-LEGAL_HOLD = "A legal hold protects it. If the hold is no longer needed, clear it with !azure-storage-blob-legal-hold-set legal_hold=false, or on the container with !azure-storage-container-legal-hold-clear."
-LIST_VALUES = "Correct the value that is named above, then run the command again. If none is named, check the arguments."
 
 # https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes, sas-error-codes and
 # common-rest-api-error-codes on the same site
@@ -495,8 +493,7 @@ BLOB_HINTS = spread({
     "OperationNotAllowedOnRootBlob": "The version is the blob's current one. Omit `version_id` to delete the blob; with versioning, its content stays as a previous version.",
     "InvalidOperation": "A snapshot or version is read-only. Run the command for the blob itself.",
     "BlobImmutableDueToPolicy": "An immutability policy protects the blob until it ends. See !azure-storage-container-immutability-get and !azure-storage-blob-properties-get.",
-    "BlobImmutableDueToLegalHold": LEGAL_HOLD,
-    "ContainerHasLegalHold": LEGAL_HOLD,
+    ("BlobImmutableDueToLegalHold", "ContainerHasLegalHold"): "A legal hold protects it. If the hold is no longer needed, clear it with !azure-storage-blob-legal-hold-set legal_hold=false, or on the container with !azure-storage-container-legal-hold-clear.",
     "ContainerImmutabilityPolicyLocked": "A locked immutability policy protects the container until its period has ended for every blob. See !azure-storage-container-immutability-get.",
     "AccountProtectedFromDeletion": ARM_HINTS["AccountProtectedFromDeletion"],
     "ContainerBeingDeleted": ARM_HINTS["ContainerBeingDeleted"],
@@ -542,9 +539,8 @@ BLOB_HINTS = spread({
     "BlobOperationNotSupported": "The blob was created through the Data Lake Storage API, which doesn't allow this operation. Copy it to a new name, and use that.",
     ("UnsupportedHeader", "UnsupportedQueryParameter", "UnsupportedXmlNode"): "This account or this cloud doesn't support the feature that is named above. Omit the argument that asks for it.",
     # Values
-    "InvalidHeaderValue": LIST_VALUES,
+    ("InvalidHeaderValue", "OutOfRangeInput", "OutOfRangeQueryParameterValue", "InvalidInput", "MissingRequiredXmlNode"): "Correct the value that is named above, then run the command again. If none is named, check the arguments.",
     "InvalidQueryParameterValue": "Correct the value that is named above. If it is tags or snapshot, the account doesn't support that feature, for instance because it has a hierarchical namespace.",
-    ("OutOfRangeInput", "OutOfRangeQueryParameterValue", "InvalidInput", "MissingRequiredXmlNode"): LIST_VALUES,
     "InvalidXmlNodeValue": "A value in the request isn't valid. If a user delegation SAS was asked for, its time is more than 7 days away or the clock of this machine is wrong: shorten `expires_in`, or correct the clock.",
     "InvalidXmlDocument": "A value in the request isn't valid. Check the arguments, such as tags, for characters that Azure doesn't allow.",
     "InvalidResourceName": "The name has characters or a length that Azure doesn't allow. A container name has 3 to 63 lowercase letters, digits and single hyphens; a blob name has at most 1,024 characters.",
@@ -2415,8 +2411,8 @@ def grant_is_dead(result: Json) -> bool:
 
 def token_of(session: Session, resource: str, stale: str = "") -> str | None:
     """The stored token for a resource, unless it ends soon or is the one that was just refused."""
-    entry = (session.get("tokens") or {}).get(resource) or {}
-    token, expires = str(entry.get("token") or ""), entry.get("expires_at") or 0
+    entry = session.get("tokens", {}).get(resource, {})
+    token, expires = str(entry.get("token", "")), entry.get("expires_at", 0)
     if not token or token == stale or expires - Clock.now() < TOKEN_MARGIN:
         return None
     remember_secret(token)
@@ -2488,7 +2484,7 @@ class MicrosoftAuth:
         entry = token_entry(result)
 
         def change(session: Session) -> None:
-            session["tokens"] = {**(session.get("tokens") or {}), resource: entry}
+            session["tokens"] = {**session.get("tokens", {}), resource: entry}
             if cache:
                 session["cache"] = cache
 
@@ -2732,7 +2728,7 @@ class MicrosoftAuth:
     def identity(self) -> Json:
         """Who is signed in, from the stored session and the claims of the ARM token, which are shown and never trusted."""
         session, settings = self.store.read(), self.settings
-        tokens = session.get("tokens") or {}
+        tokens = session.get("tokens", {})
         entry = tokens.get(settings.cloud.audience) or tokens.get(STORAGE_AUDIENCE) or {}
         claims = token_claims(str(entry.get("token") or ""))
         person = settings.auth_type in USER_FLOWS
@@ -2749,7 +2745,7 @@ class MicrosoftAuth:
         }
 
     def expires_at(self, resource: str) -> float:
-        return float(((self.store.read().get("tokens") or {}).get(resource) or {}).get("expires_at") or 0)
+        return float(self.store.read().get("tokens", {}).get(resource, {}).get("expires_at", 0))
 
     # Turns, and msal
 
