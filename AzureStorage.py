@@ -2475,8 +2475,8 @@ class MicrosoftAuth:
         return found
 
     def _acquire(self, resource: str, claims: str) -> str:
-        unattended = {MANAGED_IDENTITY: self._ask_identity, CLIENT_CREDENTIALS: self._ask_as_application}
-        ask = unattended.get(self.settings.auth_type, self._ask_with_refresh_token)
+        ways = {MANAGED_IDENTITY: self._ask_identity, CLIENT_CREDENTIALS: self._ask_as_application}
+        ask = ways.get(self.settings.auth_type, self._ask_with_refresh_token)
         action = f"get a token for {resource}"
         result, cache = ask(resource, action, claims or None)
         if "access_token" not in result:
@@ -2520,8 +2520,8 @@ class MicrosoftAuth:
     # Each way of getting a token returns msal's answer, and its cache after it, where that is worth keeping.
 
     def _ask_as_application(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
-        app, scope = self._app(None), [f"{resource}/.default"]
-        return self._ask(action, lambda: app.acquire_token_for_client(scope, claims_challenge=claims)), ""
+        scope = [f"{resource}/.default"]
+        return self._ask(action, lambda: self._app(None).acquire_token_for_client(scope, claims_challenge=claims)), ""
 
     def _ask_with_refresh_token(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
         """Drops the session if its refresh token turns out dead."""
