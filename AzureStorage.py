@@ -2080,11 +2080,10 @@ def signed_parts(request: Request, sign: Callable[[Request], Request]) -> Reques
     return sign(request._replace(data=body, headers={**request.headers, **kind}))
 
 
-class SasAuthorization:
+class SasAuthorization(NamedTuple):
     """Requests that carry a SAS in their address."""
 
-    def __init__(self, token: Secret) -> None:
-        self.token = token
+    token: Secret
 
     def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
         yield signed_parts(request, self._sign)
@@ -2109,11 +2108,11 @@ SIGNED_HEADERS = (
 )
 
 
-class SharedKey:
+class SharedKey(NamedTuple):
     """Requests signed with an account key. https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key"""
 
-    def __init__(self, account: str, key: Secret) -> None:
-        self.account, self.key = account, key
+    account: str
+    key: Secret
 
     def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
         yield signed_parts(request, self._sign)
@@ -2320,15 +2319,16 @@ SECRET_FIELDS = frozenset(
 )
 
 
-class TokenHttp:
+class TokenHttp(NamedTuple):
     """What msal talks through: our network, guarded to one host, and the endpoints of Microsoft's clouds from constants.
 
     msal itself has no time-outs, logs answers it cannot parse, and hides the body of a 5xx: all of that is settled here
     before it sees an answer. An empty authority stands for the identity endpoint of the machine.
     """
 
-    def __init__(self, network: Network, authority: str = "", tenant: str = "") -> None:
-        self.network, self.authority, self.tenant = network, authority, tenant
+    network: Network
+    authority: str = ""
+    tenant: str = ""
 
     def get(self, url: str, **given: Any) -> requests.Response | CannedResponse:
         known = any(cloud.authority == self.authority for cloud in CLOUDS.values())
