@@ -173,52 +173,59 @@ USER_FLOWS = (AUTHORIZATION_CODE, DEVICE_CODE)
 
 # Permissions and the built-in roles that have them: https://learn.microsoft.com/azure/role-based-access-control/permissions/storage
 STORAGE_ACCOUNTS = "Microsoft.Storage/storageAccounts"
-READ_ACCOUNT, WRITE_ACCOUNT = f"{STORAGE_ACCOUNTS}/read", f"{STORAGE_ACCOUNTS}/write"
+READ_ACCOUNT = f"{STORAGE_ACCOUNTS}/read"
+WRITE_ACCOUNT = f"{STORAGE_ACCOUNTS}/write"
 DELETE_ACCOUNT = f"{STORAGE_ACCOUNTS}/delete"
-LIST_KEYS, REGENERATE_KEY = f"{STORAGE_ACCOUNTS}/listkeys/action", f"{STORAGE_ACCOUNTS}/regeneratekey/action"
+LIST_KEYS = f"{STORAGE_ACCOUNTS}/listkeys/action"
+REGENERATE_KEY = f"{STORAGE_ACCOUNTS}/regeneratekey/action"
 REVOKE_DELEGATION_KEYS = f"{STORAGE_ACCOUNTS}/revokeUserDelegationKeys/action"
 RESTORE_RANGES = f"{STORAGE_ACCOUNTS}/restoreBlobRanges/action"
-READ_SERVICE, WRITE_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/read", f"{STORAGE_ACCOUNTS}/blobServices/write"
+READ_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/read"
+WRITE_SERVICE = f"{STORAGE_ACCOUNTS}/blobServices/write"
 DELEGATION_KEY = f"{STORAGE_ACCOUNTS}/blobServices/generateUserDelegationKey/action"
 READ_LIFECYCLE = f"{STORAGE_ACCOUNTS}/managementPolicies/read"
 WRITE_LIFECYCLE = f"{STORAGE_ACCOUNTS}/managementPolicies/write"
 READ_REPLICATION = f"{STORAGE_ACCOUNTS}/objectReplicationPolicies/read"
 CONTAINERS = f"{STORAGE_ACCOUNTS}/blobServices/containers"
-READ_CONTAINER, WRITE_CONTAINER, DELETE_CONTAINER = f"{CONTAINERS}/read", f"{CONTAINERS}/write", f"{CONTAINERS}/delete"
+READ_CONTAINER = f"{CONTAINERS}/read"
+WRITE_CONTAINER = f"{CONTAINERS}/write"
+DELETE_CONTAINER = f"{CONTAINERS}/delete"
 LEASE_CONTAINER = f"{CONTAINERS}/lease/action"
-SET_HOLD, CLEAR_HOLD = f"{CONTAINERS}/setLegalHold/action", f"{CONTAINERS}/clearLegalHold/action"
+SET_HOLD = f"{CONTAINERS}/setLegalHold/action"
+CLEAR_HOLD = f"{CONTAINERS}/clearLegalHold/action"
 IMMUTABILITY = f"{CONTAINERS}/immutabilityPolicies"
-READ_ACL, WRITE_ACL = f"{CONTAINERS}/getAcl/action", f"{CONTAINERS}/setAcl/action"
-READ_BLOB, WRITE_BLOB, DELETE_BLOB = (
-    f"{CONTAINERS}/blobs/read",
-    f"{CONTAINERS}/blobs/write",
-    f"{CONTAINERS}/blobs/delete",
-)
-ADD_BLOB, FIND_BLOBS = f"{CONTAINERS}/blobs/add/action", f"{CONTAINERS}/blobs/filter/action"
+READ_ACL = f"{CONTAINERS}/getAcl/action"
+WRITE_ACL = f"{CONTAINERS}/setAcl/action"
+READ_BLOB = f"{CONTAINERS}/blobs/read"
+WRITE_BLOB = f"{CONTAINERS}/blobs/write"
+DELETE_BLOB = f"{CONTAINERS}/blobs/delete"
+ADD_BLOB = f"{CONTAINERS}/blobs/add/action"
+FIND_BLOBS = f"{CONTAINERS}/blobs/filter/action"
 DELETE_VERSION = f"{CONTAINERS}/blobs/deleteBlobVersion/action"
-READ_TAGS, WRITE_TAGS = f"{CONTAINERS}/blobs/tags/read", f"{CONTAINERS}/blobs/tags/write"
-READ_LOCKS, WRITE_LOCKS, DELETE_LOCKS = (
-    f"Microsoft.Authorization/locks/{verb}" for verb in ("read", "write", "delete")
-)
-READ_ROLES, WRITE_ROLES, DELETE_ROLES = (
-    f"Microsoft.Authorization/roleAssignments/{verb}" for verb in ("read", "write", "delete")
-)
+READ_TAGS = f"{CONTAINERS}/blobs/tags/read"
+WRITE_TAGS = f"{CONTAINERS}/blobs/tags/write"
+READ_LOCKS = "Microsoft.Authorization/locks/read"
+WRITE_LOCKS = "Microsoft.Authorization/locks/write"
+DELETE_LOCKS = "Microsoft.Authorization/locks/delete"
+READ_ROLES = "Microsoft.Authorization/roleAssignments/read"
+WRITE_ROLES = "Microsoft.Authorization/roleAssignments/write"
+DELETE_ROLES = "Microsoft.Authorization/roleAssignments/delete"
 READ_DEFINITIONS = "Microsoft.Authorization/roleDefinitions/read"
-READ_LOGGING, WRITE_LOGGING, DELETE_LOGGING = (
-    f"Microsoft.Insights/diagnosticSettings/{verb}" for verb in ("read", "write", "delete")
-)
+READ_LOGGING = "Microsoft.Insights/diagnosticSettings/read"
+WRITE_LOGGING = "Microsoft.Insights/diagnosticSettings/write"
+DELETE_LOGGING = "Microsoft.Insights/diagnosticSettings/delete"
 READ_ACTIVITY = "Microsoft.Insights/eventtypes/management/values/read"
 READ_LOGS = "Microsoft.Insights/logs/StorageBlobLogs/read"
 READ_DEFENDER = "Microsoft.Security/defenderForStorageSettings/read"
 READ_SUBSCRIPTIONS = "Microsoft.Resources/subscriptions/read"
 READ_GROUPS = "Microsoft.Resources/subscriptions/resourceGroups/read"
 # Roles for accounts and containers, and roles for blobs.
-ACCOUNT_CONTRIBUTOR, MONITORING, LOCKS_ROLE = (
-    "Storage Account Contributor",
-    "Monitoring Contributor",
-    "User Access Administrator",
-)
-READER, CONTRIBUTOR, OWNER = "Storage Blob Data Reader", "Storage Blob Data Contributor", "Storage Blob Data Owner"
+ACCOUNT_CONTRIBUTOR = "Storage Account Contributor"
+MONITORING = "Monitoring Contributor"
+LOCKS_ROLE = "User Access Administrator"
+READER = "Storage Blob Data Reader"
+CONTRIBUTOR = "Storage Blob Data Contributor"
+OWNER = "Storage Blob Data Owner"
 
 
 # Next steps for errors: whole sentences, which name only fields that the form shows for the flow in use.
@@ -468,8 +475,6 @@ ARM_HINTS = spread({
 RENEW_LEASE = "Acquire a new lease with action=acquire."
 NO_LEASE = "Omit `lease_id`."
 COPY_SOURCE = "Check that the source exists, that its network rules allow the copy, and that the SAS in its URL, or the role of the identity, allows reading it."
-LEGAL_HOLD = "A legal hold protects it. If the hold is no longer needed, clear it with !azure-storage-blob-legal-hold-set legal_hold=false, or on the container with !azure-storage-container-legal-hold-clear."
-LIST_VALUES = "Correct the value that is named above, then run the command again. If none is named, check the arguments."
 
 # https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes, sas-error-codes and
 # common-rest-api-error-codes on the same site
@@ -508,8 +513,7 @@ BLOB_HINTS = spread({
     "OperationNotAllowedOnRootBlob": "The version is the blob's current one. Omit `version_id` to delete the blob; with versioning, its content stays as a previous version.",
     "InvalidOperation": "A snapshot or version is read-only. Run the command for the blob itself.",
     "BlobImmutableDueToPolicy": "An immutability policy protects the blob until it ends. See !azure-storage-container-immutability-get and !azure-storage-blob-properties-get.",
-    "BlobImmutableDueToLegalHold": LEGAL_HOLD,
-    "ContainerHasLegalHold": LEGAL_HOLD,
+    ("BlobImmutableDueToLegalHold", "ContainerHasLegalHold"): "A legal hold protects it. If the hold is no longer needed, clear it with !azure-storage-blob-legal-hold-set legal_hold=false, or on the container with !azure-storage-container-legal-hold-clear.",
     "ContainerImmutabilityPolicyLocked": "A locked immutability policy protects the container until its period has ended for every blob. See !azure-storage-container-immutability-get.",
     "AccountProtectedFromDeletion": ARM_HINTS["AccountProtectedFromDeletion"],
     "ContainerBeingDeleted": ARM_HINTS["ContainerBeingDeleted"],
@@ -555,9 +559,8 @@ BLOB_HINTS = spread({
     "BlobOperationNotSupported": "The blob was created through the Data Lake Storage API, which doesn't allow this operation. Copy it to a new name, and use that.",
     ("UnsupportedHeader", "UnsupportedQueryParameter", "UnsupportedXmlNode"): "This account or this cloud doesn't support the feature that is named above. Omit the argument that asks for it.",
     # Values
-    "InvalidHeaderValue": LIST_VALUES,
+    ("InvalidHeaderValue", "OutOfRangeInput", "OutOfRangeQueryParameterValue", "InvalidInput", "MissingRequiredXmlNode"): "Correct the value that is named above, then run the command again. If none is named, check the arguments.",
     "InvalidQueryParameterValue": "Correct the value that is named above. If it is tags or snapshot, the account doesn't support that feature, for instance because it has a hierarchical namespace.",
-    ("OutOfRangeInput", "OutOfRangeQueryParameterValue", "InvalidInput", "MissingRequiredXmlNode"): LIST_VALUES,
     "InvalidXmlNodeValue": "A value in the request isn't valid. If a user delegation SAS was asked for, its time is more than 7 days away or the clock of this machine is wrong: shorten `expires_in`, or correct the clock.",
     "InvalidXmlDocument": "A value in the request isn't valid. Check the arguments, such as tags, for characters that Azure doesn't allow.",
     "InvalidResourceName": "The name has characters or a length that Azure doesn't allow. A container name has 3 to 63 lowercase letters, digits and single hyphens; a blob name has at most 1,024 characters.",
@@ -2145,11 +2148,10 @@ def signed_parts(request: Request, sign: Callable[[Request], Request]) -> Reques
     return sign(request._replace(data=body, headers={**request.headers, **kind}))
 
 
-class SasAuthorization:
+class SasAuthorization(NamedTuple):
     """Requests that carry a SAS in their address."""
 
-    def __init__(self, token: Secret) -> None:
-        self.token = token
+    token: Secret
 
     def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
         yield signed_parts(request, self._sign)
@@ -2174,11 +2176,11 @@ SIGNED_HEADERS = (
 )
 
 
-class SharedKey:
+class SharedKey(NamedTuple):
     """Requests signed with an account key. https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key"""
 
-    def __init__(self, account: str, key: Secret) -> None:
-        self.account, self.key = account, key
+    account: str
+    key: Secret
 
     def flow(self, request: Request) -> Generator[Request, requests.Response, None]:
         yield signed_parts(request, self._sign)
@@ -2385,15 +2387,16 @@ SECRET_FIELDS = frozenset(
 )
 
 
-class TokenHttp:
+class TokenHttp(NamedTuple):
     """What msal talks through: our network, guarded to one host, and the endpoints of Microsoft's clouds from constants.
 
     msal itself has no time-outs, logs answers it cannot parse, and hides the body of a 5xx: all of that is settled here
     before it sees an answer. An empty authority stands for the identity endpoint of the machine.
     """
 
-    def __init__(self, network: Network, authority: str = "", tenant: str = "") -> None:
-        self.network, self.authority, self.tenant = network, authority, tenant
+    network: Network
+    authority: str = ""
+    tenant: str = ""
 
     def get(self, url: str, **given: Any) -> requests.Response | CannedResponse:
         known = any(cloud.authority == self.authority for cloud in CLOUDS.values())
@@ -2476,8 +2479,8 @@ def grant_is_dead(result: Json) -> bool:
 
 def token_of(session: Session, resource: str, stale: str = "") -> str | None:
     """The stored token for a resource, unless it ends soon or is the one that was just refused."""
-    entry = (session.get("tokens") or {}).get(resource) or {}
-    token, expires = str(entry.get("token") or ""), entry.get("expires_at") or 0
+    entry = session.get("tokens", {}).get(resource, {})
+    token, expires = str(entry.get("token", "")), entry.get("expires_at", 0)
     if not token or token == stale or expires - Clock.now() < TOKEN_MARGIN:
         return None
     remember_secret(token)
@@ -2540,8 +2543,8 @@ class MicrosoftAuth:
         return found
 
     def _acquire(self, resource: str, claims: str) -> str:
-        unattended = {MANAGED_IDENTITY: self._ask_identity, CLIENT_CREDENTIALS: self._ask_as_application}
-        ask = unattended.get(self.settings.auth_type, self._ask_with_refresh_token)
+        ways = {MANAGED_IDENTITY: self._ask_identity, CLIENT_CREDENTIALS: self._ask_as_application}
+        ask = ways.get(self.settings.auth_type, self._ask_with_refresh_token)
         action = f"get a token for {resource}"
         result, cache = ask(resource, action, claims or None)
         if "access_token" not in result:
@@ -2549,7 +2552,7 @@ class MicrosoftAuth:
         entry = token_entry(result)
 
         def change(session: Session) -> None:
-            session["tokens"] = {**(session.get("tokens") or {}), resource: entry}
+            session["tokens"] = {**session.get("tokens", {}), resource: entry}
             if cache:
                 session["cache"] = cache
 
@@ -2585,8 +2588,8 @@ class MicrosoftAuth:
     # Each way of getting a token returns msal's answer, and its cache after it, where that is worth keeping.
 
     def _ask_as_application(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
-        app, scope = self._app(None), [f"{resource}/.default"]
-        return self._ask(action, lambda: app.acquire_token_for_client(scope, claims_challenge=claims)), ""
+        scope = [f"{resource}/.default"]
+        return self._ask(action, lambda: self._app(None).acquire_token_for_client(scope, claims_challenge=claims)), ""
 
     def _ask_with_refresh_token(self, resource: str, action: str, claims: str | None) -> tuple[Json, str]:
         """Drops the session if its refresh token turns out dead."""
@@ -2793,7 +2796,7 @@ class MicrosoftAuth:
     def identity(self) -> Json:
         """Who is signed in, from the stored session and the claims of the ARM token, which are shown and never trusted."""
         session, settings = self.store.read(), self.settings
-        tokens = session.get("tokens") or {}
+        tokens = session.get("tokens", {})
         entry = tokens.get(settings.cloud.audience) or tokens.get(STORAGE_AUDIENCE) or {}
         claims = token_claims(str(entry.get("token") or ""))
         person = settings.auth_type in USER_FLOWS
@@ -2810,7 +2813,7 @@ class MicrosoftAuth:
         }
 
     def expires_at(self, resource: str) -> float:
-        return float(((self.store.read().get("tokens") or {}).get(resource) or {}).get("expires_at") or 0)
+        return float(self.store.read().get("tokens", {}).get(resource, {}).get("expires_at", 0))
 
     # Turns, and msal
 
