@@ -8608,8 +8608,8 @@ def rule_actions(rule: Json) -> list[Json]:
 
 def deletes_after(rule: Json) -> float | None:
     """After how many days a rule deletes at the earliest; None if it deletes nothing."""
-    days = [row["days"] for row in rule_actions(rule) if row["action"] == "delete"]
-    return min((day for day in days if isinstance(day, int | float)), default=None)
+    rows = [row for row in rule_actions(rule) if row["action"] == "delete"]
+    return min((row["days"] for row in rows if isinstance(row["days"], int | float)), default=None)
 
 
 def lifecycle_row(account: AccountRef, policy: Json, rule: Json) -> Json:
