@@ -7617,7 +7617,11 @@ def account_restore_settings(
     account = account_in(azure, scope, place)
     current = account_now(azure, account)
     settings = {key: RESTORABLE[key] if value is None else value for key, value in found["settings"].items()}
-    foreign = foreign_settings(current, settings, found.get("wrote") or {})
+    # What somebody else has changed since is not ours to open again.
+    known = [(key, (value, settings[key])) for key, value in (found.get("wrote") or {}).items() if key in settings]
+    foreign = sorted(
+        key for key, values in known if not acceptable(at_path(current, f"properties.{key}"), values, same)
+    )
     wanted = without(settings, foreign)
     unset = sorted(key for key in wanted if found["settings"][key] is None)
     notes = (
@@ -7673,15 +7677,6 @@ def isolation_record(azure: Azure, clue: AccountClue | None, record: Json | None
     if place.name != clue.name:
         raise invalid("account_name", f"the record is for {place.name}, not for {clue.name}.")
     return (clue if clue.group or not place.group else place), found
-
-
-def foreign_settings(current: Json, settings: Json, wrote: Json) -> list[str]:
-    """The settings that somebody else has changed since the isolation: they are not ours to open again."""
-    return sorted(
-        key
-        for key in settings.keys() & wrote.keys()
-        if not any(same(at_path(current, f"properties.{key}"), known[key]) for known in (wrote, settings))
-    )
 
 
 # --- commands: logs ----------------------------------------------------------------------------------------------------
@@ -8644,8 +8639,8 @@ def rule_actions(rule: Json) -> list[Json]:
 
 def deletes_after(rule: Json) -> float | None:
     """After how many days a rule deletes at the earliest; None if it deletes nothing."""
-    days = [row["days"] for row in rule_actions(rule) if row["action"] == "delete"]
-    return min((day for day in days if isinstance(day, int | float)), default=None)
+    rows = [row for row in rule_actions(rule) if row["action"] == "delete"]
+    return min((row["days"] for row in rows if isinstance(row["days"], int | float)), default=None)
 
 
 def lifecycle_row(account: AccountRef, policy: Json, rule: Json) -> Json:
@@ -8762,19 +8757,15 @@ def read_ranges(text: str) -> list[Json]:
     """Ranges of container/blob names: start..end separated by commas, or a JSON array of {"startRange", "endRange"}."""
     if text.startswith("["):
         items = json_value(text)
-        found = [{key: str(item[key]) for key in ("startRange", "endRange")} for item in dicts(items)]
-        parts = items if isinstance(items, list) else []
+        pairs = [(str(item["startRange"]), str(item["endRange"])) for item in items] if isinstance(items, list) else []
     else:
-        parts = [part.partition("..") for part in split_list(text)]
-        found = [{"startRange": start.strip(), "endRange": end.strip()} for start, dots, end in parts if dots]
-    if not 1 <= len(found) <= 10 or len(found) != len(parts):
+        parts = (part.partition("..") for part in split_list(text))
+        pairs = [(start.strip(), end.strip()) for start, _, end in parts]
+    if not 1 <= len(pairs) <= 10:
         raise ValueError("1 to 10 ranges, each with a start and an end")
-    if any(
-        not item["startRange"].find("/") > 0 or not item["endRange"] or item["startRange"] >= item["endRange"]
-        for item in found
-    ):
+    if any(start.find("/") < 1 or start >= end for start, end in pairs):
         raise ValueError("a range begins with container/ and ends behind that")
-    return found
+    return [{"startRange": start, "endRange": end} for start, end in pairs]
 
 
 class Ranges(NamedTuple):
