@@ -59,7 +59,6 @@ from datetime import datetime, timezone
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import (
-    TYPE_CHECKING,
     Annotated,
     Any,
     BinaryIO,
@@ -75,12 +74,7 @@ from typing import (
 from xml.parsers import expat
 
 import requests
-from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
 from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
-
-if TYPE_CHECKING:
-    from urllib3.connectionpool import ConnectionPool
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -1779,10 +1773,9 @@ def read_cloud(params: Mapping[str, Any]) -> Cloud:
     suffix = text_param(params, "custom_storage_suffix").strip("./").lower()
     if not re.fullmatch(r"[\w.-]+(?::\d+)?", suffix):
         raise UsageError("Storage Endpoint Suffix: the Custom cloud needs it, for example local.azurestack.external.")
-    date = re.compile(r"\d{4}-\d\d-\d\d(?:-preview)?")
 
-    def version(name: str, display: str) -> str:
-        return checked_param(params, name, display, lambda text: matching(date, text), "")
+    def version(text: str) -> str:
+        return matching(re.compile(r"\d{4}-\d\d-\d\d(?:-preview)?"), text)
 
     return Cloud(
         CUSTOM_CLOUD,
@@ -1790,8 +1783,8 @@ def read_cloud(params: Mapping[str, Any]) -> Cloud:
         resource_manager,
         text_param(params, "custom_resource_manager_audience") or resource_manager,
         suffix,
-        arm_api=version("custom_storage_api_version", "Storage API Version"),
-        blob_api=version("custom_blob_api_version", "Blob Service Version"),
+        arm_api=checked_param(params, "custom_storage_api_version", "Storage API Version", version, ""),
+        blob_api=checked_param(params, "custom_blob_api_version", "Blob Service Version", version, ""),
     )
 
 
@@ -1957,26 +1950,30 @@ def prepared(method: str, url: str, options: Json) -> requests.PreparedRequest:
     else:
         request = requests.PreparedRequest()
         request.method, request.url = method, url
-        vars(request)["_cookies"] = RequestsCookieJar()  # which requests fills on a redirect
+        vars(request)["_cookies"] = requests.cookies.RequestsCookieJar()  # which requests fills on a redirect
         request.prepare_headers(options.get("headers", {}))
         request.prepare_body(options.get("data"), None)
     request.headers.setdefault("User-Agent", USER_AGENT)
     return request
 
 
-class Pools(HTTPAdapter):
+class Pools(requests.adapters.HTTPAdapter):
     """Finds the connections to a host once: its proxy and its trust do not change while a command runs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._found: dict[str, ConnectionPool] = {}
+        self._found: Json = {}
 
     def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, verify: bool | str | None, *options: Any, **named: Any
-    ) -> "ConnectionPool":
+        self,
+        request: requests.PreparedRequest,
+        verify: bool | str | None,
+        proxies: Mapping[str, str] | None = None,
+        cert: tuple[str, str] | str | None = None,
+    ) -> Any:
         origin = (request.url or "").partition("//")[2].partition("/")[0]
         if origin not in self._found:
-            self._found[origin] = super().get_connection_with_tls_context(request, verify, *options, **named)
+            self._found[origin] = super().get_connection_with_tls_context(request, verify, proxies, cert)
         return self._found[origin]
 
 
@@ -3809,7 +3806,7 @@ class BlobHttp:
 
 def told_by(headers: Mapping[str, str], properties: Iterable[Property]) -> Json:
     """The properties that the headers of an answer tell."""
-    found, told = dict[str, Any](), {name.lower(): value for name, value in headers.items()}
+    found, told = Json(), {name.lower(): value for name, value in headers.items()}
     for _, header, path, read in properties:
         if value := told.get(header.lower()):
             put_path(found, path, read(value))
@@ -7324,7 +7321,7 @@ def access_restore(azure: Azure, account: TargetArgs, assignment_id: AssignmentI
 # --- commands: containment ---------------------------------------------------------------------------------------------
 
 # What an isolation can take back, and what counts as its value where it is not set.
-RESTORABLE: Mapping[str, Any] = {
+RESTORABLE: Json = {
     "allowBlobPublicAccess": False,
     "networkAcls": {"defaultAction": "Allow", "bypass": "AzureServices", "ipRules": [], "virtualNetworkRules": []},
     "isSftpEnabled": False,
@@ -10033,7 +10030,7 @@ def blob_get(
     blob: Annotated[Collected, Group(COLLECT_ARGUMENTS, build_collected)],
     range: Annotated[tuple[int, int | None], Reader("bytes such as 0-1023 or 4096-", read_range)] | None = None,
     max_size: Size = 1 << 30,
-) -> list[Any]:
+) -> list[CommandResults | Json]:
     """Each blob becomes a file entry; hashes are computed while it is read. One that cannot be read leaves the others.
 
     Blobs that a prefix or tag finds come with a manifest.
@@ -10819,7 +10816,7 @@ def blob_copy(
     if copy_id:
         undo = "" if overwrite else undo_write(target, None)  # what was there before is known to the first round only
         return copied(target, target.service.properties(target), copy_id, undo)
-    before, source, latest = replaceable(target, overwrite), blobs.source, dict[str, Any]()
+    before, source, latest = replaceable(target, overwrite), blobs.source, Json()
 
     def later(outcomes: list[Outcome]) -> Later | None:
         latest.update(target.service.properties(target))
@@ -13772,7 +13769,7 @@ def identity_words(facts: Json, found: Readings) -> str:
 
 def reach(alert: Alert, found: Readings) -> Section:
     """Who can reach the account."""
-    properties, facts, lines = at_path(found["account"].body, "properties"), dict[str, Any](), list[str]()
+    properties, facts, lines = at_path(found["account"].body, "properties"), Json(), list[str]()
     facts["anonymous"] = anonymous_reach(found)
     lines.append(anonymous_words(facts["anonymous"]))
     if properties is not None:
@@ -13898,7 +13895,7 @@ ON_OFF = {True: "on", False: "off"}
 
 def evidence(alert: Alert, found: Readings, changes: list[Json]) -> Section:
     """What evidence there is."""
-    facts, lines = dict[str, Any](), list[str]()
+    facts, lines = Json(), list[str]()
     settings, locks, defender = found["logging"].items, found["locks"].items, found["Defender"].body
     if settings is not None:
         lacking = not_logged(name for row in settings for name in logged(row))
@@ -13937,7 +13934,7 @@ RETENTIONS = (
 
 def recovery(found: Readings) -> Section:
     """What can still be recovered."""
-    facts, properties = dict[str, Any](), at_path(found["blob service"].body, "properties")
+    facts, properties = Json(), at_path(found["blob service"].body, "properties")
     if properties is None:
         return Section("What can be recovered", facts, ["Unknown."])
     for _, key, policy in RETENTIONS:
