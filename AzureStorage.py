@@ -4415,7 +4415,10 @@ class Azure:
             raise UsageError(words)
 
         def sas_policy() -> Json:
-            return dict(at_path(self._known_account(account, subscription, group), "properties.sasPolicy") or {})
+            """As the version tells it that knows SAS bound to a user, or as a cloud without that version does."""
+            newest = self._known_account(account, subscription, group, NEWEST_STORAGE_API)
+            known = newest or self._known_account(account, subscription, group)
+            return dict(at_path(known, "properties.sasPolicy") or {})
 
         return BlobService(BlobHttp(self.arm, account, endpoint, self._authorization(credential)), sas_policy)
 
@@ -4443,11 +4446,11 @@ class Azure:
         self.store.update(lambda session: put_path(session, f"endpoints.{account}", found))
         return found
 
-    def _known_account(self, account: str, subscription: str, group: str) -> Json:
+    def _known_account(self, account: str, subscription: str, group: str, api: str = STORAGE_API) -> Json:
         """The account object; {} where the identity has no role to see it, which blobs do not need."""
         try:
             if subscription and group:
-                return self.arm.ask(ACCOUNT_GET, AccountRef(subscription, group, account))
+                return self.arm.ask(replace(ACCOUNT_GET, api=api), AccountRef(subscription, group, account))
         except ServiceError as error:
             if error.status != 404:
                 return {}

@@ -2483,6 +2483,34 @@ def test_wrong_arguments_of_blob_commands(
 BLOB_GONE: dict[str, Any] = {"status_code": 404, "headers": {"x-ms-error-code": "BlobNotFound"}}
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_sas_obeys_the_policy_of_the_account_in_every_cloud(
+    signed_in: WarRoom, requests_mock: rm.Mocker, known: bool
+) -> None:
+    """Only the newest version tells that a SAS has to be bound to a user; a cloud that lacks it tells the rest."""
+    policy = {"sasExpirationPeriod": "0.00:30:00", "expirationAction": "Block"}
+    bound = {"requireUserBoundUserDelegationSas": True, "requireUserBoundUserDelegationSasAction": "Block"}
+
+    def account(request: Any, context: Any) -> dict[str, Any]:
+        newest = query(request)["api-version"] == az.NEWEST_STORAGE_API
+        if newest and not known:
+            context.status_code = 400
+            return arm_failure("InvalidApiVersionParameter")
+        endpoints = {"primaryEndpoints": {"blob": f"{BLOB_HOST}/"}}
+        return account_body(sasPolicy={**policy, **(bound if newest else {})}, **endpoints)
+
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account)
+    fields = {**dict.fromkeys(az.LENT_KEY.values(), "x"), "Value": base64.b64encode(b"k" * 32).decode()}
+    inner = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
+    requests_mock.post(re.compile("comp=userdelegationkey"), text=f"<UserDelegationKey>{inner}</UserDelegationKey>")
+    result = signed_in.run("azure-storage-sas-create", **BLOB, expires_in="2h")
+    if known:
+        assert "Missing required argument `user_object_id`" in result.error
+        return
+    shown = result.context["AzureStorage.Sas(val.sha256 && val.sha256 == obj.sha256)"]
+    assert shown["expiry"] == az.iso_time((az.moment(shown["start"]) or 0) + 1800)
+
+
 def test_contract_a_deleted_blob_is_restored(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
     """Azurite has neither soft delete nor versions: from the documented requests and answers."""
     requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", [BLOB_GONE, {"headers": BLOB_HEADERS}])
