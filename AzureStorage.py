@@ -3207,6 +3207,9 @@ def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] |
         skip = max(0, skip - len(page))  # a smaller limit makes smaller pages
         if following and found.count == limit:
             return place_token(following, skip)
+    if skip:
+        words = "Invalid value for argument `next_token`: the listing ends before that place. Items were removed meanwhile, or the token is of another listing."
+        raise UsageError(words, "Run the command without it.")
     return ""
 
 
@@ -3642,13 +3645,6 @@ def acl_xml(policies: list[AccessPolicy]) -> bytes:
     return f'<?xml version="1.0" encoding="utf-8"?><SignedIdentifiers>{rows}</SignedIdentifiers>'.encode()
 
 
-def tags_xml(tags: Mapping[str, str]) -> bytes:
-    rows = "".join(
-        f"<Tag><Key>{escape_xml(key)}</Key><Value>{escape_xml(value)}</Value></Tag>" for key, value in tags.items()
-    )
-    return f'<?xml version="1.0" encoding="utf-8"?><Tags><TagSet>{rows}</TagSet></Tags>'.encode()
-
-
 class Operation(NamedTuple):
     """One operation of the blob service: method, what completes "Could not ...", permission, documented codes, query."""
 
@@ -3943,7 +3939,11 @@ class BlobService:
             self.ask(ACL_SET, container, headers=headers, data=data)
 
     def set_tags(self, blob: BlobRef, tags: Mapping[str, str]) -> None:
-        self.ask(TAGS_SET, blob, headers={"Content-Type": "application/xml"}, data=tags_xml(tags))
+        rows = "".join(
+            f"<Tag><Key>{escape_xml(key)}</Key><Value>{escape_xml(value)}</Value></Tag>" for key, value in tags.items()
+        )
+        data = f'<?xml version="1.0" encoding="utf-8"?><Tags><TagSet>{rows}</TagSet></Tags>'.encode()
+        self.ask(TAGS_SET, blob, headers={"Content-Type": "application/xml"}, data=data)
 
     def delete_many(self, blobs: Sequence[BlobRef], headers: Json) -> list[AzureStorageError | None]:
         """What became of each of at most 256 blobs: None where it was deleted."""
@@ -10122,7 +10122,7 @@ def blob_list(
 ) -> CommandResults:
     """Filters while it pages, so that only what is wanted is ever held."""
     everything = not any(value is not None for value in wanted)
-    size = min(paging.limit, 5000) if everything and not paging.all_results and not paging.place else 5000
+    size = min(paging.limit, 5000) if everything and not paging.all_results else 5000
     totals = Counter[str]()
 
     def keep(row: Json) -> bool:

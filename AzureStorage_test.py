@@ -2382,6 +2382,29 @@ def test_blobs_in_slices_with_a_filter_are_the_whole_listing(blob_room: WarRoom,
     assert query(last(requests_mock))["restype"] == "container"
 
 
+def test_blobs_that_are_deleted_while_they_are_listed_hide_no_other(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    there = [f"n{number:02}" for number in range(20)]
+
+    def answer(request: Any, _: Any) -> str:
+        found = [name for name in there if name >= query(request).get("marker", "")]
+        size = int(query(request)["maxresults"])
+        return blob_xml(found[:size], (found[size:] or [""])[0])
+
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=answer)
+    found: list[str] = []
+    token = ""
+    for _ in range(8):
+        result = blob_room.run("azure-storage-blob-list", **EVIDENCE, limit="3", next_token=token)
+        found += names(result)
+        there = [name for name in there if name not in found]
+        token = result.context["AzureStorage(true)"]["BlobNextToken"]
+        if not token:
+            break
+    assert found == [f"n{number:02}" for number in range(20)]
+
+
 def test_long_metadata_of_strangers_does_not_make_an_entry_too_large(
     blob_room: WarRoom, requests_mock: rm.Mocker
 ) -> None:
@@ -5033,6 +5056,15 @@ def test_slices_of_any_size_are_the_whole_collection(limit: int) -> None:
             break
         place, skip = az.read_token(part.token)
     assert found == [0, 1, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("items", [0, 3])
+def test_a_place_beyond_the_end_is_no_empty_listing(items: int) -> None:
+    pages = az.paged(lambda here: ([{}] * items, ""), "p1", "list")
+    with pytest.raises(az.UsageError, match="the listing ends before that place"):
+        az.collect(pages, az.Paging(place="p1", skip=4))
+    again = az.paged(lambda here: ([{}] * 4, ""), "p1", "list")
+    assert az.collect(again, az.Paging(place="p1", skip=4)).items == []
 
 
 @pytest.mark.parametrize("token", ["", "e30", "!!!", "bnVsbA", "eyJ1IjoxLCJzIjowfQ", "eyJ1IjoiYSIsInMiOi0xfQ"])
