@@ -3222,6 +3222,9 @@ def gather(pages: Iterable[Page], paging: Paging, keep: Callable[[Json], bool] |
         skip = max(0, skip - len(page))  # a smaller limit makes smaller pages
         if following and found.count == limit:
             return place_token(following, skip)
+    if skip:
+        words = "Invalid value for argument `next_token`: the listing ends before that place. Items were removed meanwhile, or the token is of another listing."
+        raise UsageError(words, "Run the command without it.")
     return ""
 
 
@@ -3664,13 +3667,6 @@ def acl_xml(policies: list[AccessPolicy]) -> bytes:
     return f'<?xml version="1.0" encoding="utf-8"?><SignedIdentifiers>{rows}</SignedIdentifiers>'.encode()
 
 
-def tags_xml(tags: Mapping[str, str]) -> bytes:
-    rows = "".join(
-        f"<Tag><Key>{escape_xml(key)}</Key><Value>{escape_xml(value)}</Value></Tag>" for key, value in tags.items()
-    )
-    return f'<?xml version="1.0" encoding="utf-8"?><Tags><TagSet>{rows}</TagSet></Tags>'.encode()
-
-
 class Operation(NamedTuple):
     """One operation of the blob service: method, what completes "Could not ...", permission, documented codes, query."""
 
@@ -3965,7 +3961,11 @@ class BlobService:
             self.ask(ACL_SET, container, headers=headers, data=data)
 
     def set_tags(self, blob: BlobRef, tags: Mapping[str, str]) -> None:
-        self.ask(TAGS_SET, blob, headers={"Content-Type": "application/xml"}, data=tags_xml(tags))
+        rows = "".join(
+            f"<Tag><Key>{escape_xml(key)}</Key><Value>{escape_xml(value)}</Value></Tag>" for key, value in tags.items()
+        )
+        data = f'<?xml version="1.0" encoding="utf-8"?><Tags><TagSet>{rows}</TagSet></Tags>'.encode()
+        self.ask(TAGS_SET, blob, headers={"Content-Type": "application/xml"}, data=data)
 
     def delete_many(self, blobs: Sequence[BlobRef], headers: Json) -> list[AzureStorageError | None]:
         """What became of each of at most 256 blobs: None where it was deleted."""
@@ -4431,7 +4431,10 @@ class Azure:
             raise UsageError(words)
 
         def sas_policy() -> Json:
-            return dict(at_path(self._known_account(account, subscription, group), "properties.sasPolicy") or {})
+            """As the version tells it that knows SAS bound to a user, or as a cloud without that version does."""
+            newest = self._known_account(account, subscription, group, NEWEST_STORAGE_API)
+            known = newest or self._known_account(account, subscription, group)
+            return dict(at_path(known, "properties.sasPolicy") or {})
 
         return BlobService(BlobHttp(self.arm, account, endpoint, self._authorization(credential)), sas_policy)
 
@@ -4460,11 +4463,11 @@ class Azure:
         self.store.update(lambda session: put_path(session, f"endpoints.{account}", found))
         return found
 
-    def _known_account(self, account: str, subscription: str, group: str) -> Json:
+    def _known_account(self, account: str, subscription: str, group: str, api: str = STORAGE_API) -> Json:
         """The account object; {} where the identity has no role to see it, which blobs do not need."""
         try:
             if subscription and group:
-                return self.arm.ask(ACCOUNT_GET, AccountRef(subscription, group, account))
+                return self.arm.ask(replace(ACCOUNT_GET, api=api), AccountRef(subscription, group, account))
         except ServiceError as error:
             if error.status != 404:
                 return {}
@@ -9937,7 +9940,7 @@ def blob_list(
     include: Annotated[list[str], listed(choice(*INCLUDES))] | None = None,
 ) -> CommandResults:
     """Filters while it pages, so that only what is wanted is ever held."""
-    size = 5000 if wanted or paging.all_results or paging.place else min(paging.limit, 5000)
+    size = 5000 if wanted or paging.all_results else min(paging.limit, 5000)
     totals = Counter[str]()
 
     def keep(row: Json) -> bool:

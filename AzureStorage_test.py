@@ -2581,6 +2581,29 @@ def test_blobs_in_slices_with_a_filter_are_the_whole_listing(blob_room: WarRoom,
     assert query(last(requests_mock))["restype"] == "container"
 
 
+def test_blobs_that_are_deleted_while_they_are_listed_hide_no_other(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    there = [f"n{number:02}" for number in range(20)]
+
+    def answer(request: Any, _: Any) -> str:
+        found = [name for name in there if name >= query(request).get("marker", "")]
+        size = int(query(request)["maxresults"])
+        return blob_xml(found[:size], (found[size:] or [""])[0])
+
+    requests_mock.get(f"{BLOB_HOST}/evidence", text=answer)
+    found: list[str] = []
+    token = ""
+    for _ in range(8):
+        result = blob_room.run("azure-storage-blob-list", **EVIDENCE, limit="3", next_token=token)
+        found += names(result)
+        there = [name for name in there if name not in found]
+        token = result.context["AzureStorage(true)"]["BlobNextToken"]
+        if not token:
+            break
+    assert found == [f"n{number:02}" for number in range(20)]
+
+
 def test_long_metadata_of_strangers_does_not_make_an_entry_too_large(
     blob_room: WarRoom, requests_mock: rm.Mocker
 ) -> None:
@@ -2680,6 +2703,34 @@ def test_wrong_arguments_of_blob_commands(
 
 
 BLOB_GONE: dict[str, Any] = {"status_code": 404, "headers": {"x-ms-error-code": "BlobNotFound"}}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_sas_obeys_the_policy_of_the_account_in_every_cloud(
+    signed_in: WarRoom, requests_mock: rm.Mocker, known: bool
+) -> None:
+    """Only the newest version tells that a SAS has to be bound to a user; a cloud that lacks it tells the rest."""
+    policy = {"sasExpirationPeriod": "0.00:30:00", "expirationAction": "Block"}
+    bound = {"requireUserBoundUserDelegationSas": True, "requireUserBoundUserDelegationSasAction": "Block"}
+
+    def account(request: Any, context: Any) -> dict[str, Any]:
+        newest = query(request)["api-version"] == az.NEWEST_STORAGE_API
+        if newest and not known:
+            context.status_code = 400
+            return arm_failure("InvalidApiVersionParameter")
+        endpoints = {"primaryEndpoints": {"blob": f"{BLOB_HOST}/"}}
+        return account_body(sasPolicy={**policy, **(bound if newest else {})}, **endpoints)
+
+    requests_mock.get(ARM + ACCOUNT_PATH, json=account)
+    fields = {**dict.fromkeys(az.LENT_KEY.values(), "x"), "Value": base64.b64encode(b"k" * 32).decode()}
+    inner = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
+    requests_mock.post(re.compile("comp=userdelegationkey"), text=f"<UserDelegationKey>{inner}</UserDelegationKey>")
+    result = signed_in.run("azure-storage-sas-create", **BLOB, expires_in="2h")
+    if known:
+        assert "Missing required argument `user_object_id`" in result.error
+        return
+    shown = result.context["AzureStorage.Sas(val.sha256 && val.sha256 == obj.sha256)"]
+    assert shown["expiry"] == az.iso_time((az.moment(shown["start"]) or 0) + 1800)
 
 
 def test_contract_a_deleted_blob_is_restored(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -5750,6 +5801,15 @@ def test_slices_of_any_size_are_the_whole_collection(limit: int) -> None:
             break
         place, skip = az.read_token(part.token)
     assert found == [0, 1, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("items", [0, 3])
+def test_a_place_beyond_the_end_is_no_empty_listing(items: int) -> None:
+    pages = az.paged(lambda here: ([{}] * items, ""), "p1", "list")
+    with pytest.raises(az.UsageError, match="the listing ends before that place"):
+        az.collect(pages, az.Paging(place="p1", skip=4))
+    again = az.paged(lambda here: ([{}] * 4, ""), "p1", "list")
+    assert az.collect(again, az.Paging(place="p1", skip=4)).items == []
 
 
 @pytest.mark.parametrize("token", ["", "e30", "!!!", "bnVsbA", "eyJ1IjoxLCJzIjowfQ", "eyJ1IjoiYSIsInMiOi0xfQ"])
