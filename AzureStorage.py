@@ -9795,6 +9795,8 @@ def within_policy(policy: Json, wish: SasWish) -> SasWish:
     if not period or policy.get("expirationAction") != "Block":
         return wish
     longest = sum(int(part) * unit for part, unit in zip(period.groups(), (86_400, 3600, 60, 1), strict=True))
+    if wish.start + longest <= Clock.now():
+        raise invalid("start", "by the account's SAS policy, a SAS that starts then has expired already.")
     return wish._replace(expiry=min(wish.expiry, wish.start + longest))
 
 

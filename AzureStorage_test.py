@@ -2772,6 +2772,8 @@ def test_a_sas_of_an_account_key_keeps_to_the_policy_of_the_account(
     start = az.iso_time(clock.time)
     result = signed_in.run("azure-storage-sas-create", **BLOB, signed_by="account_key", start=start, expires_in="24h")
     assert result.raw["expiry"] == az.iso_time(clock.time + hours * 3600)
+    early = signed_in.run("azure-storage-sas-create", **BLOB, signed_by="account_key", start="3h")
+    assert ("has expired already" in early.error) is (action == "Block")
 
 
 # --- plan --------------------------------------------------------------------------------------------------------------
