@@ -9718,6 +9718,8 @@ def within_policy(policy: Json, wish: SasWish) -> SasWish:
     if not period or policy.get("expirationAction") != "Block":
         return wish
     longest = sum(int(part) * unit for part, unit in zip(period.groups(), (86_400, 3600, 60, 1), strict=True))
+    if wish.start + longest <= Clock.now():
+        raise invalid("start", "by the account's SAS policy, a SAS that starts then has expired already.")
     return wish._replace(expiry=min(wish.expiry, wish.start + longest))
 
 
@@ -10543,9 +10545,10 @@ def blob_plan(
     headers: Json,
     undo: Callable[[Json, Json], str],
     done: str = "",
+    state: Callable[[Json], Json] = dict,
 ) -> Plan:
     """A change of properties of one blob, which is read back afterwards."""
-    before, after = differences(current, wanted, exactly)
+    before, after = differences(state(current), wanted, exactly)
     # What was not there and shall not be is no difference.
     after = {key: value for key, value in after.items() if value is not None or current.get(key) is not None}
     return one_request(
@@ -10559,6 +10562,7 @@ def blob_plan(
         equal=exactly,
         undo=undo,
         done=done,
+        state=state,
     )
 
 
@@ -10687,19 +10691,26 @@ def blob_tier_set(
     tier: Tier,
     rehydrate_priority: Annotated[str, choice("Standard", "High")] | None = None,
 ) -> Plan:
-    """A blob that comes out of the archive is on its way for hours: archiveStatus tells."""
+    """A blob that comes out of the archive is on its way for hours, in which its tier and archiveStatus tell so."""
     current = blob.service.properties(blob)
     wanted: Json = {"tier": tier}
     if current.get("tierInferred") and current.get("tier") == tier:
         wanted["tierInferred"] = None
     leaving = current.get("tier") == "Archive" and tier != "Archive"
+    pending = f"Archive, rehydrate-pending-to-{tier.lower()}"
+
+    def state(item: Json) -> Json:
+        return {**item, "tier": ", ".join(filter(None, (item.get("tier"), item.get("archiveStatus")))) or None}
+
     if leaving:
-        priority = given_only({"rehydratePriority": rehydrate_priority})
-        wanted = {"archiveStatus": f"rehydrate-pending-to-{tier.lower()}", **priority}
+        urgent = rehydrate_priority and state(current)["tier"] == pending
+        wanted = {"rehydratePriority": rehydrate_priority} if urgent else {"tier": (pending, tier)}
     headers = {"x-ms-access-tier": tier, "x-ms-rehydrate-priority": rehydrate_priority}
-    done = "The blob is on its way out of the archive, which takes hours and can't be canceled. archiveStatus tells when it is there."
+    done = "Coming out of the archive takes hours and can't be canceled. archiveStatus tells when the blob is there."
     undo = command_line("blob-tier-set", blob.arguments, {"tier": current.get("tier") or "Hot"})
-    return blob_plan(blob, current, wanted, TIER_SET, headers, lambda before, after: undo, done if leaving else "")
+    return blob_plan(
+        blob, current, wanted, TIER_SET, headers, lambda before, after: undo, done if leaving else "", state
+    )
 
 
 @command("azure-storage-blob-lease", needs=(READ_BLOB, WRITE_BLOB), role=CONTRIBUTOR, execution=True)

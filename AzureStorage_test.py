@@ -2853,15 +2853,25 @@ def test_a_blob_on_its_way_out_of_the_archive_is_pending(
         return ""
 
     requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=tier", text=set_tier)
-    result = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot", rehydrate_priority="High")
+    result = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot")
     assert not result.error
-    assert change_of(result)["after"] == {
-        "archiveStatus": "rehydrate-pending-to-hot",
-        "rehydratePriority": "High",
-    }
+    assert change_of(result)["after"] == {"tier": "Archive, rehydrate-pending-to-hot"}
+    assert result.raw["tier"] == "Archive"
     assert "takes hours and can't be canceled" in result.text
     again = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot")
     assert change_of(again)["changed"] is False
+    sooner = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot", rehydrate_priority="High", dry_run="true")
+    assert change_of(sooner)["after"] == {"rehydratePriority": "High"}
+
+
+def test_a_blob_that_is_out_of_the_archive_at_once_is_not_called_pending(
+    blob_room: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    there = [{"headers": {**BLOB_HEADERS, "x-ms-access-tier": tier}} for tier in ("Archive", "Hot")]
+    requests_mock.head(f"{BLOB_HOST}/evidence/a.txt", there)
+    requests_mock.put(f"{BLOB_HOST}/evidence/a.txt?comp=tier")
+    result = blob_room.run("azure-storage-blob-tier-set", **BLOB, tier="Hot")
+    assert change_of(result)["after"] == {"tier": "Hot"}
 
 
 def test_the_name_of_a_blob_that_is_being_copied_is_no_live_link(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -3110,6 +3120,8 @@ def test_a_sas_of_an_account_key_keeps_to_the_policy_of_the_account(
     start = az.iso_time(clock.time)
     result = signed_in.run("azure-storage-sas-create", **BLOB, signed_by="account_key", start=start, expires_in="24h")
     assert result.raw["expiry"] == az.iso_time(clock.time + hours * 3600)
+    early = signed_in.run("azure-storage-sas-create", **BLOB, signed_by="account_key", start="3h")
+    assert ("has expired already" in early.error) is (action == "Block")
 
 
 # --- plan --------------------------------------------------------------------------------------------------------------
