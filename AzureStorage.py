@@ -400,6 +400,7 @@ ARM_HINTS = spread({
     "InsufficientAccessError": "Assign the signed-in identity the role Log Analytics Reader at the workspace, and check that the workspace accepts queries from this network. " + ADD_ROLE,
     # Locks, policies and the state of the subscription
     "ScopeLocked": "A resource lock blocks this operation. See !azure-storage-account-lock-list, and remove the lock with !azure-storage-account-lock-remove.",
+    "ConflictFeatureEnabled": "Holds and immutability policies exclude point-in-time restore and last access time tracking; permanent deletion excludes point-in-time restore. Disable the one that is on, then run the command again.",
     "LockNotFound": "Check the name of the lock with !azure-storage-account-lock-list.",
     "RequestDisallowedByPolicy": "An Azure Policy forbids this. Ask the owner of the policy named above for an exemption, or use values that it allows.",
     "RequestDisallowedByAzure": "Azure doesn't allow this in the region. Choose another `location`.",
@@ -1720,7 +1721,7 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
         identity_client_id=password_param(params.get("managed_identities_client_id")).lower(),
         subscription=checked_param(params, "subscription_id", "Default Subscription ID", parse_subscription, ""),
         group=checked_param(params, "resource_group_name", "Default Resource Group Name", parse_group, ""),
-        verify=not checked_param(params, "insecure", "Trust any certificate", read_flag, False),
+        verify=not checked_param(params, "insecure", "Trust any certificate (not secure)", read_flag, False),
         storage_credential=read_storage_credential(params.get("storage_credentials")),
         own_addresses=tuple(
             checked_param(params, "own_ip_addresses", "Own Public IP Addresses", read_own_addresses, [])
@@ -10700,7 +10701,8 @@ def blob_tier_set(
     pending = f"Archive, rehydrate-pending-to-{tier.lower()}"
 
     def state(item: Json) -> Json:
-        return {**item, "tier": ", ".join(filter(None, (item.get("tier"), item.get("archiveStatus")))) or None}
+        on_its_way = item.get("archiveStatus") if item.get("tier") == "Archive" else None
+        return {**item, "tier": f"Archive, {on_its_way}" if on_its_way else item.get("tier")}
 
     if leaving:
         urgent = rehydrate_priority and state(current)["tier"] == pending
@@ -10909,11 +10911,15 @@ def lent_sas(blob: BlobRef) -> str:
 
 def abort_plan(target: BlobRef, copy_id: str) -> Plan:
     current, headers = target.service.properties(target), {"x-ms-copy-action": "abort"}
+    status = current.get("copyStatus")
+    if status not in ("pending", "aborted"):
+        words = f"There is no pending copy to blob {target}: its copyStatus is {shown(status)}."
+        raise UsageError(words, "Only a pending copy can be aborted.")
     return one_request(
         target.id,
         COPY_VIEW,
         current,
-        ({"copyStatus": current.get("copyStatus")}, {"copyStatus": "aborted"}),
+        ({"copyStatus": status}, {"copyStatus": "aborted"}),
         "abort the copy",
         lambda: target.service.ask(COPY_ABORT, target, query={"copyid": copy_id}, headers=headers),
         lambda: target.service.properties(target),
@@ -12878,7 +12884,7 @@ OptionsArgs = Annotated[PostureOptions, Group(OPTION_ARGUMENTS, build_options)]
     "azure-storage-account-posture",
     needs=(READ_ACCOUNT, *dict.fromkeys(source.permission for source in DEEP_SOURCES.values())),
     role="Reader",
-    polling=Polling(STORAGE_SECONDS, 172_800, default=False),
+    polling=Polling(STORAGE_SECONDS, 86_400, default=False),
 )
 def account_posture(
     azure: Azure,
@@ -13156,7 +13162,7 @@ def part_plan(azure: Azure, account: AccountRef, current: Json, action: Send | D
     else:
         plan, fields = setting_plan(azure, account, action._replace(path=account.id + action.path)), SERVICE_PATHS
     known = {entry.path.removeprefix("properties.") for entry in fields.values()}
-    changed = (".".join(path) for path, _, _ in leaves(plan.before, plan.after))
+    changed = (".".join(path).removeprefix("properties.") for path, _, _ in leaves(plan.before, plan.after))
     left = ", ".join(path for path in changed if path not in known)
     if not left or not plan.undo(plan.before, plan.after):
         return plan

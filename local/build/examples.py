@@ -76,8 +76,8 @@ class Normalizer:
         self.fixed = {*GUID.findall(known), *(found[1] for found in TIME.finditer(known))}
         self.guids: dict[str, str] = {}
         self.hosts: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-            (rf"{re.escape(azure.blob_host)}/(\w+)", lambda found: f"{found[1]}.blob.core.windows.net"),
             (rf"(\w+\.(?:blob|web))\.{re.escape(azure.blob_host)}", lambda found: f"{found[1]}.core.windows.net"),
+            (rf"{re.escape(azure.blob_host)}/(\w+)", lambda found: f"{found[1]}.blob.core.windows.net"),
             (re.escape(azure.authority_url), lambda found: "https://login.microsoftonline.com"),
             (re.escape(azure.arm_url), lambda found: "https://management.azure.com"),
             (quote(azure.arm_url, safe=""), lambda found: quote("https://management.azure.com", safe="")),

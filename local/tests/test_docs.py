@@ -143,3 +143,10 @@ def test_words_that_the_platforms_validation_refuses(page: str) -> None:
     text = (ROOT / page).read_text()
     assert "test-module" not in text
     assert not re.search(r"version xx", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_host_is_one_that_azure_could_have(page: str) -> None:
+    hosts = re.findall(r"[\w.<>-]+\.core\.windows\.net", (ROOT / page).read_text())
+    service = re.compile(r"[a-z0-9<>.-]{3,24}?\.(?:z\d+\.)?(?:blob|dfs|web|file|queue|table)\.core\.windows\.net")
+    assert [host for host in hosts if not service.fullmatch(host) or host.count(".blob.") > 1] == []
