@@ -4089,16 +4089,10 @@ class Digests:
         self.md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
 
     def update(self, data: bytes | memoryview) -> None:
-        """A large piece is counted for both at the same time: hashlib lets other threads run."""
         self.size += len(data)
-        beside = threading.Thread(target=self.md5.update, args=(data,)) if self.md5 and len(data) > LARGE_READ else None
-        if beside:
-            beside.start()
-        elif self.md5:
-            self.md5.update(data)
         self.sha256.update(data)
-        if beside:
-            beside.join()
+        if self.md5:
+            self.md5.update(data)
 
     def facts(self) -> Json:
         """Size, SHA-256 and MD5 in hexadecimal; the MD5 is empty without one."""

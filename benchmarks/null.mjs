@@ -72,7 +72,7 @@ const server = https.createServer({ key: fs.readFileSync(keyFile), cert: fs.read
       const found = page(Number((url.searchParams.get('marker') ?? 'm0').slice(1)));
       return response.writeHead(200, { ...always, 'Content-Type': 'application/xml', 'Content-Length': found.length }).end(found);
     }
-    if (request.method === 'HEAD' && url.pathname.includes('new')) return response.writeHead(404, { 'x-ms-error-code': 'BlobNotFound' }).end();
+    if (request.method === 'HEAD' && url.pathname.includes('new')) return response.writeHead(404, { ...always, 'x-ms-error-code': 'BlobNotFound' }).end();
     return read(request, response, url);
   });
 });
