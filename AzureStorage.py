@@ -3958,7 +3958,7 @@ class BlobService:
         except ServiceError as error:
             if error.code != "PublicAccessNotPermitted":
                 raise
-            # The account allows no public access any more, so that the container has lost its own already.
+            # The account allows no public access, so that a level can't be sent along: the container loses its own.
             self.ask(ACL_SET, container, headers=headers, data=data)
 
     def set_tags(self, blob: BlobRef, tags: Mapping[str, str]) -> None:
@@ -5333,8 +5333,8 @@ class Plan:
     the object after the steps (from their answers where these hold it), of which `state` picks what compares with after.
     equal: what counts as the same value. undo: the command line that takes the change back, made from what was really
     changed; empty where nothing does. note: always said; done: said once it is done. confirm: what has to be typed, and
-    why. later: what a polling round goes on with; files: entries that follow the result. carried_out: an earlier round did the steps. missed: what is said when
-    there is nothing to do.
+    why. later: what a polling round goes on with; files: entries that follow the result. carried_out: an earlier round did the steps. missed and tidy: what
+    is said and done when there is nothing to change.
     """
 
     target: str
@@ -5357,6 +5357,7 @@ class Plan:
     tell_steps: bool = False
     more_context: Callable[[list[Outcome], Json], Json] = lambda outcomes, record: {}
     files: Callable[[], list[Json]] = list
+    tidy: Callable[[], None] = lambda: None
 
     @property
     def needed(self) -> bool:
@@ -5525,6 +5526,8 @@ def carry_out(
     single step that failed; with several steps, what was done is in the result whatever became of the others."""
     report = Report(plan, command, dry_run, plan.item, plan.before, plan.after)
     if dry_run or not plan.needed:
+        if not dry_run:
+            plan.tidy()
         return report.result()
     if not plan.carried_out:
         check_confirm(plan.confirm, typed)
@@ -7487,13 +7490,18 @@ def isolation_settings(isolation: Isolation, current: Json) -> dict[str, Json]:
 def isolation_steps(
     azure: Azure, account: AccountRef, due: Mapping[str, Json], first: Step, others: list[Step]
 ) -> Generator[Step, Outcome, None]:
-    yield first
+    """What Azure refused is forgotten again: whoever sets it by hand later doesn't want it undone with the rest."""
+    kept, refused = (yield first), []
     if due:
         whole = patch_step(azure, account, joined_properties(due.values()), ", ".join(due))
         outcome = yield whole._replace(tentative=len(due) > 1)
-        if outcome.result == FAILED and outcome.step.tentative:
-            for part, patch in due.items():
-                yield patch_step(azure, account, patch, part)
+        refused = [*due] if outcome.result == FAILED else []
+        for part in refused if outcome.step.tentative else ():
+            outcome = yield patch_step(azure, account, due[part], part)
+            refused = [each for each in refused if each != part or outcome.result == FAILED]
+    if refused:
+        keys = [SETTINGS_OF[part] for part in refused]
+        yield Step("forget what was refused", lambda: forget_settings(azure, account, kept.answer, keys), hidden=True)
     for step in others:  # noqa: UP028 - a list takes no outcomes
         yield step
 
@@ -7564,9 +7572,9 @@ def still_open(current: Json, wanted: Mapping[str, Json], parts: Mapping[str, bo
     return "\n".join(f"Still allowed: {words}." for open_still, words in left if open_still)
 
 
-def keep_record(azure: Azure, account: AccountRef, record: Json, current: Json) -> None:
+def keep_record(azure: Azure, account: AccountRef, record: Json, current: Json) -> tuple[Json, Json]:
     """Remember what was before, beside the sessions. A setting that still is what an earlier isolation wrote keeps the
-    older value; one that somebody else has changed since counts as it is now."""
+    older value; one that somebody else has changed since counts as it is now. Returns the record and the earlier one."""
 
     def remember(document: Json) -> Json:
         isolations = document["isolations"] = document.get("isolations") or {}
@@ -7574,12 +7582,29 @@ def keep_record(azure: Azure, account: AccountRef, record: Json, current: Json) 
         wrote, older = earlier.get("wrote") or {}, earlier.get("settings") or {}
         valid = [key for key in older if key in wrote and same(at_path(current, f"properties.{key}"), wrote[key])]
         settings = {**record["settings"], **{key: older[key] for key in valid}}
+        record.update(settings=settings, wrote={**{key: wrote[key] for key in valid}, **record["wrote"]})
         if settings:
-            kept = {**{key: wrote[key] for key in valid}, **record["wrote"]}
-            isolations[account.name] = {**record, "settings": settings, "wrote": kept}
-        return settings
+            isolations[account.name] = dict(record)
+        return deepcopy(earlier)
 
-    record["settings"] = azure.store.edit(remember)
+    return record, azure.store.edit(remember)
+
+
+def forget_settings(azure: Azure, account: AccountRef, kept: tuple[Json, Json], keys: Sequence[str]) -> None:
+    """Take settings out of a record, or back to what an earlier one says of them."""
+    record, earlier = kept
+
+    def forget(document: Json) -> None:
+        isolations = document.get("isolations") or {}
+        for found in (record, isolations.get(account.name) or {}):
+            for side in ("settings", "wrote"):
+                old = earlier.get(side) or {}
+                back = {key: old[key] for key in keys if key in old}
+                found[side] = {**without(found.get(side) or {}, keys), **back}
+        if not at_path(isolations.get(account.name), "settings"):
+            isolations.pop(account.name, None)
+
+    azure.store.edit(forget)
 
 
 def read_record(text: str) -> Json:
@@ -7632,8 +7657,8 @@ def account_restore_settings(
 
     plan = update_plan(azure, account, current, {"properties": wanted})
     forget = partial(forget_record, azure, account, found)
-    if not (plan.needed or foreign):
-        forget()
+    if not foreign:
+        plan = replace(plan, tidy=forget)
     steps = restoring(plan.steps, {"properties": wanted}, forget)
     return replace(plan, view=NETWORK_VIEW, steps=steps, note=" ".join(filter(None, notes)), done="", undo=undo)
 
@@ -9579,6 +9604,11 @@ def container_policy_revoke(
     kept = [entry for entry in found.policies if not all_policies and entry.name not in (policy or [])]
     old, new = ([entry._asdict() for entry in entries] for entries in (found.policies, kept))
     lost = sorted(set(policy or []) - {entry.name for entry in found.policies})
+    dormant = (
+        f"Where the account forbids public access, the level {found.public_access} of the container goes, too."
+        if found.public_access
+        else ""
+    )
     return one_request(
         container.id,
         POLICIES_VIEW,
@@ -9589,7 +9619,7 @@ def container_policy_revoke(
         lambda: policy_rows(container, service.access_policies(container.name)),
         state=lambda rows: {"policies": [entry for entry in old if entry["name"] in {row["policy"] for row in rows}]},
         missed="No changes needed: there is no such policy.",
-        note=f"There is no policy {md(', '.join(lost))}." if lost else "",
+        note=" ".join(filter(None, (f"There is no policy {md(', '.join(lost))}." if lost else "", dormant))),
         done="It takes up to half a minute. Nothing of ours undoes it: a policy of the same name would make those SAS work again.",
     )
 
@@ -10405,8 +10435,15 @@ def blob_undelete(azure: Azure, blobs: SelectionArgs, overwrite: Flag = False) -
         [blobs] if isinstance(blobs, list) else deleted_names(blobs),
         lambda batch: in_order(lambda blob: undeleted_row(blob, overwrite, dry_run=False), batch),
         lambda blob: undeleted_row(blob, overwrite, dry_run=True),
-        note="" if isinstance(blobs, list) else "Only what soft delete or versions still keep can be restored.",
+        note=undelete_note(blobs),
     )
+
+
+def undelete_note(blobs: list[BlobRef] | Prefix) -> str:
+    if isinstance(blobs, Prefix):
+        return "Only what soft delete or versions still keep can be restored."
+    copied = any(blob.version or blob.snapshot for blob in blobs)
+    return "A version or snapshot comes back without its index tags and tier." if copied else ""
 
 
 def deleted_names(selection: Prefix) -> Iterator[list[BlobRef]]:
@@ -13332,8 +13369,6 @@ class Probe(NamedTuple):
 
 def build_probe(azure: Azure, given: Given) -> Probe:
     url: BlobAddress | None = given["blob_url"]
-    if url and url.service == "web" and url.suffix == azure.settings.cloud.storage_suffix:
-        given = {**given, "blob_url": url._replace(zone="")}  # the zone of a website is none of the blob endpoint
     service = service_in(azure, given)
     blob = named(given, "blob_name", "blob") if given["blob_name"] or (url and url.blob) else ""
     container = (
@@ -13504,7 +13539,9 @@ def build_alert(azure: Azure, given: Given) -> Alert:
     address, sas = given["blob_url"] or (None, None)
     account = build_target(azure, {**given, "blob_url": address})
     facts = inspect_sas(sas) if sas else None
-    return Alert(account, address.container, address.blob, facts) if address else Alert(account)
+    if not address or address.service in ("file", "queue", "table"):  # what their addresses name is no container
+        return Alert(account, sas=facts)
+    return Alert(account, address.container, address.blob, facts)
 
 
 AlertArgs = Annotated[Alert, Group(ALERT_ARGUMENTS, build_alert)]

@@ -3954,6 +3954,51 @@ def test_an_isolation_of_which_nothing_works_is_an_error(signed_in: WarRoom, req
     assert change_of(result)["changed"] is False
 
 
+def test_what_an_isolation_could_not_set_is_not_opened_by_its_undo(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    account, _ = isolation_room(requests_mock, "networkAcls")
+    found = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))
+    assert "networkAcls" not in {**found["restore"]["settings"], **found["restore"]["wrote"]}
+    by_hand = {
+        **account["properties"]["networkAcls"],
+        "defaultAction": "Deny",
+        "ipRules": az.read_own_addresses("203.0.113.7"),
+    }
+    account["properties"]["networkAcls"] = by_hand
+    isolation_room(requests_mock)  # Azure takes everything again
+    live = live_account(requests_mock, **account["properties"])
+    assert not signed_in.run("azure-storage-account-restore-settings", **ONE).error
+    assert live["properties"]["networkAcls"] == by_hand
+    assert live["properties"]["allowBlobPublicAccess"] is True
+
+
+def test_of_an_isolation_that_azure_refused_nothing_is_remembered(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    isolation_room(requests_mock)
+    requests_mock.patch(ARM + ACCOUNT_PATH, status_code=409, json=arm_failure("ScopeLocked"))
+    assert isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]["settings"] == {}
+    assert "No saved isolation record" in signed_in.run("azure-storage-account-restore-settings", **ONE).error
+
+
+def test_a_second_isolation_that_azure_refused_keeps_the_record_of_the_first(
+    signed_in: WarRoom, requests_mock: rm.Mocker
+) -> None:
+    account, _ = isolation_room(requests_mock)
+    first = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
+    account["properties"]["allowSharedKeyAccess"] = True
+    requests_mock.patch(ARM + ACCOUNT_PATH, status_code=409, json=arm_failure("ScopeLocked"))
+    again = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
+    assert (again["settings"], again["wrote"]) == (first["settings"], first["wrote"])
+
+
+def test_a_dry_run_of_a_restore_forgets_nothing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    account, _ = isolation_room(requests_mock)
+    record = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
+    account["properties"] |= {**record["settings"], "allowSharedKeyAccess": True}
+    for _ in range(2):
+        assert not signed_in.run("azure-storage-account-restore-settings", **ONE, dry_run="true").error
+
+
 def test_an_isolation_never_locks_us_out_unasked(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     account, _ = isolation_room(requests_mock)
     assert "Missing required argument `own_ip`" in signed_in.run("azure-storage-account-isolate", **ONE).error
@@ -4140,6 +4185,12 @@ def live_acl(mock: rm.Mocker, headers: dict[str, str], refused: str = "") -> Non
     acl = f"{BLOB_HOST}/evidence?restype=container&comp=acl"
     mock.get(acl, text=lambda request, context: kept[-1], headers=headers)
     mock.put(acl, text=write)
+
+
+def test_a_public_level_that_goes_with_a_policy_is_told(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
+    live_acl(requests_mock, {"x-ms-blob-public-access": "container"}, "x-ms-blob-public-access")
+    result = blob_room.run("azure-storage-container-policy-revoke", **EVIDENCE, all_policies="true", dry_run="true")
+    assert "Where the account forbids public access, the level container of the container goes, too." in result.text
 
 
 def test_contract_one_policy_goes_and_the_rest_stays(blob_room: WarRoom, requests_mock: rm.Mocker) -> None:
@@ -8015,6 +8066,15 @@ def triage_of(result: SimpleNamespace) -> dict[str, Any]:
     assert not result.error
     found: dict[str, Any] = result.context["AzureStorage.Triage(val.id && val.id == obj.id)"]
     return found
+
+
+def test_a_share_of_an_alert_is_not_taken_for_a_container(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
+    triage_room(requests_mock)
+    facts = triage_of(
+        signed_in.run("azure-storage-triage", blob_url=f"https://{ACCOUNT}.file.core.windows.net/logs/a.txt")
+    )
+    assert facts["id"] == ACCOUNT_PATH
+    assert not facts.get("container")
 
 
 def test_a_triage_tells_the_whole_picture(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
