@@ -171,6 +171,18 @@ def test_ways_of_sharing_are_listed_and_dropped(azure: LocalAzure, kind: str, ve
     assert send(azure, "GET", path, version).json()["value"] == []
 
 
+def test_a_storage_task_is_turned_off(azure: LocalAzure) -> None:
+    add_part(
+        azure.arm, azure.arm.accounts[ACCOUNT], "storageTaskAssignments", "nightly", {"enabled": True, "taskId": "t"}
+    )
+    path = f"{account_id(azure)}/storageTaskAssignments/nightly"
+    changed = send(azure, "PATCH", path, STORAGE, {"properties": {"enabled": False}})
+    assert (changed.status_code, changed.text) == (202, "")
+    assert send(azure, "GET", path, STORAGE).json()["properties"] == {"enabled": False, "taskId": "t"}
+    assert code_of(send(azure, "GET", path, "2023-01-01")) == (400, "NoRegisteredProviderFound")
+    assert send(azure, "PATCH", f"{path}2", STORAGE, {}).status_code == 404
+
+
 # Defender
 
 

@@ -50,7 +50,7 @@ def size(pattern: str) -> Callable[[], int]:
 
 # What is measured, how, and the limit.
 LIMITS: dict[str, tuple[Callable[[], int], int]] = {
-    "tokens of the module": (tokens, 111_500),
+    "tokens of the module": (tokens, 110_000),
     "functions of the module": (lambda: len(FUNCTIONS), 985),
     "uses of Any": (uses_of_any, 60),
     "lines of the longest function": (lambda: max(map(length, FUNCTIONS)), 40),

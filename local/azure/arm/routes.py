@@ -248,7 +248,9 @@ def sharing_routes() -> list[Route]:
             Route("GET", one, partial(sharing.get_sharing, kind=kind), known, f"{right}/read"),
             Route("DELETE", one, partial(sharing.delete_sharing, kind=kind), known, f"{right}/delete"),
         ]
-    return found
+    task = f"{ACCOUNT}/storageTaskAssignments/{{name}}"
+    write = f"{AT_ACCOUNTS}/storageTaskAssignments/write"
+    return [*found, Route("PATCH", task, sharing.patch_task, versions.TASKS, write)]
 
 
 SUBJECTS: tuple[Route, ...] = (

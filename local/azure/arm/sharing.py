@@ -1,9 +1,10 @@
-"""The newer ways in which data leaves an account: connectors, data shares, blob access points."""
+"""The newer ways in which data leaves an account or is worked on: connectors, data shares, access points, storage tasks."""
 
 from ..front import Reply
 from . import versions
+from .answers import empty
 from .call import Call
-from .parts import dropped, listed, read
+from .parts import dropped, listed, one, read
 from .store import Arm
 
 # The kinds, and the versions that know them.
@@ -11,6 +12,7 @@ KINDS = {
     "connectors": versions.SHARING,
     "dataShares": versions.SHARING,
     "blobAccessPointConfigurations": versions.ACCESS_POINTS,
+    "storageTaskAssignments": versions.TASKS,
 }
 
 
@@ -24,3 +26,10 @@ def get_sharing(arm: Arm, call: Call, kind: str) -> Reply:
 
 def delete_sharing(arm: Arm, call: Call, kind: str) -> Reply:
     return dropped(arm, call, kind, call["name"])
+
+
+def patch_task(arm: Arm, call: Call) -> Reply:
+    """Azure accepts the change without a body, and carries it out afterwards; here it is there at once."""
+    found = one(arm, call, "storageTaskAssignments", call["name"])
+    found["properties"] |= call.properties
+    return empty(202)

@@ -14,6 +14,7 @@ STORAGE = (
     *("2026-04-01", "2026-06-01", "2026-09-01"),
 )
 SHARING = tuple(version for version in STORAGE if version >= "2025-08-01")
+TASKS = tuple(version for version in STORAGE if version >= "2023-05-01")
 ACCESS_POINTS = ("2026-09-01",)
 RESOURCES = (
     *("2016-06-01", "2019-05-01", "2019-06-01", "2019-11-01", "2020-01-01", "2020-10-01", "2021-01-01", "2021-04-01"),
