@@ -1705,7 +1705,7 @@ def read_settings(params: Mapping[str, Any]) -> Settings:
     """Turn demisto.params() into Settings. UsageError names the field as the form shows it."""
     auth_type = str(params.get("auth_type") or DEVICE_CODE)
     if auth_type not in (*APPLICATION_FLOWS, MANAGED_IDENTITY):
-        raise UsageError(f"Authentication Type: {auth_type!r} is not one of the choices.")
+        raise UsageError(f"Authentication Type: {snippet(auth_type)!r} is not one of the choices.")
     # A field that the form hides keeps what it held, so only the flows that use a certificate look at it.
     thumbprint, key = certificate_param(params.get("certificate")) if auth_type in SECRET_FLOWS else ("", "")
     settings = Settings(
@@ -1768,7 +1768,7 @@ def read_cloud(params: Mapping[str, Any]) -> Cloud:
     if name in CLOUDS:
         return CLOUDS[name]
     if name != CUSTOM_CLOUD:
-        raise UsageError(f"Cloud: {name!r} is not one of {', '.join((*CLOUDS, CUSTOM_CLOUD))}.")
+        raise UsageError(f"Cloud: {snippet(name)!r} is not one of {', '.join((*CLOUDS, CUSTOM_CLOUD))}.")
     authority = https_param(params, "custom_authority_url", "Sign-in Authority URL")
     resource_manager = https_param(params, "custom_resource_manager_url", "Resource Manager URL")
     suffix = text_param(params, "custom_storage_suffix").strip("./").lower()
@@ -1805,7 +1805,7 @@ def checked_param(params: Mapping[str, Any], name: str, display: str, parse: Cal
     try:
         return parse(text) if text else unset
     except (LookupError, StopIteration, TypeError, ValueError):
-        raise UsageError(f"{display}: {redact(text)!r} is not valid.") from None
+        raise UsageError(f"{display}: {snippet(text)!r} is not valid.") from None
 
 
 def password_param(value: object) -> str:

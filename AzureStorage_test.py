@@ -9348,3 +9348,10 @@ def test_deep_checks_of_many_accounts_announce_their_pace(signed_in: WarRoom, re
     signed_in.run("azure-storage-account-posture", deep="true", checks="delete-lock,blob-soft-delete")
     assert "51 accounts; reads per account: 2" in str(signed_in.entries[0])
     assert "To continue here: start_after=" in str(signed_in.entries[1])
+
+
+@pytest.mark.parametrize("name", ["auth_type", "cloud", "own_ip_addresses", "insecure", "subscription_id"])
+def test_a_long_parameter_is_not_repeated_whole(name: str) -> None:
+    with pytest.raises(az.UsageError) as caught:
+        az.read_settings({"auth_type": "Device Code", name: "x" * 5000})
+    assert len(str(caught.value)) < 500
