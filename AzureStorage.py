@@ -766,9 +766,11 @@ def remember_secret(value: str) -> None:
     """
     if len(value) < 6 or value in _known_secrets:  # hiding something so short would only garble texts
         return
-    for form in dict.fromkeys(
-        (value, urllib.parse.quote(value, "", errors="replace"), urllib.parse.quote_plus(value, errors="replace"))
-    ):
+    try:
+        forms = (value, urllib.parse.quote(value, ""), urllib.parse.quote_plus(value))
+    except UnicodeEncodeError:
+        raise UsageError("A secret holds half of a surrogate pair, which is no character.", "Copy it again.") from None
+    for form in dict.fromkeys(forms):
         _known_secrets.add(form)
         add_sensitive_log_strs(form)
 

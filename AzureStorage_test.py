@@ -9355,3 +9355,9 @@ def test_a_long_parameter_is_not_repeated_whole(name: str) -> None:
     with pytest.raises(az.UsageError) as caught:
         az.read_settings({"auth_type": "Device Code", name: "x" * 5000})
     assert len(str(caught.value)) < 500
+
+
+def test_a_secret_that_no_request_could_carry_is_refused() -> None:
+    with pytest.raises(az.UsageError, match="half of a surrogate pair") as caught:
+        az.Secret("marker-\ud800-secret")
+    assert "marker" not in str(caught.value)
