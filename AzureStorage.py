@@ -58,18 +58,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    BinaryIO,
-    Generic,
-    NamedTuple,
-    Protocol,
-    TextIO,
-    TypeVar,
-    get_args,
-    get_origin,
-)
+from typing import Annotated, Any, BinaryIO, Generic, NamedTuple, Protocol, TextIO, TypeVar, get_args, get_origin
 
 from xml.parsers import expat
 
@@ -5396,8 +5385,8 @@ class Bulk:
 
 
 def foreseen(error: Exception) -> AzureStorageError:
-    """An error as one of ours, so that nothing that was done before it is lost. What nobody foresaw may have come after
-    the request was carried out."""
+    """Any exception as an AzureStorageError, so that the outcomes before it are kept. An unexpected exception may have
+    been raised after the request was carried out."""
     if isinstance(error, AzureStorageError):
         return error
     demisto.debug(redact(traceback.format_exc()))
@@ -6383,6 +6372,28 @@ def removal(azure: Azure, endpoint: Endpoint[Target], target: Target, missing_co
     return act
 
 
+def one_request(
+    target: str,
+    view: View,
+    item: Any,
+    differing: tuple[Json, Json],
+    name: str,
+    act: Callable[[], object],
+    read: Callable[[], Any],
+    look: Callable[[AzureStorageError], Json | bool | None] | None = None,
+    **more: Any,
+) -> Plan:
+    """A change by one request, of an object that is read again afterwards, also where the answer was lost.
+
+    differing: what is and what is wanted. look: whether a request whose answer was lost was carried out; by default,
+    whether the object is as wanted. more: other fields of the Plan.
+    """
+    before, after = differing
+    plan = Plan(target, before, after, view, item=item, **{"read_back": lambda outcomes: read(), **more})
+    landed = look or (lambda error: not astray(after, plan.state(read()), plan.equal))
+    return replace(plan, steps=[Step(name, act, landed)])
+
+
 def settings_plan(
     target: str,
     view: View,
@@ -6396,14 +6407,15 @@ def settings_plan(
 ) -> Plan:
     """One request that gives an object the settings that are wanted. The object tells whether a lost one was carried out;
     it is read where the answer does not hold it."""
-    before, after = differences(state(found), wanted, equal)
-    return Plan(
+    return one_request(
         target,
-        before,
-        after,
         view,
-        [Step(step, write, lambda error: not differences(state(read()), wanted, equal)[1])],
-        item=found,
+        found,
+        differences(state(found), wanted, equal),
+        step,
+        write,
+        read,
+        lambda error: not differences(state(read()), wanted, equal)[1],
         read_back=lambda outcomes: outcomes[-1].answer or read() or [],
         state=state,
         equal=equal,
@@ -6421,13 +6433,15 @@ def removal_plan(
 ) -> Plan:
     """One request that removes an object. Whether it is gone is looked at, and not taken from the answer."""
     settings = state(found) if found else {}
-    return Plan(
+    return one_request(
         target,
-        settings,
-        dict.fromkeys(settings),
         view,
-        [Step(step, remove, lambda error: there() is None)],
-        item=found,
+        found,
+        (settings, dict.fromkeys(settings)),
+        step,
+        remove,
+        there,
+        lambda error: there() is None,
         read_back=lambda outcomes: there() or [],
         state=state,
     )
@@ -7578,18 +7592,20 @@ def keep_record(azure: Azure, account: AccountRef, record: Json, current: Json) 
     """Remember what was before, beside the sessions. A setting that still is what an earlier isolation wrote keeps the
     older value; one that somebody else has changed since counts as it is now. Returns the record and the earlier one."""
 
-    def remember(document: Json) -> Json:
+    def remember(document: Json) -> tuple[Json, Json]:
         isolations = document["isolations"] = document.get("isolations") or {}
         earlier = isolations.get(account.name) or {}
         wrote, older = earlier.get("wrote") or {}, earlier.get("settings") or {}
         valid = [key for key in older if key in wrote and same(at_path(current, f"properties.{key}"), wrote[key])]
         settings = {**record["settings"], **{key: older[key] for key in valid}}
-        record.update(settings=settings, wrote={**{key: wrote[key] for key in valid}, **record["wrote"]})
+        merged = {**record, "settings": settings, "wrote": {**{key: wrote[key] for key in valid}, **record["wrote"]}}
         if settings:
-            isolations[account.name] = dict(record)
-        return deepcopy(earlier)
+            isolations[account.name] = merged
+        return merged, earlier
 
-    return record, azure.store.edit(remember)
+    merged, earlier = azure.store.edit(remember)  # which may try more than once, so that record is changed behind it
+    record.update(merged)
+    return record, earlier
 
 
 def forget_settings(azure: Azure, account: AccountRef, kept: tuple[Json, Json], keys: Sequence[str]) -> None:
@@ -8953,25 +8969,6 @@ def check_restore(azure: Azure, account: AccountRef, wanted: str) -> Json:
 
 
 # --- commands: containers ----------------------------------------------------------------------------------------------
-
-
-def one_request(
-    target: str,
-    view: View,
-    item: Any,
-    differing: tuple[Json, Json],
-    name: str,
-    act: Callable[[], object],
-    read: Callable[[], Any],
-    **more: Any,
-) -> Plan:
-    """A change by one request, of an object that is read again afterwards, also where the answer was lost.
-
-    differing: what is and what is wanted. more: other fields of the Plan.
-    """
-    before, after = differing
-    plan = Plan(target, before, after, view, item=item, read_back=lambda outcomes: read(), **more)
-    return replace(plan, steps=[Step(name, act, lambda error: not astray(after, plan.state(read()), plan.equal))])
 
 
 class Containers:
@@ -13016,7 +13013,7 @@ class DeepReading:
         self.azure.use_threads()
         done = 0
         try:
-            while batch := list(itertools.islice(accounts, PROGRESS_STEP)):
+            for batch in slices(accounts, PROGRESS_STEP):
                 for account, facts in self._read(batch):
                     yield account, facts
                     done, self.last = done + 1, str(account["id"])

@@ -3991,6 +3991,27 @@ def test_a_second_isolation_that_azure_refused_keeps_the_record_of_the_first(
     assert (again["settings"], again["wrote"]) == (first["settings"], first["wrote"])
 
 
+def test_a_record_takes_nothing_from_an_earlier_one_that_is_gone_when_it_is_saved(
+    signed_in: WarRoom, requests_mock: rm.Mocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, _ = isolation_room(requests_mock)
+    signed_in.run("azure-storage-account-isolate", **ONE, **OWN)
+    account["properties"]["allowSharedKeyAccess"] = True
+    save, tries = az.SessionStore._save, list[int]()
+
+    def beaten(store: az.SessionStore, context: dict[str, Any], version: Any) -> bool:
+        tries.append(1)
+        if len(tries) == 1:  # another command uses the record up in between
+            store.edit(lambda document: document.pop("isolations"))
+            return False
+        return save(store, context, version)
+
+    monkeypatch.setattr(az.SessionStore, "_save", beaten)
+    record = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
+    assert len(tries) > 2
+    assert (record["settings"], record["wrote"]) == ({"allowSharedKeyAccess": True}, {"allowSharedKeyAccess": False})
+
+
 def test_a_dry_run_of_a_restore_forgets_nothing(signed_in: WarRoom, requests_mock: rm.Mocker) -> None:
     account, _ = isolation_room(requests_mock)
     record = isolation_of(signed_in.run("azure-storage-account-isolate", **ONE, **OWN))["restore"]
